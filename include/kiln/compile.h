@@ -1,0 +1,78 @@
+/* Compiling a graph: to an executable in memory, or to a shared object with a C header.
+ *
+ *     kiln_compile_options options = {sizeof options};
+ *     kiln_executable *executable;
+ *     if (kiln_compile(graph, &options, &executable)) puts(kiln_graph_message(graph));
+ *
+ * The graph is not changed and may be destroyed after either call. */
+#ifndef KILN_COMPILE_H
+#define KILN_COMPILE_H
+
+#include "kiln/graph.h"
+#include "kiln/runtime.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* How f32 contractions multiply. FMA is exact f32; the others are asked for by name. */
+typedef enum kiln_precision {
+    KILN_PRECISION_FMA = 0,
+    KILN_PRECISION_X6 = 1,   /* six bf16 products per f32 product, as accurate as the FMA chain */
+    KILN_PRECISION_BF16 = 2, /* operands rounded to bf16 */
+} kiln_precision;
+
+/* Zero means default everywhere. */
+typedef struct kiln_compile_options {
+    size_t struct_bytes;       /* sizeof(kiln_compile_options) */
+    const char *target;        /* "cpu" (default) or "cuda" */
+    const char *target_cpu;    /* "host" (default), "x86-64", "x86-64-v3", "x86-64-v4", "x86-64-amx";
+                                  for cuda "sm_80", "sm_90a" */
+    kiln_precision precision;
+    int is_strict;             /* only rewrites that keep every bit */
+    int is_unfused;            /* one kernel per node of the graph (a composite is one) */
+    int flush_denormals;
+    uint32_t compile_threads;  /* default: the context's threads */
+    int64_t max_bytes;         /* LIMIT when the arena would be larger */
+    const char *dump_dir;      /* every stage as numbered files; default: $KILN_DUMP */
+    void (*progress)(void *user, const char *stage, uint32_t done, uint32_t total);
+    void *progress_user;
+} kiln_compile_options;
+
+/* `options` may be NULL. The first mistake of the builder is returned here; so is UNSUPPORTED, which
+ * names every node that the target cannot run. Sentence on the graph. */
+KILN_API kiln_status kiln_compile(const kiln_graph *graph, const kiln_compile_options *options,
+                                  kiln_executable **out_executable);
+
+/* Compiles to the shared object `path` (written whole or not at all), which needs libc and libm only
+ * and exports PREFIX_run, PREFIX_arena_bytes, PREFIX_inputs, PREFIX_outputs and PREFIX_program.
+ * `header` is a path or NULL; `prefix` matches [a-z][a-z0-9_]{0,30}, NULL for "model". Needs the
+ * system's C compiler driver to link: UNSUPPORTED where there is none. */
+KILN_API kiln_status kiln_compile_library(const kiln_graph *graph, const kiln_compile_options *options,
+                                          const char *path, const char *header, const char *prefix);
+
+/* What a compile did, for people: groups, bytes saved, roofline shares, refused fusions. The text is
+ * the caller's to free with kiln_free. */
+KILN_API kiln_status kiln_explain(const kiln_graph *graph, const kiln_compile_options *options,
+                                  char **out_text);
+KILN_API void kiln_free(void *memory);
+
+/* Figures of a compiled executable; zeros for one that was loaded. */
+typedef struct kiln_compile_report {
+    double seconds;          /* wall time of kiln_compile */
+    uint32_t n_nodes;        /* of the graph after the passes */
+    uint32_t n_groups;       /* = kernel launches of a run */
+    uint32_t n_kernels;      /* distinct ones */
+    int64_t flops;           /* of one run; an FMA is two */
+    int64_t bytes;           /* read and written by kernels in one run */
+} kiln_compile_report;
+KILN_API void kiln_executable_report(const kiln_executable *executable, kiln_compile_report *out_report);
+
+/* Runs the reference evaluator: slow, independent of the compiler. Shapes as in kiln_run. */
+KILN_API kiln_status kiln_evaluate(const kiln_graph *graph, const kiln_tensor *inputs, uint32_t n_inputs,
+                                   const kiln_tensor *outputs, uint32_t n_outputs);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

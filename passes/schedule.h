@@ -1,0 +1,114 @@
+/* The schedule: in which groups, order and memory a graph runs. It stands beside the graph (which it
+ * borrows): one graph may have several schedules, and unfused is one of them.
+ *
+ * A group computes its `outputs` from its `inputs` in one kernel; `nodes` are everything it evaluates
+ * on the way, ids ascending. A node may be in several groups when computing it again is cheaper than
+ * storing it. Views of stored values are never stored: each consumer's group holds the view node and
+ * reads through it. Groups stand in execution order.
+ *
+ * Invariants (passes/verify_schedule.c, after fuse and again after plan_memory):
+ *   every output of the graph is the output of exactly one group, and so is every group input that is
+ *   neither a graph input nor a constant, in an earlier group; every operand of a node of a group is a
+ *   node or an input of it; a group has the shape its kind demands; after planning no two values that
+ *   live at the same step overlap, except a place declared inside another. */
+#ifndef KILN_PASSES_SCHEDULE_H
+#define KILN_PASSES_SCHEDULE_H
+
+#include "graph/graph.h"
+#include "passes/machine.h"
+
+typedef enum kiln_group_kind {
+    KILN_GROUP_POINTWISE, /* any mix of ELEMENTWISE, VIEW, MOVE and iota over one index space; anchor 0 */
+    KILN_GROUP_ROW,       /* reductions over the trailing axes of one row space, chained with maps; the
+                             outputs are row-shaped or one element per row */
+    KILN_GROUP_COLUMN,    /* reductions over axes that are not trailing, same domain, with prologue and
+                             elementwise epilogue on the reduced shape */
+    KILN_GROUP_WINDOW,    /* one WINDOW node, prologue on its operand, epilogue on its result */
+    KILN_GROUP_DOT,       /* one dot_general, views on its operands, epilogue on its result */
+    KILN_GROUP_CONV,      /* one convolution (NHWC, HWIO), epilogue on its result */
+    KILN_GROUP_PACK,      /* copies one operand of a later contraction to a packed format */
+    KILN_GROUP_ATTENTION, /* softmax(scale * Q K^T + mask) V in one kernel */
+    KILN_GROUP_ROUTINE,   /* one ROUTINE node (barrier is a copy) */
+} kiln_group_kind;
+
+const char *kiln_group_kind_name(kiln_group_kind kind);
+
+/* How the bytes of a stored operand are arranged. */
+typedef enum kiln_format {
+    KILN_FORMAT_DENSE,   /* strides of its place */
+    KILN_FORMAT_PANEL16, /* [batch…][ceil(n / 16)][k][16] of the element; columns past n are zero. n and k
+                            are the roles the contraction gives the operand's axes: for a convolution k is
+                            (kh, kw, ic) row-major and n the output channel within its group, groups
+                            outermost. f32_n16 and f64_n16 in dumps */
+} kiln_format;
+
+typedef struct kiln_operand {
+    kiln_value value;
+    kiln_format format;
+    kiln_value consumer; /* PANEL16: the contraction whose roles apply; else 0 */
+} kiln_operand;
+
+typedef struct kiln_group {
+    kiln_group_kind kind;
+    kiln_value anchor;          /* contraction, window, routine; ROW and COLUMN: the first reduction */
+    uint32_t n_nodes, n_inputs, n_outputs;
+    const kiln_value *nodes;    /* ids ascending; inputs are not among them */
+    const kiln_operand *inputs; /* constants included unless splat: splats and scalars of at most 16
+                                   elements known at compile time are nodes, written into the code */
+    const kiln_operand *outputs;
+    int64_t flops, bytes;       /* one run, by the cost model */
+    double ns;                  /* on one core */
+    const char *label;          /* of the anchor or root, for profiles; never NULL */
+} kiln_group;
+
+typedef enum kiln_place_kind {
+    KILN_PLACE_INPUT,
+    KILN_PLACE_OUTPUT,
+    KILN_PLACE_CONSTANT,
+    KILN_PLACE_ARENA,
+} kiln_place_kind;
+
+/* Where a stored operand lives. `strides` are in elements, per axis of the value; a value placed inside
+ * another (`inside`: a concat's or pad's result) has that one's buffer and its own origin. */
+typedef struct kiln_place {
+    kiln_operand operand;
+    kiln_place_kind kind;
+    uint32_t index;            /* INPUT and OUTPUT: port number; CONSTANT: number of the constant */
+    int64_t offset;            /* ARENA: bytes from its start, multiple of 64 */
+    int64_t bytes;             /* of the buffer */
+    int64_t origin;            /* elements from the buffer's start to element 0 of the value */
+    const int64_t *strides;    /* rank entries; NULL for packed formats */
+    uint32_t inside;           /* place number of the enclosing value, or KILN_NONE */
+    uint32_t first_step, last_step; /* live range, as group numbers */
+} kiln_place;
+
+typedef struct kiln_schedule {
+    const kiln_graph *graph;
+    const kiln_machine *machine;
+    kiln_scope *scope;         /* whose arena holds it all */
+    bool is_unfused;
+    uint32_t n_threads;
+    kiln_vec(kiln_group) groups;
+    kiln_vec(kiln_place) places;   /* filled by plan_memory */
+    int64_t arena_bytes, lower_bound_bytes;
+    kiln_vec(const char *) refusals; /* one sentence per edge not fused, for explain */
+} kiln_schedule;
+
+/* The place of an operand; fails with INTERNAL when it has none. */
+const kiln_place *kiln_schedule_place(const kiln_schedule *schedule, kiln_operand operand);
+
+void kiln_schedule_print(const kiln_schedule *schedule, kiln_text *text);
+kiln_status kiln_schedule_verify(const kiln_schedule *schedule, const char *where, kiln_error *error);
+
+/* Bytes of an operand in its format. */
+int64_t kiln_operand_bytes(const kiln_graph *graph, kiln_operand operand);
+
+/* The roles of the axes of a contraction: how a dot_general or a (NHWC, HWIO) convolution is a batched
+ * matrix product out[batch, m, n] = sum_k a[batch, m, k] * b[batch, k, n]. */
+typedef struct kiln_matmul_roles {
+    kiln_ints batch, m, n, k;  /* result axes for batch, m, n; lhs axes for k */
+    kiln_ints a_batch, a_m, a_k, b_batch, b_k, b_n; /* axes of the operands */
+    int64_t batch_size, m_size, n_size, k_size;
+} kiln_matmul_roles;
+void kiln_dot_roles(kiln_arena *arena, const kiln_graph *graph, kiln_value dot, kiln_matmul_roles *out_roles);
+#endif
