@@ -174,6 +174,13 @@ struct kiln_graph {
     kiln_vec(kiln_check) checks;
     kiln_graph_table *table;
     uint32_t n_serials;
+    /* Provenance, for schedules that keep one kernel per node the user wrote: origins.at[id] is the id
+     * that node had in the graph the user built. kiln_graph_add pushes current_origin for each new
+     * node, or the node's own id while current_origin is 0. A pass sets current_origin to
+     * source->origins.at[id] before it rewrites node id of its source; kiln_graph_copy does so itself
+     * for the time of its call. Not part of identity; text does not show it. */
+    kiln_vec(uint32_t) origins;
+    uint32_t current_origin;
 };
 
 /* An empty graph in the same context, failing through `scope`, owned by it (freed at its close

@@ -21,7 +21,8 @@ typedef struct kiln_machine {
     bool has_f16;           /* exact f16 <-> f32 conversion instructions */
     bool has_bf16_dot, has_vnni, has_amx;
     int64_t l1_bytes, l2_bytes, l3_bytes; /* per core, l3 shared */
-    double flops_per_ns;    /* f32, one core */
+    double flops_per_ns;    /* f32, one core; GPU: the whole device, which counts as one core */
+    double l2_bytes_per_ns, l3_bytes_per_ns; /* one core */
     double bytes_per_ns;    /* memory, one core; all cores share memory_bytes_per_ns */
     double memory_bytes_per_ns;
     double launch_ns;       /* cost of one more step */
