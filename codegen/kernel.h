@@ -4,7 +4,9 @@
  * Printers (LLVM IR, C, CUDA C) translate row by row and decide nothing.
  *
  * Invariants (codegen/verify_kernel.c): operands are defined earlier, in this or an enclosing loop;
- * types are as kernel.def says; loops nest; buffers are accessed as declared (reads, writes).
+ * values from nowhere (const, lanes, tile_begin, tile_end) are equal to defined at the start, so they
+ * are interned per kernel and serve everywhere after their number; types are as kernel.def says; loops
+ * nest; buffers are accessed as declared (reads, writes).
  *
  * Shape of every CPU kernel: one outermost KILN_LOOP_TILES loop from tile_begin to tile_end whose
  * variable is the tile number 0 … n_tiles - 1; everything else is inside it. On a GPU that loop is the
@@ -21,7 +23,7 @@ typedef uint32_t kiln_kv; /* kernel value: number of the defining instruction; 0
 
 typedef enum kiln_instr_op {
     KILN_K_none = 0,
-#define KILN_INSTR(name, n_args, meaning) KILN_K_##name,
+#define KILN_INSTR(name, n_args, rule, meaning) KILN_K_##name,
 #include "codegen/kernel.def"
 #undef KILN_INSTR
     KILN_N_INSTRS
@@ -53,6 +55,8 @@ typedef struct kiln_param {
     int64_t n_elements; /* that may be touched */
     bool is_read, is_written;
     uint32_t alignment; /* bytes the base is known to be aligned to: 64, or the element's for ports */
+    bool may_overlap;   /* may be the memory of another parameter (an output in the place of a dying or
+                           donated input): accesses keep their order. Set on both; else both are noalias */
 } kiln_param;
 
 /* Scratch memory of one tile: in registers' overflow space (CPU: the worker's scratch; GPU: shared). */
@@ -85,10 +89,36 @@ typedef struct kiln_kernel {
     uint32_t block_threads;     /* GPU */
     int64_t scratch_bytes;      /* of the locals */
     bool is_pack;
+    struct kiln_kernel_consts *consts; /* interned values from nowhere; kernel.c */
 } kiln_kernel;
+
+/* How the types of an instruction hang together; see kernel.def. */
+typedef enum kiln_instr_rule {
+    KILN_RULE_VALUE,
+    KILN_RULE_NUMBER,
+    KILN_RULE_FLOAT,
+    KILN_RULE_INTEGER,
+    KILN_RULE_BITS,
+    KILN_RULE_COMPARE,
+    KILN_RULE_SELECT,
+    KILN_RULE_CONVERT,
+    KILN_RULE_BITCAST,
+    KILN_RULE_SPLAT,
+    KILN_RULE_SHUFFLE,
+    KILN_RULE_LOOKUP,
+    KILN_RULE_MEMORY,
+    KILN_RULE_LOOP,
+} kiln_instr_rule;
+
+#define KILN_K_MAX_LANES 64
+#define KILN_K_MAX_TABLE 32
 
 const char *kiln_instr_name(kiln_instr_op op);
 uint32_t kiln_instr_n_args(kiln_instr_op op);
+kiln_instr_rule kiln_instr_rule_of(kiln_instr_op op);
+bool kiln_dtype_is_float(kiln_dtype dtype);  /* f32, f64: what kernels compute in */
+bool kiln_dtype_is_int(kiln_dtype dtype);    /* integers, not bool */
+bool kiln_dtype_is_signed(kiln_dtype dtype); /* signed integers */
 
 kiln_kernel *kiln_kernel_create(kiln_scope *scope, const kiln_machine *machine, const char *label);
 uint32_t kiln_kernel_add_param(kiln_kernel *kernel, const kiln_param *param);
@@ -96,15 +126,24 @@ uint32_t kiln_kernel_add_param(kiln_kernel *kernel, const kiln_param *param);
 uint32_t kiln_kernel_add_local(kiln_kernel *kernel, kiln_dtype dtype, int64_t n_elements);
 uint32_t kiln_kernel_add_table(kiln_kernel *kernel, kiln_dtype dtype, uint32_t n, const void *data);
 kiln_dtype kiln_kernel_buffer_dtype(const kiln_kernel *kernel, uint32_t buffer);
+int64_t kiln_kernel_buffer_elements(const kiln_kernel *kernel, uint32_t buffer);
+/* True for const instructions of an integer dtype or bool; the value of each lane, extended by its
+ * signedness. */
+bool kiln_kernel_is_const(const kiln_kernel *kernel, kiln_kv value, int64_t *out_value);
 
 static inline const kiln_instr *kiln_kernel_at(const kiln_kernel *kernel, kiln_kv value)
 {
     return &kernel->instrs.at[value];
 }
 
+/* Appends an instruction as it is, after kiln_instr_check. The builders below are made of it. */
+kiln_kv kiln_kernel_push(kiln_kernel *kernel, const kiln_instr *instr);
+
 /* Builders. They fold what costs nothing to fold: i64 scalar arithmetic on constants, x + 0, x * 1,
- * select on a constant; floats only where the bits cannot change (constant with constant). Types
- * follow from operands; a mismatch fails with INTERNAL. */
+ * select on a constant; of floats nothing. Types follow from operands; a mismatch fails with
+ * INTERNAL. Masks that are constant true are dropped; constant false makes a load 0, a store nothing.
+ * Name operands in variables rather than nest two builder calls in one argument list: C leaves their
+ * order open, and the numbering (so the text, so the identity) would depend on the C compiler. */
 kiln_kv kiln_k_const_i64(kiln_kernel *k, int64_t value);
 kiln_kv kiln_k_const_int(kiln_kernel *k, kiln_dtype dtype, uint32_t lanes, int64_t value);
 kiln_kv kiln_k_const_float(kiln_kernel *k, kiln_dtype dtype, uint32_t lanes, double value); /* f32, f64 */
@@ -161,4 +200,6 @@ kiln_kv kiln_k_active(kiln_kernel *k, uint32_t lanes, kiln_kv n);
 /* The text form: the same kernel prints the same, whatever its label. Identity of kernels. */
 void kiln_kernel_print(const kiln_kernel *kernel, kiln_text *text);
 kiln_status kiln_kernel_verify(const kiln_kernel *kernel, kiln_error *error);
+/* Types of one instruction against its operands, by its rule. */
+kiln_status kiln_instr_check(const kiln_kernel *kernel, const kiln_instr *instr, kiln_error *error);
 #endif
