@@ -145,6 +145,7 @@ typedef struct kiln_node {
     const kiln_value *inputs;
     const kiln_attrs *attrs; /* NULL unless the row names a family */
     const char *label;       /* the user's name or NULL; survives passes; not part of identity */
+    uint32_t id;             /* its own place in graph->nodes */
 } kiln_node;
 
 typedef struct kiln_output {
@@ -183,6 +184,16 @@ struct kiln_graph {
     uint32_t current_origin;
 };
 
+/* Lets the graph fail through, and allocate on behalf of, the scope of the entry at work. */
+static inline void kiln_graph_attach(kiln_graph *graph, kiln_scope *scope)
+{
+    graph->scope = scope;
+    graph->arena.scope = scope;
+}
+
+/* Frees the graph; NULL is allowed. */
+void kiln_graph_free(kiln_graph *graph);
+
 /* An empty graph in the same context, failing through `scope`, owned by it (freed at its close
  * unless kept). What passes write into. */
 kiln_graph *kiln_graph_open(kiln_scope *scope, kiln_context *context, const char *name);
@@ -202,7 +213,12 @@ static inline const kiln_op_row *kiln_node_row(const kiln_node *node)
     return &kiln_op_rows[node->op];
 }
 
-/* Interns a tensor type. Fails on a dim < 0, rank > 16 or an overflowing size. */
+#define KILN_MAX_DIM ((int64_t)1 << 40)
+#define KILN_MAX_ELEMENTS ((int64_t)1 << 48)
+#define KILN_MAX_NODES (1u << 24)
+
+/* Interns a tensor type. INVALID on a dim < 0, rank > 16 or an overflowing size, LIMIT beyond the
+ * numbers above. */
 const kiln_type *kiln_graph_tensor(kiln_graph *graph, kiln_dtype dtype, uint32_t rank,
                                    const int64_t *dims);
 
@@ -217,8 +233,8 @@ typedef struct kiln_node_spec {
     const char *label;
 } kiln_node_spec;
 
-/* The one way to make a node: checks operands, infers the type, interns. Fails with INVALID and a
- * sentence naming op and operand types. */
+/* The one way to make a node: checks operands, infers the type, interns. A new input joins
+ * graph->inputs. Fails with INVALID and a sentence naming op and operand types. */
 kiln_value kiln_graph_add(kiln_graph *graph, const kiln_node_spec *spec);
 
 /* Shorthands of kiln_graph_add for rules and passes. */
@@ -242,11 +258,14 @@ kiln_value kiln_add_splat(kiln_graph *graph, kiln_dtype dtype, uint32_t rank, co
                           double value);
 /* A splat with the type of `like`. */
 kiln_value kiln_add_splat_like(kiln_graph *graph, kiln_value like, double value);
-/* A constant from bytes that are copied (BYTES or BLOB by size). */
+/* A constant from bytes that are copied: SPLAT when all elements are the same bits, else BYTES or
+ * BLOB by size. */
 kiln_value kiln_add_constant(kiln_graph *graph, const kiln_type *type, const void *data);
+/* Memory of a BLOB is borrowed; an origin of 0 asks for a fresh one. */
 kiln_value kiln_add_literal(kiln_graph *graph, const kiln_type *type, const kiln_literal *literal);
-/* A fresh input, appended to graph->inputs. */
+/* A fresh input, appended to graph->inputs; its name must be new. */
 kiln_value kiln_add_input(kiln_graph *graph, const kiln_type *type, const char *name, bool donated);
+/* A NULL name is "y" for the first output, "y1" for the second, …; names must differ. */
 void kiln_add_output(kiln_graph *graph, kiln_value value, const char *name);
 void kiln_add_check(kiln_graph *graph, kiln_value failures, const char *sentence);
 

@@ -1,0 +1,46 @@
+/* Types, shapes and names for error sentences. */
+#include "graph/describe.h"
+
+#include <string.h>
+
+#define TYPES_MAX 8
+#define NAME_MAX_BYTES 200
+
+const char *kiln_dims_string(kiln_arena *arena, kiln_dtype dtype, uint32_t rank, const int64_t *dims)
+{
+    kiln_text text = {.arena = arena};
+    kiln_text_type(&text, dtype, rank, dims);
+    return kiln_text_string(&text);
+}
+
+const char *kiln_type_string(kiln_arena *arena, const kiln_type *type)
+{
+    return kiln_dims_string(arena, type->dtype, type->rank, type->dims);
+}
+
+const char *kiln_ints_string(kiln_arena *arena, kiln_ints ints)
+{
+    kiln_text text = {.arena = arena};
+    uint32_t n = ints.n < 2 * KILN_MAX_RANK ? ints.n : 2 * KILN_MAX_RANK;
+    kiln_text_ints(&text, ints.at, n);
+    return kiln_text_string(&text);
+}
+
+const char *kiln_quoted(kiln_arena *arena, const char *name)
+{
+    kiln_text text = {.arena = arena};
+    size_t n = strlen(name);
+    kiln_text_quoted(&text, name, n < NAME_MAX_BYTES ? n : NAME_MAX_BYTES);
+    return kiln_text_string(&text);
+}
+
+const char *kiln_types_string(kiln_arena *arena, const kiln_type *const *types, uint32_t n)
+{
+    kiln_text text = {.arena = arena};
+    for (uint32_t i = 0; i < n && i < TYPES_MAX; i++) {
+        if (i) kiln_text_append(&text, i + 1 == n ? " and " : ", ");
+        kiln_text_type(&text, types[i]->dtype, types[i]->rank, types[i]->dims);
+    }
+    if (n > TYPES_MAX) kiln_text_append(&text, ", …");
+    return kiln_text_string(&text);
+}

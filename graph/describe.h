@@ -1,0 +1,14 @@
+/* Types, shapes and names as error sentences spell them; strings live as long as the arena. */
+#ifndef KILN_GRAPH_DESCRIBE_H
+#define KILN_GRAPH_DESCRIBE_H
+
+#include "graph/graph.h"
+
+const char *kiln_type_string(kiln_arena *arena, const kiln_type *type);
+const char *kiln_dims_string(kiln_arena *arena, kiln_dtype dtype, uint32_t rank, const int64_t *dims);
+const char *kiln_ints_string(kiln_arena *arena, kiln_ints ints);
+const char *kiln_quoted(kiln_arena *arena, const char *name);
+
+/* "f32[2,3]", "f32[2,3] and f32[3]", "a, b and c"; more than eight end in "…". */
+const char *kiln_types_string(kiln_arena *arena, const kiln_type *const *types, uint32_t n);
+#endif
