@@ -4,7 +4,8 @@
  *     kiln_context *context;
  *     kiln_context_create(NULL, &context);
  *     kiln_executable *model;
- *     if (kiln_executable_load(context, "model.so", "model", &model)) puts(kiln_context_message(context));
+ *     if (kiln_executable_load(context, "model.so", "model", &model))
+ *         puts(kiln_context_message(context));
  *     kiln_workspace *workspace;
  *     kiln_workspace_create(model, &workspace);
  *     kiln_run(workspace, inputs, 1, outputs, 1);
@@ -35,14 +36,15 @@ typedef struct kiln_allocator {
 
 /* Runs body(state, worker) once for every worker 0 … n_workers - 1, at the same time or in any
  * order, and returns when all are done. */
-typedef void kiln_parallel_fn(void *user, uint32_t n_workers, void (*body)(void *state, uint32_t worker),
-                              void *state);
+typedef void kiln_parallel_fn(void *user, uint32_t n_workers,
+                              void (*body)(void *state, uint32_t worker), void *state);
 
 /* Zero means default everywhere. */
 typedef struct kiln_context_options {
     size_t struct_bytes;               /* sizeof(kiln_context_options) */
     uint32_t threads;                  /* workers of a run, the caller included; default: what
-                                          affinity and cgroup quota allow; 1 creates no thread; at most 1024 */
+                                          affinity and cgroup quota allow; 1 creates no thread;
+                                          at most 1024 */
     uint32_t reserved;
     int64_t max_bytes;                 /* cap of one arena or tensor; default 80 % of memory */
     const kiln_allocator *allocator;   /* default: page-aligned, huge pages where allowed */
@@ -51,9 +53,14 @@ typedef struct kiln_context_options {
 } kiln_context_options;
 
 /* `options` may be NULL. INVALID for options out of range. */
-KILN_API kiln_status kiln_context_create(const kiln_context_options *options, kiln_context **out_context);
+KILN_API kiln_status kiln_context_create(const kiln_context_options *options,
+                                         kiln_context **out_context);
+/* Gives up one ownership; the last one frees. NULL is allowed, here and in every destructor. */
 KILN_API void kiln_context_destroy(kiln_context *context);
-/* The sentence of the last failure on this context by this or another thread; never NULL. */
+/* One more owner, who calls kiln_context_destroy too. Returns the context. */
+KILN_API kiln_context *kiln_context_retain(kiln_context *context);
+/* The sentence of the last failure on this context by this or another thread; never NULL; it stays
+ * as it is for the next seven failures. For NULL: why a context could not be made, in general. */
 KILN_API const char *kiln_context_message(const kiln_context *context);
 KILN_API uint32_t kiln_context_threads(const kiln_context *context);
 /* The features of this machine, as KILN_CPU_ bits. */
@@ -72,11 +79,13 @@ KILN_API const kiln_program *kiln_executable_program(const kiln_executable *exec
 /* Index of the input or output of that name, or -1. */
 KILN_API int32_t kiln_executable_find_input(const kiln_executable *executable, const char *name);
 KILN_API int32_t kiln_executable_find_output(const kiln_executable *executable, const char *name);
-/* Bytes of a run beside inputs, outputs and constants: arena + scratch of `threads` workers. Exact. */
+/* Bytes of a run beside inputs, outputs and constants: arena + scratch of `threads` workers (0: the
+ * context's). Exact. */
 KILN_API int64_t kiln_executable_peak_bytes(const kiln_executable *executable, uint32_t threads);
 
 /* Everything one run at a time needs; allocates all memory of its runs. */
-KILN_API kiln_status kiln_workspace_create(kiln_executable *executable, kiln_workspace **out_workspace);
+KILN_API kiln_status kiln_workspace_create(kiln_executable *executable,
+                                           kiln_workspace **out_workspace);
 KILN_API void kiln_workspace_destroy(kiln_workspace *workspace);
 KILN_API const char *kiln_workspace_message(const kiln_workspace *workspace);
 /* Ends runs of this workspace with DEADLINE once they have taken that long; 0 lifts it. */

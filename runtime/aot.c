@@ -1,0 +1,172 @@
+/* Running a compiled model without the runtime library: the steps of a program, one after the other,
+ * on the caller's thread. The arena is followed by one worker's scratch and by the addresses of one
+ * step's operands, so a call allocates nothing when the caller brings the arena. */
+#include "runtime/aot.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xmmintrin.h>
+
+#include "base/checked.h"
+#include "kiln/types.h"
+#include "runtime/cpu.h"
+
+#define MXCSR_EXACT 0x1f80u
+#define MXCSR_FLUSH 0x9fc0u
+#define FEATURES_ARE_KNOWN (1ull << 63)
+
+typedef struct aot_run {
+    const kiln_program *program;
+    const void *const *inputs;
+    void *const *outputs;
+    char *arena, *scratch;
+    void **pointers;
+} aot_run;
+
+/* Asking the processor costs microseconds in a virtual machine, so the answer is kept: the only
+ * mutable global, and whoever writes it writes the same. */
+static uint64_t features_known(void)
+{
+    static _Atomic uint64_t known;
+    uint64_t features = atomic_load_explicit(&known, memory_order_relaxed);
+    if (features) return features;
+    features = kiln_cpu_detect() | FEATURES_ARE_KNOWN;
+    atomic_store_explicit(&known, features, memory_order_relaxed);
+    return features;
+}
+
+static uint32_t most_operands(const kiln_program *program)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < program->n_steps; i++) {
+        if (program->steps[i].n_operands > most) most = program->steps[i].n_operands;
+    }
+    return most;
+}
+
+int64_t kiln_aot_arena_bytes(const kiln_program *program)
+{
+    int64_t pointers = (int64_t)most_operands(program) * (int64_t)sizeof(void *);
+    return kiln_round_up(program->arena_bytes, 64) + kiln_round_up(program->scratch_bytes, 64) +
+           kiln_round_up(pointers, 64);
+}
+
+const kiln_port_row *kiln_aot_inputs(const kiln_program *program, uint32_t *out_n)
+{
+    if (out_n) *out_n = program->n_inputs;
+    return program->inputs;
+}
+
+const kiln_port_row *kiln_aot_outputs(const kiln_program *program, uint32_t *out_n)
+{
+    if (out_n) *out_n = program->n_outputs;
+    return program->outputs;
+}
+
+static bool address_is_right(const kiln_port_row *port, const void *data)
+{
+    size_t unit = (size_t)port->bytes;
+    for (uint32_t i = 0; i < port->rank && port->bytes; i++) unit /= (size_t)port->dims[i];
+    return port->bytes == 0 || (data && (uintptr_t)data % unit == 0);
+}
+
+static bool addresses_are_right(const aot_run *run)
+{
+    const kiln_program *program = run->program;
+    if ((program->n_inputs && !run->inputs) || (program->n_outputs && !run->outputs)) return false;
+    for (uint32_t i = 0; i < program->n_inputs; i++) {
+        if (!address_is_right(&program->inputs[i], run->inputs[i])) return false;
+    }
+    for (uint32_t i = 0; i < program->n_outputs; i++) {
+        if (!address_is_right(&program->outputs[i], run->outputs[i])) return false;
+    }
+    return (uintptr_t)run->arena % 64 == 0;
+}
+
+static void *buffer_address(const aot_run *run, uint32_t number)
+{
+    const kiln_buffer_row *row = &run->program->buffers[number];
+    switch ((kiln_buffer_kind)row->kind) {
+    case KILN_BUFFER_INPUT:
+        return (void *)(uintptr_t)run->inputs[row->index];
+    case KILN_BUFFER_OUTPUT:
+        return run->outputs[row->index];
+    case KILN_BUFFER_CONSTANT:
+        return (char *)(uintptr_t)run->program->constants + row->offset;
+    case KILN_BUFFER_ARENA:
+        return run->arena + row->offset;
+    }
+    return NULL;
+}
+
+static void copy_run(const aot_run *run, const kiln_step_row *step)
+{
+    uint32_t from = run->program->operands[step->first_operand];
+    if (run->pointers[0] != run->pointers[1]) {
+        memcpy(run->pointers[1], run->pointers[0], (size_t)run->program->buffers[from].bytes);
+    }
+}
+
+static kiln_status step_run(const aot_run *run, uint32_t *at)
+{
+    const kiln_program *program = run->program;
+    const kiln_step_row *step = &program->steps[*at];
+    kiln_kernel_args args = {run->pointers, NULL, run->scratch};
+    uint32_t next = *at + 1;
+    int64_t count;
+    for (uint32_t i = 0; i < step->n_operands; i++) {
+        run->pointers[i] = buffer_address(run, program->operands[step->first_operand + i]);
+    }
+    switch ((kiln_step_kind)step->kind) {
+    case KILN_STEP_KERNEL:
+    case KILN_STEP_PACK:
+        if (step->n_tiles) program->kernels[step->target](&args, 0, step->n_tiles);
+        break;
+    case KILN_STEP_COPY:
+        copy_run(run, step);
+        break;
+    case KILN_STEP_LIBRARY:
+        return KILN_UNSUPPORTED;
+    case KILN_STEP_BRANCH:
+        if (*(const unsigned char *)run->pointers[0]) next = step->target;
+        break;
+    case KILN_STEP_JUMP:
+        next = step->target;
+        break;
+    case KILN_STEP_CHECK:
+        memcpy(&count, run->pointers[0], sizeof count);
+        if (count) return KILN_RANGE;
+        break;
+    }
+    *at = next;
+    return KILN_OK;
+}
+
+static kiln_status steps_run(aot_run *run)
+{
+    const kiln_program *program = run->program;
+    run->scratch = run->arena + kiln_round_up(program->arena_bytes, 64);
+    run->pointers = (void **)(run->scratch + kiln_round_up(program->scratch_bytes, 64));
+    uint32_t mxcsr = _mm_getcsr();
+    _mm_setcsr(program->flags & KILN_PROGRAM_FLUSH_DENORMALS ? MXCSR_FLUSH : MXCSR_EXACT);
+    kiln_status status = KILN_OK;
+    for (uint32_t at = 0; at < program->n_steps && !status;) status = step_run(run, &at);
+    _mm_setcsr(mxcsr);
+    return status;
+}
+
+int kiln_aot_run(const kiln_program *program, const void *const *inputs, void *const *outputs,
+                 void *arena)
+{
+    aot_run run = {.program = program, .inputs = inputs, .outputs = outputs, .arena = arena};
+    if (program->cpu_features & ~features_known()) return KILN_UNSUPPORTED;
+    if (!kiln_cpu_enable(program->cpu_features)) return KILN_UNSUPPORTED;
+    if (!addresses_are_right(&run)) return KILN_INVALID;
+    if (arena) return (int)steps_run(&run);
+    run.arena = aligned_alloc(64, (size_t)kiln_aot_arena_bytes(program) + 64);
+    if (!run.arena) return KILN_NO_MEMORY;
+    kiln_status status = steps_run(&run);
+    free(run.arena);
+    return (int)status;
+}

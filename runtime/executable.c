@@ -1,0 +1,104 @@
+/* Executables: adoption of a verified program, counts, and what can be asked of it. */
+#include "runtime/executable.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "runtime/cpu.h"
+
+kiln_status kiln_executable_adopt(kiln_context *context, const kiln_program *program, void *owner,
+                                  kiln_release_fn *release, kiln_executable **out_executable)
+{
+    kiln_error error = {0};
+    kiln_status status =
+        kiln_program_verify(program, context->cpu_features, context->max_bytes, &error);
+    if (status) return kiln_context_fail(context, status, "%s", error.message);
+    if (!kiln_cpu_enable(program->cpu_features)) {
+        return kiln_context_fail(context, KILN_UNSUPPORTED,
+                                 "program: the system refuses the use of amx tiles");
+    }
+    kiln_executable *executable = calloc(1, sizeof *executable);
+    if (!executable) return kiln_context_fail(context, KILN_NO_MEMORY, "executable: no memory");
+    atomic_init(&executable->refs, 1);
+    executable->context = kiln_context_retain(context);
+    executable->program = program;
+    executable->owner = owner;
+    executable->release = release;
+    *out_executable = executable;
+    return KILN_OK;
+}
+
+kiln_status kiln_executable_create(kiln_context *context, const kiln_program *program,
+                                   kiln_executable **out_executable)
+{
+    if (!context) return KILN_INVALID;
+    if (!program || !out_executable) {
+        return kiln_context_fail(context, KILN_INVALID,
+                                 "executable: a pointer is NULL; expected a program and a result");
+    }
+    return kiln_executable_adopt(context, program, NULL, NULL, out_executable);
+}
+
+kiln_executable *kiln_executable_retain(kiln_executable *executable)
+{
+    atomic_fetch_add_explicit(&executable->refs, 1, memory_order_relaxed);
+    return executable;
+}
+
+void kiln_executable_destroy(kiln_executable *executable)
+{
+    if (!executable) return;
+    if (atomic_fetch_sub_explicit(&executable->refs, 1, memory_order_acq_rel) != 1) return;
+    if (executable->release) executable->release(executable->owner);
+    kiln_context_destroy(executable->context);
+    free(executable);
+}
+
+void *kiln_executable_owner(const kiln_executable *executable, kiln_release_fn *release)
+{
+    return executable->release == release ? executable->owner : NULL;
+}
+
+const kiln_program *kiln_executable_program(const kiln_executable *executable)
+{
+    return executable ? executable->program : NULL;
+}
+
+static int32_t port_find(const kiln_port_row *ports, uint32_t n, const char *name)
+{
+    for (uint32_t i = 0; name && i < n; i++) {
+        if (strcmp(ports[i].name, name) == 0) return (int32_t)i;
+    }
+    return -1;
+}
+
+int32_t kiln_executable_find_input(const kiln_executable *executable, const char *name)
+{
+    if (!executable) return -1;
+    return port_find(executable->program->inputs, executable->program->n_inputs, name);
+}
+
+int32_t kiln_executable_find_output(const kiln_executable *executable, const char *name)
+{
+    if (!executable) return -1;
+    return port_find(executable->program->outputs, executable->program->n_outputs, name);
+}
+
+int64_t kiln_program_arena_bytes(const kiln_program *program)
+{
+    return kiln_round_up(program->arena_bytes, 64);
+}
+
+int64_t kiln_program_scratch_bytes(const kiln_program *program)
+{
+    return kiln_round_up(program->scratch_bytes, 64);
+}
+
+int64_t kiln_executable_peak_bytes(const kiln_executable *executable, uint32_t threads)
+{
+    if (!executable) return 0;
+    if (threads == 0) threads = executable->context->threads;
+    return kiln_program_arena_bytes(executable->program) +
+           kiln_program_scratch_bytes(executable->program) * threads;
+}

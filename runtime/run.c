@@ -1,0 +1,127 @@
+/* A run: tensors in, steps one after the other, a status out. Allocates nothing. Rounding mode and
+ * trap masks are set for the kernels and given back to the caller as they were. */
+#include <string.h>
+#include <time.h>
+#include <xmmintrin.h>
+
+#include "runtime/workspace.h"
+
+int64_t kiln_clock_ns(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+bool kiln_run_should_stop(kiln_workspace *workspace)
+{
+    uint32_t state = atomic_load_explicit(&workspace->state, memory_order_relaxed);
+    if (state != KILN_RUN_RUNNING) return true;
+    if (!workspace->deadline_at || kiln_clock_ns() < workspace->deadline_at) return false;
+    atomic_compare_exchange_strong(&workspace->state, &state, KILN_RUN_DEADLINE);
+    return true;
+}
+
+/* A step that is not a kernel. Sets *at to the step that follows it. */
+static kiln_status control_run(kiln_workspace *workspace, uint32_t *at)
+{
+    const kiln_program *program = workspace->executable->program;
+    const kiln_step_row *step = &program->steps[*at];
+    const void *operand = step->n_operands ? workspace->pointers[step->first_operand] : NULL;
+    uint32_t next = *at + 1;
+    int64_t count;
+    switch ((kiln_step_kind)step->kind) {
+    case KILN_STEP_BRANCH:
+        if (*(const unsigned char *)operand) next = step->target;
+        break;
+    case KILN_STEP_JUMP:
+        next = step->target;
+        break;
+    case KILN_STEP_CHECK:
+        memcpy(&count, operand, sizeof count);
+        if (count == 0) break;
+        return kiln_error_set(&workspace->error, KILN_RANGE, "%s", program->strings[step->target]);
+    case KILN_STEP_KERNEL:
+    case KILN_STEP_PACK:
+    case KILN_STEP_COPY:
+    case KILN_STEP_LIBRARY:
+        return kiln_error_set(&workspace->error, KILN_INTERNAL,
+                              "step %u: kind %u has no kernel", (unsigned)*at,
+                              (unsigned)step->kind);
+    }
+    *at = next;
+    return KILN_OK;
+}
+
+kiln_status kiln_steps_run(kiln_workspace *workspace)
+{
+    const kiln_program *program = workspace->executable->program;
+    for (uint32_t at = 0; at < program->n_steps;) {
+        const kiln_step_plan *plan = &workspace->plans[at];
+        if (kiln_run_should_stop(workspace)) return KILN_OK;
+        if (plan->kernel) {
+            kiln_region_run(workspace, at, plan->region_end);
+            at = plan->region_end;
+            continue;
+        }
+        kiln_status status = control_run(workspace, &at);
+        if (status) return status;
+    }
+    return KILN_OK;
+}
+
+static kiln_status stopped_status(kiln_workspace *workspace, uint32_t state)
+{
+    if (state == KILN_RUN_CANCELLED) {
+        return kiln_error_set(&workspace->error, KILN_CANCELLED, "run: cancelled");
+    }
+    return kiln_error_set(&workspace->error, KILN_DEADLINE,
+                          "run: took longer than its deadline of %lld ns",
+                          (long long)workspace->deadline_ns);
+}
+
+static kiln_status run_bound(kiln_workspace *workspace)
+{
+    const kiln_program *program = workspace->executable->program;
+    if (workspace->is_profiled) {
+        memset(workspace->step_times, 0, program->n_steps * sizeof *workspace->step_times);
+    }
+    int64_t end;
+    bool has_deadline = workspace->deadline_ns > 0;
+    if (has_deadline && __builtin_add_overflow(kiln_clock_ns(), workspace->deadline_ns, &end)) {
+        has_deadline = false;
+    }
+    workspace->deadline_at = has_deadline ? end : 0;
+    uint32_t mxcsr = _mm_getcsr();
+    _mm_setcsr(workspace->mxcsr);
+    kiln_status status = kiln_steps_run(workspace);
+    _mm_setcsr(mxcsr);
+    return status;
+}
+
+kiln_status kiln_run(kiln_workspace *workspace, const kiln_tensor *inputs, uint32_t n_inputs,
+                     const kiln_tensor *outputs, uint32_t n_outputs)
+{
+    if (!workspace) return KILN_INVALID;
+    uint32_t state = KILN_RUN_IDLE;
+    if (!atomic_compare_exchange_strong(&workspace->state, &state, KILN_RUN_RUNNING)) {
+        return KILN_INVALID; /* the sentence belongs to the run in progress */
+    }
+    kiln_status status = kiln_ports_bind(workspace, inputs, n_inputs, outputs, n_outputs);
+    if (!status) status = run_bound(workspace);
+    state = atomic_exchange(&workspace->state, KILN_RUN_IDLE);
+    if (!status && state != KILN_RUN_RUNNING) status = stopped_status(workspace, state);
+    return status;
+}
+
+void kiln_workspace_cancel(kiln_workspace *workspace)
+{
+    if (!workspace) return;
+    uint32_t state = KILN_RUN_RUNNING;
+    atomic_compare_exchange_strong(&workspace->state, &state, KILN_RUN_CANCELLED);
+}
+
+void kiln_workspace_set_deadline(kiln_workspace *workspace, int64_t nanoseconds)
+{
+    if (workspace) workspace->deadline_ns = nanoseconds > 0 ? nanoseconds : 0;
+}

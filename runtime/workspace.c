@@ -1,0 +1,253 @@
+/* Workspaces: memory of a run, addresses of operands, and a plan for every step: how many workers
+ * its cost is worth and in which chunks its tiles go out. */
+#include "runtime/workspace.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+
+#define FORK_NS 10000.0        /* a cheaper step runs on the caller */
+#define SHARE_NS 5000.0        /* least work worth a worker */
+#define CHUNK_LEAST_NS 3000.0  /* ten times what taking a chunk costs */
+#define CHUNK_MOST_NS 2e6      /* estimates may be five times off: a stop is seen within 10 ms */
+#define SERIAL_CHUNK_NS 2e6
+#define CHUNKS_PER_RANGE 8.0
+#define RANGE_CHUNKS_MOST 60000u /* the cursor counts in 16 bits */
+#define COPY_TILE ((int64_t)256 << 10)
+#define COPY_BYTES_PER_NS 10.0
+
+#define MXCSR_EXACT 0x1f80u /* nearest, denormals on, traps masked */
+#define MXCSR_FLUSH 0x9fc0u /* the same, denormals read and written as 0 */
+
+static void copy_run(const kiln_kernel_args *args, uint32_t tile_begin, uint32_t tile_end)
+{
+    int64_t begin = tile_begin * COPY_TILE;
+    int64_t end = kiln_min_i64(tile_end * COPY_TILE, args->sizes[0]);
+    const char *from = args->buffers[0];
+    char *to = args->buffers[1];
+    if (from != to && begin < end) memcpy(to + begin, from + begin, (size_t)(end - begin));
+}
+
+static uint32_t clamp_u32(double value, uint32_t least, uint32_t most)
+{
+    if (!(value > least)) return least;
+    return value < most ? (uint32_t)value : most;
+}
+
+static void split_plan(kiln_step_plan *plan, double cost, uint32_t threads)
+{
+    uint32_t n = plan->n_tiles;
+    plan->n_workers = 1;
+    plan->chunk = plan->serial_chunk = n;
+    if (n == 0 || cost <= 0) return;
+    double tile_ns = cost / n;
+    plan->serial_chunk = clamp_u32(SERIAL_CHUNK_NS / tile_ns, 1, n);
+    if (cost < FORK_NS) return;
+    plan->n_workers = clamp_u32(cost / SHARE_NS, 1, threads < n ? threads : n);
+    double chunk_ns = cost / plan->n_workers / CHUNKS_PER_RANGE;
+    if (chunk_ns < CHUNK_LEAST_NS) chunk_ns = CHUNK_LEAST_NS;
+    if (chunk_ns > CHUNK_MOST_NS) chunk_ns = CHUNK_MOST_NS;
+    uint32_t least = n / plan->n_workers / RANGE_CHUNKS_MOST + 1;
+    plan->chunk = clamp_u32(chunk_ns / tile_ns, least, n);
+}
+
+static void step_plan(kiln_workspace *workspace, uint32_t number)
+{
+    const kiln_program *program = workspace->executable->program;
+    const kiln_step_row *step = &program->steps[number];
+    kiln_step_plan *plan = &workspace->plans[number];
+    plan->buffers = workspace->pointers + step->first_operand;
+    plan->region_end = number + 1;
+    double cost = (double)step->cost;
+    if (step->kind == KILN_STEP_COPY) {
+        int64_t bytes = program->buffers[program->operands[step->first_operand]].bytes;
+        workspace->copy_bytes[number] = bytes;
+        plan->kernel = copy_run;
+        plan->sizes = &workspace->copy_bytes[number];
+        plan->n_tiles = (uint32_t)kiln_min_i64(kiln_ceil_div(bytes, COPY_TILE), UINT32_MAX);
+        cost = (double)bytes / COPY_BYTES_PER_NS;
+    } else if (step->kind == KILN_STEP_KERNEL || step->kind == KILN_STEP_PACK) {
+        plan->kernel = program->kernels[step->target];
+        plan->n_tiles = step->n_tiles;
+    }
+    if (plan->kernel) split_plan(plan, cost, workspace->threads);
+}
+
+/* Neighbours with one region number > 0 share a region, unless the caller's parallel function runs
+ * them: it may run workers one after the other, so nobody can wait inside it. */
+static void plan_regions(kiln_workspace *workspace)
+{
+    const kiln_program *program = workspace->executable->program;
+    kiln_step_plan *plans = workspace->plans;
+    for (uint32_t i = program->n_steps; i-- > 0;) {
+        plans[i].is_forked = plans[i].n_workers > 1;
+        bool has_next = i + 1 < program->n_steps && plans[i].kernel && plans[i + 1].kernel &&
+                        program->steps[i].region > 0 &&
+                        program->steps[i].region == program->steps[i + 1].region;
+        if (!has_next || !workspace->pool) continue;
+        plans[i].region_end = plans[i + 1].region_end;
+        plans[i].is_forked |= plans[i + 1].is_forked;
+    }
+    for (uint32_t i = 1; i < program->n_steps; i++) {
+        bool is_same = plans[i - 1].region_end > i;
+        plans[i].tiles_before = is_same ? plans[i - 1].tiles_before + plans[i - 1].n_tiles : 0;
+    }
+}
+
+static void bind_fixed(kiln_workspace *workspace)
+{
+    const kiln_program *program = workspace->executable->program;
+    for (uint32_t i = 0; i < program->n_operands; i++) {
+        const kiln_buffer_row *row = &program->buffers[program->operands[i]];
+        if (row->kind == KILN_BUFFER_CONSTANT && program->constants) {
+            workspace->pointers[i] = (char *)(uintptr_t)program->constants + row->offset;
+        } else if (row->kind == KILN_BUFFER_ARENA) {
+            workspace->pointers[i] = workspace->memory + row->offset;
+        }
+    }
+}
+
+static uint32_t operand_port(const kiln_program *program, uint32_t operand)
+{
+    const kiln_buffer_row *row = &program->buffers[program->operands[operand]];
+    if (row->kind == KILN_BUFFER_INPUT) return row->index;
+    if (row->kind == KILN_BUFFER_OUTPUT) return program->n_inputs + row->index;
+    return KILN_NONE;
+}
+
+/* Lists the operands of each port, by counting. */
+static void list_uses(kiln_workspace *workspace)
+{
+    const kiln_program *program = workspace->executable->program;
+    uint32_t n_ports = program->n_inputs + program->n_outputs, *first = workspace->first_use;
+    for (uint32_t i = 0; i < program->n_operands; i++) {
+        uint32_t port = operand_port(program, i);
+        if (port != KILN_NONE) first[port + 1]++;
+    }
+    for (uint32_t p = 0; p < n_ports; p++) first[p + 1] += first[p];
+    for (uint32_t i = program->n_operands; i-- > 0;) {
+        uint32_t port = operand_port(program, i);
+        if (port != KILN_NONE) workspace->uses[--first[port + 1]] = i;
+    }
+    /* Each entry has moved to the front of its list: first[p + 1] is now where list p begins. */
+    for (uint32_t p = 0; p < n_ports; p++) first[p] = first[p + 1];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < program->n_operands; i++) n += operand_port(program, i) != KILN_NONE;
+    first[n_ports] = n;
+}
+
+static bool allocate_tables(kiln_workspace *workspace)
+{
+    const kiln_program *program = workspace->executable->program;
+    size_t n_ports = (size_t)program->n_inputs + program->n_outputs;
+    size_t n_steps = program->n_steps, n_operands = program->n_operands;
+    workspace->plans = calloc(n_steps + 1, sizeof *workspace->plans);
+    workspace->pointers = calloc(n_operands + 1, sizeof *workspace->pointers);
+    workspace->copy_bytes = calloc(n_steps + 1, sizeof *workspace->copy_bytes);
+    workspace->port_data = calloc(n_ports + 1, sizeof *workspace->port_data);
+    workspace->uses = calloc(n_operands + 1, sizeof *workspace->uses);
+    workspace->first_use = calloc(n_ports + 1, sizeof *workspace->first_use);
+    workspace->spans = calloc(n_ports + 1, sizeof *workspace->spans);
+    workspace->step_times = calloc(n_steps + 1, sizeof *workspace->step_times);
+    workspace->cursors = aligned_alloc(64, workspace->threads * sizeof *workspace->cursors);
+    if (workspace->cursors) {
+        memset(workspace->cursors, 0, workspace->threads * sizeof *workspace->cursors);
+    }
+    return workspace->plans && workspace->pointers && workspace->copy_bytes &&
+           workspace->port_data && workspace->uses && workspace->first_use && workspace->spans &&
+           workspace->step_times && workspace->cursors;
+}
+
+/* Scratch follows the arena; one allocation, so that it lies on huge pages as a whole. */
+static bool allocate_memory(kiln_workspace *workspace)
+{
+    const kiln_program *program = workspace->executable->program;
+    int64_t arena = kiln_program_arena_bytes(program);
+    workspace->scratch_stride = kiln_program_scratch_bytes(program);
+    workspace->memory_bytes = arena + workspace->scratch_stride * workspace->threads;
+    if (workspace->memory_bytes == 0) { /* an address that nobody uses, to spare NULL + 0 */
+        workspace->memory = workspace->scratch = (char *)workspace->cursors;
+        return true;
+    }
+    workspace->memory = kiln_context_allocate(workspace->context, workspace->memory_bytes);
+    workspace->scratch = workspace->memory ? workspace->memory + arena : NULL;
+    return workspace->memory && (uintptr_t)workspace->memory % 64 == 0;
+}
+
+static bool program_is_parallel(const kiln_program *program)
+{
+    for (uint32_t i = 0; i < program->n_steps; i++) {
+        const kiln_step_row *step = &program->steps[i];
+        if (step->kind == KILN_STEP_COPY || (step->cost >= FORK_NS && step->n_tiles > 1)) return true;
+    }
+    return false;
+}
+
+static kiln_status workspace_fill(kiln_workspace *workspace)
+{
+    const kiln_program *program = workspace->executable->program;
+    kiln_context *context = workspace->context;
+    workspace->threads = context->threads;
+    if (program_is_parallel(program)) workspace->pool = kiln_context_pool(context);
+    workspace->mxcsr = program->flags & KILN_PROGRAM_FLUSH_DENORMALS ? MXCSR_FLUSH : MXCSR_EXACT;
+    if (!allocate_tables(workspace) || !allocate_memory(workspace)) {
+        return kiln_context_fail(context, KILN_NO_MEMORY,
+                                 "workspace: %" PRId64 " bytes of arena and scratch were not "
+                                 "available",
+                                 workspace->memory_bytes);
+    }
+    for (uint32_t i = 0; i < program->n_steps; i++) step_plan(workspace, i);
+    plan_regions(workspace);
+    bind_fixed(workspace);
+    list_uses(workspace);
+    return KILN_OK;
+}
+
+kiln_status kiln_workspace_create(kiln_executable *executable, kiln_workspace **out_workspace)
+{
+    if (!executable) return KILN_INVALID;
+    if (!out_workspace) {
+        return kiln_context_fail(executable->context, KILN_INVALID,
+                                 "workspace: out_workspace is NULL");
+    }
+    kiln_workspace *workspace = aligned_alloc(64, sizeof *workspace);
+    if (!workspace) {
+        return kiln_context_fail(executable->context, KILN_NO_MEMORY, "workspace: no memory");
+    }
+    memset(workspace, 0, sizeof *workspace);
+    workspace->executable = kiln_executable_retain(executable);
+    workspace->context = executable->context;
+    kiln_status status = workspace_fill(workspace);
+    if (status) {
+        kiln_workspace_destroy(workspace);
+        return status;
+    }
+    *out_workspace = workspace;
+    return KILN_OK;
+}
+
+void kiln_workspace_destroy(kiln_workspace *workspace)
+{
+    if (!workspace) return;
+    if (workspace->memory_bytes > 0) {
+        kiln_context_release(workspace->context, workspace->memory, workspace->memory_bytes);
+    }
+    free(workspace->plans);
+    free(workspace->pointers);
+    free(workspace->copy_bytes);
+    free(workspace->port_data);
+    free(workspace->uses);
+    free(workspace->first_use);
+    free(workspace->spans);
+    free(workspace->step_times);
+    free(workspace->cursors);
+    kiln_executable_destroy(workspace->executable);
+    free(workspace);
+}
+
+const char *kiln_workspace_message(const kiln_workspace *workspace)
+{
+    return workspace ? workspace->error.message : "workspace: NULL; expected a workspace";
+}

@@ -1,0 +1,83 @@
+/* A workspace: one run's memory, and all that can be worked out before the run.
+ *
+ * Invariants: `pointers` holds one address per operand of the program; those of ports are the ones
+ * of the last checked run. `state` is RUNNING only inside kiln_run; a stop is a change of it. Every
+ * worker's scratch is its own. Cursors carry the tag of their step, so they are never reset. */
+#ifndef KILN_RUNTIME_WORKSPACE_H
+#define KILN_RUNTIME_WORKSPACE_H
+
+#include "runtime/executable.h"
+
+enum { KILN_RUN_IDLE, KILN_RUN_RUNNING, KILN_RUN_CANCELLED, KILN_RUN_DEADLINE };
+
+/* How a step runs. Its tiles are split in n_workers equal ranges, worker w always the same one; a
+ * range is taken in chunks, by its owner first, by others when they have finished theirs. */
+typedef struct kiln_step_plan {
+    kiln_kernel_fn *kernel; /* NULL: BRANCH, JUMP, CHECK */
+    void *const *buffers;
+    const int64_t *sizes;  /* COPY: its bytes; else NULL */
+    uint64_t tiles_before; /* of the steps of the same region before this one */
+    uint32_t n_tiles;
+    uint32_t n_workers;    /* 1: the caller alone */
+    uint32_t chunk;        /* tiles of one call in a shared step */
+    uint32_t serial_chunk; /* tiles of one call on one worker: about 5 ms */
+    uint32_t region_end;   /* the first step after this one's region */
+    uint32_t is_forked;    /* this step or a later one of the region has n_workers > 1 */
+} kiln_step_plan;
+
+/* tag << 16 | chunks taken. An older tag means none taken. */
+typedef struct kiln_cursor {
+    _Alignas(64) _Atomic uint64_t taken;
+} kiln_cursor;
+
+/* The memory of a port in the check of overlaps. */
+typedef struct kiln_span {
+    uintptr_t begin, end;
+    uint32_t port; /* inputs, then outputs */
+} kiln_span;
+
+struct kiln_workspace {
+    kiln_executable *executable; /* one count */
+    kiln_context *context;       /* the executable's */
+    kiln_threads *pool;          /* NULL: the caller's threads, or none */
+    uint32_t threads;
+    uint32_t mxcsr;
+
+    char *memory; /* arena, then scratch of each worker */
+    int64_t memory_bytes;
+    char *scratch;
+    int64_t scratch_stride;
+
+    kiln_step_plan *plans;
+    void **pointers;
+    int64_t *copy_bytes; /* by step */
+    void **port_data;    /* inputs, then outputs: of the last checked run */
+    uint32_t *uses;      /* operands that are port p: uses[first_use[p]] … uses[first_use[p + 1] - 1] */
+    uint32_t *first_use;
+    kiln_span *spans;
+    uint64_t *step_times;
+    kiln_cursor *cursors; /* by worker */
+    uint64_t tag;
+
+    int64_t deadline_ns;
+    int64_t deadline_at; /* 0: none */
+    bool is_profiled, is_checked;
+    kiln_error error;
+    _Alignas(64) _Atomic uint32_t state;
+};
+
+/* Checks the tensors of a run and stores their addresses in `pointers`. */
+kiln_status kiln_ports_bind(kiln_workspace *workspace, const kiln_tensor *inputs, uint32_t n_inputs,
+                            const kiln_tensor *outputs, uint32_t n_outputs);
+
+/* Runs all steps. KILN_OK also when it was stopped: `state` says so. */
+kiln_status kiln_steps_run(kiln_workspace *workspace);
+
+/* Runs steps first … last - 1, all with kernels, in one region. */
+void kiln_region_run(kiln_workspace *workspace, uint32_t first, uint32_t last);
+
+/* True when the run is to end; notices a deadline. */
+bool kiln_run_should_stop(kiln_workspace *workspace);
+
+int64_t kiln_clock_ns(void);
+#endif
