@@ -1,5 +1,7 @@
-/* Single elements of any dtype, to and from double: splats, text, shorthands. Conversions follow the
- * op `convert`: to nearest even, integers truncate and saturate, NaN gives 0. */
+/* Elements of any dtype as doubles and as 64-bit integers, one or a row of them. Everything outside
+ * the code generators that must know a dtype's bits goes through here. Conversions follow the op
+ * `convert`: to nearest even and once, whatever the source; integers truncate and saturate, NaN
+ * gives 0. */
 #ifndef KILN_GRAPH_ELEMENT_H
 #define KILN_GRAPH_ELEMENT_H
 
@@ -23,4 +25,18 @@ kiln_dtype kiln_dtype_accumulator(kiln_dtype dtype);
 /* Exact for every dtype but i64 and u64 beyond 2^53. */
 double kiln_element_to_double(kiln_dtype dtype, const void *element);
 void kiln_element_from_double(kiln_dtype dtype, double value, void *out_element);
+
+/* Elements first … first + n - 1 of `data` as doubles; bool gives 0 or 1. */
+void kiln_element_load_double(kiln_dtype dtype, const void *data, int64_t first, int64_t n,
+                              double *out);
+/* The same as integers: signed dtypes sign-extended, unsigned ones zero-extended, bool 0 or 1;
+ * floats truncate and saturate to int64. */
+void kiln_element_load_int(kiln_dtype dtype, const void *data, int64_t first, int64_t n,
+                           uint64_t *out);
+
+void kiln_element_store_double(kiln_dtype dtype, void *data, int64_t first, int64_t n,
+                               const double *in);
+/* Stores 64-bit integers, signed or unsigned: integers wrap, floats round once, bool is != 0. */
+void kiln_element_store_int(kiln_dtype dtype, void *data, int64_t first, int64_t n,
+                            const uint64_t *in, bool is_signed);
 #endif
