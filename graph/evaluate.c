@@ -67,7 +67,7 @@ static void evaluate_ports(kiln_scope *scope, const kiln_graph *graph, const kil
     }
     kiln_tensor *results = kiln_new_array(&scope->arena, kiln_tensor, graph->outputs.n);
     for (uint32_t i = 0; i < graph->outputs.n; i++) {
-        const kiln_output *output = &graph->outputs.at[i];
+        const kiln_graph_output *output = &graph->outputs.at[i];
         check_port(scope, "output", output->name, &outputs[i],
                    kiln_graph_type(graph, output->value));
         results[i] = outputs[i];
@@ -89,8 +89,6 @@ kiln_status kiln_evaluate(const kiln_graph *graph, const kiln_tensor *inputs, ui
         evaluate_ports(&scope, graph, inputs, outputs);
     }
     kiln_status status = kiln_scope_close(&scope);
-    /* The sentence only: a failed evaluation leaves the graph as good as it was. */
-    kiln_graph *holder = (kiln_graph *)graph;
-    if (status != KILN_OK) memcpy(holder->error.message, error.message, sizeof error.message);
+    if (status != KILN_OK) kiln_graph_set_message(graph, &error);
     return status;
 }

@@ -64,6 +64,26 @@ static bool is_type(const kiln_type *type, kiln_dtype dtype, uint32_t rank, cons
            (rank == 0 || memcmp(type->dims, dims, rank * sizeof *dims) == 0);
 }
 
+static uint64_t hash_type(kiln_dtype dtype, uint32_t rank, const int64_t *dims)
+{
+    uint64_t hash = kiln_hash_u64(KILN_HASH_SEED, (uint64_t)dtype << 32 | rank);
+    return kiln_hash_bytes(hash, dims, rank * sizeof *dims);
+}
+
+const kiln_type *kiln_graph_find_type(const kiln_graph *graph, kiln_dtype dtype, uint32_t rank,
+                                      const int64_t *dims)
+{
+    const kiln_graph_table *table = graph->table;
+    uint64_t hash = hash_type(dtype, rank, dims);
+    for (uint32_t at = kiln_slots_first(&table->types, hash), found;
+         (found = kiln_slots_next(&table->types, hash, &at));) {
+        if (is_type(table->type_list.at[found - 1], dtype, rank, dims)) {
+            return table->type_list.at[found - 1];
+        }
+    }
+    return NULL;
+}
+
 static const kiln_type *type_new(kiln_graph *graph, kiln_dtype dtype, uint32_t rank,
                                  const int64_t *dims)
 {
@@ -105,18 +125,12 @@ const kiln_type *kiln_graph_tensor(kiln_graph *graph, kiln_dtype dtype, uint32_t
         kiln_fail(graph->scope, KILN_INVALID, "shape: rank is %u; expected at most %d", rank,
                   KILN_MAX_RANK);
     }
-    uint64_t hash = kiln_hash_u64(KILN_HASH_SEED, (uint64_t)dtype << 32 | rank);
-    hash = kiln_hash_bytes(hash, dims, rank * sizeof *dims);
-    for (uint32_t at = kiln_slots_first(&table->types, hash), found;
-         (found = kiln_slots_next(&table->types, hash, &at));) {
-        if (is_type(table->type_list.at[found - 1], dtype, rank, dims)) {
-            return table->type_list.at[found - 1];
-        }
-    }
-    const kiln_type *type = type_new(graph, dtype, rank, dims);
+    const kiln_type *type = kiln_graph_find_type(graph, dtype, rank, dims);
+    if (type) return type;
+    type = type_new(graph, dtype, rank, dims);
     kiln_slots_reserve(&table->types, &graph->arena);
     kiln_vec_push(&table->type_list, &graph->arena, type);
-    kiln_slots_insert(&table->types, hash, table->type_list.n);
+    kiln_slots_insert(&table->types, hash_type(dtype, rank, dims), table->type_list.n);
     return type;
 }
 
@@ -157,10 +171,15 @@ static kiln_node *node_new(kiln_graph *graph, const kiln_node_spec *spec, const 
     return node;
 }
 
+uint64_t kiln_name_hash(const char *name)
+{
+    return kiln_hash_bytes(KILN_HASH_SEED, name, strlen(name));
+}
+
 /* Names of inputs, and those of outputs, are sets. */
 static bool name_is_taken(const kiln_graph_table *table, const kiln_slots *set, const char *name)
 {
-    uint64_t hash = kiln_hash_bytes(KILN_HASH_SEED, name, strlen(name));
+    uint64_t hash = kiln_name_hash(name);
     for (uint32_t at = kiln_slots_first(set, hash), found; (found = kiln_slots_next(set, hash, &at));) {
         if (strcmp(table->names.at[found - 1], name) == 0) return true;
     }
@@ -171,7 +190,7 @@ static void name_note(kiln_graph *graph, kiln_slots *set, const char *name)
 {
     kiln_slots_reserve(set, &graph->arena);
     kiln_vec_push(&graph->table->names, &graph->arena, name);
-    kiln_slots_insert(set, kiln_hash_bytes(KILN_HASH_SEED, name, strlen(name)), graph->table->names.n);
+    kiln_slots_insert(set, kiln_name_hash(name), graph->table->names.n);
 }
 
 /* Serials of nodes that come from elsewhere stay, and later ones must differ from them. */
@@ -283,7 +302,7 @@ void kiln_add_output(kiln_graph *graph, kiln_value value, const char *name)
         kiln_fail(graph->scope, KILN_INVALID, "output: the name %s is taken; expected a name of its own",
                   kiln_quoted(&graph->scope->arena, name));
     }
-    kiln_output output = {value, kiln_arena_string(&graph->arena, name)};
+    kiln_graph_output output = {value, kiln_arena_string(&graph->arena, name)};
     name_note(graph, &graph->table->output_names, output.name);
     kiln_vec_push(&graph->outputs, &graph->arena, output);
 }
@@ -296,6 +315,6 @@ void kiln_add_check(kiln_graph *graph, kiln_value failures, const char *sentence
         kiln_fail(graph->scope, KILN_INVALID, "check: the value is %s; expected i64[]",
                   kiln_type_string(&graph->scope->arena, type));
     }
-    kiln_check check = {failures, kiln_arena_string(&graph->arena, sentence ? sentence : "check failed")};
+    kiln_graph_check check = {failures, kiln_arena_string(&graph->arena, sentence ? sentence : "check failed")};
     kiln_vec_push(&graph->checks, &graph->arena, check);
 }

@@ -148,17 +148,17 @@ typedef struct kiln_node {
     uint32_t id;             /* its own place in graph->nodes */
 } kiln_node;
 
-typedef struct kiln_output {
+typedef struct kiln_graph_output {
     kiln_value value;
     const char *name;
-} kiln_output;
+} kiln_graph_output;
 
 /* A condition on the data: value is an i64 scalar counting failures; a run in which it is not 0
  * returns RANGE with the sentence. */
-typedef struct kiln_check {
+typedef struct kiln_graph_check {
     kiln_value value;
     const char *sentence;
-} kiln_check;
+} kiln_graph_check;
 
 typedef struct kiln_graph_table kiln_graph_table; /* interned nodes and types; graph.c */
 
@@ -168,11 +168,12 @@ struct kiln_graph {
     kiln_arena arena;
     kiln_scope *scope;   /* of the entry at work */
     kiln_error error;    /* sticky while building */
+    kiln_error report;   /* of the last call that read the graph and failed (compile, evaluate) */
     const char *name;
     kiln_vec(kiln_node *) nodes; /* nodes.at[id]; at[0] is NULL */
     kiln_vec(kiln_value) inputs; /* in declaration order; node label = name */
-    kiln_vec(kiln_output) outputs;
-    kiln_vec(kiln_check) checks;
+    kiln_vec(kiln_graph_output) outputs;
+    kiln_vec(kiln_graph_check) checks;
     kiln_graph_table *table;
     uint32_t n_serials;
     /* Provenance, for schedules that keep one kernel per node the user wrote: origins.at[id] is the id
@@ -190,6 +191,9 @@ static inline void kiln_graph_attach(kiln_graph *graph, kiln_scope *scope)
     graph->scope = scope;
     graph->arena.scope = scope;
 }
+
+/* Keeps the sentence of a failed call that only read the graph; the builder's own is untouched. */
+void kiln_graph_set_message(const kiln_graph *graph, const kiln_error *error);
 
 /* Frees the graph; NULL is allowed. */
 void kiln_graph_free(kiln_graph *graph);

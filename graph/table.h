@@ -23,6 +23,12 @@ struct kiln_graph_table {
     kiln_graph *scratch; /* where composites are expanded to learn their type; made on demand */
 };
 
+/* The interned type, or NULL. */
+const kiln_type *kiln_graph_find_type(const kiln_graph *graph, kiln_dtype dtype, uint32_t rank,
+                                      const int64_t *dims);
+
+uint64_t kiln_name_hash(const char *name);
+
 /* The node of that type: the one that is there, or a new one. Checks nothing. */
 kiln_value kiln_graph_intern(kiln_graph *graph, const kiln_node_spec *spec, const kiln_type *type);
 

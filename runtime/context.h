@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "base/scope.h"
+#include "base/context.h"
 #include "kiln/runtime.h"
 #include "runtime/threads.h"
 
@@ -30,10 +30,6 @@ struct kiln_context {
     _Atomic uint32_t sentence;
     char sentences[KILN_CONTEXT_SENTENCES][KILN_MESSAGE_BYTES];
 };
-
-/* Keeps the sentence and returns `status`. */
-kiln_status kiln_context_fail(kiln_context *context, kiln_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
 
 /* Large memory, 64-byte aligned; NULL when there is none. Bytes > 0; both calls get the same. */
 void *kiln_context_allocate(kiln_context *context, int64_t bytes);

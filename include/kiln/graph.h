@@ -6,7 +6,10 @@
  *     kiln_value x = kiln_input(graph, "x", KILN_f32, 2, (int64_t[]){32, 784});
  *     kiln_value y = kiln_softmax(graph, kiln_linear(graph, x, w, b), 1);
  *     kiln_output(graph, "y", y);
- */
+ *
+ * Arrays and strings are copied; a NULL array of n > 0 entries is a mistake unless its default is
+ * stated. An axis may be negative: it then counts from the end. What an operation computes is said
+ * in kiln/ops.def. One thread at a time may build a graph. */
 #ifndef KILN_GRAPH_H
 #define KILN_GRAPH_H
 
@@ -23,6 +26,223 @@ typedef struct kiln_graph kiln_graph;
 typedef struct kiln_value {
     uint32_t id, graph;
 } kiln_value;
+
+/* An empty graph. The context must outlive it. INVALID without a context; sentence on the context. */
+KILN_API kiln_status kiln_graph_create(kiln_context *context, const char *name, kiln_graph **out_graph);
+KILN_API void kiln_graph_destroy(kiln_graph *graph);
+/* The first mistake of the builder, or KILN_OK. */
+KILN_API kiln_status kiln_graph_status(const kiln_graph *graph);
+/* Its sentence, else that of the last call that failed on this graph, else ""; never NULL. */
+KILN_API const char *kiln_graph_message(const kiln_graph *graph);
+
+/* Inputs, outputs, names */
+
+/* A value that the caller passes to every run. Names are distinct. */
+KILN_API kiln_value kiln_input(kiln_graph *graph, const char *name, kiln_dtype dtype, uint32_t rank,
+                               const int64_t *dims);
+/* The same, and a run may write its results over the caller's memory of this input. */
+KILN_API kiln_value kiln_input_donated(kiln_graph *graph, const char *name, kiln_dtype dtype,
+                                       uint32_t rank, const int64_t *dims);
+/* Appends an output. A NULL name is "y" for the first, "y1" for the second, and so on. */
+KILN_API void kiln_output(kiln_graph *graph, const char *name, kiln_value value);
+/* A run in which `count`, an i64 scalar, is not 0 returns RANGE with this sentence. */
+KILN_API void kiln_require_zero(kiln_graph *graph, kiln_value count, const char *sentence);
+/* Names the node for profiles and messages; returns `value`. */
+KILN_API kiln_value kiln_label(kiln_graph *graph, kiln_value value, const char *label);
+
+/* Of a value of this graph; KILN_NO_DTYPE, 0 and NULL for others. The dims are lent. */
+KILN_API kiln_dtype kiln_value_dtype(const kiln_graph *graph, kiln_value value);
+KILN_API uint32_t kiln_value_rank(const kiln_graph *graph, kiln_value value);
+KILN_API const int64_t *kiln_value_dims(const kiln_graph *graph, kiln_value value);
+
+/* Constants. Elements are dense and row-major; `data` is copied but where it says borrowed. */
+KILN_API kiln_value kiln_constant(kiln_graph *graph, kiln_dtype dtype, uint32_t rank,
+                                  const int64_t *dims, const void *data);
+/* `tensor->bytes` is checked against the shape. */
+KILN_API kiln_value kiln_constant_tensor(kiln_graph *graph, const kiln_tensor *tensor);
+/* The memory stays the caller's, unchanged, until the graph is destroyed. */
+KILN_API kiln_value kiln_constant_borrowed(kiln_graph *graph, const kiln_tensor *tensor);
+KILN_API kiln_value kiln_scalar(kiln_graph *graph, kiln_dtype dtype, double value);
+KILN_API kiln_value kiln_splat(kiln_graph *graph, kiln_dtype dtype, uint32_t rank,
+                               const int64_t *dims, double value);
+KILN_API kiln_value kiln_iota(kiln_graph *graph, kiln_dtype dtype, uint32_t rank, const int64_t *dims,
+                              int64_t axis);
+
+/* Elementwise, one operand */
+KILN_API kiln_value kiln_neg(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_abs(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_sign(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_floor(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_ceil(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_trunc(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_round_even(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_exp(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_expm1(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_log(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_log1p(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_sqrt(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_rsqrt(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_sin(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_cos(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_tan(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_atan(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_tanh(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_erf(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_logistic(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_is_finite(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_not(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_popcnt(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_clz(kiln_graph *graph, kiln_value a);
+/* `a` itself when it has the dtype already. */
+KILN_API kiln_value kiln_convert(kiln_graph *graph, kiln_value a, kiln_dtype dtype);
+KILN_API kiln_value kiln_bitcast(kiln_graph *graph, kiln_value a, kiln_dtype dtype);
+
+/* Elementwise, two and three operands. Shapes broadcast as in NumPy: trailing axes line up, dims of 1
+ * stretch. Dtypes must be equal: kiln_convert first. */
+KILN_API kiln_value kiln_add(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_sub(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_mul(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_div(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_rem(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_max(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_min(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_pow(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_atan2(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_and(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_or(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_xor(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_shift_left(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_shift_right_logical(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_shift_right_arithmetic(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_eq(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_ne(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_lt(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_le(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_gt(kiln_graph *graph, kiln_value a, kiln_value b);
+KILN_API kiln_value kiln_ge(kiln_graph *graph, kiln_value a, kiln_value b);
+/* `condition` is bool. */
+KILN_API kiln_value kiln_select(kiln_graph *graph, kiln_value condition, kiln_value if_true,
+                                kiln_value if_false);
+KILN_API kiln_value kiln_clamp(kiln_graph *graph, kiln_value low, kiln_value a, kiln_value high);
+
+/* Reductions drop their axes, in any order; NULL axes (and n_axes 0) are all axes. */
+KILN_API kiln_value kiln_reduce_sum(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes);
+KILN_API kiln_value kiln_reduce_prod(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes);
+KILN_API kiln_value kiln_reduce_max(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes);
+KILN_API kiln_value kiln_reduce_min(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes);
+KILN_API kiln_value kiln_reduce_any(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes);
+KILN_API kiln_value kiln_reduce_all(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes);
+/* i64 indices; of equal extremes the first, or the last where `last` is not 0. */
+KILN_API kiln_value kiln_argmax(kiln_graph *graph, kiln_value a, int64_t axis, int last);
+KILN_API kiln_value kiln_argmin(kiln_graph *graph, kiln_value a, int64_t axis, int last);
+
+/* Windows: lists have one entry per axis of `a`; NULL is all 1, and all 0 for low and high. */
+typedef struct kiln_window_options {
+    const int64_t *sizes, *strides, *low, *high, *dilations;
+} kiln_window_options;
+KILN_API kiln_value kiln_window_sum(kiln_graph *graph, kiln_value a, const kiln_window_options *options);
+KILN_API kiln_value kiln_window_prod(kiln_graph *graph, kiln_value a, const kiln_window_options *options);
+KILN_API kiln_value kiln_window_max(kiln_graph *graph, kiln_value a, const kiln_window_options *options);
+KILN_API kiln_value kiln_window_min(kiln_graph *graph, kiln_value a, const kiln_window_options *options);
+
+/* Views */
+
+/* Axis i of `a` becomes result axis axes[i], ascending; NULL lines trailing axes up. */
+KILN_API kiln_value kiln_broadcast(kiln_graph *graph, kiln_value a, uint32_t rank, const int64_t *dims,
+                                   const int64_t *axes);
+/* One dim may be -1: what remains. */
+KILN_API kiln_value kiln_reshape(kiln_graph *graph, kiln_value a, uint32_t rank, const int64_t *dims);
+/* Result axis i is axis permutation[i] of `a`; NULL reverses the axes. */
+KILN_API kiln_value kiln_transpose(kiln_graph *graph, kiln_value a, const int64_t *permutation);
+/* One entry per axis; NULL is 0 for starts, the dims for limits, 1 for strides. */
+typedef struct kiln_slice_options {
+    const int64_t *starts, *limits, *strides;
+} kiln_slice_options;
+KILN_API kiln_value kiln_slice(kiln_graph *graph, kiln_value a, const kiln_slice_options *options);
+KILN_API kiln_value kiln_reverse(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes);
+
+/* Moves */
+
+/* One entry per axis, NULL is 0; negative low and high crop. */
+typedef struct kiln_pad_options {
+    const int64_t *low, *high, *interior;
+} kiln_pad_options;
+KILN_API kiln_value kiln_pad(kiln_graph *graph, kiln_value a, kiln_value value,
+                             const kiln_pad_options *options);
+KILN_API kiln_value kiln_concat(kiln_graph *graph, uint32_t n_values, const kiln_value *values,
+                                int64_t axis);
+KILN_API kiln_value kiln_take(kiln_graph *graph, kiln_value a, kiln_value indices, int64_t axis);
+/* `starts` is i64[rank of a]; `sizes` has one entry per axis. */
+KILN_API kiln_value kiln_dynamic_slice(kiln_graph *graph, kiln_value a, kiln_value starts,
+                                       const int64_t *sizes);
+KILN_API kiln_value kiln_dynamic_update(kiln_graph *graph, kiln_value a, kiln_value block,
+                                        kiln_value starts);
+
+/* Contractions; `accumulate` 0 is f32 for narrower floats, i32 or u32 for narrower integers. */
+typedef struct kiln_dot_options {
+    uint32_t n_batch, n_contract;
+    const int64_t *lhs_batch, *rhs_batch;       /* n_batch axes each, paired */
+    const int64_t *lhs_contract, *rhs_contract; /* n_contract axes each, paired */
+    kiln_dtype accumulate;
+} kiln_dot_options;
+KILN_API kiln_value kiln_dot_general(kiln_graph *graph, kiln_value a, kiln_value b,
+                                     const kiln_dot_options *options);
+/* a[…, m, k] · b[…, k, n]; leading axes broadcast. Both ranks are 2 or more. */
+KILN_API kiln_value kiln_matmul(kiln_graph *graph, kiln_value a, kiln_value b);
+/* Lists over spatial dims; NULL is all 1, and all 0 for low and high. Axes say which axis of the
+ * tensor plays the role [batch, feature, spatial…] (kernel: [out feature, in feature, spatial…]);
+ * NULL is that very order, NCHW and OIHW. groups 0 is 1. */
+typedef struct kiln_conv_options {
+    const int64_t *strides, *low, *high, *lhs_dilation, *rhs_dilation;
+    int64_t groups;
+    const int64_t *input_axes, *kernel_axes, *output_axes;
+    kiln_dtype accumulate;
+} kiln_conv_options;
+KILN_API kiln_value kiln_convolution(kiln_graph *graph, kiln_value a, kiln_value kernel,
+                                     const kiln_conv_options *options);
+
+/* `a`; passes neither merge it nor move work across it. */
+KILN_API kiln_value kiln_barrier(kiln_graph *graph, kiln_value a);
+
+/* Composites */
+KILN_API kiln_value kiln_square(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_reciprocal(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_relu(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_leaky_relu(kiln_graph *graph, kiln_value a, double slope);
+KILN_API kiln_value kiln_elu(kiln_graph *graph, kiln_value a, double slope);
+/* By erf, or by tanh where `tanh` is not 0. */
+KILN_API kiln_value kiln_gelu(kiln_graph *graph, kiln_value a, int tanh);
+KILN_API kiln_value kiln_silu(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_softplus(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_mish(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_hard_sigmoid(kiln_graph *graph, kiln_value a, double scale, double offset);
+KILN_API kiln_value kiln_hard_swish(kiln_graph *graph, kiln_value a);
+/* Axes as in reductions. */
+KILN_API kiln_value kiln_mean(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes);
+KILN_API kiln_value kiln_variance(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes);
+KILN_API kiln_value kiln_softmax(kiln_graph *graph, kiln_value a, int64_t axis);
+KILN_API kiln_value kiln_log_softmax(kiln_graph *graph, kiln_value a, int64_t axis);
+/* Over the last axes of `a`, as many as `scale` has. */
+KILN_API kiln_value kiln_layer_norm(kiln_graph *graph, kiln_value a, kiln_value scale,
+                                    kiln_value offset, double epsilon);
+KILN_API kiln_value kiln_rms_norm(kiln_graph *graph, kiln_value a, kiln_value scale, double epsilon);
+/* All four have one dim: that of `axis`. */
+typedef struct kiln_batch_norm_operands {
+    kiln_value scale, offset, mean, variance;
+} kiln_batch_norm_operands;
+KILN_API kiln_value kiln_batch_norm(kiln_graph *graph, kiln_value a,
+                                    const kiln_batch_norm_operands *operands, int64_t axis,
+                                    double epsilon);
+/* a[…, k] · b[k, n] + c[n]; c may be the zero value. */
+KILN_API kiln_value kiln_linear(kiln_graph *graph, kiln_value a, kiln_value b, kiln_value c);
+typedef struct kiln_attention_options {
+    kiln_value mask; /* added to the scores; the zero value: none */
+    double scale;    /* 0 is 1 / sqrt(width) */
+    int is_causal;
+} kiln_attention_options;
+/* Operands are [batch, heads, length, width]; `options` may be NULL. */
+KILN_API kiln_value kiln_attention(kiln_graph *graph, kiln_value query, kiln_value key,
+                                   kiln_value value, const kiln_attention_options *options);
 
 #ifdef __cplusplus
 }

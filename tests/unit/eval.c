@@ -240,7 +240,7 @@ static void test_ports_are_checked(kiln_graph *graph)
     assert_int_equal(kiln_evaluate(graph, &in, 1, &out, 0), KILN_INVALID);
     in.dtype = KILN_i32;
     assert_int_equal(kiln_evaluate(graph, &in, 1, &out, 1), KILN_INVALID);
-    assert_string_equal(graph->error.message, "input \"x\": type is i32[2]; expected f32[2]");
+    assert_string_equal(graph->report.message, "input \"x\": type is i32[2]; expected f32[2]");
     in.dtype = KILN_f32;
     out.bytes = 4;
     assert_int_equal(kiln_evaluate(graph, &in, 1, &out, 1), KILN_INVALID);

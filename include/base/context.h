@@ -1,0 +1,12 @@
+/* What layers above the runtime may do with a context: leave a sentence on it. */
+#ifndef KILN_BASE_CONTEXT_H
+#define KILN_BASE_CONTEXT_H
+
+#include "base/scope.h"
+
+struct kiln_context;
+
+/* Keeps the sentence and returns `status`. */
+kiln_status kiln_context_fail(struct kiln_context *context, kiln_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+#endif
