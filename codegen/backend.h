@@ -36,4 +36,9 @@ typedef struct kiln_backend {
 
 /* The symbol the LLVM module exports: const kiln_backend *kiln_backend_llvm(void). */
 typedef const kiln_backend *kiln_backend_entry(void);
+
+/* Opens the module of that name ("llvm": kiln-llvm.so), once per process for good, from $KILN_LIBDIR,
+ * the folder of this library, its `kiln` folder or the build tree. UNSUPPORTED, naming the places, when
+ * it is not there; ABI when it is of another version. Safe from several threads. */
+const kiln_backend *kiln_backend_open(kiln_scope *scope, const char *name);
 #endif

@@ -1,6 +1,6 @@
 /* Lowering: one group to one kernel. The core is kiln_lower_value: the value of a node of the group at
- * an index, as kernel instructions. ELEMENTWISE nodes recurse into their operands at the same index,
- * VIEW nodes change the index, MOVE nodes guard it, inputs of the group become loads. Nodes that the
+ * an index, as kernel instructions. ELEMENTWISE nodes evaluate their operands at the same index, VIEW
+ * nodes change the index, MOVE nodes guard it, inputs of the group become loads. Nodes that the
  * schedule of the group computes otherwise (accumulators, reduced rows) are bound to their values. */
 #ifndef KILN_CODEGEN_LOWER_H
 #define KILN_CODEGEN_LOWER_H
@@ -9,12 +9,18 @@
 #include "passes/schedule.h"
 
 /* The index along one axis, for all lanes of a vector: lane i is at base + i * step, or at lanes[i]
- * when `lanes` is not none (then base and step mean nothing). */
+ * when `lanes` is not none (then base and step mean nothing). With a divide or a modulo the axis is a
+ * digit of that number, (number / divide) % modulo: several axes walked by one loop variable. Digits
+ * are written out only where they are needed; neighbouring digits join again in offsets. */
 typedef struct kiln_axis_index {
     kiln_kv base;     /* i64 scalar */
+    kiln_kv lanes;    /* i64 lanes */
     int64_t step;     /* 0: the same in every lane */
     int64_t multiple; /* a number that is known to divide base; at least 1; 0 when base is the constant 0 */
-    kiln_kv lanes;    /* i64 lanes */
+    int64_t divide;   /* 0 and 1: none */
+    int64_t modulo;   /* 0: none */
+    int64_t extent;   /* the number (before divide) is below this in lanes that count; 0: not known */
+    bool is_guarded;  /* lanes that a guard switches off may be out of range, below 0 too */
 } kiln_axis_index;
 
 typedef struct kiln_index {
@@ -22,7 +28,17 @@ typedef struct kiln_index {
     kiln_axis_index axis[KILN_MAX_RANK];
 } kiln_index;
 
-typedef struct kiln_binding kiln_binding; /* a node bound to a value; lower_value.c */
+/* A node that is not evaluated: it has a value (scalar or of the lanes at work), whatever the index,
+ * or it stands in a buffer at the strides of `place`. */
+typedef struct kiln_binding {
+    kiln_value node;
+    kiln_kv value;
+    uint32_t buffer;
+    const kiln_place *place; /* NULL: value */
+} kiln_binding;
+
+typedef struct kiln_memo kiln_memo;   /* values at hand; lower_memo.c */
+typedef struct kiln_sites kiln_sites; /* where values were wanted; lower_value.c */
 
 typedef struct kiln_lower {
     kiln_scope *scope;
@@ -32,9 +48,13 @@ typedef struct kiln_lower {
     const kiln_machine *machine;
     kiln_kernel *kernel;
     uint32_t lanes;       /* of the vectors being computed now */
-    kiln_kv mask;         /* lanes that exist now, or none for all; loads use it */
+    kiln_kv mask;         /* lanes that exist now, lane 0 always among them; none for all. Loads and
+                             stores use it */
     const uint32_t *buffer_of; /* by position in group->inputs, then group->outputs: buffer number */
-    kiln_vec(struct kiln_memo) memo; /* values at hand: (node, index) -> value, a stack */
+    const kiln_place *const *place_of; /* by the same position */
+    uint32_t store_flags; /* KILN_MEM_STREAM: outputs go past the caches where they are aligned */
+    kiln_memo *memo;
+    kiln_sites *sites;
     kiln_vec(kiln_binding) bindings;
 } kiln_lower;
 
@@ -54,32 +74,64 @@ void kiln_lower_gpu_pointwise(kiln_lower *lower);
 void kiln_lower_gpu_row(kiln_lower *lower);
 
 /* The value of `node` at `index` in its compute dtype, lower->lanes lanes. Memoised for the loops that
- * are open; a shared node is computed once per index. No recursion on the depth of the graph. */
+ * are open; a shared node is computed once per index, and once for all lanes where they agree. No
+ * recursion on the depth of the graph. */
 kiln_kv kiln_lower_value(kiln_lower *lower, kiln_value node, const kiln_index *index);
 
 /* Binds `node` to `value` whatever the index, until unbound (bindings form a stack). */
 void kiln_lower_bind(kiln_lower *lower, kiln_value node, kiln_kv value);
+/* Binds `node` to what stands in `buffer` (a local) in compute form at these strides per axis. */
+void kiln_lower_bind_local(kiln_lower *lower, kiln_value node, uint32_t buffer, const int64_t *strides);
 void kiln_lower_unbind(kiln_lower *lower, uint32_t n);
-/* Marks and cuts the memo: values made inside a loop do not survive it. Call mark after opening a
- * loop and cut before closing it. */
+/* Marks and cuts the memo: values made inside a loop do not survive it, and values that depended on a
+ * binding do not survive that. Call mark after opening a loop and cut before closing it. */
 uint32_t kiln_lower_mark(const kiln_lower *lower);
 void kiln_lower_cut(kiln_lower *lower, uint32_t mark);
 
 /* Stores `value` (compute dtype) as element `index` of output `number` of the group. */
 void kiln_lower_store(kiln_lower *lower, uint32_t number, const kiln_index *index, kiln_kv value);
 
-/* Element offset of `index` in a place: scalar base plus step per lane, or lanes. */
+/* Element offset of `index` in a place: scalar base plus step per lane, or lanes; never a digit. */
 kiln_axis_index kiln_lower_offset(kiln_lower *lower, const kiln_place *place, const kiln_index *index);
 
 /* An index on which all axes are 0 / whose axis is `base` scalar / base + lane. */
 kiln_axis_index kiln_axis_zero(kiln_lower *lower);
 kiln_axis_index kiln_axis_scalar(kiln_kv base, int64_t multiple);
 kiln_axis_index kiln_axis_vector(kiln_kv base, int64_t multiple);
+/* The axis without divide and modulo, instructions emitted where needed. */
+kiln_axis_index kiln_axis_plain(kiln_lower *lower, const kiln_axis_index *axis);
+/* The i64 lanes of an axis, `n` of them. */
+kiln_kv kiln_axis_lanes(kiln_lower *lower, const kiln_axis_index *axis, uint32_t n);
+/* axis * scale + offset. */
+kiln_axis_index kiln_axis_affine(kiln_lower *lower, const kiln_axis_index *axis, int64_t scale,
+                                 int64_t offset);
+kiln_axis_index kiln_axis_add(kiln_lower *lower, const kiln_axis_index *a, const kiln_axis_index *b);
+static inline bool kiln_axis_is_uniform(const kiln_axis_index *axis)
+{
+    return axis->step == 0 && axis->lanes == 0;
+}
 
-/* The index of element number `linear` (row-major) of dims, exact for any lanes. */
+/* The index of element number `linear` (row-major) of dims, exact for any lanes. Writes rank axes. */
 void kiln_lower_delinearize(kiln_lower *lower, kiln_axis_index linear, uint32_t rank, const int64_t *dims,
-                            kiln_index *out_index);
+                            kiln_axis_index *out_axes);
+/* Sum of axes[i] * strides[i] + origin; joins neighbouring digits. Strides may be any numbers. */
+typedef struct kiln_axis_sum {
+    uint32_t rank;
+    const kiln_axis_index *axes;
+    const int64_t *dims, *strides;
+    int64_t origin;
+} kiln_axis_sum;
+kiln_axis_index kiln_lower_sum(kiln_lower *lower, const kiln_axis_sum *sum);
+/* Element number of `index` in row-major dims. */
 kiln_axis_index kiln_lower_linearize(kiln_lower *lower, const kiln_index *index, const int64_t *dims);
+/* The index of the operand of a VIEW node at `index` of its result. */
+void kiln_lower_view(kiln_lower *lower, const kiln_node *node, const kiln_index *index,
+                     kiln_index *out_index);
+
+/* i64 scalar and lane arithmetic that remembers what it emitted for the loops that are open. */
+kiln_kv kiln_lower_i64(kiln_lower *lower, int64_t value);
+kiln_kv kiln_lower_op(kiln_lower *lower, kiln_instr_op op, kiln_kv a, kiln_kv b);
+kiln_kv kiln_lower_op_imm(kiln_lower *lower, kiln_instr_op op, kiln_kv a, int64_t b);
 
 /* A value of a group seen through its views as strided memory: node's element i… is at
  * origin + sum of i * strides of input `input` of the group. False when it is not strided. */
@@ -92,4 +144,37 @@ bool kiln_lower_strided(const kiln_lower *lower, kiln_value node, kiln_strided *
 
 /* Vector lanes of a compute dtype on this machine. */
 uint32_t kiln_machine_lanes(const kiln_machine *machine, kiln_dtype compute);
+/* Lanes of a group: those of its widest compute dtype, but never fewer than f32 has. */
+uint32_t kiln_lower_group_lanes(const kiln_lower *lower);
+
+/* A lowering of the same group into a kernel of its own, to try something and count. */
+kiln_lower kiln_lower_scratch(const kiln_lower *lower);
+/* Estimated cycles of one execution of the instructions from number `first` on. */
+double kiln_lower_cost(const kiln_kernel *kernel, uint32_t first);
+
+/* Position in group->inputs / group->nodes, or KILN_NONE. */
+uint32_t kiln_lower_input(const kiln_lower *lower, kiln_value node);
+uint32_t kiln_lower_position(const kiln_lower *lower, kiln_value node);
+
+/* Loads and stores at an offset: contiguous, splat, or gathered, in compute form. `mask` has the lanes
+ * of the access or is none; `guard` says that it is more than a tail (lane 0 may be off). */
+typedef struct kiln_access {
+    uint32_t buffer;
+    kiln_dtype dtype;  /* of the graph; KILN_NO_DTYPE: the buffer is in compute form */
+    uint32_t lanes;
+    kiln_kv mask;
+    bool is_guarded;
+    uint32_t flags;    /* for stores */
+    kiln_axis_index offset;
+} kiln_access;
+kiln_kv kiln_lower_load_at(kiln_lower *lower, const kiln_access *access);
+void kiln_lower_store_at(kiln_lower *lower, const kiln_access *access, kiln_kv value);
+
+/* The memo, for lower_*.c: values by what made them. */
+typedef struct kiln_memo_key {
+    uint64_t what, a, b;
+} kiln_memo_key;
+kiln_memo *kiln_memo_create(kiln_scope *scope);
+kiln_kv kiln_memo_find(const kiln_memo *memo, kiln_memo_key key);
+void kiln_memo_add(kiln_memo *memo, kiln_memo_key key, kiln_kv value);
 #endif

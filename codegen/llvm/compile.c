@@ -1,0 +1,169 @@
+/* The LLVM backend: kernel to object. Each compile has a context of its own, so compiles run side by
+ * side; the only process-wide effect is LLVM's table of targets, filled once. */
+#include <llvm-c/Analysis.h>
+#include <llvm-c/Target.h>
+#include <llvm-c/TargetMachine.h>
+#include <llvm-c/Transforms/PassBuilder.h>
+#include <pthread.h>
+
+#include "codegen/llvm/emit.h"
+#include "codegen/object.h"
+
+#define TRIPLE "x86_64-unknown-linux-gnu" /* fixed: objects do not depend on where they are made */
+#define PASSES "early-cse<memssa>,loop-mssa(licm),instcombine<no-verify-fixpoint>,simplifycfg"
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void initialize_targets(void)
+{
+    LLVMInitializeX86TargetInfo();
+    LLVMInitializeX86Target();
+    LLVMInitializeX86TargetMC();
+    LLVMInitializeX86AsmPrinter();
+    LLVMInitializeX86AsmParser();
+}
+
+static void release_machine(void *machine)
+{
+    LLVMDisposeTargetMachine(machine);
+}
+
+static void release_buffer(void *buffer)
+{
+    LLVMDisposeMemoryBuffer(buffer);
+}
+
+static void release_options(void *options)
+{
+    LLVMDisposePassBuilderOptions(options);
+}
+
+static void release_message(void *message)
+{
+    LLVMDisposeMessage(message);
+}
+
+static LLVMTargetMachineRef open_machine(kiln_scope *scope, const kiln_machine *machine)
+{
+    LLVMTargetRef target;
+    char *message = NULL;
+    pthread_once(&once, initialize_targets);
+    if (machine->kind != KILN_MACHINE_CPU)
+        kiln_fail(scope, KILN_INTERNAL, "llvm: machine %s is not a CPU", machine->name);
+    if (LLVMGetTargetFromTriple(TRIPLE, &target, &message)) {
+        kiln_scope_defer(scope, release_message, message);
+        kiln_fail(scope, KILN_INTERNAL, "llvm: %s", message);
+    }
+    LLVMTargetMachineRef out = LLVMCreateTargetMachine(target, TRIPLE, machine->llvm_cpu,
+                                                       machine->llvm_features, LLVMCodeGenLevelDefault,
+                                                       LLVMRelocPIC, LLVMCodeModelSmall);
+    if (!out) kiln_fail(scope, KILN_INTERNAL, "llvm: no target machine for %s", machine->name);
+    kiln_scope_defer(scope, release_machine, out);
+    return out;
+}
+
+static void set_layout(LLVMModuleRef module, LLVMTargetMachineRef machine)
+{
+    LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(machine);
+    LLVMSetTarget(module, TRIPLE);
+    LLVMSetModuleDataLayout(module, layout);
+    LLVMDisposeTargetData(layout);
+}
+
+static void run_passes(kiln_scope *scope, LLVMModuleRef module, LLVMTargetMachineRef machine)
+{
+    LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
+    kiln_scope_defer(scope, release_options, options);
+    LLVMErrorRef error = LLVMRunPasses(module, "function(" PASSES ")", machine, options);
+    if (!error) return;
+    char *message = LLVMGetErrorMessage(error);
+    char *copy = kiln_arena_string(&scope->arena, message);
+    LLVMDisposeErrorMessage(message);
+    kiln_fail(scope, KILN_INTERNAL, "llvm: passes: %s", copy);
+}
+
+static void check_kernel(kiln_scope *scope, const kiln_kernel *kernel)
+{
+    kiln_error error = {0};
+    if (kiln_kernel_verify(kernel, &error)) kiln_fail_with(scope, &error);
+}
+
+static void llvm_emit(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol, kiln_text *text)
+{
+    kiln_llvm e;
+    check_kernel(scope, kernel);
+    LLVMTargetMachineRef machine = open_machine(scope, kernel->machine);
+    kiln_llvm_emit(scope, kernel, symbol, &e);
+    set_layout(e.module, machine);
+    char *printed = LLVMPrintModuleToString(e.module);
+    kiln_scope_defer(scope, release_message, printed);
+    kiln_text_append(text, printed);
+}
+
+static void emit_object(kiln_scope *scope, LLVMModuleRef module, LLVMTargetMachineRef machine,
+                        LLVMCodeGenFileType kind, kiln_object *out_object)
+{
+    LLVMMemoryBufferRef buffer;
+    char *message = NULL;
+    if (LLVMTargetMachineEmitToMemoryBuffer(machine, module, kind, &message, &buffer)) {
+        kiln_scope_defer(scope, release_message, message);
+        kiln_fail(scope, KILN_INTERNAL, "llvm: %s", message);
+    }
+    kiln_scope_defer(scope, release_buffer, buffer);
+    out_object->bytes = LLVMGetBufferSize(buffer);
+    out_object->data = kiln_arena_copy(&scope->arena, LLVMGetBufferStart(buffer), out_object->bytes);
+}
+
+/* LLVM's objects are released at the end of the compile, not of the caller's scope: an inner scope
+ * holds them, and the object moves out. */
+typedef struct compile_job {
+    kiln_scope *scope;
+    const kiln_kernel *kernel;
+    const char *symbol;
+    kiln_object *object;
+} compile_job;
+
+static void compile_inside(kiln_scope *scope, const compile_job *job)
+{
+    kiln_llvm e;
+    check_kernel(scope, job->kernel);
+    LLVMTargetMachineRef machine = open_machine(scope, job->kernel->machine);
+    kiln_llvm_emit(scope, job->kernel, job->symbol, &e);
+    set_layout(e.module, machine);
+    run_passes(scope, e.module, machine);
+    kiln_object object = {.symbol = job->symbol};
+    emit_object(scope, e.module, machine, LLVMObjectFile, &object);
+    kiln_error error = {0};
+    if (kiln_object_check(&object, &error)) kiln_fail_with(scope, &error);
+    job->object->data = kiln_arena_copy(&job->scope->arena, object.data, object.bytes);
+    job->object->bytes = object.bytes;
+    job->object->symbol = kiln_arena_string(&job->scope->arena, job->symbol);
+}
+
+static void llvm_compile(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol, kiln_object *out_object)
+{
+    kiln_error error = {0};
+    kiln_scope inner;
+    compile_job job = {scope, kernel, symbol, out_object};
+    kiln_scope_open(&inner, &error);
+    if (kiln_scope_try(&inner)) compile_inside(&inner, &job);
+    if (kiln_scope_close(&inner)) kiln_fail_with(scope, &error);
+}
+
+static const kiln_backend backend = {
+    .struct_bytes = sizeof(kiln_backend),
+    .name = "llvm",
+    .version = KILN_LLVM_VERSION,
+    .emit = llvm_emit,
+    .compile = llvm_compile,
+    .load = kiln_code_load,
+    .function = kiln_code_function,
+    .unload = kiln_code_unload,
+};
+
+KILN_API const kiln_backend *kiln_backend_llvm(void);
+
+const kiln_backend *kiln_backend_llvm(void)
+{
+    return &backend;
+}

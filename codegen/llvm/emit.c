@@ -1,0 +1,392 @@
+/* Kernel to LLVM IR: the functions, the loops and the walk over the list. Two functions come out:
+ *
+ *     inner(noalias buffers…, noalias locals…, i32 begin, i32 end)    what the kernel says
+ *     symbol(args, i32 begin, i32 end)                                loads the pointers, calls inner
+ *
+ * Loops are emitted bottom-tested behind a guard, so no pass has to rotate them; unrolled ones by
+ * walking the body once per trip. */
+#include "codegen/llvm/emit.h"
+
+#include <llvm-c/Analysis.h>
+
+#define UNROLL_LIMIT 8192 /* instructions that one unrolled loop may become; else it stays a loop */
+
+LLVMTypeRef kiln_llvm_type(const kiln_llvm *e, kiln_dtype dtype, uint32_t lanes)
+{
+    LLVMTypeRef element = NULL;
+    if (dtype == KILN_f32) element = LLVMFloatTypeInContext(e->context);
+    if (dtype == KILN_f64) element = LLVMDoubleTypeInContext(e->context);
+    if (dtype == KILN_bool) element = LLVMInt1TypeInContext(e->context);
+    if (!element) element = LLVMIntTypeInContext(e->context, 8 * (unsigned)kiln_dtype_bytes(dtype));
+    return lanes == 1 ? element : LLVMVectorType(element, lanes);
+}
+
+LLVMTypeRef kiln_llvm_memory_type(const kiln_llvm *e, kiln_dtype dtype, uint32_t lanes)
+{
+    return kiln_llvm_type(e, dtype == KILN_bool ? KILN_u8 : dtype, lanes);
+}
+
+static LLVMValueRef splat_constant(LLVMValueRef element, uint32_t lanes)
+{
+    LLVMValueRef all[KILN_K_MAX_LANES];
+    if (lanes == 1) return element;
+    for (uint32_t i = 0; i < lanes; i++) all[i] = element;
+    return LLVMConstVector(all, lanes);
+}
+
+LLVMValueRef kiln_llvm_const(const kiln_llvm *e, kiln_dtype dtype, uint32_t lanes, uint64_t bits)
+{
+    LLVMValueRef element;
+    if (kiln_dtype_is_float(dtype)) {
+        LLVMTypeRef word = LLVMIntTypeInContext(e->context, dtype == KILN_f32 ? 32 : 64);
+        element = LLVMConstBitCast(LLVMConstInt(word, bits, false), kiln_llvm_type(e, dtype, 1));
+    } else {
+        element = LLVMConstInt(kiln_llvm_type(e, dtype, 1), bits, false);
+    }
+    return splat_constant(element, lanes);
+}
+
+LLVMValueRef kiln_llvm_i32(const kiln_llvm *e, int64_t value)
+{
+    return LLVMConstInt(LLVMInt32TypeInContext(e->context), (uint64_t)value, true);
+}
+
+static LLVMValueRef lane_numbers(const kiln_llvm *e, const kiln_instr *instr)
+{
+    LLVMValueRef all[KILN_K_MAX_LANES];
+    for (uint32_t i = 0; i < instr->lanes; i++) all[i] = kiln_llvm_const(e, instr->dtype, 1, i);
+    return instr->lanes == 1 ? all[0] : LLVMConstVector(all, instr->lanes);
+}
+
+static LLVMValueRef from_nowhere(kiln_llvm *e, const kiln_instr *instr)
+{
+    switch ((int)instr->op) {
+    case KILN_K_tile_begin: return e->tile_begin;
+    case KILN_K_tile_end: return e->tile_end;
+    case KILN_K_lanes: return lane_numbers(e, instr);
+    default: return kiln_llvm_const(e, instr->dtype, instr->lanes, (uint64_t)instr->imm);
+    }
+}
+
+LLVMValueRef kiln_llvm_operand(kiln_llvm *e, kiln_kv value)
+{
+    const kiln_instr *instr = kiln_kernel_at(e->kernel, value);
+    bool is_open = kiln_instr_rule_of(instr->op) == KILN_RULE_VALUE;
+    if (!e->values[value] && is_open) e->values[value] = from_nowhere(e, instr);
+    if (!e->values[value])
+        kiln_fail(e->scope, KILN_INTERNAL, "kernel %s: %%%u has no value", e->kernel->label, value);
+    return e->values[value];
+}
+
+LLVMValueRef kiln_llvm_intrinsic(kiln_llvm *e, const kiln_llvm_call *call)
+{
+    unsigned id = LLVMLookupIntrinsicID(call->name, strlen(call->name));
+    if (!id) kiln_fail(e->scope, KILN_INTERNAL, "llvm: no intrinsic %s in this version", call->name);
+    LLVMTypeRef types[2] = {call->types[0], call->types[1]};
+    LLVMValueRef args[4] = {call->args[0], call->args[1], call->args[2], call->args[3]};
+    LLVMValueRef function = LLVMGetIntrinsicDeclaration(e->module, id, types, call->n_types);
+    LLVMTypeRef type = LLVMIntrinsicGetType(e->context, id, types, call->n_types);
+    return LLVMBuildCall2(e->builder, type, function, args, call->n_args, "");
+}
+
+/* Loops. */
+
+static int64_t loop_trips(const kiln_llvm *e, kiln_kv loop)
+{
+    const kiln_instr *instr = kiln_kernel_at(e->kernel, loop);
+    int64_t begin, end;
+    bool is_known = kiln_kernel_is_const(e->kernel, instr->args[0], &begin) &&
+                    kiln_kernel_is_const(e->kernel, instr->args[1], &end);
+    if (!is_known || end - begin > UNROLL_LIMIT) return -1;
+    return end <= begin ? 0 : (end - begin + instr->imm - 1) / instr->imm;
+}
+
+static kiln_kv loop_end(const kiln_llvm *e, kiln_kv loop)
+{
+    kiln_kv v = loop + 1;
+    while (e->kernel->instrs.at[v].op != KILN_K_end || e->kernel->instrs.at[v].imm != (int64_t)loop) v++;
+    return v;
+}
+
+static void carry_first(kiln_llvm *e, kiln_kv carry)
+{
+    const kiln_instr *instr = kiln_kernel_at(e->kernel, carry);
+    const kiln_llvm_loop *loop = &e->loops.at[e->loops.n - 1];
+    LLVMValueRef first = kiln_llvm_operand(e, instr->args[0]);
+    e->nexts[carry] = NULL;
+    e->values[carry] = first;
+    if (loop->is_unrolled) return;
+    e->values[carry] = LLVMBuildPhi(e->builder, LLVMTypeOf(first), "");
+    LLVMAddIncoming(e->values[carry], &first, (LLVMBasicBlockRef[]){loop->before}, 1);
+}
+
+/* The carries of a loop stand at its head, with nothing but values from nowhere between them. */
+static kiln_kv carry_after(const kiln_llvm *e, kiln_kv v)
+{
+    for (v++; v < e->kernel->instrs.n; v++) {
+        kiln_instr_op op = e->kernel->instrs.at[v].op;
+        if (op == KILN_K_carry) return v;
+        if (kiln_instr_rule_of(op) != KILN_RULE_VALUE) return 0;
+    }
+    return 0;
+}
+
+/* Opens a loop; returns the number of the instruction to go on after. */
+static kiln_kv loop_open(kiln_llvm *e, kiln_kv number)
+{
+    const kiln_instr *instr = kiln_kernel_at(e->kernel, number);
+    kiln_llvm_loop loop = {.loop = number};
+    kiln_kv end = loop_end(e, number);
+    int64_t trips = instr->flags == KILN_LOOP_UNROLL ? loop_trips(e, number) : -1;
+    loop.is_unrolled = trips >= 0 && trips * (end - number) <= UNROLL_LIMIT;
+    if (loop.is_unrolled) {
+        kiln_kernel_is_const(e->kernel, instr->args[0], &loop.trip_value);
+        kiln_kernel_is_const(e->kernel, instr->args[1], &loop.end_value);
+        e->values[number] = kiln_llvm_operand(e, instr->args[0]);
+        kiln_vec_push(&e->loops, &e->scope->arena, loop);
+        for (kiln_kv c = carry_after(e, number); c; c = carry_after(e, c)) carry_first(e, c);
+        if (trips) return number;
+        for (kiln_kv c = carry_after(e, number); c; c = carry_after(e, c)) e->lasts[c] = e->values[c];
+        e->loops.n--;
+        return end;
+    }
+    LLVMValueRef begin = kiln_llvm_operand(e, instr->args[0]), bound = kiln_llvm_operand(e, instr->args[1]);
+    loop.before = LLVMGetInsertBlock(e->builder);
+    loop.body = LLVMAppendBasicBlockInContext(e->context, e->inner, "");
+    loop.after = LLVMAppendBasicBlockInContext(e->context, e->inner, "");
+    LLVMValueRef is_entered = LLVMBuildICmp(e->builder, LLVMIntSLT, begin, bound, "");
+    LLVMBuildCondBr(e->builder, is_entered, loop.body, loop.after);
+    LLVMPositionBuilderAtEnd(e->builder, loop.body);
+    e->values[number] = LLVMBuildPhi(e->builder, LLVMTypeOf(begin), "");
+    LLVMAddIncoming(e->values[number], &begin, &loop.before, 1);
+    kiln_vec_push(&e->loops, &e->scope->arena, loop);
+    for (kiln_kv c = carry_after(e, number); c; c = carry_after(e, c)) carry_first(e, c);
+    return number;
+}
+
+/* One more trip of an unrolled loop, or its end. */
+static kiln_kv unrolled_close(kiln_llvm *e, kiln_kv number)
+{
+    kiln_llvm_loop *loop = &e->loops.at[e->loops.n - 1];
+    const kiln_instr *instr = kiln_kernel_at(e->kernel, loop->loop);
+    for (kiln_kv c = carry_after(e, loop->loop); c; c = carry_after(e, c)) {
+        e->values[c] = e->nexts[c];
+        e->lasts[c] = e->nexts[c];
+    }
+    loop->trip_value += instr->imm;
+    if (loop->trip_value < loop->end_value) {
+        e->values[loop->loop] = kiln_llvm_const(e, KILN_i64, 1, (uint64_t)loop->trip_value);
+        return loop->loop;
+    }
+    e->loops.n--;
+    return number;
+}
+
+static kiln_kv loop_close(kiln_llvm *e, kiln_kv number)
+{
+    const kiln_llvm_loop loop = e->loops.at[e->loops.n - 1];
+    if (loop.is_unrolled) return unrolled_close(e, number);
+    const kiln_instr *instr = kiln_kernel_at(e->kernel, loop.loop);
+    LLVMValueRef step = kiln_llvm_const(e, KILN_i64, 1, (uint64_t)instr->imm);
+    LLVMValueRef next = LLVMBuildAdd(e->builder, e->values[loop.loop], step, "");
+    LLVMValueRef bound = kiln_llvm_operand(e, instr->args[1]);
+    LLVMValueRef is_again = LLVMBuildICmp(e->builder, LLVMIntSLT, next, bound, "");
+    LLVMBuildCondBr(e->builder, is_again, loop.body, loop.after);
+    LLVMBasicBlockRef latch = LLVMGetInsertBlock(e->builder);
+    LLVMAddIncoming(e->values[loop.loop], &next, &latch, 1);
+    LLVMPositionBuilderAtEnd(e->builder, loop.after);
+    for (kiln_kv c = carry_after(e, loop.loop); c; c = carry_after(e, c)) {
+        LLVMAddIncoming(e->values[c], &e->nexts[c], &latch, 1);
+        LLVMValueRef first = kiln_llvm_operand(e, kiln_kernel_at(e->kernel, c)->args[0]);
+        e->lasts[c] = LLVMBuildPhi(e->builder, LLVMTypeOf(first), "");
+        LLVMAddIncoming(e->lasts[c], (LLVMValueRef[]){first, e->nexts[c]},
+                        (LLVMBasicBlockRef[]){loop.before, latch}, 2);
+    }
+    e->loops.n--;
+    return number;
+}
+
+static kiln_kv emit_flow(kiln_llvm *e, kiln_kv v)
+{
+    const kiln_instr *instr = kiln_kernel_at(e->kernel, v);
+    switch ((int)instr->op) {
+    case KILN_K_loop: return loop_open(e, v);
+    case KILN_K_end: return loop_close(e, v);
+    case KILN_K_next: e->nexts[instr->args[0]] = kiln_llvm_operand(e, instr->args[1]); break;
+    case KILN_K_last: e->values[v] = e->lasts[instr->args[0]]; break;
+    case KILN_K_barrier: kiln_fail(e->scope, KILN_INTERNAL, "llvm: barrier in a CPU kernel");
+    default: break; /* carries are made with their loop */
+    }
+    return v;
+}
+
+static void emit_body(kiln_llvm *e)
+{
+    const kiln_kernel *k = e->kernel;
+    for (kiln_kv v = 1; v < k->instrs.n; v++) {
+        const kiln_instr *instr = kiln_kernel_at(k, v);
+        switch ((int)kiln_instr_rule_of(instr->op)) {
+        case KILN_RULE_VALUE: break;
+        case KILN_RULE_LOOP: v = emit_flow(e, v); break;
+        case KILN_RULE_MEMORY: e->values[v] = kiln_llvm_emit_memory(e, instr); break;
+        default: e->values[v] = kiln_llvm_emit_value(e, instr); break;
+        }
+    }
+}
+
+/* Functions. */
+
+static LLVMAttributeRef attribute(const kiln_llvm *e, const char *name, uint64_t value)
+{
+    unsigned kind = LLVMGetEnumAttributeKindForName(name, strlen(name));
+    return LLVMCreateEnumAttribute(e->context, kind, value);
+}
+
+static void set_text(const kiln_llvm *e, LLVMValueRef function, const char *name, const char *value)
+{
+    LLVMAttributeRef text = LLVMCreateStringAttribute(e->context, name, (unsigned)strlen(name), value,
+                                                      (unsigned)strlen(value));
+    LLVMAddAttributeAtIndex(function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex, text);
+}
+
+static void set_function_attributes(const kiln_llvm *e, LLVMValueRef function)
+{
+    const kiln_machine *machine = e->kernel->machine;
+    const char *width = kiln_arena_format(&e->scope->arena, "%u", machine->vector_bytes * 8);
+    set_text(e, function, "target-cpu", machine->llvm_cpu);
+    set_text(e, function, "target-features", machine->llvm_features);
+    set_text(e, function, "prefer-vector-width", width);
+    set_text(e, function, "min-legal-vector-width", "512");
+    set_text(e, function, "no-builtins", "");
+    LLVMAddAttributeAtIndex(function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
+                            attribute(e, "nounwind", 0));
+}
+
+/* What LLVM may believe of pointer parameter `number`; `bytes` may be touched. */
+static void set_pointer_attributes(const kiln_llvm *e, uint32_t number, const kiln_param *param)
+{
+    LLVMAttributeIndex at = number + 1;
+    uint64_t bytes = (uint64_t)param->n_elements * kiln_dtype_bytes(param->dtype);
+    if (!param->may_overlap) LLVMAddAttributeAtIndex(e->inner, at, attribute(e, "noalias", 0));
+    LLVMAddAttributeAtIndex(e->inner, at, attribute(e, "nocapture", 0));
+    if (!param->is_written) LLVMAddAttributeAtIndex(e->inner, at, attribute(e, "readonly", 0));
+    if (param->alignment > 1) LLVMAddAttributeAtIndex(e->inner, at, attribute(e, "align", param->alignment));
+    if (bytes) LLVMAddAttributeAtIndex(e->inner, at, attribute(e, "dereferenceable", bytes));
+}
+
+static LLVMTypeRef function_type(const kiln_llvm *e, uint32_t n_pointers)
+{
+    LLVMTypeRef *types = kiln_new_array(&e->scope->arena, LLVMTypeRef, n_pointers + 2);
+    for (uint32_t i = 0; i < n_pointers; i++) types[i] = LLVMPointerTypeInContext(e->context, 0);
+    types[n_pointers] = types[n_pointers + 1] = LLVMInt32TypeInContext(e->context);
+    return LLVMFunctionType(LLVMVoidTypeInContext(e->context), types, n_pointers + 2, false);
+}
+
+static void open_inner(kiln_llvm *e)
+{
+    const kiln_kernel *k = e->kernel;
+    uint32_t n = k->params.n + k->locals.n;
+    e->inner = LLVMAddFunction(e->module, "inner", function_type(e, n));
+    LLVMSetLinkage(e->inner, LLVMInternalLinkage);
+    set_function_attributes(e, e->inner);
+    for (uint32_t i = 0; i < k->params.n; i++) set_pointer_attributes(e, i, &k->params.at[i]);
+    for (uint32_t i = 0; i < k->locals.n; i++) {
+        kiln_param local = {.dtype = k->locals.at[i].dtype, .n_elements = k->locals.at[i].n_elements,
+                            .is_read = true, .is_written = true, .alignment = 64};
+        set_pointer_attributes(e, k->params.n + i, &local);
+    }
+    LLVMPositionBuilderAtEnd(e->builder, LLVMAppendBasicBlockInContext(e->context, e->inner, ""));
+    LLVMTypeRef wide = LLVMInt64TypeInContext(e->context);
+    e->tile_begin = LLVMBuildZExt(e->builder, LLVMGetParam(e->inner, n), wide, "");
+    e->tile_end = LLVMBuildZExt(e->builder, LLVMGetParam(e->inner, n + 1), wide, "");
+}
+
+/* Streaming stores are ordered with nothing until a fence: the next step may run on another core. */
+static void close_inner(kiln_llvm *e)
+{
+    bool has_stream = false;
+    for (kiln_kv v = 1; v < e->kernel->instrs.n; v++) {
+        const kiln_instr *instr = kiln_kernel_at(e->kernel, v);
+        has_stream |= instr->op == KILN_K_store && (instr->flags & KILN_MEM_STREAM);
+    }
+    if (has_stream) kiln_llvm_intrinsic(e, &(kiln_llvm_call){.name = "llvm.x86.sse.sfence"});
+    LLVMBuildRetVoid(e->builder);
+}
+
+static LLVMValueRef load_pointer(const kiln_llvm *e, LLVMValueRef base, int64_t offset)
+{
+    LLVMTypeRef byte = LLVMInt8TypeInContext(e->context);
+    LLVMValueRef at = kiln_llvm_const(e, KILN_i64, 1, (uint64_t)offset);
+    LLVMValueRef address = LLVMBuildGEP2(e->builder, byte, base, &at, 1, "");
+    return LLVMBuildLoad2(e->builder, LLVMPointerTypeInContext(e->context, 0), address, "");
+}
+
+static void emit_wrapper(kiln_llvm *e, const char *symbol)
+{
+    const kiln_kernel *k = e->kernel;
+    LLVMValueRef wrapper = LLVMAddFunction(e->module, symbol, function_type(e, 1));
+    LLVMSetVisibility(wrapper, LLVMHiddenVisibility);
+    set_function_attributes(e, wrapper);
+    LLVMPositionBuilderAtEnd(e->builder, LLVMAppendBasicBlockInContext(e->context, wrapper, ""));
+    LLVMValueRef args = LLVMGetParam(wrapper, 0);
+    uint32_t n = k->params.n + k->locals.n;
+    LLVMValueRef *all = kiln_new_array(&e->scope->arena, LLVMValueRef, n + 2);
+    LLVMValueRef buffers = load_pointer(e, args, 0);
+    for (uint32_t i = 0; i < k->params.n; i++) all[i] = load_pointer(e, buffers, 8 * (int64_t)i);
+    LLVMValueRef scratch = k->locals.n ? load_pointer(e, args, 16) : NULL;
+    for (uint32_t i = 0; i < k->locals.n; i++) {
+        LLVMValueRef at = kiln_llvm_const(e, KILN_i64, 1, (uint64_t)k->locals.at[i].offset);
+        all[k->params.n + i] = LLVMBuildGEP2(e->builder, LLVMInt8TypeInContext(e->context), scratch, &at, 1, "");
+    }
+    all[n] = LLVMGetParam(wrapper, 1);
+    all[n + 1] = LLVMGetParam(wrapper, 2);
+    LLVMValueRef call = LLVMBuildCall2(e->builder, function_type(e, n), e->inner, all, n + 2, "");
+    LLVMSetTailCall(call, true);
+    LLVMBuildRetVoid(e->builder);
+}
+
+static void release_context(void *context)
+{
+    LLVMContextDispose(context);
+}
+
+static void release_module(void *module)
+{
+    LLVMDisposeModule(module);
+}
+
+static void release_builder(void *builder)
+{
+    LLVMDisposeBuilder(builder);
+}
+
+static void release_message(void *message)
+{
+    LLVMDisposeMessage(message);
+}
+
+void kiln_llvm_emit(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol, kiln_llvm *out_llvm)
+{
+    kiln_llvm *e = out_llvm;
+    uint32_t n = kernel->instrs.n;
+    *e = (kiln_llvm){.scope = scope, .kernel = kernel};
+    e->context = LLVMContextCreate();
+    kiln_scope_defer(scope, release_context, e->context);
+    e->module = LLVMModuleCreateWithNameInContext("kernel", e->context);
+    kiln_scope_defer(scope, release_module, e->module);
+    e->builder = LLVMCreateBuilderInContext(e->context);
+    kiln_scope_defer(scope, release_builder, e->builder);
+    e->values = kiln_new_array(&scope->arena, LLVMValueRef, n);
+    e->nexts = kiln_new_array(&scope->arena, LLVMValueRef, n);
+    e->lasts = kiln_new_array(&scope->arena, LLVMValueRef, n);
+    e->tables = kiln_new_array(&scope->arena, LLVMValueRef, kernel->tables.n + 1);
+    open_inner(e);
+    emit_body(e);
+    close_inner(e);
+    emit_wrapper(e, symbol);
+    char *message = NULL;
+    bool is_broken = LLVMVerifyModule(e->module, LLVMReturnStatusAction, &message);
+    kiln_scope_defer(scope, release_message, message);
+    if (is_broken)
+        kiln_fail(scope, KILN_INTERNAL, "llvm: kernel %s: %s", kernel->label, message);
+}

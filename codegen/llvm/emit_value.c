@@ -1,0 +1,193 @@
+/* Kernel to LLVM IR: arithmetic, comparisons, conversions and lane moves. No flag that would let LLVM
+ * change a bit is ever set; what has no instruction on the machine is expanded here, never a call. */
+#include "codegen/llvm/emit.h"
+
+static LLVMValueRef arg(kiln_llvm *e, const kiln_instr *instr, uint32_t i)
+{
+    return kiln_llvm_operand(e, instr->args[i]);
+}
+
+static kiln_dtype arg_dtype(const kiln_llvm *e, const kiln_instr *instr, uint32_t i)
+{
+    return kiln_kernel_at(e->kernel, instr->args[i])->dtype;
+}
+
+/* Opcodes for float, signed and unsigned operands; 0: not an instruction of LLVM. */
+static const struct {
+    LLVMOpcode floats, is_signed, is_unsigned;
+} binary_rows[KILN_N_INSTRS] = {
+    [KILN_K_add] = {LLVMFAdd, LLVMAdd, LLVMAdd},
+    [KILN_K_sub] = {LLVMFSub, LLVMSub, LLVMSub},
+    [KILN_K_mul] = {LLVMFMul, LLVMMul, LLVMMul},
+    [KILN_K_div] = {LLVMFDiv, LLVMSDiv, LLVMUDiv},
+    [KILN_K_rem] = {0, LLVMSRem, LLVMURem},
+    [KILN_K_and] = {0, LLVMAnd, LLVMAnd},
+    [KILN_K_or] = {0, LLVMOr, LLVMOr},
+    [KILN_K_xor] = {0, LLVMXor, LLVMXor},
+    [KILN_K_shl] = {0, LLVMShl, LLVMShl},
+    [KILN_K_shr] = {0, LLVMAShr, LLVMLShr},
+};
+
+/* Intrinsics overloaded on the result's type. */
+static const struct {
+    const char *floats, *is_signed, *is_unsigned;
+} intrinsic_rows[KILN_N_INSTRS] = {
+    [KILN_K_abs] = {"llvm.fabs"},
+    [KILN_K_copysign] = {"llvm.copysign"},
+    [KILN_K_fma] = {"llvm.fma"},
+    [KILN_K_sqrt] = {"llvm.sqrt"},
+    [KILN_K_floor] = {"llvm.floor"},
+    [KILN_K_ceil] = {"llvm.ceil"},
+    [KILN_K_trunc] = {"llvm.trunc"},
+    [KILN_K_round_even] = {"llvm.roundeven"},
+    [KILN_K_max] = {"llvm.maximum", "llvm.smax", "llvm.umax"},
+    [KILN_K_min] = {"llvm.minimum", "llvm.smin", "llvm.umin"},
+    [KILN_K_max_fast] = {NULL, "llvm.smax", "llvm.umax"},
+    [KILN_K_min_fast] = {NULL, "llvm.smin", "llvm.umin"},
+    [KILN_K_popcnt] = {NULL, "llvm.ctpop", "llvm.ctpop"},
+    [KILN_K_clz] = {NULL, "llvm.ctlz", "llvm.ctlz"},
+};
+
+static const struct {
+    LLVMRealPredicate floats;
+    LLVMIntPredicate is_signed, is_unsigned;
+} compare_rows[KILN_N_INSTRS] = {
+    [KILN_K_eq] = {LLVMRealOEQ, LLVMIntEQ, LLVMIntEQ},
+    [KILN_K_ne] = {LLVMRealUNE, LLVMIntNE, LLVMIntNE},
+    [KILN_K_lt] = {LLVMRealOLT, LLVMIntSLT, LLVMIntULT},
+    [KILN_K_le] = {LLVMRealOLE, LLVMIntSLE, LLVMIntULE},
+    [KILN_K_gt] = {LLVMRealOGT, LLVMIntSGT, LLVMIntUGT},
+    [KILN_K_ge] = {LLVMRealOGE, LLVMIntSGE, LLVMIntUGE},
+};
+
+static LLVMValueRef emit_compare(kiln_llvm *e, const kiln_instr *instr)
+{
+    kiln_dtype dtype = arg_dtype(e, instr, 0);
+    LLVMValueRef a = arg(e, instr, 0), b = arg(e, instr, 1);
+    if (kiln_dtype_is_float(dtype))
+        return LLVMBuildFCmp(e->builder, compare_rows[instr->op].floats, a, b, "");
+    bool is_signed = kiln_dtype_is_signed(dtype);
+    LLVMIntPredicate order = is_signed ? compare_rows[instr->op].is_signed : compare_rows[instr->op].is_unsigned;
+    return LLVMBuildICmp(e->builder, order, a, b, "");
+}
+
+static LLVMValueRef emit_intrinsic(kiln_llvm *e, const kiln_instr *instr, const char *name)
+{
+    kiln_llvm_call call = {.name = name, .n_types = 1, .n_args = kiln_instr_n_args(instr->op)};
+    call.types[0] = kiln_llvm_type(e, instr->dtype, instr->lanes);
+    for (uint32_t i = 0; i < call.n_args; i++) call.args[i] = arg(e, instr, i);
+    if (instr->op == KILN_K_clz) call.args[call.n_args++] = kiln_llvm_const(e, KILN_bool, 1, 0);
+    return kiln_llvm_intrinsic(e, &call);
+}
+
+static LLVMValueRef emit_arithmetic(kiln_llvm *e, const kiln_instr *instr)
+{
+    bool is_float = kiln_dtype_is_float(instr->dtype), is_signed = kiln_dtype_is_signed(instr->dtype);
+    const char *name = intrinsic_rows[instr->op].is_unsigned;
+    if (is_float) name = intrinsic_rows[instr->op].floats;
+    if (is_signed) name = intrinsic_rows[instr->op].is_signed;
+    if (name) return emit_intrinsic(e, instr, name);
+    LLVMValueRef a = arg(e, instr, 0);
+    if (instr->op == KILN_K_neg) return is_float ? LLVMBuildFNeg(e->builder, a, "") : LLVMBuildNeg(e->builder, a, "");
+    if (instr->op == KILN_K_not) return LLVMBuildNot(e->builder, a, "");
+    LLVMValueRef b = arg(e, instr, 1);
+    if (instr->op == KILN_K_max_fast || instr->op == KILN_K_min_fast) {
+        LLVMRealPredicate order = instr->op == KILN_K_max_fast ? LLVMRealOGT : LLVMRealOLT;
+        return LLVMBuildSelect(e->builder, LLVMBuildFCmp(e->builder, order, a, b, ""), a, b, "");
+    }
+    LLVMOpcode op = binary_rows[instr->op].is_unsigned;
+    if (is_float) op = binary_rows[instr->op].floats;
+    if (is_signed) op = binary_rows[instr->op].is_signed;
+    return LLVMBuildBinOp(e->builder, op, a, b, "");
+}
+
+static LLVMValueRef float_to_int(kiln_llvm *e, const kiln_instr *instr, LLVMValueRef a)
+{
+    kiln_llvm_call call = {.n_types = 2, .n_args = 1, .args = {a}};
+    call.name = kiln_dtype_is_signed(instr->dtype) ? "llvm.fptosi.sat" : "llvm.fptoui.sat";
+    call.types[0] = kiln_llvm_type(e, instr->dtype, instr->lanes);
+    call.types[1] = LLVMTypeOf(a);
+    return kiln_llvm_intrinsic(e, &call);
+}
+
+static LLVMValueRef convert_half(kiln_llvm *e, const kiln_instr *instr, LLVMValueRef a)
+{
+    LLVMTypeRef half = LLVMHalfTypeInContext(e->context);
+    LLVMTypeRef type = kiln_llvm_type(e, instr->dtype, instr->lanes);
+    if (instr->lanes > 1) half = LLVMVectorType(half, instr->lanes);
+    if (instr->dtype == KILN_f32)
+        return LLVMBuildFPExt(e->builder, LLVMBuildBitCast(e->builder, a, half, ""), type, "");
+    return LLVMBuildBitCast(e->builder, LLVMBuildFPTrunc(e->builder, a, half, ""), type, "");
+}
+
+static LLVMValueRef emit_convert(kiln_llvm *e, const kiln_instr *instr)
+{
+    kiln_dtype from = arg_dtype(e, instr, 0), to = instr->dtype;
+    LLVMValueRef a = arg(e, instr, 0), zero = LLVMConstNull(LLVMTypeOf(a));
+    LLVMTypeRef type = kiln_llvm_type(e, to, instr->lanes);
+    bool is_from_float = kiln_dtype_is_float(from), is_to_float = kiln_dtype_is_float(to);
+    bool is_signed = kiln_dtype_is_signed(from);
+    if (from == KILN_f16 || to == KILN_f16) return convert_half(e, instr, a);
+    if (to == KILN_bool && is_from_float) return LLVMBuildFCmp(e->builder, LLVMRealUNE, a, zero, "");
+    if (to == KILN_bool) return LLVMBuildICmp(e->builder, LLVMIntNE, a, zero, "");
+    if (is_from_float && is_to_float) return LLVMBuildFPCast(e->builder, a, type, "");
+    if (is_from_float) return float_to_int(e, instr, a);
+    LLVMOpcode op = is_to_float ? (is_signed ? LLVMSIToFP : LLVMUIToFP) : (is_signed ? LLVMSExt : LLVMZExt);
+    size_t wide = from == KILN_bool ? 0 : kiln_dtype_bytes(from);
+    if (!is_to_float && wide == kiln_dtype_bytes(to)) return a;
+    if (!is_to_float && wide > kiln_dtype_bytes(to)) op = LLVMTrunc;
+    return LLVMBuildCast(e->builder, op, a, type, "");
+}
+
+static LLVMValueRef to_vector(kiln_llvm *e, LLVMValueRef a)
+{
+    if (LLVMGetTypeKind(LLVMTypeOf(a)) == LLVMVectorTypeKind) return a;
+    LLVMValueRef none = LLVMGetPoison(LLVMVectorType(LLVMTypeOf(a), 1));
+    return LLVMBuildInsertElement(e->builder, none, a, kiln_llvm_i32(e, 0), "");
+}
+
+LLVMValueRef kiln_llvm_shuffle(kiln_llvm *e, LLVMValueRef a, LLVMValueRef b, uint32_t lanes,
+                               const int64_t *from)
+{
+    LLVMValueRef mask[KILN_K_MAX_LANES];
+    LLVMTypeRef word = LLVMInt32TypeInContext(e->context);
+    a = to_vector(e, a);
+    b = b ? to_vector(e, b) : LLVMGetPoison(LLVMTypeOf(a));
+    for (uint32_t i = 0; i < lanes; i++)
+        mask[i] = from[i] < 0 ? LLVMGetPoison(word) : kiln_llvm_i32(e, from[i]);
+    return LLVMBuildShuffleVector(e->builder, a, b, LLVMConstVector(mask, lanes), "");
+}
+
+static LLVMValueRef emit_shuffle(kiln_llvm *e, const kiln_instr *instr)
+{
+    LLVMValueRef a = arg(e, instr, 0), b = instr->args[1] ? arg(e, instr, 1) : NULL;
+    const int64_t *from = e->kernel->ints.at + instr->imm;
+    if (instr->lanes > 1) return kiln_llvm_shuffle(e, a, b, instr->lanes, from);
+    int64_t lanes = kiln_kernel_at(e->kernel, instr->args[0])->lanes;
+    LLVMValueRef lane = kiln_llvm_i32(e, from[0] % lanes), source = from[0] < lanes ? a : b;
+    return lanes == 1 ? source : LLVMBuildExtractElement(e->builder, source, lane, "");
+}
+
+static LLVMValueRef emit_splat(kiln_llvm *e, const kiln_instr *instr)
+{
+    static const int64_t zeros[KILN_K_MAX_LANES];
+    LLVMValueRef a = arg(e, instr, 0);
+    return instr->lanes == 1 ? a : kiln_llvm_shuffle(e, a, NULL, instr->lanes, zeros);
+}
+
+LLVMValueRef kiln_llvm_emit_value(kiln_llvm *e, const kiln_instr *instr)
+{
+    switch ((int)instr->op) {
+    case KILN_K_select:
+        return LLVMBuildSelect(e->builder, arg(e, instr, 0), arg(e, instr, 1), arg(e, instr, 2), "");
+    case KILN_K_convert: return emit_convert(e, instr);
+    case KILN_K_bitcast:
+        return LLVMBuildBitCast(e->builder, arg(e, instr, 0), kiln_llvm_type(e, instr->dtype, instr->lanes), "");
+    case KILN_K_splat: return emit_splat(e, instr);
+    case KILN_K_shuffle: return emit_shuffle(e, instr);
+    case KILN_K_lookup: return kiln_llvm_emit_lookup(e, instr);
+    default: break;
+    }
+    if (kiln_instr_rule_of(instr->op) == KILN_RULE_COMPARE) return emit_compare(e, instr);
+    return emit_arithmetic(e, instr);
+}
