@@ -1,13 +1,15 @@
-/* What a compiled model's own object calls. aot.c and cpu.c are linked into every such library: they
- * run a program on the caller's thread and need libc only. The generated object defines, for the
- * prefix "model":
+/* What a compiled model's own object calls. aot.c and cpu.c are linked into every such library:
+ * they run a program on the caller's thread and need libc only. The generated object defines, for
+ * the prefix "model":
  *
  *     const kiln_program model_program;
  *     int model_run(const void *const *inputs, void *const *outputs, void *arena)
  *         { return kiln_aot_run(&model_program, inputs, outputs, arena); }
  *     int64_t model_arena_bytes(void) { return kiln_aot_arena_bytes(&model_program); }
- *     const kiln_port_row *model_inputs(uint32_t *n) { return kiln_aot_inputs(&model_program, n); }
- *     const kiln_port_row *model_outputs(uint32_t *n) { return kiln_aot_outputs(&model_program, n); }
+ *     const kiln_port_row *model_inputs(uint32_t *n)
+ *         { return kiln_aot_inputs(&model_program, n); }
+ *     const kiln_port_row *model_outputs(uint32_t *n)
+ *         { return kiln_aot_outputs(&model_program, n); }
  *
  * The four functions and the table are exported, nothing else. */
 #ifndef KILN_RUNTIME_AOT_H

@@ -69,7 +69,8 @@ void *kiln_arena_array(kiln_arena *arena, size_t count, size_t size)
 {
     size_t bytes;
     if (__builtin_mul_overflow(count, size, &bytes)) {
-        kiln_fail(arena->scope, KILN_LIMIT, "arena: an array of %zu items of %zu bytes", count, size);
+        kiln_fail(arena->scope, KILN_LIMIT, "arena: an array of %zu items of %zu bytes", count,
+                  size);
     }
     return kiln_arena_alloc(arena, bytes);
 }

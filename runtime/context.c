@@ -1,5 +1,5 @@
 /* Contexts: options in, a counted object out that holds what runs share. The default allocator maps
- * memory of 2 MiB and more on its own huge pages: a reused arena then costs no page fault per run. */
+ * memory of 2 MiB and more on huge pages of its own: a reused arena costs no page fault per run. */
 #define _GNU_SOURCE
 #include "runtime/context.h"
 

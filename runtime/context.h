@@ -1,8 +1,8 @@
 /* The context: options, the pool, the allocator and the last sentences. Shared by threads.
  *
  * Invariants: everything but `pool`, the sentences and `refs` is constant after creation; `pool` is
- * created once, under `lock`; a sentence is written under `lock` into the slot after the current one
- * and then published, so a reader's sentence stays whole for seven further failures. */
+ * created once, under `lock`; a sentence is written under `lock` into the slot after the current
+ * one and then published, so a reader's sentence stays whole for seven further failures. */
 #ifndef KILN_RUNTIME_CONTEXT_H
 #define KILN_RUNTIME_CONTEXT_H
 

@@ -102,6 +102,5 @@ void kiln_cpu_names(uint64_t features, char *out_text, size_t bytes)
         n += comma + length;
         features &= ~features_table[i].feature;
     }
-    if (features && n + 19 < bytes) memcpy(out_text + n, n ? ", a newer feature" : "a newer feature",
-                                           n ? 18 : 16);
+    if (features && n + 19 < bytes) strcpy(out_text + n, n ? ", a newer one" : "a newer one");
 }

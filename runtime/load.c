@@ -1,5 +1,5 @@
-/* Loading a compiled model: the file is looked over as ELF first, because the dynamic linker dies on
- * a truncated object instead of saying so; then it is opened with local binding and its program
+/* Loading a compiled model: the file is looked over as ELF first, because the dynamic linker dies
+ * on a truncated object instead of saying so; then it is opened with local binding and its program
  * table is checked like any other. */
 #include <dlfcn.h>
 #include <elf.h>

@@ -65,7 +65,8 @@ static bool tensor_is_right(const kiln_tensor *tensor, const kiln_port_row *row)
 }
 
 /* Says what is wrong with a tensor that tensor_is_right refused. */
-static kiln_status tensor_refuse(kiln_workspace *workspace, uint32_t port, const kiln_tensor *tensor)
+static kiln_status tensor_refuse(kiln_workspace *workspace, uint32_t port,
+                                 const kiln_tensor *tensor)
 {
     const kiln_program *program = workspace->executable->program;
     const kiln_port_row *row = port_row(program, port);

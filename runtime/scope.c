@@ -46,7 +46,8 @@ void kiln_scope_keep(kiln_scope *scope, void *object)
     }
 }
 
-kiln_status kiln_error_set_va(kiln_error *error, kiln_status status, const char *format, va_list args)
+kiln_status kiln_error_set_va(kiln_error *error, kiln_status status, const char *format,
+                              va_list args)
 {
     if (error) {
         error->status = status;

@@ -1,7 +1,8 @@
-/* The pool. A job is announced by a new generation; a worker that sees it passes the gate, works and
- * leaves; the caller works too, shuts the gate and waits for those inside only. A worker that wakes
- * too late finds the gate shut, so a sleeper never delays a job. Idle workers spin for 20 µs, then
- * sleep on the generation (a futex): between steps of one run the fork costs a cache miss or two. */
+/* The pool. A job is announced by a new generation; a worker that sees it passes the gate, works
+ * and leaves; the caller works too, shuts the gate and waits for those inside only. A worker that
+ * wakes too late finds the gate shut, so a sleeper never delays a job. Idle workers spin for 20 µs,
+ * then sleep on the generation (a futex): between steps of one run a fork costs a cache miss or
+ * two. */
 #define _GNU_SOURCE
 #include "runtime/threads.h"
 

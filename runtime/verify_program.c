@@ -1,5 +1,5 @@
 /* The verifier of programs: what a damaged or foreign table could make the runtime do wrong is
- * refused here, once, so that a run checks only the caller's tensors. Kernels themselves are trusted. */
+ * refused here, once, so that a run checks only the caller's tensors. Kernels are trusted. */
 #include <inttypes.h>
 #include <stdint.h>
 #include <string.h>

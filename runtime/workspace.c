@@ -180,7 +180,8 @@ static bool program_is_parallel(const kiln_program *program)
 {
     for (uint32_t i = 0; i < program->n_steps; i++) {
         const kiln_step_row *step = &program->steps[i];
-        if (step->kind == KILN_STEP_COPY || (step->cost >= FORK_NS && step->n_tiles > 1)) return true;
+        bool is_shared = step->cost >= FORK_NS && step->n_tiles > 1;
+        if (step->kind == KILN_STEP_COPY || is_shared) return true;
     }
     return false;
 }

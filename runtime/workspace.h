@@ -52,8 +52,8 @@ struct kiln_workspace {
     void **pointers;
     int64_t *copy_bytes; /* by step */
     void **port_data;    /* inputs, then outputs: of the last checked run */
-    uint32_t *uses;      /* operands that are port p: uses[first_use[p]] … uses[first_use[p + 1] - 1] */
-    uint32_t *first_use;
+    uint32_t *uses;      /* operands that are a port, port by port */
+    uint32_t *first_use; /* by port: where its uses begin; one more at the end */
     kiln_span *spans;
     uint64_t *step_times;
     kiln_cursor *cursors; /* by worker */

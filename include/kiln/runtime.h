@@ -10,9 +10,9 @@
  *     kiln_workspace_create(model, &workspace);
  *     kiln_run(workspace, inputs, 1, outputs, 1);
  *
- * Threads: a context may be used by many threads; an executable is immutable and shared; a workspace
- * is one run at a time. An executable keeps what it needs of its context alive; workspaces keep their
- * executable alive: destroy in any order. */
+ * Threads: a context may be used by many threads; an executable is immutable and shared; a
+ * workspace is one run at a time. An executable keeps what it needs of its context alive; workspaces
+ * keep their executable alive: destroy in any order. */
 #ifndef KILN_RUNTIME_H
 #define KILN_RUNTIME_H
 
@@ -69,8 +69,8 @@ KILN_API uint64_t kiln_cpu_features(void);
 /* Loads a shared object made by kiln_compile_library. `path` names a file of the caller's trust: it
  * is code. `prefix` is the name it was compiled under. ABI, CORRUPT or IO when it does not fit,
  * UNSUPPORTED naming the CPU feature that is missing. */
-KILN_API kiln_status kiln_executable_load(kiln_context *context, const char *path, const char *prefix,
-                                          kiln_executable **out_executable);
+KILN_API kiln_status kiln_executable_load(kiln_context *context, const char *path,
+                                          const char *prefix, kiln_executable **out_executable);
 /* An executable over a program the caller keeps alive (statically linked models). */
 KILN_API kiln_status kiln_executable_create(kiln_context *context, const kiln_program *program,
                                             kiln_executable **out_executable);
@@ -94,13 +94,15 @@ KILN_API void kiln_workspace_set_deadline(kiln_workspace *workspace, int64_t nan
 KILN_API void kiln_workspace_cancel(kiln_workspace *workspace);
 
 /* Runs the program. `inputs` and `outputs` follow the program's ports in order, type and dims;
- * memory is the caller's, aligned to the element. An output may share exactly the memory of an input
- * donated to it; any other overlap is INVALID. Allocates nothing. INVALID (outputs untouched),
- * RANGE, DEADLINE or CANCELLED (outputs undefined); sentence on the workspace. */
-KILN_API kiln_status kiln_run(kiln_workspace *workspace, const kiln_tensor *inputs, uint32_t n_inputs,
-                              const kiln_tensor *outputs, uint32_t n_outputs);
+ * memory is the caller's, aligned to the element. An output may share exactly the memory of an
+ * input donated to it; any other overlap is INVALID, and so is a run while another one of this
+ * workspace is in progress. Allocates nothing. INVALID (outputs untouched), RANGE, DEADLINE or
+ * CANCELLED (outputs undefined); sentence on the workspace. */
+KILN_API kiln_status kiln_run(kiln_workspace *workspace, const kiln_tensor *inputs,
+                              uint32_t n_inputs, const kiln_tensor *outputs, uint32_t n_outputs);
 
-/* Times of the last run, one row per step, in nanoseconds; profiling must have been switched on. */
+/* Times of the last run, one row per step of the program, in nanoseconds; a step that ran several
+ * times has the sum. NULL unless profiling was switched on. */
 KILN_API void kiln_workspace_set_profile(kiln_workspace *workspace, int is_on);
 KILN_API const uint64_t *kiln_workspace_step_times(const kiln_workspace *workspace);
 

@@ -101,7 +101,9 @@ static kiln_workspace *workspace_on(kiln_context *context, const kiln_program *p
 {
     kiln_executable *executable;
     kiln_workspace *workspace;
-    if (kiln_executable_create(context, program, &executable)) fail_msg("%s", kiln_context_message(context));
+    if (kiln_executable_create(context, program, &executable)) {
+        fail_msg("%s", kiln_context_message(context));
+    }
     assert_int_equal(kiln_workspace_create(executable, &workspace), KILN_OK);
     kiln_executable_destroy(executable);
     kiln_context_destroy(context);
