@@ -58,6 +58,10 @@ kiln_graph *kiln_pipeline_run(kiln_pipeline *pipeline, const kiln_graph *graph);
 kiln_schedule *kiln_fuse(kiln_pipeline *pipeline, const kiln_graph *graph);
 void kiln_plan_memory(kiln_pipeline *pipeline, kiln_schedule *schedule);
 
+/* Writes `text` to dump_dir/NNN-stage, NNN counting up over the compile; nothing without a dump_dir.
+ * IO when the folder or file cannot be written. */
+void kiln_pipeline_dump(kiln_pipeline *pipeline, const char *stage, const char *text);
+
 #define KILN_PASS(name, needs, gives, breaks) kiln_pass_fn kiln_pass_##name;
 #include "passes/pipeline.def"
 #undef KILN_PASS
