@@ -64,8 +64,7 @@ static kiln_graph *expand_once(kiln_scope *scope, const kiln_graph *from, kiln_v
     return to;
 }
 
-/* The graph without composites, and where each of its values went. */
-static const kiln_graph *expand_all(kiln_scope *scope, const kiln_graph *graph, kiln_value *map)
+const kiln_graph *kiln_eval_expand(kiln_scope *scope, const kiln_graph *graph, kiln_value *map)
 {
     uint32_t n_map = graph->nodes.n;
     for (uint32_t i = 0; i < n_map; i++) map[i] = (kiln_value){i, graph->id};
@@ -229,7 +228,7 @@ void kiln_eval(kiln_scope *scope, const kiln_graph *graph, const kiln_tensor *in
                kiln_tensor *outputs)
 {
     kiln_value *map = kiln_new_array(&scope->arena, kiln_value, graph->nodes.n);
-    const kiln_graph *expanded = expand_all(scope, graph, map);
+    const kiln_graph *expanded = kiln_eval_expand(scope, graph, map);
     eval_run *run = open_run(scope, expanded, inputs, false);
     evaluate_graph(run);
     for (uint32_t i = 0; i < expanded->outputs.n; i++) {
@@ -242,7 +241,7 @@ void kiln_eval(kiln_scope *scope, const kiln_graph *graph, const kiln_tensor *in
 void **kiln_eval_nodes(kiln_scope *scope, const kiln_graph *graph, const kiln_tensor *inputs)
 {
     kiln_value *map = kiln_new_array(&scope->arena, kiln_value, graph->nodes.n);
-    eval_run *run = open_run(scope, expand_all(scope, graph, map), inputs, true);
+    eval_run *run = open_run(scope, kiln_eval_expand(scope, graph, map), inputs, true);
     evaluate_graph(run);
     void **values = kiln_new_array(&scope->arena, void *, graph->nodes.n);
     for (uint32_t id = 1; id < graph->nodes.n; id++) values[id] = run->values[map[id].id];

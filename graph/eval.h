@@ -30,6 +30,10 @@ void kiln_eval_contract(const kiln_eval_call *call);
 /* One node of a class above (not input, COMPOSITE or REGION). */
 void kiln_eval_node(const kiln_eval_call *call);
 
+/* The graph without composites: itself, or a new one in the scope. map[id] (graph->nodes.n entries)
+ * says where each value went. */
+const kiln_graph *kiln_eval_expand(kiln_scope *scope, const kiln_graph *graph, kiln_value *map);
+
 /* Scalar meanings. Integers come extended to 64 bits and leave unwrapped; `bits` and `is_signed`
  * describe the operands' dtype. NULL where an op has none. */
 typedef struct kiln_eval_int {
