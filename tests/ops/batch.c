@@ -15,13 +15,44 @@ uint64_t op_random(op_batch *batch)
 }
 
 static const double float_specials[] = {
-    NAN, INFINITY, -INFINITY, 0.0, -0.0, 1, -1, 0.5, -0.5, 1.5, 2.5, -2.5, 3, -3, 0.1, 1e-3,
-    0x1p-14, -0x1p-24, 0x1p-126, -0x1p-149, 0x1p-133, 65504, -65536, 88.5, -87, 104, 0x1p24, 0x1.fffffep127,
-    -0x1.8p126, M_PI_2, -11.25, 100.125, -709, 0x1p63,
+    NAN,        INFINITY, -INFINITY, 0.0,      -0.0,     1,         -1,
+    0.5,        -0.5,     1.5,       2.5,      -2.5,     3,         -3,
+    0.1,        1e-3,     0x1p-14,   -0x1p-24, 0x1p-126, -0x1p-149, 0x1p-133,
+    65504,      -65536,   88.5,      -87,      104,      0x1p24,    0x1.fffffep127,
+    -0x1.8p126, M_PI_2,   -11.25,    100.125,  -709,     0x1p63,
 };
 static const int64_t int_specials[] = {
-    0, 1, -1, 2, -2, 3, 5, 7, -7, 8, 15, 16, 31, 32, 33, 63, 64, 100, -100, 127, -128, 255, 32767, -32768,
-    65535, INT32_MAX, INT32_MIN, UINT32_MAX, INT64_MAX, INT64_MIN, INT64_MIN + 1,
+    0,
+    1,
+    -1,
+    2,
+    -2,
+    3,
+    5,
+    7,
+    -7,
+    8,
+    15,
+    16,
+    31,
+    32,
+    33,
+    63,
+    64,
+    100,
+    -100,
+    127,
+    -128,
+    255,
+    32767,
+    -32768,
+    65535,
+    INT32_MAX,
+    INT32_MIN,
+    UINT32_MAX,
+    INT64_MAX,
+    INT64_MIN,
+    INT64_MIN + 1,
 };
 
 static bool is_float_dtype(kiln_dtype dtype)
@@ -53,11 +84,16 @@ static double make_float(op_batch *batch, op_values values, int64_t index)
 {
     int64_t n = op_n_specials(KILN_f32);
     switch (values) {
-    case OP_VALUES_SMALL: return unit(batch) * 4 - 2;
-    case OP_VALUES_UNIT: return unit(batch) * 1.5 + 0.25;
-    case OP_VALUES_ANY: return index < n ? float_specials[index] : any_float(batch);
-    case OP_VALUES_LEFT: return index < n * n ? float_specials[index % n] : any_float(batch);
-    case OP_VALUES_RIGHT: return index < n * n ? float_specials[index / n] : any_float(batch);
+    case OP_VALUES_SMALL:
+        return unit(batch) * 4 - 2;
+    case OP_VALUES_UNIT:
+        return unit(batch) * 1.5 + 0.25;
+    case OP_VALUES_ANY:
+        return index < n ? float_specials[index] : any_float(batch);
+    case OP_VALUES_LEFT:
+        return index < n * n ? float_specials[index % n] : any_float(batch);
+    case OP_VALUES_RIGHT:
+        return index < n * n ? float_specials[index / n] : any_float(batch);
     }
     return 0;
 }
@@ -67,7 +103,8 @@ static uint64_t make_int(op_batch *batch, kiln_dtype dtype, op_values values, in
     int64_t n = op_n_specials(dtype);
     bool is_unsigned = kiln_dtype_kind_of(dtype) != KILN_DTYPE_KIND_INT;
     uint64_t any = op_random(batch);
-    if (values == OP_VALUES_SMALL) return is_unsigned ? any % 10 : (uint64_t)((int64_t)(any % 19) - 9);
+    if (values == OP_VALUES_SMALL)
+        return is_unsigned ? any % 10 : (uint64_t)((int64_t)(any % 19) - 9);
     if (values == OP_VALUES_UNIT) return 1 + any % 2;
     if (op_random(batch) & 1) any = (uint64_t)((int64_t)(any % 257) - 128);
     if (values == OP_VALUES_ANY) return index < n ? (uint64_t)int_specials[index] : any;
@@ -83,13 +120,15 @@ static void fill_input(op_batch *batch, kiln_dtype dtype, int64_t n, op_values v
             kiln_element_store_double(dtype, data, i, 1, &value);
         } else {
             uint64_t value = make_int(batch, dtype, values, i);
-            if (dtype == KILN_bool) value = values == OP_VALUES_RIGHT ? (uint64_t)(i / 2 & 1) : value & 1;
+            if (dtype == KILN_bool)
+                value = values == OP_VALUES_RIGHT ? (uint64_t)(i / 2 & 1) : value & 1;
             kiln_element_store_int(dtype, data, i, 1, &value, true);
         }
     }
 }
 
-kiln_value op_input(op_batch *batch, kiln_dtype dtype, uint32_t rank, const int64_t *dims, op_values values)
+kiln_value op_input(op_batch *batch, kiln_dtype dtype, uint32_t rank, const int64_t *dims,
+                    op_values values)
 {
     kiln_arena *arena = &batch->scope->arena;
     const kiln_type *type = kiln_graph_tensor(batch->graph, dtype, rank, dims);
@@ -131,15 +170,19 @@ long double op_element(const op_batch *batch, kiln_value input, int64_t index)
 kiln_value op_node(op_batch *batch, kiln_op op, uint32_t n_inputs, const kiln_value *inputs,
                    const kiln_attrs *attrs)
 {
-    return kiln_graph_add(batch->graph, &(kiln_node_spec){.op = op, .inputs = inputs,
-                                                          .n_inputs = n_inputs, .attrs = attrs});
+    return kiln_graph_add(
+        batch->graph,
+        &(kiln_node_spec){.op = op, .inputs = inputs, .n_inputs = n_inputs, .attrs = attrs});
 }
 
 kiln_value op_node_given(op_batch *batch, kiln_op op, const kiln_type *given, kiln_value input,
                          const kiln_attrs *attrs)
 {
-    return kiln_graph_add(batch->graph, &(kiln_node_spec){.op = op, .given = given, .inputs = &input,
-                                                          .n_inputs = input.id ? 1 : 0, .attrs = attrs});
+    return kiln_graph_add(batch->graph, &(kiln_node_spec){.op = op,
+                                                          .given = given,
+                                                          .inputs = &input,
+                                                          .n_inputs = input.id ? 1 : 0,
+                                                          .attrs = attrs});
 }
 
 const kiln_type *op_type(const op_batch *batch, kiln_value value)
@@ -156,8 +199,9 @@ void op_case(op_batch *batch, kiln_value value, const char *variant, const op_re
     if (node->n_inputs) {
         operand = kiln_type_string(arena, op_type(batch, node->inputs[node->op == KILN_OP_select]));
     }
-    const char *name = kiln_arena_format(arena, "%u: %s%s%s of %s", batch->references.n,
-                                         kiln_node_row(node)->name, *variant ? " " : "", variant, operand);
+    const char *name =
+        kiln_arena_format(arena, "%u: %s%s%s of %s", batch->references.n, kiln_node_row(node)->name,
+                          *variant ? " " : "", variant, operand);
     kiln_add_output(batch->graph, value, name);
     kiln_vec_push(&batch->references, arena, reference ? *reference : none);
 }

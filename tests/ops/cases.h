@@ -1,5 +1,5 @@
-/* Op cases: what each op must give, as batches of nodes that one graph holds. A family file adds the
- * cases of its ops for one dtype; each case is an output with operands that include the dtype's
+/* Op cases: what each op must give, as batches of nodes that one graph holds. A family file adds
+ * the cases of its ops for one dtype; each case is an output with operands that include the dtype's
  * special values, and, where it has one, a reference that shares nothing with the evaluator. */
 #ifndef KILN_TESTS_OPS_CASES_H
 #define KILN_TESTS_OPS_CASES_H
@@ -9,7 +9,8 @@
 /* What the reference says about one output: element i is expected[i], within ulps of the dtype (or
  * within tolerance[i] where that is given). Integers and bool compare by value. */
 typedef struct op_reference {
-    long double *expected; /* NULL: no reference, compiled code is compared with the evaluator only */
+    long double
+        *expected; /* NULL: no reference, compiled code is compared with the evaluator only */
     double ulps;
     double *tolerance;
 } op_reference;
@@ -29,15 +30,21 @@ typedef enum op_values {
     OP_VALUES_ANY,   /* the special values, then numbers of every size */
     OP_VALUES_LEFT,  /* with RIGHT: every pair of special values, then numbers of every size */
     OP_VALUES_RIGHT,
-    OP_VALUES_UNIT,  /* 0.25 … 1.75: factors of products, variances */
+    OP_VALUES_UNIT, /* 0.25 … 1.75: factors of products, variances */
 } op_values;
 
-#define OP_DIMS(...) (uint32_t)(sizeof((int64_t[]){__VA_ARGS__}) / 8), (int64_t[]){__VA_ARGS__}
-#define OP_INTS(...) ((kiln_ints){(uint32_t)(sizeof((int64_t[]){__VA_ARGS__}) / 8), (int64_t[]){__VA_ARGS__}})
+#define OP_DIMS(...)                                                                               \
+    (uint32_t)(sizeof((int64_t[]){__VA_ARGS__}) / 8), (int64_t[])                                  \
+    {                                                                                              \
+        __VA_ARGS__                                                                                \
+    }
+#define OP_INTS(...)                                                                               \
+    ((kiln_ints){(uint32_t)(sizeof((int64_t[]){__VA_ARGS__}) / 8), (int64_t[]){__VA_ARGS__}})
 
 uint64_t op_random(op_batch *batch);
 /* A new input filled with such values. */
-kiln_value op_input(op_batch *batch, kiln_dtype dtype, uint32_t rank, const int64_t *dims, op_values values);
+kiln_value op_input(op_batch *batch, kiln_dtype dtype, uint32_t rank, const int64_t *dims,
+                    op_values values);
 /* Elements of an input made by op_input. */
 const void *op_data(const op_batch *batch, kiln_value input);
 long double op_element(const op_batch *batch, kiln_value input, int64_t index);

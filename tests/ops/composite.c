@@ -1,6 +1,6 @@
 /* Cases of composites. References are the textbook formulas in long double, computed from the
- * definition and not from the expansion; the tolerance is what rounding the expansion's steps to the
- * compute dtype may add, as multiples of the result's last place and of the terms' size. */
+ * definition and not from the expansion; the tolerance is what rounding the expansion's steps to
+ * the compute dtype may add, as multiples of the result's last place and of the terms' size. */
 #include <math.h>
 
 #include "ops/cases.h"
@@ -25,17 +25,50 @@ static op_reference reference_open(op_batch *batch, int64_t n)
 
 typedef long double activation_fn(long double a);
 
-static long double a_square(long double a) { return a * a; }
-static long double a_reciprocal(long double a) { return 1 / a; }
-static long double a_relu(long double a) { return a > 0 || isnan(a) ? a : 0; }
-static long double a_leaky(long double a) { return a >= 0 ? a : 0.125L * a; }
-static long double a_elu(long double a) { return a > 0 ? a : 1.5L * expm1l(a); }
-static long double a_gelu(long double a) { return a * erfcl(-a * sqrtl(0.5L)) / 2; }
-static long double a_silu(long double a) { return a / (1 + expl(-a)); }
-static long double a_softplus(long double a) { return a > 60 ? a : log1pl(expl(a)); }
-static long double a_mish(long double a) { return a * tanhl(a_softplus(a)); }
-static long double a_hard_sigmoid(long double a) { return isnan(a) ? a : fminl(1, fmaxl(0, 0.25L * a + 0.5L)); }
-static long double a_hard_swish(long double a) { return a * (isnan(a) ? a : fminl(1, fmaxl(0, a / 6 + 0.5L))); }
+static long double a_square(long double a)
+{
+    return a * a;
+}
+static long double a_reciprocal(long double a)
+{
+    return 1 / a;
+}
+static long double a_relu(long double a)
+{
+    return a > 0 || isnan(a) ? a : 0;
+}
+static long double a_leaky(long double a)
+{
+    return a >= 0 ? a : 0.125L * a;
+}
+static long double a_elu(long double a)
+{
+    return a > 0 ? a : 1.5L * expm1l(a);
+}
+static long double a_gelu(long double a)
+{
+    return a * erfcl(-a * sqrtl(0.5L)) / 2;
+}
+static long double a_silu(long double a)
+{
+    return a / (1 + expl(-a));
+}
+static long double a_softplus(long double a)
+{
+    return a > 60 ? a : log1pl(expl(a));
+}
+static long double a_mish(long double a)
+{
+    return a * tanhl(a_softplus(a));
+}
+static long double a_hard_sigmoid(long double a)
+{
+    return isnan(a) ? a : fminl(1, fmaxl(0, 0.25L * a + 0.5L));
+}
+static long double a_hard_swish(long double a)
+{
+    return a * (isnan(a) ? a : fminl(1, fmaxl(0, a / 6 + 0.5L)));
+}
 
 static long double a_gelu_tanh(long double a)
 {
@@ -78,9 +111,11 @@ void op_cases_activation(op_batch *batch)
         op_reference reference = reference_open(batch, n);
         for (int64_t at = 0; at < n; at++) {
             long double a = op_element(batch, x, at), y = activations[i].reference(a);
-            double size = activations[i].is_relative_to_operand ? (double)fabsl(a) : (double)fabsl(y);
+            double size =
+                activations[i].is_relative_to_operand ? (double)fabsl(a) : (double)fabsl(y);
             reference.expected[at] = y;
-            reference.tolerance[at] = is_float_case(batch) ? activations[i].roundings * roundoff(batch) * size : 0;
+            reference.tolerance[at] =
+                is_float_case(batch) ? activations[i].roundings * roundoff(batch) * size : 0;
         }
         op_case(batch, op_node(batch, op, 1, &x, attrs), variant, &reference);
         op_case(batch, op_node(batch, op, 1, &any, attrs), variant, NULL);
@@ -117,18 +152,24 @@ typedef struct row_case {
     int64_t rows, n;
 } row_case;
 
-static long double row_expected(const op_batch *batch, const row_case *c, kiln_op op, const row_stats *s,
-                                int64_t row, int64_t i)
+static long double row_expected(const op_batch *batch, const row_case *c, kiln_op op,
+                                const row_stats *s, int64_t row, int64_t i)
 {
     long double a = op_element(batch, c->x, row * c->n + i);
     long double scale = op_element(batch, c->scale, i), offset = op_element(batch, c->offset, i);
     switch ((int)op) {
-    case KILN_OP_softmax: return expl(a - s->largest) / s->exponentials;
-    case KILN_OP_log_softmax: return a - s->largest - logl(s->exponentials);
-    case KILN_OP_layer_norm: return (a - s->mean) / sqrtl(s->variance + EPSILON) * scale + offset;
-    case KILN_OP_rms_norm: return a / sqrtl(s->squares + EPSILON) * scale;
-    case KILN_OP_mean: return s->mean;
-    default: return s->variance;
+    case KILN_OP_softmax:
+        return expl(a - s->largest) / s->exponentials;
+    case KILN_OP_log_softmax:
+        return a - s->largest - logl(s->exponentials);
+    case KILN_OP_layer_norm:
+        return (a - s->mean) / sqrtl(s->variance + EPSILON) * scale + offset;
+    case KILN_OP_rms_norm:
+        return a / sqrtl(s->squares + EPSILON) * scale;
+    case KILN_OP_mean:
+        return s->mean;
+    default:
+        return s->variance;
     }
 }
 
@@ -143,7 +184,8 @@ static void add_row_op(op_batch *batch, const row_case *c, kiln_op op, const kil
         for (int64_t i = 0; i < per_row; i++) {
             int64_t at = row * per_row + i;
             reference.expected[at] = row_expected(batch, c, op, &s, row, i);
-            /* Operands are within 2, parameters within 2, a row's deviation at least 1/8 of them. */
+            /* Operands are within 2, parameters within 2, a row's deviation at least 1/8 of them.
+             */
             reference.tolerance[at] = roundoff(batch) * ((double)c->n + 64) * 8;
         }
     }
@@ -153,7 +195,9 @@ static void add_row_op(op_batch *batch, const row_case *c, kiln_op op, const kil
 static void add_batch_norm(op_batch *batch)
 {
     kiln_value in[5] = {op_input(batch, batch->dtype, OP_DIMS(2, 5, 3, 7), OP_VALUES_SMALL)};
-    for (int i = 1; i < 5; i++) in[i] = op_input(batch, batch->dtype, OP_DIMS(5), i == 4 ? OP_VALUES_UNIT : OP_VALUES_SMALL);
+    for (int i = 1; i < 5; i++)
+        in[i] =
+            op_input(batch, batch->dtype, OP_DIMS(5), i == 4 ? OP_VALUES_UNIT : OP_VALUES_SMALL);
     kiln_attrs attrs = {KILN_FAMILY_batch_norm, .batch_norm = {1, 1e-5}};
     kiln_value y = op_node(batch, KILN_OP_batch_norm, 5, in, &attrs);
     op_reference reference = reference_open(batch, 210);
@@ -177,9 +221,11 @@ static void add_linear(op_batch *batch)
         kiln_value y = op_node(batch, KILN_OP_linear, n_inputs, in, NULL);
         op_reference reference = reference_open(batch, 15 * 33);
         for (int64_t i = 0; i < 15 * 33; i++) {
-            long double sum = n_inputs == 3 ? op_element(batch, in[2], i % 33) : 0, size = fabsl(sum);
+            long double sum = n_inputs == 3 ? op_element(batch, in[2], i % 33) : 0,
+                        size = fabsl(sum);
             for (int64_t k = 0; k < 17; k++) {
-                long double term = op_element(batch, in[0], i / 33 * 17 + k) * op_element(batch, in[1], k * 33 + i % 33);
+                long double term = op_element(batch, in[0], i / 33 * 17 + k) *
+                                   op_element(batch, in[1], k * 33 + i % 33);
                 sum += term;
                 size += fabsl(term);
             }
@@ -201,7 +247,8 @@ void op_cases_row(op_batch *batch)
         c.x = op_input(batch, batch->dtype, 2, shapes[i], OP_VALUES_SMALL);
         c.scale = op_input(batch, batch->dtype, 1, &c.n, OP_VALUES_UNIT);
         c.offset = op_input(batch, batch->dtype, 1, &c.n, OP_VALUES_SMALL);
-        kiln_attrs axis = {KILN_FAMILY_axis, .axis = {1}}, axes = {KILN_FAMILY_axes, .axes = {OP_INTS(1)}};
+        kiln_attrs axis = {KILN_FAMILY_axis, .axis = {1}},
+                   axes = {KILN_FAMILY_axes, .axes = {OP_INTS(1)}};
         kiln_attrs norm = {KILN_FAMILY_norm, .norm = {(double)EPSILON}};
         add_row_op(batch, &c, KILN_OP_softmax, &axis);
         add_row_op(batch, &c, KILN_OP_log_softmax, &axis);
@@ -235,18 +282,20 @@ static long double score_of(const op_batch *batch, const kiln_value *in, const a
     int64_t q = ((at[0] * c->heads + at[1]) * c->rows + at[2]) * c->width;
     int64_t k = ((at[0] * c->key_heads + key_head) * c->columns + column) * c->width;
     long double sum = 0;
-    for (int64_t i = 0; i < c->width; i++) sum += op_element(batch, in[0], q + i) * op_element(batch, in[1], k + i);
+    for (int64_t i = 0; i < c->width; i++)
+        sum += op_element(batch, in[0], q + i) * op_element(batch, in[1], k + i);
     sum /= sqrtl((long double)c->width);
     if (c->mask == 'f') sum += op_element(batch, in[3], at[2] * c->columns + column);
     bool is_masked = c->mask == 'b' && op_element(batch, in[3], column) == 0;
     return is_masked || (c->causal && column > at[2]) ? -INFINITY : sum;
 }
 
-static long double attention_expected(const op_batch *batch, const kiln_value *in, const attention_case *c,
-                                      int64_t index)
+static long double attention_expected(const op_batch *batch, const kiln_value *in,
+                                      const attention_case *c, int64_t index)
 {
-    int64_t at[] = {index / c->value_width / c->rows / c->heads, index / c->value_width / c->rows % c->heads,
-                    index / c->value_width % c->rows, index % c->value_width};
+    int64_t at[] = {index / c->value_width / c->rows / c->heads,
+                    index / c->value_width / c->rows % c->heads, index / c->value_width % c->rows,
+                    index % c->value_width};
     int64_t key_head = at[1] / (c->heads / c->key_heads);
     int64_t v = (at[0] * c->key_heads + key_head) * c->columns * c->value_width + at[3];
     long double sum = 0, weights = 0;
@@ -262,16 +311,22 @@ void op_cases_attention(op_batch *batch)
 {
     if (!is_float_case(batch)) return;
     static const attention_case rows[] = {
-        {2, 3, 3, 5, 7, 8, 8, false, 0},  {1, 4, 2, 9, 9, 16, 5, true, 0},
-        {1, 2, 2, 3, 17, 4, 9, false, 'f'}, {2, 4, 1, 6, 5, 8, 8, true, 'b'},
+        {2, 3, 3, 5, 7, 8, 8, false, 0},
+        {1, 4, 2, 9, 9, 16, 5, true, 0},
+        {1, 2, 2, 3, 17, 4, 9, false, 'f'},
+        {2, 4, 1, 6, 5, 8, 8, true, 'b'},
     };
     for (uint32_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         attention_case c = rows[i];
         kiln_value in[4] = {
-            op_input(batch, batch->dtype, OP_DIMS(c.batch, c.heads, c.rows, c.width), OP_VALUES_SMALL),
-            op_input(batch, batch->dtype, OP_DIMS(c.batch, c.key_heads, c.columns, c.width), OP_VALUES_SMALL),
-            op_input(batch, batch->dtype, OP_DIMS(c.batch, c.key_heads, c.columns, c.value_width), OP_VALUES_SMALL)};
-        if (c.mask == 'f') in[3] = op_input(batch, batch->dtype, OP_DIMS(c.rows, c.columns), OP_VALUES_SMALL);
+            op_input(batch, batch->dtype, OP_DIMS(c.batch, c.heads, c.rows, c.width),
+                     OP_VALUES_SMALL),
+            op_input(batch, batch->dtype, OP_DIMS(c.batch, c.key_heads, c.columns, c.width),
+                     OP_VALUES_SMALL),
+            op_input(batch, batch->dtype, OP_DIMS(c.batch, c.key_heads, c.columns, c.value_width),
+                     OP_VALUES_SMALL)};
+        if (c.mask == 'f')
+            in[3] = op_input(batch, batch->dtype, OP_DIMS(c.rows, c.columns), OP_VALUES_SMALL);
         if (c.mask == 'b') in[3] = op_input(batch, KILN_bool, OP_DIMS(c.columns), OP_VALUES_UNIT);
         kiln_attrs attrs = {KILN_FAMILY_attention, .attention = {0, c.causal}};
         kiln_value y = op_node(batch, KILN_OP_attention, c.mask ? 4 : 3, in, &attrs);

@@ -1,5 +1,5 @@
-/* Cases of contractions. References sum by index formulas, result element by result element; integers
- * stay small enough to be exact before they wrap. */
+/* Cases of contractions. References sum by index formulas, result element by result element;
+ * integers stay small enough to be exact before they wrap. */
 #include <math.h>
 
 #include "ops/cases.h"
@@ -70,10 +70,10 @@ static bool contains(kiln_ints list, int64_t axis)
     return false;
 }
 
-/* Fills an operand's index: batch axes from the front of `out`, free axes from position `*at`, contracted
- * axes from `k`. */
-static void dot_index(const kiln_type *type, kiln_ints batch, kiln_ints contract, const int64_t *out,
-                      uint32_t *at, const int64_t *k, int64_t *index)
+/* Fills an operand's index: batch axes from the front of `out`, free axes from position `*at`,
+ * contracted axes from `k`. */
+static void dot_index(const kiln_type *type, kiln_ints batch, kiln_ints contract,
+                      const int64_t *out, uint32_t *at, const int64_t *k, int64_t *index)
 {
     for (uint32_t i = 0; i < batch.n; i++) index[batch.at[i]] = out[i];
     for (uint32_t i = 0; i < contract.n; i++) index[contract.at[i]] = k[i];
@@ -82,13 +82,15 @@ static void dot_index(const kiln_type *type, kiln_ints batch, kiln_ints contract
     }
 }
 
-static void add_dot(op_batch *batch, kiln_value a, kiln_value b, kiln_attrs attrs, const char *variant)
+static void add_dot(op_batch *batch, kiln_value a, kiln_value b, kiln_attrs attrs,
+                    const char *variant)
 {
     attrs.family = KILN_FAMILY_dot;
     attrs.dot.accumulate = accumulator(batch->dtype);
     kiln_value pair[] = {a, b};
     kiln_value y = op_node(batch, KILN_OP_dot_general, 2, pair, &attrs);
-    const kiln_type *type = op_type(batch, y), *left = op_type(batch, a), *right = op_type(batch, b);
+    const kiln_type *type = op_type(batch, y), *left = op_type(batch, a),
+                    *right = op_type(batch, b);
     int64_t k_dims[KILN_MAX_RANK], n_k = 1;
     for (uint32_t i = 0; i < attrs.dot.lhs_contract.n; i++) {
         n_k *= k_dims[i] = left->dims[attrs.dot.lhs_contract.at[i]];
@@ -103,7 +105,8 @@ static void add_dot(op_batch *batch, kiln_value a, kiln_value b, kiln_attrs attr
             unravel(attrs.dot.lhs_contract.n, k_dims, j, k);
             dot_index(left, attrs.dot.lhs_batch, attrs.dot.lhs_contract, out, &at, k, x);
             dot_index(right, attrs.dot.rhs_batch, attrs.dot.rhs_contract, out, &at, k, w);
-            sum_add(&sum, op_element(batch, a, ravel(left, x)), op_element(batch, b, ravel(right, w)));
+            sum_add(&sum, op_element(batch, a, ravel(left, x)),
+                    op_element(batch, b, ravel(right, w)));
         }
         set_expected(batch, &reference, i, sum);
     }
@@ -133,17 +136,24 @@ static void add_dots(op_batch *batch)
     add_dot(batch, small(batch, OP_DIMS(70)), small(batch, OP_DIMS(70)), vector, "dot");
     kiln_attrs outer = {0};
     add_dot(batch, small(batch, OP_DIMS(5)), small(batch, OP_DIMS(17)), outer, "outer");
-    kiln_attrs batched = {.dot = {.lhs_batch = OP_INTS(0), .rhs_batch = OP_INTS(0),
-                                  .lhs_contract = OP_INTS(2), .rhs_contract = OP_INTS(1)}};
-    add_dot(batch, small(batch, OP_DIMS(3, 9, 17)), small(batch, OP_DIMS(3, 17, 8)), batched, "batched");
-    kiln_attrs heads = {.dot = {.lhs_batch = OP_INTS(0, 2), .rhs_batch = OP_INTS(0, 1),
-                                .lhs_contract = OP_INTS(3), .rhs_contract = OP_INTS(3)}};
-    add_dot(batch, small(batch, OP_DIMS(2, 7, 3, 8)), small(batch, OP_DIMS(2, 3, 5, 8)), heads, "heads");
+    kiln_attrs batched = {.dot = {.lhs_batch = OP_INTS(0),
+                                  .rhs_batch = OP_INTS(0),
+                                  .lhs_contract = OP_INTS(2),
+                                  .rhs_contract = OP_INTS(1)}};
+    add_dot(batch, small(batch, OP_DIMS(3, 9, 17)), small(batch, OP_DIMS(3, 17, 8)), batched,
+            "batched");
+    kiln_attrs heads = {.dot = {.lhs_batch = OP_INTS(0, 2),
+                                .rhs_batch = OP_INTS(0, 1),
+                                .lhs_contract = OP_INTS(3),
+                                .rhs_contract = OP_INTS(3)}};
+    add_dot(batch, small(batch, OP_DIMS(2, 7, 3, 8)), small(batch, OP_DIMS(2, 3, 5, 8)), heads,
+            "heads");
     kiln_attrs two = {.dot = {.lhs_contract = OP_INTS(2, 0), .rhs_contract = OP_INTS(0, 1)}};
     add_dot(batch, small(batch, OP_DIMS(3, 4, 5)), small(batch, OP_DIMS(5, 3, 6)), two, "two axes");
 }
 
-static void add_conv(op_batch *batch, kiln_value x, kiln_value w, kiln_attrs attrs, const char *variant)
+static void add_conv(op_batch *batch, kiln_value x, kiln_value w, kiln_attrs attrs,
+                     const char *variant)
 {
     attrs.family = KILN_FAMILY_conv;
     attrs.conv.accumulate = accumulator(batch->dtype);
@@ -163,17 +173,20 @@ static void add_conv(op_batch *batch, kiln_value x, kiln_value w, kiln_attrs att
             unravel(kernel->rank, kernel->dims, j, tap);
             bool is_inside = tap[kernel_axes[0]] == out[out_axes[1]];
             at[in_axes[0]] = out[out_axes[0]];
-            at[in_axes[1]] = out[out_axes[1]] / (per_group ? per_group : 1) * kernel->dims[kernel_axes[1]] +
-                             tap[kernel_axes[1]];
+            at[in_axes[1]] =
+                out[out_axes[1]] / (per_group ? per_group : 1) * kernel->dims[kernel_axes[1]] +
+                tap[kernel_axes[1]];
             for (uint32_t s = 0; s + 2 < type->rank; s++) {
                 int64_t dilation = attrs.conv.lhs_dilation.at[s];
-                int64_t position = out[out_axes[s + 2]] * attrs.conv.strides.at[s] - attrs.conv.low.at[s] +
+                int64_t position = out[out_axes[s + 2]] * attrs.conv.strides.at[s] -
+                                   attrs.conv.low.at[s] +
                                    tap[kernel_axes[s + 2]] * attrs.conv.rhs_dilation.at[s];
                 is_inside &= position >= 0 && position % dilation == 0 &&
                              position / dilation < in->dims[in_axes[s + 2]];
                 at[in_axes[s + 2]] = position / dilation;
             }
-            if (is_inside) sum_add(&sum, op_element(batch, x, ravel(in, at)), op_element(batch, w, j));
+            if (is_inside)
+                sum_add(&sum, op_element(batch, x, ravel(in, at)), op_element(batch, w, j));
         }
         set_expected(batch, &reference, i, sum);
     }
@@ -185,8 +198,10 @@ static void add_conv(op_batch *batch, kiln_value x, kiln_value w, kiln_attrs att
 
 static void add_convs(op_batch *batch)
 {
-    const kiln_attrs plain = {.conv = {OP_INTS(1, 1), OP_INTS(1, 1), OP_INTS(1, 1), OP_INTS(1, 1), OP_INTS(1, 1), 1, NCHW, NCHW, NCHW}};
-    kiln_value image = small(batch, OP_DIMS(2, 3, 9, 7)), narrow = small(batch, OP_DIMS(1, 6, 8, 8));
+    const kiln_attrs plain = {.conv = {OP_INTS(1, 1), OP_INTS(1, 1), OP_INTS(1, 1), OP_INTS(1, 1),
+                                       OP_INTS(1, 1), 1, NCHW, NCHW, NCHW}};
+    kiln_value image = small(batch, OP_DIMS(2, 3, 9, 7)),
+               narrow = small(batch, OP_DIMS(1, 6, 8, 8));
     add_conv(batch, image, small(batch, OP_DIMS(5, 3, 3, 3)), plain, "3x3");
     kiln_attrs attrs = plain;
     attrs.conv.low = attrs.conv.high = OP_INTS(0, 0);
@@ -208,14 +223,17 @@ static void add_convs(op_batch *batch)
     attrs = plain;
     attrs.conv.input_axes = attrs.conv.output_axes = NHWC;
     attrs.conv.kernel_axes = OP_INTS(3, 2, 0, 1);
-    add_conv(batch, small(batch, OP_DIMS(1, 10, 9, 5)), small(batch, OP_DIMS(3, 3, 5, 18)), attrs, "nhwc");
+    add_conv(batch, small(batch, OP_DIMS(1, 10, 9, 5)), small(batch, OP_DIMS(3, 3, 5, 18)), attrs,
+             "nhwc");
     attrs.conv.strides = OP_INTS(2, 2);
     attrs.conv.low = OP_INTS(3, 3);
     attrs.conv.high = OP_INTS(2, 3);
-    add_conv(batch, small(batch, OP_DIMS(1, 15, 15, 3)), small(batch, OP_DIMS(7, 7, 3, 16)), attrs, "nhwc stem");
+    add_conv(batch, small(batch, OP_DIMS(1, 15, 15, 3)), small(batch, OP_DIMS(7, 7, 3, 16)), attrs,
+             "nhwc stem");
     kiln_attrs line = {.conv = {OP_INTS(1), OP_INTS(2), OP_INTS(0), OP_INTS(1), OP_INTS(1), 1,
                                 OP_INTS(0, 1, 2), OP_INTS(0, 1, 2), OP_INTS(0, 1, 2)}};
-    add_conv(batch, small(batch, OP_DIMS(2, 4, 19)), small(batch, OP_DIMS(3, 4, 3)), line, "1d causal");
+    add_conv(batch, small(batch, OP_DIMS(2, 4, 19)), small(batch, OP_DIMS(3, 4, 3)), line,
+             "1d causal");
 }
 
 void op_cases_contract(op_batch *batch)

@@ -36,7 +36,7 @@ UNARY(r_logistic, 1 / (1 + expl(-a)))
 UNARY(r_is_finite, a - a == 0)
 UNARY(r_add, a + b)
 UNARY(r_sub, a - b)
-UNARY(r_mul, a * b)
+UNARY(r_mul, a *b)
 UNARY(r_div, a / b)
 UNARY(r_rem, fmodl(a, b))
 UNARY(r_max, isnan(a) || isnan(b) ? NAN : a == 0 && b == 0 ? (signbit(a) ? b : a) : fmaxl(a, b))
@@ -66,12 +66,12 @@ INTEGER(i_sign, (a > 0) - (a < 0))
 INTEGER(i_not, bits == 1 ? !a : -1 - a)
 INTEGER(i_add, a + b)
 INTEGER(i_sub, a - b)
-INTEGER(i_mul, (__int128)((unsigned __int128)a * (unsigned __int128)b))
+INTEGER(i_mul, (__int128)((unsigned __int128)a *(unsigned __int128)b))
 INTEGER(i_div, b == 0 ? -1 : a / b)
 INTEGER(i_rem, b == 0 ? a : a % b)
 INTEGER(i_max, a > b ? a : b)
 INTEGER(i_min, a < b ? a : b)
-INTEGER(i_and, a & b)
+INTEGER(i_and, a &b)
 INTEGER(i_or, a | b)
 INTEGER(i_xor, a ^ b)
 INTEGER(i_eq, a == b)
@@ -125,24 +125,62 @@ typedef struct elementwise_row {
 } elementwise_row;
 
 /* The evaluator computes functions in double: its error shows in f64 only. */
-#define FLOAT(name) {KILN_OP_##name, 1.5, r_##name, NULL}
-#define EXACT(name) {KILN_OP_##name, 0, r_##name, NULL}
+#define FLOAT(name)                                                                                \
+    {                                                                                              \
+        KILN_OP_##name, 1.5, r_##name, NULL                                                        \
+    }
+#define EXACT(name)                                                                                \
+    {                                                                                              \
+        KILN_OP_##name, 0, r_##name, NULL                                                          \
+    }
 static const elementwise_row unary_rows[] = {
-    {KILN_OP_neg, 0, r_neg, i_neg}, {KILN_OP_abs, 0, r_abs, i_abs}, {KILN_OP_sign, 0, r_sign, i_sign},
-    EXACT(floor), EXACT(ceil), EXACT(trunc), EXACT(round_even), FLOAT(exp), FLOAT(expm1), FLOAT(log),
-    FLOAT(log1p), EXACT(sqrt), FLOAT(rsqrt), FLOAT(sin), FLOAT(cos), FLOAT(tan), FLOAT(atan),
-    FLOAT(tanh), FLOAT(erf), FLOAT(logistic), EXACT(is_finite),
-    {KILN_OP_not, 0, NULL, i_not}, {KILN_OP_popcnt, 0, NULL, i_popcnt}, {KILN_OP_clz, 0, NULL, i_clz},
+    {KILN_OP_neg, 0, r_neg, i_neg},
+    {KILN_OP_abs, 0, r_abs, i_abs},
+    {KILN_OP_sign, 0, r_sign, i_sign},
+    EXACT(floor),
+    EXACT(ceil),
+    EXACT(trunc),
+    EXACT(round_even),
+    FLOAT(exp),
+    FLOAT(expm1),
+    FLOAT(log),
+    FLOAT(log1p),
+    EXACT(sqrt),
+    FLOAT(rsqrt),
+    FLOAT(sin),
+    FLOAT(cos),
+    FLOAT(tan),
+    FLOAT(atan),
+    FLOAT(tanh),
+    FLOAT(erf),
+    FLOAT(logistic),
+    EXACT(is_finite),
+    {KILN_OP_not, 0, NULL, i_not},
+    {KILN_OP_popcnt, 0, NULL, i_popcnt},
+    {KILN_OP_clz, 0, NULL, i_clz},
 };
 static const elementwise_row binary_rows[] = {
-    {KILN_OP_add, 0, r_add, i_add}, {KILN_OP_sub, 0, r_sub, i_sub}, {KILN_OP_mul, 0, r_mul, i_mul},
-    {KILN_OP_div, 0, r_div, i_div}, {KILN_OP_rem, 0, r_rem, i_rem}, {KILN_OP_max, 0, r_max, i_max},
-    {KILN_OP_min, 0, r_min, i_min}, {KILN_OP_pow, 1.5, r_pow, i_pow}, FLOAT(atan2),
-    {KILN_OP_and, 0, NULL, i_and}, {KILN_OP_or, 0, NULL, i_or}, {KILN_OP_xor, 0, NULL, i_xor},
-    {KILN_OP_shift_left, 0, NULL, i_shl}, {KILN_OP_shift_right_logical, 0, NULL, i_shr},
+    {KILN_OP_add, 0, r_add, i_add},
+    {KILN_OP_sub, 0, r_sub, i_sub},
+    {KILN_OP_mul, 0, r_mul, i_mul},
+    {KILN_OP_div, 0, r_div, i_div},
+    {KILN_OP_rem, 0, r_rem, i_rem},
+    {KILN_OP_max, 0, r_max, i_max},
+    {KILN_OP_min, 0, r_min, i_min},
+    {KILN_OP_pow, 1.5, r_pow, i_pow},
+    FLOAT(atan2),
+    {KILN_OP_and, 0, NULL, i_and},
+    {KILN_OP_or, 0, NULL, i_or},
+    {KILN_OP_xor, 0, NULL, i_xor},
+    {KILN_OP_shift_left, 0, NULL, i_shl},
+    {KILN_OP_shift_right_logical, 0, NULL, i_shr},
     {KILN_OP_shift_right_arithmetic, 0, NULL, i_sar},
-    {KILN_OP_eq, 0, r_eq, i_eq}, {KILN_OP_ne, 0, r_ne, i_ne}, {KILN_OP_lt, 0, r_lt, i_lt},
-    {KILN_OP_le, 0, r_le, i_le}, {KILN_OP_gt, 0, r_gt, i_gt}, {KILN_OP_ge, 0, r_ge, i_ge},
+    {KILN_OP_eq, 0, r_eq, i_eq},
+    {KILN_OP_ne, 0, r_ne, i_ne},
+    {KILN_OP_lt, 0, r_lt, i_lt},
+    {KILN_OP_le, 0, r_le, i_le},
+    {KILN_OP_gt, 0, r_gt, i_gt},
+    {KILN_OP_ge, 0, r_ge, i_ge},
 };
 
 static bool is_float_dtype(kiln_dtype dtype)
@@ -161,12 +199,13 @@ static long double wrapped(kiln_dtype dtype, __int128 value)
     return (long double)low;
 }
 
-static op_reference reference_of(op_batch *batch, const elementwise_row *row, kiln_value a, kiln_value b,
-                                 kiln_dtype result)
+static op_reference reference_of(op_batch *batch, const elementwise_row *row, kiln_value a,
+                                 kiln_value b, kiln_dtype result)
 {
     int64_t n = op_type(batch, a)->n_elements;
     kiln_dtype dtype = batch->dtype;
-    op_reference reference = op_reference_new(batch, n, dtype == KILN_f64 ? row->ulps : row->ulps * 1e-3);
+    op_reference reference =
+        op_reference_new(batch, n, dtype == KILN_f64 ? row->ulps : row->ulps * 1e-3);
     for (int64_t i = 0; i < n; i++) {
         long double x = op_element(batch, a, i), y = op_element(batch, b, i);
         if (is_float_dtype(dtype)) {
@@ -183,32 +222,37 @@ static const struct {
     uint32_t rank;
     int64_t dims[3];
 } odd_shapes[] = {
-    {1, {0}}, {1, {1}}, {1, {7}}, {1, {8}}, {1, {9}}, {1, {15}}, {1, {16}}, {1, {17}}, {1, {31}}, {1, {33}},
-    {1, {63}}, {1, {65}}, {0, {0}}, {2, {3, 5}}, {3, {2, 0, 3}}, {2, {17, 16}}, {3, {5, 1, 9}}, {2, {1, 1}},
+    {1, {0}},  {1, {1}},    {1, {7}},       {1, {8}},      {1, {9}},       {1, {15}},
+    {1, {16}}, {1, {17}},   {1, {31}},      {1, {33}},     {1, {63}},      {1, {65}},
+    {0, {0}},  {2, {3, 5}}, {3, {2, 0, 3}}, {2, {17, 16}}, {3, {5, 1, 9}}, {2, {1, 1}},
 };
 #define N_ODD_SHAPES (sizeof odd_shapes / sizeof *odd_shapes)
 
 /* Every op on all pairs of special values, and on one odd shape, another for each op and dtype. */
-static void add_rows(op_batch *batch, const elementwise_row *rows, uint32_t n_rows, uint32_t n_inputs)
+static void add_rows(op_batch *batch, const elementwise_row *rows, uint32_t n_rows,
+                     uint32_t n_inputs)
 {
     int64_t n = op_n_specials(batch->dtype);
     n = (n_inputs == 1 ? n : n * n) + 101;
-    kiln_value pair[] = {op_input(batch, batch->dtype, 1, &n, n_inputs == 1 ? OP_VALUES_ANY : OP_VALUES_LEFT),
-                         op_input(batch, batch->dtype, 1, &n, OP_VALUES_RIGHT)};
+    kiln_value pair[] = {
+        op_input(batch, batch->dtype, 1, &n, n_inputs == 1 ? OP_VALUES_ANY : OP_VALUES_LEFT),
+        op_input(batch, batch->dtype, 1, &n, OP_VALUES_RIGHT)};
     kiln_value odd[N_ODD_SHAPES][2] = {0};
     for (uint32_t i = 0; i < n_rows; i++) {
         const elementwise_row *row = &rows[i];
         if (!kiln_dtype_in(batch->dtype, kiln_op_rows[row->op].types)) continue;
         kiln_value y = op_node(batch, row->op, n_inputs, pair, NULL);
-        op_reference reference = reference_of(batch, row, pair[0], pair[1], op_type(batch, y)->dtype);
+        op_reference reference =
+            reference_of(batch, row, pair[0], pair[1], op_type(batch, y)->dtype);
         op_case(batch, y, "", &reference);
         uint32_t shape = (i * 5 + batch->dtype) % N_ODD_SHAPES;
         for (uint32_t j = 0; j < 2 && odd[shape][j].id == 0; j++) {
-            odd[shape][j] = op_input(batch, batch->dtype, odd_shapes[shape].rank, odd_shapes[shape].dims,
-                                     OP_VALUES_SMALL);
+            odd[shape][j] = op_input(batch, batch->dtype, odd_shapes[shape].rank,
+                                     odd_shapes[shape].dims, OP_VALUES_SMALL);
         }
         y = op_node(batch, row->op, n_inputs, odd[shape], NULL);
-        reference = reference_of(batch, row, odd[shape][0], odd[shape][1], op_type(batch, y)->dtype);
+        reference =
+            reference_of(batch, row, odd[shape][0], odd[shape][1], op_type(batch, y)->dtype);
         op_case(batch, y, "", &reference);
     }
 }
@@ -226,7 +270,9 @@ static void add_clamp(op_batch *batch)
     kiln_value in[3];
     for (int i = 0; i < 3; i++) {
         in[i] = op_input(batch, batch->dtype, 1, &n,
-                         i == 0 ? OP_VALUES_LEFT : i == 1 ? OP_VALUES_RIGHT : OP_VALUES_SMALL);
+                         i == 0   ? OP_VALUES_LEFT
+                         : i == 1 ? OP_VALUES_RIGHT
+                                  : OP_VALUES_SMALL);
     }
     op_reference reference = op_reference_new(batch, n, 0);
     for (int64_t i = 0; i < n; i++) {
@@ -284,16 +330,19 @@ void op_cases_convert(op_batch *batch)
             long double value = op_element(batch, x, i);
             reference.expected[i] = is_float_dtype(batch->dtype) || is_float_dtype((kiln_dtype)to)
                                         ? converted((kiln_dtype)to, value)
-                                    : to == KILN_bool ? value != 0 : wrapped((kiln_dtype)to, (__int128)value);
+                                    : to == KILN_bool ? value != 0
+                                                      : wrapped((kiln_dtype)to, (__int128)value);
         }
-        op_case(batch, op_node_given(batch, KILN_OP_convert, type, x, NULL), kiln_dtype_name((kiln_dtype)to), &reference);
+        op_case(batch, op_node_given(batch, KILN_OP_convert, type, x, NULL),
+                kiln_dtype_name((kiln_dtype)to), &reference);
         if (to == KILN_bool || batch->dtype == KILN_bool ||
             kiln_dtype_bytes((kiln_dtype)to) != kiln_dtype_bytes(batch->dtype)) {
             continue;
         }
         reference = op_reference_new(batch, n, 0);
         for (int64_t i = 0; i < n; i++) {
-            const char *from = (const char *)op_data(batch, x) + (size_t)i * kiln_dtype_bytes(batch->dtype);
+            const char *from =
+                (const char *)op_data(batch, x) + (size_t)i * kiln_dtype_bytes(batch->dtype);
             if (is_float_dtype((kiln_dtype)to)) {
                 reference.expected[i] = kiln_element_to_double((kiln_dtype)to, from);
             } else {
@@ -302,6 +351,7 @@ void op_cases_convert(op_batch *batch)
                 reference.expected[i] = wrapped((kiln_dtype)to, (__int128)value);
             }
         }
-        op_case(batch, op_node_given(batch, KILN_OP_bitcast, type, x, NULL), kiln_dtype_name((kiln_dtype)to), &reference);
+        op_case(batch, op_node_given(batch, KILN_OP_bitcast, type, x, NULL),
+                kiln_dtype_name((kiln_dtype)to), &reference);
     }
 }

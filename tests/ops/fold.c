@@ -1,5 +1,5 @@
-/* Cases of reductions and windows. References walk the operand by index arithmetic, result element by
- * result element, in long double. */
+/* Cases of reductions and windows. References walk the operand by index arithmetic, result element
+ * by result element, in long double. */
 #include <math.h>
 #include <string.h>
 
@@ -28,7 +28,10 @@ static fold_state fold_start(fold_op op, kiln_dtype dtype)
     long double top = is_float ? INFINITY : ldexpl(1, bits - is_signed) - 1;
     long double least = is_float ? -INFINITY : is_signed ? -ldexpl(1, bits - 1) : 0;
     fold_state state = {.op = op, .bits = op == FOLD_PROD};
-    state.value = op == FOLD_PROD || op == FOLD_ALL ? 1 : op == FOLD_MAX ? least : op == FOLD_MIN ? top : 0;
+    state.value = op == FOLD_PROD || op == FOLD_ALL ? 1
+                  : op == FOLD_MAX                  ? least
+                  : op == FOLD_MIN                  ? top
+                                                    : 0;
     return state;
 }
 
@@ -38,12 +41,26 @@ static void fold_step(fold_state *state, long double x)
     bool is_nan = isnan(x) || isnan(state->value);
     state->size += isfinite(x) ? (double)fabsl(x) : 0;
     switch (state->op) {
-    case FOLD_SUM: state->value += x; state->bits += bits; return;
-    case FOLD_PROD: state->value *= x; state->bits *= bits; return;
-    case FOLD_MAX: state->value = is_nan ? NAN : fmaxl(state->value, x); return;
-    case FOLD_MIN: state->value = is_nan ? NAN : fminl(state->value, x); return;
-    case FOLD_ANY: state->value = state->value != 0 || x != 0; return;
-    case FOLD_ALL: state->value = state->value != 0 && x != 0; return;
+    case FOLD_SUM:
+        state->value += x;
+        state->bits += bits;
+        return;
+    case FOLD_PROD:
+        state->value *= x;
+        state->bits *= bits;
+        return;
+    case FOLD_MAX:
+        state->value = is_nan ? NAN : fmaxl(state->value, x);
+        return;
+    case FOLD_MIN:
+        state->value = is_nan ? NAN : fminl(state->value, x);
+        return;
+    case FOLD_ANY:
+        state->value = state->value != 0 || x != 0;
+        return;
+    case FOLD_ALL:
+        state->value = state->value != 0 && x != 0;
+        return;
     }
 }
 
@@ -87,7 +104,8 @@ static int64_t reduced_index(const kiln_type *type, kiln_ints axes, int64_t line
     return result;
 }
 
-static void finish_fold(op_batch *batch, op_reference *reference, const fold_state *states, int64_t n)
+static void finish_fold(op_batch *batch, op_reference *reference, const fold_state *states,
+                        int64_t n)
 {
     reference->tolerance = kiln_new_array(&batch->scope->arena, double, n + 1);
     for (int64_t i = 0; i < n; i++) {
@@ -143,9 +161,12 @@ static void add_arg(op_batch *batch, kiln_value x, int64_t axis, bool is_max, bo
         unravel(type->rank, type->dims, i, at);
         long double value = op_element(batch, x, i), old = best[to];
         bool wins = is_max ? value > old : value < old;
-        if (isnan(value)) wins = !isnan(old) || last;
-        else if (isnan(old)) wins = false;
-        else if (value == old) wins = last;
+        if (isnan(value))
+            wins = !isnan(old) || last;
+        else if (isnan(old))
+            wins = false;
+        else if (value == old)
+            wins = last;
         if (is_started[to] && !wins) continue;
         is_started[to] = true;
         best[to] = value;
@@ -162,17 +183,20 @@ void op_cases_reduce(op_batch *batch)
         uint32_t n_axes;
         int64_t axes[3];
     } shapes[] = {
-        {1, {1}, 1, {0}},          {1, {17}, 1, {0}},         {1, {129}, 1, {0}},       {2, {5, 31}, 1, {1}},
-        {2, {33, 9}, 1, {0}},      {2, {3, 200}, 1, {1}},     {3, {4, 5, 7}, 2, {0, 2}}, {3, {4, 5, 7}, 1, {1}},
-        {3, {2, 3, 65}, 2, {1, 2}}, {2, {0, 3}, 1, {0}},      {2, {3, 0}, 1, {0}},      {2, {3, 5}, 0, {0}},
+        {1, {1}, 1, {0}},          {1, {17}, 1, {0}},      {1, {129}, 1, {0}},
+        {2, {5, 31}, 1, {1}},      {2, {33, 9}, 1, {0}},   {2, {3, 200}, 1, {1}},
+        {3, {4, 5, 7}, 2, {0, 2}}, {3, {4, 5, 7}, 1, {1}}, {3, {2, 3, 65}, 2, {1, 2}},
+        {2, {0, 3}, 1, {0}},       {2, {3, 0}, 1, {0}},    {2, {3, 5}, 0, {0}},
     };
     for (uint32_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         kiln_ints axes = {shapes[s].n_axes, shapes[s].axes};
-        kiln_value any = op_input(batch, batch->dtype, shapes[s].rank, shapes[s].dims, OP_VALUES_ANY);
+        kiln_value any =
+            op_input(batch, batch->dtype, shapes[s].rank, shapes[s].dims, OP_VALUES_ANY);
         for (uint32_t f = 0; f < N_FOLDS; f++) {
             kiln_value x = folds[f].values == OP_VALUES_ANY
                                ? any
-                               : op_input(batch, batch->dtype, shapes[s].rank, shapes[s].dims, folds[f].values);
+                               : op_input(batch, batch->dtype, shapes[s].rank, shapes[s].dims,
+                                          folds[f].values);
             add_reduce(batch, f, x, axes);
         }
         bool is_empty = op_type(batch, any)->n_elements == 0;
@@ -201,7 +225,8 @@ static void add_window(op_batch *batch, uint32_t fold, kiln_value x, const kiln_
             bool is_inside = true;
             unravel(type->rank, attrs->window.sizes.at, w, offset);
             for (uint32_t axis = 0; axis < type->rank; axis++) {
-                int64_t at = out[axis] * attrs->window.strides.at[axis] - attrs->window.low.at[axis] +
+                int64_t at = out[axis] * attrs->window.strides.at[axis] -
+                             attrs->window.low.at[axis] +
                              offset[axis] * attrs->window.dilations.at[axis];
                 is_inside &= at >= 0 && at < type->dims[axis];
                 linear = linear * type->dims[axis] + at;
@@ -221,15 +246,33 @@ void op_cases_window(op_batch *batch)
         int64_t dims[4];
         kiln_attrs attrs;
     } shapes[] = {
-        {1, {19}, {KILN_FAMILY_window, .window = {OP_INTS(3), OP_INTS(2), OP_INTS(1), OP_INTS(1), OP_INTS(1)}}},
-        {2, {9, 33}, {KILN_FAMILY_window, .window = {OP_INTS(1, 5), OP_INTS(1, 1), OP_INTS(0, 4), OP_INTS(0, 0), OP_INTS(1, 1)}}},
-        {4, {1, 7, 9, 5}, {KILN_FAMILY_window, .window = {OP_INTS(1, 3, 3, 1), OP_INTS(1, 2, 2, 1), OP_INTS(0, 1, 1, 0), OP_INTS(0, 1, 1, 0), OP_INTS(1, 1, 1, 1)}}},
-        {4, {2, 3, 8, 8}, {KILN_FAMILY_window, .window = {OP_INTS(1, 1, 2, 2), OP_INTS(1, 1, 2, 2), OP_INTS(0, 0, 0, 0), OP_INTS(0, 0, 0, 0), OP_INTS(1, 1, 1, 1)}}},
-        {2, {11, 10}, {KILN_FAMILY_window, .window = {OP_INTS(2, 3), OP_INTS(1, 2), OP_INTS(-1, 2), OP_INTS(3, -2), OP_INTS(3, 2)}}},
+        {1,
+         {19},
+         {KILN_FAMILY_window,
+          .window = {OP_INTS(3), OP_INTS(2), OP_INTS(1), OP_INTS(1), OP_INTS(1)}}},
+        {2,
+         {9, 33},
+         {KILN_FAMILY_window,
+          .window = {OP_INTS(1, 5), OP_INTS(1, 1), OP_INTS(0, 4), OP_INTS(0, 0), OP_INTS(1, 1)}}},
+        {4,
+         {1, 7, 9, 5},
+         {KILN_FAMILY_window,
+          .window = {OP_INTS(1, 3, 3, 1), OP_INTS(1, 2, 2, 1), OP_INTS(0, 1, 1, 0),
+                     OP_INTS(0, 1, 1, 0), OP_INTS(1, 1, 1, 1)}}},
+        {4,
+         {2, 3, 8, 8},
+         {KILN_FAMILY_window,
+          .window = {OP_INTS(1, 1, 2, 2), OP_INTS(1, 1, 2, 2), OP_INTS(0, 0, 0, 0),
+                     OP_INTS(0, 0, 0, 0), OP_INTS(1, 1, 1, 1)}}},
+        {2,
+         {11, 10},
+         {KILN_FAMILY_window,
+          .window = {OP_INTS(2, 3), OP_INTS(1, 2), OP_INTS(-1, 2), OP_INTS(3, -2), OP_INTS(3, 2)}}},
     };
     for (uint32_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         for (uint32_t f = 0; f <= FOLD_MIN; f++) {
-            kiln_value x = op_input(batch, batch->dtype, shapes[s].rank, shapes[s].dims, folds[f].values);
+            kiln_value x =
+                op_input(batch, batch->dtype, shapes[s].rank, shapes[s].dims, folds[f].values);
             add_window(batch, f, x, &shapes[s].attrs);
         }
     }

@@ -59,7 +59,8 @@ static source pad_source(const op_batch *batch, const kiln_node *node, const int
     const kiln_type *from = op_type(batch, node->inputs[0]);
     int64_t in[KILN_MAX_RANK];
     for (uint32_t i = 0; i < from->rank; i++) {
-        int64_t step = node->attrs->pad.interior.at[i] + 1, shifted = at[i] - node->attrs->pad.low.at[i];
+        int64_t step = node->attrs->pad.interior.at[i] + 1,
+                shifted = at[i] - node->attrs->pad.low.at[i];
         if (shifted < 0 || shifted % step || shifted / step >= from->dims[i]) return (source){1, 0};
         in[i] = shifted / step;
     }
@@ -79,7 +80,8 @@ static source concat_source(const op_batch *batch, const kiln_node *node, const 
 
 static source take_source(const op_batch *batch, const kiln_node *node, const int64_t *at)
 {
-    const kiln_type *from = op_type(batch, node->inputs[0]), *indices = op_type(batch, node->inputs[1]);
+    const kiln_type *from = op_type(batch, node->inputs[0]),
+                    *indices = op_type(batch, node->inputs[1]);
     int64_t axis = node->attrs->axis.axis, in[KILN_MAX_RANK];
     long double index = op_element(batch, node->inputs[1], ravel(indices, at + axis));
     for (uint32_t i = 0; i < from->rank; i++) {
@@ -109,12 +111,17 @@ static source block_source(const op_batch *batch, const kiln_node *node, const i
 static source source_of(const op_batch *batch, const kiln_node *node, const int64_t *at)
 {
     switch ((int)node->op) {
-    case KILN_OP_pad: return pad_source(batch, node, at);
-    case KILN_OP_concat: return concat_source(batch, node, at);
-    case KILN_OP_take: return take_source(batch, node, at);
+    case KILN_OP_pad:
+        return pad_source(batch, node, at);
+    case KILN_OP_concat:
+        return concat_source(batch, node, at);
+    case KILN_OP_take:
+        return take_source(batch, node, at);
     case KILN_OP_dynamic_slice:
-    case KILN_OP_dynamic_update: return block_source(batch, node, at);
-    default: return view_source(batch, node, at);
+    case KILN_OP_dynamic_update:
+        return block_source(batch, node, at);
+    default:
+        return view_source(batch, node, at);
     }
 }
 
@@ -142,12 +149,18 @@ static void add_broadcasts(op_batch *batch)
         uint32_t from_rank, rank;
         int64_t from[3], dims[3], axes[3];
     } rows[] = {
-        {0, 1, {0}, {17}, {0}},          {1, 2, {5}, {3, 5}, {1}},     {1, 2, {3}, {3, 9}, {0}},
-        {2, 2, {3, 1}, {3, 33}, {0, 1}}, {2, 3, {7, 1}, {2, 7, 8}, {1, 2}}, {1, 1, {1}, {0}, {0}},
+        {0, 1, {0}, {17}, {0}},
+        {1, 2, {5}, {3, 5}, {1}},
+        {1, 2, {3}, {3, 9}, {0}},
+        {2, 2, {3, 1}, {3, 33}, {0, 1}},
+        {2, 3, {7, 1}, {2, 7, 8}, {1, 2}},
+        {1, 1, {1}, {0}, {0}},
     };
     for (uint32_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         kiln_value x = any_input(batch, rows[i].from_rank, rows[i].from);
-        add_moved(batch, kiln_add_broadcast(batch->graph, x, rows[i].rank, rows[i].dims, rows[i].axes), "");
+        add_moved(batch,
+                  kiln_add_broadcast(batch->graph, x, rows[i].rank, rows[i].dims, rows[i].axes),
+                  "");
     }
 }
 
@@ -157,7 +170,8 @@ static kiln_value permuted(op_batch *batch, kiln_value x, kiln_ints permutation)
     return op_node(batch, KILN_OP_transpose, 1, &x, &attrs);
 }
 
-static kiln_value sliced(op_batch *batch, kiln_value x, kiln_ints starts, kiln_ints limits, kiln_ints strides)
+static kiln_value sliced(op_batch *batch, kiln_value x, kiln_ints starts, kiln_ints limits,
+                         kiln_ints strides)
 {
     kiln_attrs attrs = {KILN_FAMILY_slice, .slice = {starts, limits, strides}};
     return op_node(batch, KILN_OP_slice, 1, &x, &attrs);
@@ -184,7 +198,8 @@ void op_cases_view(op_batch *batch)
     add_moved(batch, permuted(batch, e, OP_INTS(1, 2, 0)), "[1,2,0]");
     add_moved(batch, sliced(batch, m, OP_INTS(3, 1), OP_INTS(16, 33), OP_INTS(1, 1)), "");
     add_moved(batch, sliced(batch, m, OP_INTS(0, 2), OP_INTS(17, 32), OP_INTS(4, 3)), "strided");
-    add_moved(batch, sliced(batch, x, OP_INTS(1, 4, 0), OP_INTS(2, 4, 5), OP_INTS(1, 1, 1)), "empty");
+    add_moved(batch, sliced(batch, x, OP_INTS(1, 4, 0), OP_INTS(2, 4, 5), OP_INTS(1, 1, 1)),
+              "empty");
     add_moved(batch, reversed(batch, m, OP_INTS(1)), "[1]");
     add_moved(batch, reversed(batch, m, OP_INTS(0)), "[0]");
     add_moved(batch, reversed(batch, x, OP_INTS(0, 2)), "[0,2]");
@@ -213,8 +228,9 @@ static void add_takes(op_batch *batch)
     kiln_value x = any_input(batch, OP_DIMS(5, 7, 3));
     static const kiln_dtype dtypes[] = {KILN_i64, KILN_i32, KILN_u8};
     for (int64_t axis = 0; axis < 3; axis++) {
-        kiln_value indices = axis == 1 ? op_input(batch, dtypes[axis], OP_DIMS(2, 9), OP_VALUES_SMALL)
-                                       : op_input(batch, dtypes[axis], OP_DIMS(17), OP_VALUES_ANY);
+        kiln_value indices = axis == 1
+                                 ? op_input(batch, dtypes[axis], OP_DIMS(2, 9), OP_VALUES_SMALL)
+                                 : op_input(batch, dtypes[axis], OP_DIMS(17), OP_VALUES_ANY);
         kiln_attrs attrs = {KILN_FAMILY_axis, .axis = {axis}};
         add_moved(batch, op_node(batch, KILN_OP_take, 2, (kiln_value[]){x, indices}, &attrs), "");
     }
@@ -230,15 +246,20 @@ void op_cases_move(op_batch *batch)
     kiln_value x = any_input(batch, OP_DIMS(3, 9)), y = any_input(batch, OP_DIMS(3, 8));
     kiln_value z = any_input(batch, OP_DIMS(3, 0)), w = any_input(batch, OP_DIMS(2, 9));
     kiln_attrs last = {KILN_FAMILY_axis, .axis = {1}}, first = {KILN_FAMILY_axis, .axis = {0}};
-    add_moved(batch, op_node(batch, KILN_OP_concat, 4, (kiln_value[]){x, z, y, x}, &last), "axis 1");
+    add_moved(batch, op_node(batch, KILN_OP_concat, 4, (kiln_value[]){x, z, y, x}, &last),
+              "axis 1");
     add_moved(batch, op_node(batch, KILN_OP_concat, 2, (kiln_value[]){x, w}, &first), "axis 0");
     add_moved(batch, op_node(batch, KILN_OP_concat, 1, (kiln_value[]){w}, &first), "one");
     for (int i = 0; i < 3; i++) {
-        kiln_value start = op_input(batch, KILN_i64, OP_DIMS(2), i ? OP_VALUES_SMALL : OP_VALUES_UNIT);
+        kiln_value start =
+            op_input(batch, KILN_i64, OP_DIMS(2), i ? OP_VALUES_SMALL : OP_VALUES_UNIT);
         kiln_attrs sizes = {KILN_FAMILY_sizes, .sizes = {OP_INTS(2, 5)}};
-        add_moved(batch, op_node(batch, KILN_OP_dynamic_slice, 2, (kiln_value[]){x, start}, &sizes), "");
+        add_moved(batch, op_node(batch, KILN_OP_dynamic_slice, 2, (kiln_value[]){x, start}, &sizes),
+                  "");
         kiln_value block = any_input(batch, OP_DIMS(2, 4));
-        add_moved(batch, op_node(batch, KILN_OP_dynamic_update, 3, (kiln_value[]){x, block, start}, NULL), "");
+        add_moved(batch,
+                  op_node(batch, KILN_OP_dynamic_update, 3, (kiln_value[]){x, block, start}, NULL),
+                  "");
     }
     if (batch->dtype == KILN_bool) return;
     for (int64_t axis = 0; axis < 2; axis++) {
@@ -246,7 +267,8 @@ void op_cases_move(op_batch *batch)
         const kiln_type *type = kiln_graph_tensor(batch->graph, batch->dtype, OP_DIMS(9, 17));
         kiln_value iota = op_node_given(batch, KILN_OP_iota, type, (kiln_value){0}, &attrs);
         op_reference reference = op_reference_new(batch, type->n_elements, 0);
-        for (int64_t i = 0; i < type->n_elements; i++) reference.expected[i] = axis ? i % 17 : i / 17;
+        for (int64_t i = 0; i < type->n_elements; i++)
+            reference.expected[i] = axis ? i % 17 : i / 17;
         op_case(batch, iota, axis ? "axis 1" : "axis 0", &reference);
     }
 }
