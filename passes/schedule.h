@@ -7,8 +7,9 @@
  * reads through it. Groups stand in execution order.
  *
  * Invariants (passes/verify_schedule.c, after fuse and again after plan_memory):
- *   every output of the graph is the output of exactly one group, and so is every group input that is
- *   neither a graph input nor a constant, in an earlier group; every operand of a node of a group is a
+ *   every output of the graph (through reshapes: see kiln_stored_value) that is not in `copies` is the
+ *   output of exactly one group, and so is every group input that is neither a graph input nor a
+ *   constant, in an earlier group; every operand of a node of a group is a
  *   node or an input of it; a group has the shape its kind demands; after planning no two values that
  *   live at the same step overlap, except a place declared inside another. */
 #ifndef KILN_PASSES_SCHEDULE_H
@@ -18,14 +19,20 @@
 #include "passes/machine.h"
 
 typedef enum kiln_group_kind {
-    KILN_GROUP_POINTWISE, /* any mix of ELEMENTWISE, VIEW, MOVE and iota over one index space; anchor 0 */
-    KILN_GROUP_ROW,       /* reductions over the trailing axes of one row space, chained with maps; the
-                             outputs are row-shaped or one element per row */
-    KILN_GROUP_COLUMN,    /* reductions over axes that are not trailing, same domain, with prologue and
-                             elementwise epilogue on the reduced shape */
-    KILN_GROUP_WINDOW,    /* one WINDOW node, prologue on its operand, epilogue on its result */
-    KILN_GROUP_DOT,       /* one dot_general, views on its operands, epilogue on its result */
-    KILN_GROUP_CONV,      /* one convolution (NHWC, HWIO), epilogue on its result */
+    KILN_GROUP_POINTWISE, /* any mix of ELEMENTWISE, VIEW, MOVE and iota; all outputs have the same dims,
+                             and each is computed at the index it is stored at; anchor 0 */
+    KILN_GROUP_ROW,       /* reductions over the trailing axes of one row space, chained with maps. The
+                             space is kiln_row_space of the anchor: every reduction has its rows and
+                             cols (its operand's dims may split them differently); a value that depends
+                             on a reduction has element number row * cols + col, or row, in row-major
+                             order, and reads others of its row only; so have the outputs */
+    KILN_GROUP_COLUMN,    /* reductions with the same operand dims and axes, the axes not all trailing;
+                             prologue on the operands; epilogue: ELEMENTWISE on the reduced dims */
+    KILN_GROUP_WINDOW,    /* one WINDOW node, prologue on its operand, ELEMENTWISE epilogue */
+    KILN_GROUP_DOT,       /* one dot_general, views on its operands, ELEMENTWISE epilogue on its result
+                             (values that do not depend on the result enter through any views). An
+                             output has the result's dims, or is a transpose of such a value */
+    KILN_GROUP_CONV,      /* one convolution (NHWC, HWIO), the rest as for DOT */
     KILN_GROUP_PACK,      /* copies one operand of a later contraction to a packed format */
     KILN_GROUP_ATTENTION, /* softmax(scale * Q K^T + mask) V in one kernel */
     KILN_GROUP_ROUTINE,   /* one ROUTINE node (barrier is a copy) */
@@ -43,7 +50,7 @@ typedef enum kiln_format {
 } kiln_format;
 
 typedef struct kiln_operand {
-    kiln_value value;
+    kiln_value value;    /* a constant operand of a contraction may be views of a constant */
     kiln_format format;
     kiln_value consumer; /* PANEL16: the contraction whose roles apply; else 0 */
 } kiln_operand;
@@ -79,8 +86,17 @@ typedef struct kiln_place {
     int64_t origin;            /* elements from the buffer's start to element 0 of the value */
     const int64_t *strides;    /* rank entries; NULL for packed formats */
     uint32_t inside;           /* place number of the enclosing value, or KILN_NONE */
-    uint32_t first_step, last_step; /* live range, as group numbers */
+    uint32_t shares;           /* number of the place whose memory this one takes over while its group
+                                  reads it (same dims, each element read before it is written), or
+                                  KILN_NONE */
+    uint32_t first_step, last_step; /* live range, as group numbers; the number of groups: to the end */
 } kiln_place;
+
+/* An output of the graph that no group writes, because it is (a reshape of) an input, a constant or
+ * another output: copied whole from place `from` to output `port` when the groups have run. */
+typedef struct kiln_output_copy {
+    uint32_t from, port;
+} kiln_output_copy;
 
 typedef struct kiln_schedule {
     const kiln_graph *graph;
@@ -92,7 +108,14 @@ typedef struct kiln_schedule {
     kiln_vec(kiln_place) places;   /* filled by plan_memory */
     int64_t arena_bytes, lower_bound_bytes;
     kiln_vec(const char *) refusals; /* one sentence per edge not fused, for explain */
+    kiln_vec(kiln_output_copy) copies;
 } kiln_schedule;
+
+/* Places stand in this order: value, format, consumer. */
+int kiln_operand_compare(kiln_operand a, kiln_operand b);
+
+/* The number of an operand's place, or KILN_NONE. */
+uint32_t kiln_schedule_find_place(const kiln_schedule *schedule, kiln_operand operand);
 
 /* The place of an operand; fails with INTERNAL when it has none. */
 const kiln_place *kiln_schedule_place(const kiln_schedule *schedule, kiln_operand operand);
@@ -111,4 +134,36 @@ typedef struct kiln_matmul_roles {
     int64_t batch_size, m_size, n_size, k_size;
 } kiln_matmul_roles;
 void kiln_dot_roles(kiln_arena *arena, const kiln_graph *graph, kiln_value dot, kiln_matmul_roles *out_roles);
+
+/* The row space of a reduction over trailing axes: the first n_row_axes of its operand are rows. */
+typedef struct kiln_row_space {
+    const kiln_type *type; /* of the operand */
+    uint32_t n_row_axes;
+    int64_t rows, cols;
+} kiln_row_space;
+/* False when the axes are not the trailing ones. */
+bool kiln_reduce_row_space(const kiln_graph *graph, kiln_value reduce, kiln_row_space *out_space);
+
+/* The value whose bytes hold `value`: reshapes of a dense value are that value. */
+kiln_value kiln_stored_value(const kiln_graph *graph, kiln_value value);
+
+/* The value under the views of `value`. */
+kiln_value kiln_view_base(const kiln_graph *graph, kiln_value value);
+
+/* Whether `value` is strided memory over `base`, a value under its views that lies dense in memory:
+ * element i… is at origin + sum of i * strides. */
+typedef struct kiln_view_strides {
+    int64_t origin;
+    int64_t strides[KILN_MAX_RANK];
+} kiln_view_strides;
+bool kiln_view_is_strided(const kiln_graph *graph, kiln_value value, kiln_value base,
+                          kiln_view_strides *out_strides);
+
+/* Writes the elements of a value that is a constant, or views of one, dense to `out` (type->bytes).
+ * What a place of kind CONSTANT with a DENSE format holds. */
+void kiln_constant_read(kiln_scope *scope, const kiln_graph *graph, kiln_value value, void *out);
+
+/* What the schedule does, for people: groups with bytes, flops, estimated time and share of the
+ * machine's limit, what fusion saves, and each refused fusion with its reason. */
+void kiln_schedule_explain(const kiln_schedule *schedule, kiln_text *text);
 #endif

@@ -27,7 +27,7 @@ static inline void *kiln_vec_grow(kiln_arena *arena, const void *at, uint32_t *c
 {
     uint32_t old = *capacity, grown = old ? old * 2 : 8;
     void *moved = kiln_arena_array(arena, grown, size);
-    if (old) memcpy(moved, at, old * size);
+    if (at) memcpy(moved, at, old * size);
     *capacity = grown;
     return moved;
 }

@@ -1,0 +1,260 @@
+/* The cost model: time = max(bytes / bandwidth, work / throughput) + launch, for both machines.
+ *
+ * Work is counted in issue slots: what an op takes from a core that does flops_per_ns of f32 FMA flops
+ * (an add takes two slots: it fills a port that could have done an FMA). How often a node of a group is
+ * evaluated follows from its users: each index of a view or move evaluates its operand once more, which
+ * is what fusing a producer into a reader of broadcasts or windows costs. Bandwidth is that of the
+ * smallest level which holds all that the group touches. */
+#include "base/checked.h"
+#include "kiln/program.h"
+#include "passes/fuse.h"
+
+#include <stdlib.h>
+
+typedef struct slots_row {
+    uint16_t op;
+    float slots;
+} slots_row;
+
+/* Measured order of magnitude on 512-bit vectors: a division is 12 cycles a vector, the functions are
+ * polynomials of 10 to 30 instructions; integer division and pow run through f64 or by element. */
+static const slots_row costly_ops[] = {
+    {KILN_OP_exp, 24},     {KILN_OP_expm1, 40},  {KILN_OP_log, 32},    {KILN_OP_log1p, 44},
+    {KILN_OP_sqrt, 48},    {KILN_OP_rsqrt, 90},  {KILN_OP_sin, 60},    {KILN_OP_cos, 60},
+    {KILN_OP_tan, 110},    {KILN_OP_atan, 80},   {KILN_OP_atan2, 110}, {KILN_OP_tanh, 60},
+    {KILN_OP_erf, 60},     {KILN_OP_logistic, 80}, {KILN_OP_pow, 160}, {KILN_OP_div, 48},
+    {KILN_OP_rem, 80},     {KILN_OP_sign, 4},    {KILN_OP_popcnt, 10}, {KILN_OP_clz, 10},
+    {KILN_OP_clamp, 4},    {KILN_OP_select, 2},  {KILN_OP_convert, 3}, {KILN_OP_bitcast, 0},
+};
+
+double kiln_op_slots(const kiln_node *node)
+{
+    kiln_class class_ = kiln_node_row(node)->class_;
+    if (class_ == KILN_VIEW || class_ == KILN_SOURCE) return 0;
+    double slots = class_ == KILN_MOVE ? 3 : 2;
+    for (size_t i = 0; i < sizeof costly_ops / sizeof *costly_ops; i++) {
+        if (costly_ops[i].op == node->op) slots = costly_ops[i].slots;
+    }
+    size_t bytes = kiln_dtype_bytes(node->type->dtype);
+    return bytes > 4 ? slots * 2 : slots;
+}
+
+static double window_size(const kiln_node *node)
+{
+    double size = 1;
+    kiln_ints sizes = node->attrs->window.sizes;
+    for (uint32_t i = 0; i < sizes.n; i++) size *= (double)sizes.at[i];
+    return size;
+}
+
+/* Multiplications and additions of one result element of a contraction. */
+static double contraction_flops(const kiln_graph *graph, const kiln_node *node)
+{
+    const kiln_type *b = kiln_graph_type(graph, node->inputs[1]);
+    double k = 1;
+    if (node->op == KILN_OP_convolution) {
+        kiln_ints axes = node->attrs->conv.kernel_axes;
+        for (uint32_t i = 1; i < axes.n; i++) k *= (double)b->dims[axes.at[i]];
+        return 2 * k;
+    }
+    kiln_ints axes = node->attrs->dot.rhs_contract;
+    for (uint32_t i = 0; i < axes.n; i++) k *= (double)b->dims[axes.at[i]];
+    return 2 * k;
+}
+
+/* Of all elements of one evaluation of the node's result element. */
+double kiln_op_flops(const kiln_graph *graph, const kiln_node *node)
+{
+    switch (kiln_node_row(node)->class_) {
+    case KILN_ELEMENTWISE:
+        return 1;
+    case KILN_REDUCE: {
+        const kiln_type *from = kiln_graph_type(graph, node->inputs[0]);
+        return node->type->n_elements ? (double)from->n_elements / (double)node->type->n_elements : 0;
+    }
+    case KILN_WINDOW:
+        return window_size(node);
+    case KILN_CONTRACT:
+        return contraction_flops(graph, node);
+    case KILN_SOURCE:
+    case KILN_VIEW:
+    case KILN_MOVE:
+    case KILN_ROUTINE:
+    case KILN_REGION:
+    case KILN_COMPOSITE:
+        return 0;
+    }
+    return 0;
+}
+
+/* How often operand `i` is evaluated when the node is evaluated `evals` times. */
+static double operand_evals(const kiln_graph *graph, const kiln_node *node, uint32_t i, double evals)
+{
+    const kiln_type *from = kiln_graph_type(graph, node->inputs[i]);
+    double elements = (double)from->n_elements;
+    switch (kiln_node_row(node)->class_) {
+    case KILN_REDUCE:
+    case KILN_CONTRACT:
+        return elements;
+    case KILN_WINDOW:
+        return evals * window_size(node);
+    case KILN_MOVE:
+        if (node->op == KILN_OP_concat) return evals;
+        if (i == 0 || (i == 1 && node->op == KILN_OP_dynamic_update)) return evals;
+        return elements < evals ? elements : evals;
+    case KILN_SOURCE:
+    case KILN_ELEMENTWISE:
+    case KILN_VIEW:
+    case KILN_ROUTINE:
+    case KILN_REGION:
+    case KILN_COMPOSITE:
+        return evals;
+    }
+    return evals;
+}
+
+typedef struct cost_walk {
+    kiln_fusion *fusion;
+    uint32_t inside, other;
+    kiln_ids *nodes; /* reached: members, floating ones and what the group reads */
+    kiln_cost cost;
+} cost_walk;
+
+static bool is_member(const cost_walk *walk, uint32_t id)
+{
+    uint32_t cluster = walk->fusion->cluster_of[id];
+    return cluster != KILN_NONE && (cluster == walk->inside || cluster == walk->other);
+}
+
+static bool is_evaluated(const cost_walk *walk, uint32_t id)
+{
+    return is_member(walk, id) || walk->fusion->is_floating[id];
+}
+
+static int compare_descending(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+static void reach(cost_walk *walk, uint32_t id)
+{
+    kiln_fusion *fusion = walk->fusion;
+    if (fusion->node_stamp[id] == fusion->stamp) return;
+    fusion->node_stamp[id] = fusion->stamp;
+    fusion->evals[id] = 0;
+    kiln_vec_push(walk->nodes, fusion->arena, id);
+}
+
+/* Roots are the stored members: each is evaluated once per element and written. */
+static void start_roots(cost_walk *walk, uint32_t number)
+{
+    if (number == KILN_NONE) return;
+    kiln_fusion *fusion = walk->fusion;
+    const kiln_cluster *cluster = &fusion->clusters.at[number];
+    for (uint32_t i = 0; i < cluster->nodes.n; i++) {
+        uint32_t id = cluster->nodes.at[i];
+        if (!kiln_fusion_is_stored(fusion, id, walk->inside, walk->other)) continue;
+        kiln_vec_push(walk->nodes, fusion->arena, id);
+    }
+}
+
+static void walk_nodes(cost_walk *walk)
+{
+    kiln_fusion *fusion = walk->fusion;
+    uint32_t n_roots = walk->nodes->n;
+    fusion->stamp++;
+    for (uint32_t i = 0; i < n_roots; i++) {
+        uint32_t id = walk->nodes->at[i];
+        const kiln_type *type = kiln_fusion_node(fusion, id)->type;
+        fusion->node_stamp[id] = fusion->stamp;
+        fusion->evals[id] = (double)type->n_elements;
+        walk->cost.bytes += (double)type->bytes;
+    }
+    for (uint32_t at = 0; at < walk->nodes->n; at++) {
+        uint32_t id = walk->nodes->at[at];
+        if (!is_evaluated(walk, id)) continue;
+        const kiln_node *node = kiln_fusion_node(fusion, id);
+        for (uint32_t i = 0; i < node->n_inputs; i++) reach(walk, node->inputs[i].id);
+    }
+    qsort(walk->nodes->at, walk->nodes->n, sizeof(uint32_t), compare_descending);
+}
+
+static void spread_evals(kiln_fusion *fusion, const kiln_node *node, double evals)
+{
+    /* Reductions of one space read their operands together; a row is kept at hand between stages. */
+    kiln_class class_ = kiln_node_row(node)->class_;
+    bool is_same_index = class_ == KILN_ELEMENTWISE || class_ == KILN_REDUCE;
+    for (uint32_t i = 0; i < node->n_inputs; i++) {
+        double *operand = &fusion->evals[node->inputs[i].id];
+        double more = operand_evals(fusion->graph, node, i, evals);
+        if (!is_same_index) *operand += more;
+        else if (*operand < more) *operand = more;
+    }
+}
+
+/* Results of reductions, windows and contractions are at hand, and so is what follows per row. */
+static bool is_computed_once(const kiln_fusion *fusion, uint32_t id)
+{
+    kiln_class class_ = kiln_fusion_class(fusion, id);
+    return class_ == KILN_REDUCE || class_ == KILN_WINDOW || class_ == KILN_CONTRACT ||
+           fusion->role[id] == KILN_ROLE_ROW;
+}
+
+static void count_node(cost_walk *walk, uint32_t id)
+{
+    kiln_fusion *fusion = walk->fusion;
+    const kiln_node *node = kiln_fusion_node(fusion, id);
+    double evals = fusion->evals[id];
+    if (is_member(walk, id) && is_computed_once(fusion, id)) evals = (double)node->type->n_elements;
+    if (!is_evaluated(walk, id)) {
+        double read = evals * (double)kiln_dtype_bytes(node->type->dtype);
+        walk->cost.bytes += read < (double)node->type->bytes ? read : (double)node->type->bytes;
+        return;
+    }
+    double flops = kiln_op_flops(fusion->graph, node);
+    bool is_contraction = kiln_node_row(node)->class_ == KILN_CONTRACT;
+    double scale = kiln_dtype_bytes(node->type->dtype) > 4 ? 2 : 1;
+    double slots = is_contraction ? flops * 1.2 * scale : kiln_op_slots(node) * (flops > 1 ? flops : 1);
+    walk->cost.flops += evals * flops;
+    walk->cost.slots += evals * slots;
+    spread_evals(fusion, node, evals);
+}
+
+static double bandwidth(const kiln_machine *machine, double bytes, double threads)
+{
+    if (bytes <= (double)machine->l2_bytes * threads) return machine->l2_bytes_per_ns * threads;
+    if (bytes <= (double)machine->l3_bytes) return machine->l3_bytes_per_ns * threads;
+    double rate = machine->bytes_per_ns * threads;
+    return rate < machine->memory_bytes_per_ns ? rate : machine->memory_bytes_per_ns;
+}
+
+static double time_of(const kiln_machine *machine, const kiln_cost *cost, double threads)
+{
+    double memory = cost->bytes / bandwidth(machine, cost->bytes, threads);
+    double work = cost->slots / (machine->flops_per_ns * threads);
+    return memory > work ? memory : work;
+}
+
+static bool is_serial(const kiln_fusion *fusion, uint32_t number)
+{
+    if (number == KILN_NONE) return false;
+    const kiln_cluster *cluster = &fusion->clusters.at[number];
+    return cluster->kind == KILN_GROUP_ROW && cluster->space.rows < fusion->pipeline->n_threads;
+}
+
+kiln_cost kiln_fusion_cost(kiln_fusion *fusion, uint32_t number, uint32_t other)
+{
+    cost_walk walk = {.fusion = fusion, .inside = number, .other = other, .nodes = &fusion->walked};
+    walk.nodes->n = 0;
+    start_roots(&walk, number);
+    start_roots(&walk, other);
+    walk_nodes(&walk);
+    for (uint32_t i = 0; i < walk.nodes->n; i++) count_node(&walk, walk.nodes->at[i]);
+    bool is_one = is_serial(fusion, number) || is_serial(fusion, other);
+    bool is_gpu = fusion->machine->kind == KILN_MACHINE_GPU;
+    double threads = is_one || is_gpu || !fusion->pipeline->n_threads ? 1 : fusion->pipeline->n_threads;
+    walk.cost.ns = time_of(fusion->machine, &walk.cost, threads) + fusion->machine->launch_ns;
+    walk.cost.one_core_ns = time_of(fusion->machine, &walk.cost, 1);
+    return walk.cost;
+}

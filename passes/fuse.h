@@ -1,0 +1,122 @@
+/* Fusion at work. Every node that computes (not a view, not a source) starts in a cluster of its own;
+ * clusters merge along edges until nothing is gained; each cluster then becomes a group.
+ *
+ * Floating nodes belong to no cluster: views, iota, small constants, and producers so cheap that every
+ * reader computes them again. A group takes the floating nodes that it reads through.
+ *
+ * Clusters stay acyclic: a merge that would make one wait for itself is refused. */
+#ifndef KILN_PASSES_FUSE_H
+#define KILN_PASSES_FUSE_H
+
+#include "passes/pass.h"
+
+typedef kiln_vec(uint32_t) kiln_ids;
+
+/* How a node of a ROW cluster that depends on a reduction lies in the row space. */
+typedef enum kiln_role {
+    KILN_ROLE_FREE, /* depends on no node of the cluster (or cluster's result, for contractions) */
+    KILN_ROLE_FULL, /* element row * cols + col */
+    KILN_ROLE_ROW,  /* element row */
+    KILN_ROLE_LOST, /* depends on it at other indices */
+} kiln_role;
+
+typedef struct kiln_cluster {
+    kiln_group_kind kind;
+    bool is_alive;
+    uint32_t anchor;            /* node; 0 for POINTWISE */
+    uint32_t origin;            /* of its nodes, in unfused schedules */
+    kiln_ids nodes;             /* ascending */
+    kiln_row_space space;       /* ROW */
+} kiln_cluster;
+
+typedef struct kiln_cost {
+    double flops, bytes, slots; /* slots: issue slots, a flop counted by what it costs */
+    double ns;                  /* of a run on all threads, launch included */
+    double one_core_ns;         /* without it */
+} kiln_cost;
+
+typedef struct kiln_fusion {
+    kiln_pipeline *pipeline;
+    const kiln_graph *graph;
+    const kiln_machine *machine;
+    kiln_schedule *schedule;
+    kiln_arena *arena;
+    uint32_t n_nodes;
+    bool *is_live, *is_floating, *is_kept; /* kept: an output or a check, must be stored */
+    bool *is_packed;                       /* contraction: its second operand is read from panels */
+    uint8_t *role;                         /* kiln_role of nodes in clusters */
+    uint32_t *cluster_of;                  /* KILN_NONE: floating or source */
+    uint32_t *first_user, *users;          /* users of id: users[first_user[id] … first_user[id + 1]) */
+    kiln_vec(kiln_cluster) clusters;
+    uint32_t *node_stamp, *cluster_stamp, stamp; /* marks of searches */
+    kiln_ids stack, reached, walked, found;      /* scratch of searches */
+    bool is_last_round;                          /* refusals are noted now */
+    double *evals;                         /* scratch of the cost model */
+} kiln_fusion;
+
+static inline const kiln_node *kiln_fusion_node(const kiln_fusion *fusion, uint32_t id)
+{
+    return fusion->graph->nodes.at[id];
+}
+
+static inline kiln_class kiln_fusion_class(const kiln_fusion *fusion, uint32_t id)
+{
+    return kiln_node_row(fusion->graph->nodes.at[id])->class_;
+}
+
+static inline kiln_value kiln_fusion_value(const kiln_fusion *fusion, uint32_t id)
+{
+    return (kiln_value){id, fusion->graph->id};
+}
+
+/* fuse_scan.c: liveness, users, floating nodes, first clusters. */
+void kiln_fusion_scan(kiln_fusion *fusion);
+bool kiln_fusion_is_small_constant(const kiln_node *node);
+
+/* fuse_cluster.c: relations between clusters. */
+/* Appends the clusters that read node `id`, through floating nodes: each once, `id`'s own included. */
+void kiln_fusion_readers(kiln_fusion *fusion, uint32_t id, kiln_ids *out_clusters);
+/* The same without a new search: adds to the clusters that earlier calls have found. */
+void kiln_fusion_more_readers(kiln_fusion *fusion, uint32_t id, kiln_ids *out_clusters);
+/* Whether `id` must be stored when clusters `inside` and `other` are one group. */
+bool kiln_fusion_is_stored(kiln_fusion *fusion, uint32_t id, uint32_t inside, uint32_t other);
+/* Nodes of clusters that node `id` reads, through floating nodes: each once. */
+void kiln_fusion_sources(kiln_fusion *fusion, uint32_t id, kiln_ids *out_nodes);
+/* Whether a path leads from cluster `from` to cluster `to` through at least one other cluster. */
+bool kiln_fusion_has_detour(kiln_fusion *fusion, uint32_t from, uint32_t to);
+/* Whether a path leads from one cluster to another at all. */
+bool kiln_fusion_reaches(kiln_fusion *fusion, uint32_t from, uint32_t to);
+/* Moves the nodes of `from` to `to`; `to` keeps its kind and anchor. */
+void kiln_fusion_merge(kiln_fusion *fusion, uint32_t from, uint32_t to);
+/* Notes why the nodes of an edge stay apart. */
+void kiln_fusion_refuse(kiln_fusion *fusion, uint32_t producer, uint32_t consumer, const char *reason);
+/* In unfused schedules only nodes of one origin meet. */
+bool kiln_fusion_may_meet(const kiln_fusion *fusion, uint32_t a, uint32_t b);
+
+/* fuse_epilogue.c: how node `id` lies in the row space of cluster `number` (or in the index space of a
+ * contraction's, window's or column's result: FULL is the result's own index). */
+kiln_role kiln_fusion_role(const kiln_fusion *fusion, uint32_t number, uint32_t id);
+/* Merges nodes that depend on a reduction, contraction or window into its cluster, ids ascending. */
+void kiln_fuse_epilogues(kiln_fusion *fusion);
+/* Whether two clusters are no slower as one. */
+bool kiln_fusion_pays(kiln_fusion *fusion, uint32_t a, uint32_t b);
+/* Merges two clusters of reductions over the same space that do not wait for each other. */
+bool kiln_fusion_merge_siblings(kiln_fusion *fusion, uint32_t a, uint32_t b);
+/* Merges reductions with equal spaces that read the same values. */
+void kiln_fuse_siblings(kiln_fusion *fusion);
+/* fuse_producer.c: merges producers into consumers; then computes cheap ones again instead of storing them. */
+void kiln_fuse_producers(kiln_fusion *fusion);
+
+/* cost.c */
+/* Cost of one cluster; of two as if merged when `other` is not KILN_NONE. */
+kiln_cost kiln_fusion_cost(kiln_fusion *fusion, uint32_t number, uint32_t other);
+/* Issue slots of one element of an op, in f32 flops; flops by the usual count. */
+double kiln_op_slots(const kiln_node *node);
+double kiln_op_flops(const kiln_graph *graph, const kiln_node *node);
+
+/* fuse_group.c: clusters to groups, in an order that keeps the peak of live bytes low (order.c). */
+void kiln_fusion_emit(kiln_fusion *fusion);
+/* A permutation of groups that respects their operands. */
+void kiln_order_groups(kiln_scope *scope, const kiln_graph *graph, const kiln_group *groups, uint32_t n,
+                       uint32_t *out_order);
+#endif

@@ -1,0 +1,283 @@
+/* Epilogues and rows: nodes that depend on a reduction, contraction or window join its cluster.
+ *
+ *     %3 = reduce_max %2   %4 = broadcast %3   %5 = sub %2, %4   %6 = exp %5   %7 = reduce_sum %6 …
+ *
+ * becomes one ROW group, because every value lies at `row` or at `row * cols + col` of one space. The
+ * nodes are visited by ascending id, so a node finds what it depends on already in place. */
+#include "kiln/program.h"
+#include "passes/fuse.h"
+
+#define MAX_NODES 256
+#define MAX_CHAIN 64
+
+/* Whether a broadcast sends element `row` of a per-row value to elements row * cols + col. */
+static bool is_row_broadcast(const kiln_row_space *space, const kiln_type *from, const kiln_node *node)
+{
+    if (node->type->n_elements != space->rows * space->cols) return false;
+    kiln_ints axes = node->attrs->axes.axes;
+    int64_t last = -1;
+    for (uint32_t i = 0; i < from->rank; i++) {
+        if (from->dims[i] == 1) continue;
+        if (axes.at[i] <= last) return false;
+        last = axes.at[i];
+    }
+    int64_t rows = 1;
+    uint32_t axis = 0;
+    for (; axis <= last; axis++) rows *= node->type->dims[axis];
+    return rows == space->rows || (last < 0 && space->rows == 1);
+}
+
+/* Whether a transpose only moves axes of one element. */
+static bool is_trivial_transpose(const kiln_type *from, const kiln_node *node)
+{
+    int64_t last = -1;
+    for (uint32_t i = 0; i < from->rank; i++) {
+        int64_t axis = node->attrs->permutation.permutation.at[i];
+        if (from->dims[axis] == 1) continue;
+        if (axis < last) return false;
+        last = axis;
+    }
+    return true;
+}
+
+static kiln_role view_role(const kiln_fusion *fusion, const kiln_cluster *cluster, uint32_t id,
+                           kiln_role role)
+{
+    const kiln_node *node = kiln_fusion_node(fusion, id);
+    const kiln_type *from = kiln_graph_type(fusion->graph, node->inputs[0]);
+    if (role == KILN_ROLE_FREE || role == KILN_ROLE_LOST) return role;
+    if (cluster->kind != KILN_GROUP_ROW) return KILN_ROLE_LOST;
+    if (node->op == KILN_OP_reshape) return role;
+    if (node->op == KILN_OP_transpose && is_trivial_transpose(from, node)) return role;
+    if (node->op != KILN_OP_broadcast) return KILN_ROLE_LOST;
+    bool is_per_row = role == KILN_ROLE_ROW || cluster->space.cols == 1;
+    if (is_per_row && is_row_broadcast(&cluster->space, from, node)) return KILN_ROLE_FULL;
+    if (node->type->n_elements != from->n_elements) return KILN_ROLE_LOST;
+    kiln_ints axes = node->attrs->axes.axes;
+    int64_t last = -1;
+    for (uint32_t i = 0; i < from->rank; i++) {
+        if (from->dims[i] == 1) continue;
+        if (axes.at[i] < last) return KILN_ROLE_LOST;
+        last = axes.at[i];
+    }
+    return role;
+}
+
+kiln_role kiln_fusion_role(const kiln_fusion *fusion, uint32_t number, uint32_t id)
+{
+    uint32_t chain[MAX_CHAIN], n = 0;
+    while (fusion->cluster_of[id] == KILN_NONE && fusion->is_floating[id] &&
+           kiln_fusion_class(fusion, id) == KILN_VIEW) {
+        if (n == MAX_CHAIN) return KILN_ROLE_LOST;
+        chain[n++] = id;
+        id = kiln_fusion_node(fusion, id)->inputs[0].id;
+    }
+    if (fusion->cluster_of[id] != number) return KILN_ROLE_FREE;
+    kiln_role role = (kiln_role)fusion->role[id];
+    while (n-- > 0) role = view_role(fusion, &fusion->clusters.at[number], chain[n], role);
+    return role;
+}
+
+/* The role of an elementwise node from those of its operands. */
+static kiln_role elementwise_role(const kiln_fusion *fusion, uint32_t number, const kiln_node *node)
+{
+    kiln_role role = KILN_ROLE_FREE;
+    bool is_thin = fusion->clusters.at[number].kind == KILN_GROUP_ROW &&
+                   fusion->clusters.at[number].space.cols == 1;
+    for (uint32_t i = 0; i < node->n_inputs; i++) {
+        kiln_role operand = kiln_fusion_role(fusion, number, node->inputs[i].id);
+        if (operand == KILN_ROLE_FREE) continue;
+        if (operand == KILN_ROLE_LOST) return KILN_ROLE_LOST;
+        if (role != KILN_ROLE_FREE && role != operand && !is_thin) return KILN_ROLE_LOST;
+        role = operand;
+    }
+    return role;
+}
+
+static kiln_role reduce_role(const kiln_fusion *fusion, uint32_t number, uint32_t id)
+{
+    const kiln_cluster *cluster = &fusion->clusters.at[number];
+    if (cluster->kind != KILN_GROUP_ROW) return KILN_ROLE_LOST;
+    kiln_role role = kiln_fusion_role(fusion, number, kiln_fusion_node(fusion, id)->inputs[0].id);
+    kiln_row_space space;
+    if (role != KILN_ROLE_FULL) return KILN_ROLE_LOST;
+    if (!kiln_reduce_row_space(fusion->graph, kiln_fusion_value(fusion, id), &space)) return KILN_ROLE_LOST;
+    bool is_same = space.rows == cluster->space.rows && space.cols == cluster->space.cols;
+    return is_same ? KILN_ROLE_ROW : KILN_ROLE_LOST;
+}
+
+/* A transpose that must be stored anyway leaves a contraction as its output. */
+static kiln_role stored_view_role(const kiln_fusion *fusion, uint32_t number, const kiln_node *node)
+{
+    kiln_group_kind kind = fusion->clusters.at[number].kind;
+    uint32_t operand = node->inputs[0].id;
+    bool is_result = fusion->cluster_of[operand] == number && fusion->role[operand] == KILN_ROLE_FULL;
+    if (kind != KILN_GROUP_DOT && kind != KILN_GROUP_CONV) return KILN_ROLE_LOST;
+    return node->op == KILN_OP_transpose && is_result ? KILN_ROLE_FREE : KILN_ROLE_LOST;
+}
+
+/* The role node `id` would have in the cluster; LOST when it cannot join. `*out_reason` says why. */
+static kiln_role joining_role(const kiln_fusion *fusion, uint32_t number, uint32_t id,
+                              const char **out_reason)
+{
+    const kiln_node *node = kiln_fusion_node(fusion, id);
+    const kiln_cluster *cluster = &fusion->clusters.at[number];
+    kiln_role role = KILN_ROLE_LOST;
+    switch (kiln_fusion_class(fusion, id)) {
+    case KILN_ELEMENTWISE:
+        role = elementwise_role(fusion, number, node);
+        *out_reason = "it reads the result at other indices than its own";
+        if (role == KILN_ROLE_FULL && cluster->kind == KILN_GROUP_ROW &&
+            cluster->space.rows < fusion->pipeline->n_threads && cluster->space.cols > 65536) {
+            *out_reason = "too few rows to share among threads; the map is shared alone";
+            return KILN_ROLE_LOST;
+        }
+        return role == KILN_ROLE_FREE ? KILN_ROLE_LOST : role;
+    case KILN_REDUCE:
+        *out_reason = "it does not reduce the same rows";
+        return reduce_role(fusion, number, id);
+    case KILN_VIEW:
+        *out_reason = "only a transpose of the result can be written directly";
+        return stored_view_role(fusion, number, node);
+    case KILN_SOURCE:
+    case KILN_WINDOW:
+    case KILN_MOVE:
+    case KILN_CONTRACT:
+    case KILN_ROUTINE:
+    case KILN_REGION:
+    case KILN_COMPOSITE:
+        *out_reason = "it cannot run on the result in registers";
+        return KILN_ROLE_LOST;
+    }
+    return role;
+}
+
+static bool join(kiln_fusion *fusion, uint32_t number, uint32_t producer, uint32_t id)
+{
+    uint32_t from = fusion->cluster_of[id];
+    const char *reason = NULL;
+    kiln_role role = joining_role(fusion, number, id, &reason);
+    if (role != KILN_ROLE_LOST) {
+        reason = NULL;
+        if (!kiln_fusion_may_meet(fusion, number, from)) return false;
+        if (fusion->clusters.at[number].nodes.n >= MAX_NODES) {
+            reason = "the group is full";
+        } else if (kiln_fusion_has_detour(fusion, number, from)) {
+            reason = "another group lies between them";
+        }
+    }
+    if (!reason && !kiln_fusion_pays(fusion, number, from)) reason = "recomputing costs more than it saves";
+    if (reason) {
+        kiln_fusion_refuse(fusion, producer, id, reason);
+        return false;
+    }
+    kiln_fusion_merge(fusion, from, number);
+    fusion->role[id] = (uint8_t)role;
+    return true;
+}
+
+bool kiln_fusion_pays(kiln_fusion *fusion, uint32_t a, uint32_t b)
+{
+    double apart = kiln_fusion_cost(fusion, a, KILN_NONE).ns + kiln_fusion_cost(fusion, b, KILN_NONE).ns;
+    return kiln_fusion_cost(fusion, a, b).ns <= apart;
+}
+
+static bool is_same_row_space(const kiln_cluster *a, const kiln_cluster *b)
+{
+    return a->kind == KILN_GROUP_ROW && b->kind == KILN_GROUP_ROW && a->space.rows == b->space.rows &&
+           a->space.cols == b->space.cols;
+}
+
+static bool is_same_column_space(const kiln_fusion *fusion, const kiln_cluster *a, const kiln_cluster *b)
+{
+    if (a->kind != KILN_GROUP_COLUMN || b->kind != KILN_GROUP_COLUMN) return false;
+    const kiln_node *x = kiln_fusion_node(fusion, a->anchor), *y = kiln_fusion_node(fusion, b->anchor);
+    const kiln_type *tx = kiln_graph_type(fusion->graph, x->inputs[0]);
+    const kiln_type *ty = kiln_graph_type(fusion->graph, y->inputs[0]);
+    if (tx->rank != ty->rank || memcmp(tx->dims, ty->dims, tx->rank * sizeof *tx->dims) != 0) return false;
+    if (kiln_node_row(x)->attrs != KILN_FAMILY_axes || kiln_node_row(y)->attrs != KILN_FAMILY_axes) return false;
+    kiln_ints ax = x->attrs->axes.axes, ay = y->attrs->axes.axes;
+    return ax.n == ay.n && memcmp(ax.at, ay.at, ax.n * sizeof *ax.at) == 0;
+}
+
+bool kiln_fusion_merge_siblings(kiln_fusion *fusion, uint32_t a, uint32_t b)
+{
+    const kiln_cluster *x = &fusion->clusters.at[a], *y = &fusion->clusters.at[b];
+    if (a == b || !x->is_alive || !y->is_alive) return false;
+    if (!is_same_row_space(x, y) && !is_same_column_space(fusion, x, y)) return false;
+    if (x->nodes.n + y->nodes.n > MAX_NODES || !kiln_fusion_may_meet(fusion, a, b)) return false;
+    if (kiln_fusion_reaches(fusion, a, b) || kiln_fusion_reaches(fusion, b, a)) return false;
+    if (!kiln_fusion_pays(fusion, a, b)) return false;
+    bool keeps_a = x->anchor < y->anchor;
+    kiln_fusion_merge(fusion, keeps_a ? b : a, keeps_a ? a : b);
+    return true;
+}
+
+/* A node that reads two row clusters of one space brings them together. */
+static void merge_row_sources(kiln_fusion *fusion, const kiln_ids *sources)
+{
+    for (uint32_t i = 0; i < sources->n; i++) {
+        for (uint32_t j = i + 1; j < sources->n; j++) {
+            uint32_t a = fusion->cluster_of[sources->at[i]], b = fusion->cluster_of[sources->at[j]];
+            kiln_fusion_merge_siblings(fusion, a, b);
+        }
+    }
+}
+
+/* Larger edges first: what saves most; of equals, the later producer. */
+static void sort_sources(const kiln_fusion *fusion, kiln_ids *sources)
+{
+    for (uint32_t i = 1; i < sources->n; i++) {
+        uint32_t id = sources->at[i], at = i;
+        int64_t bytes = kiln_fusion_node(fusion, id)->type->bytes;
+        for (; at > 0; at--) {
+            uint32_t before = sources->at[at - 1];
+            int64_t other = kiln_fusion_node(fusion, before)->type->bytes;
+            if (other > bytes || (other == bytes && before > id)) break;
+            sources->at[at] = before;
+        }
+        sources->at[at] = id;
+    }
+}
+
+static bool is_single(const kiln_fusion *fusion, uint32_t id)
+{
+    uint32_t number = fusion->cluster_of[id];
+    if (number == KILN_NONE) return false;
+    const kiln_cluster *cluster = &fusion->clusters.at[number];
+    return cluster->nodes.n == 1 && (cluster->kind == KILN_GROUP_POINTWISE || cluster->kind == KILN_GROUP_ROW);
+}
+
+void kiln_fuse_epilogues(kiln_fusion *fusion)
+{
+    kiln_ids sources = {0};
+    for (uint32_t id = 1; id < fusion->n_nodes; id++) {
+        if (!is_single(fusion, id)) continue;
+        sources.n = 0;
+        kiln_fusion_sources(fusion, id, &sources);
+        merge_row_sources(fusion, &sources);
+        sort_sources(fusion, &sources);
+        for (uint32_t i = 0; i < sources.n; i++) {
+            uint32_t number = fusion->cluster_of[sources.at[i]];
+            kiln_group_kind kind = fusion->clusters.at[number].kind;
+            if (kind == KILN_GROUP_POINTWISE || kind == KILN_GROUP_ROUTINE) continue;
+            if (join(fusion, number, sources.at[i], id)) break;
+        }
+    }
+}
+
+/* Reductions of one space that read one value share the reading. */
+void kiln_fuse_siblings(kiln_fusion *fusion)
+{
+    kiln_ids readers = {0};
+    for (uint32_t id = 1; id < fusion->n_nodes; id++) {
+        if (!fusion->is_live[id] || fusion->is_floating[id]) continue;
+        readers.n = 0;
+        kiln_fusion_readers(fusion, id, &readers);
+        for (uint32_t i = 0; i < readers.n && readers.n <= 64; i++) {
+            for (uint32_t j = i + 1; j < readers.n; j++) {
+                kiln_fusion_merge_siblings(fusion, readers.at[i], readers.at[j]);
+            }
+        }
+    }
+}

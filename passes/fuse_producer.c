@@ -1,0 +1,223 @@
+/* Producers: POINTWISE clusters merge into what reads them, as a prologue or as part of a larger
+ * pointwise group; whole values that others need as well become further outputs. What is left and
+ * cheap is computed again by each reader:
+ *
+ *     group: %3 = add %1, %2 -> stored        each reader: %3 = add %1, %2, then its own work
+ *
+ * The cost model decides; the rules here only say what a group of each kind can express. */
+#include <string.h>
+
+#include "kiln/program.h"
+#include "passes/fuse.h"
+
+#define MAX_NODES 512
+#define MAX_EPILOGUE_NODES 128
+
+static bool is_same_dims(const kiln_type *a, const kiln_type *b)
+{
+    return a->rank == b->rank && memcmp(a->dims, b->dims, a->rank * sizeof *a->dims) == 0;
+}
+
+/* The dims at which a POINTWISE cluster stores. */
+static const kiln_type *stored_type(kiln_fusion *fusion, uint32_t number)
+{
+    const kiln_cluster *cluster = &fusion->clusters.at[number];
+    for (uint32_t i = cluster->nodes.n; i-- > 0;) {
+        uint32_t id = cluster->nodes.at[i];
+        if (kiln_fusion_is_stored(fusion, id, number, KILN_NONE)) return kiln_fusion_node(fusion, id)->type;
+    }
+    return kiln_fusion_node(fusion, cluster->nodes.at[cluster->nodes.n - 1])->type;
+}
+
+static bool is_row_shaped(const kiln_row_space *space, const kiln_type *type)
+{
+    if (is_same_dims(space->type, type)) return true;
+    return type->rank == space->n_row_axes &&
+           memcmp(type->dims, space->type->dims, type->rank * sizeof *type->dims) == 0;
+}
+
+/* Whether the consumer's group can also store a value of this type. */
+static bool can_store(kiln_fusion *fusion, uint32_t consumer, const kiln_type *type)
+{
+    const kiln_cluster *cluster = &fusion->clusters.at[consumer];
+    if (cluster->kind == KILN_GROUP_ROW) return is_row_shaped(&cluster->space, type);
+    if (cluster->kind == KILN_GROUP_POINTWISE) return is_same_dims(stored_type(fusion, consumer), type);
+    return false;
+}
+
+static bool stores_fit(kiln_fusion *fusion, uint32_t producer, uint32_t consumer)
+{
+    const kiln_cluster *cluster = &fusion->clusters.at[producer];
+    for (uint32_t i = 0; i < cluster->nodes.n; i++) {
+        uint32_t id = cluster->nodes.at[i];
+        if (!kiln_fusion_is_stored(fusion, id, producer, consumer)) continue;
+        if (!can_store(fusion, consumer, kiln_fusion_node(fusion, id)->type)) return false;
+    }
+    return true;
+}
+
+/* Whether the anchor of a contraction reads the producer, which it can only do from memory. */
+static bool is_operand_of_anchor(kiln_fusion *fusion, uint32_t producer, uint32_t consumer)
+{
+    kiln_ids *sources = &fusion->found;
+    sources->n = 0;
+    kiln_fusion_sources(fusion, fusion->clusters.at[consumer].anchor, sources);
+    for (uint32_t i = 0; i < sources->n; i++) {
+        if (fusion->cluster_of[sources->at[i]] == producer) return true;
+    }
+    return false;
+}
+
+/* Why `producer` cannot be computed inside `consumer`'s kernel; NULL when it can. */
+static const char *refusal(kiln_fusion *fusion, uint32_t producer, uint32_t consumer)
+{
+    const kiln_cluster *cluster = &fusion->clusters.at[consumer];
+    uint32_t n = cluster->nodes.n + fusion->clusters.at[producer].nodes.n, most = MAX_NODES;
+    switch (cluster->kind) {
+    case KILN_GROUP_POINTWISE:
+    case KILN_GROUP_ROW:
+    case KILN_GROUP_COLUMN:
+    case KILN_GROUP_WINDOW:
+        break;
+    case KILN_GROUP_DOT:
+    case KILN_GROUP_CONV:
+        most = MAX_EPILOGUE_NODES;
+        if (is_operand_of_anchor(fusion, producer, consumer)) return "operands of contractions are stored";
+        break;
+    case KILN_GROUP_PACK:
+    case KILN_GROUP_ATTENTION:
+    case KILN_GROUP_ROUTINE:
+        return "operands of routines are stored";
+    }
+    return n > most ? "the group is full" : NULL;
+}
+
+static bool absorb(kiln_fusion *fusion, uint32_t producer, uint32_t consumer)
+{
+    if (!kiln_fusion_may_meet(fusion, producer, consumer)) return false;
+    const char *reason = refusal(fusion, producer, consumer);
+    if (!reason && !stores_fit(fusion, producer, consumer)) {
+        reason = "its value is also stored, with other dims";
+    }
+    if (!reason && kiln_fusion_has_detour(fusion, producer, consumer)) {
+        reason = "another group lies between them";
+    }
+    if (!reason && !kiln_fusion_pays(fusion, producer, consumer)) {
+        reason = "recomputing costs more than it saves";
+    }
+    if (!reason) {
+        kiln_fusion_merge(fusion, producer, consumer);
+        return true;
+    }
+    const kiln_cluster *from = &fusion->clusters.at[producer], *to = &fusion->clusters.at[consumer];
+    if (fusion->is_last_round) {
+        kiln_fusion_refuse(fusion, from->nodes.at[from->nodes.n - 1], to->nodes.at[0], reason);
+    }
+    return false;
+}
+
+/* The clusters that read `number`, ascending by number, its own not included. */
+static void list_consumers(kiln_fusion *fusion, uint32_t number, kiln_ids *out)
+{
+    const kiln_cluster *cluster = &fusion->clusters.at[number];
+    out->n = 0;
+    fusion->stamp++;
+    for (uint32_t i = 0; i < cluster->nodes.n; i++) {
+        kiln_fusion_more_readers(fusion, cluster->nodes.at[i], out);
+    }
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < out->n; i++) {
+        if (out->at[i] != number) out->at[n++] = out->at[i];
+    }
+    out->n = n;
+    for (uint32_t i = 1; i < n; i++) {
+        uint32_t item = out->at[i], at = i;
+        for (; at > 0 && out->at[at - 1] > item; at--) out->at[at] = out->at[at - 1];
+        out->at[at] = item;
+    }
+}
+
+/* With very many readers only the first are tried: the rest read what is stored. */
+#define MAX_CONSUMERS 64
+
+static bool absorb_all(kiln_fusion *fusion)
+{
+    kiln_ids consumers = {0};
+    bool has_changed = false;
+    for (uint32_t number = fusion->clusters.n; number-- > 0;) {
+        const kiln_cluster *cluster = &fusion->clusters.at[number];
+        if (!cluster->is_alive || cluster->kind != KILN_GROUP_POINTWISE) continue;
+        list_consumers(fusion, number, &consumers);
+        for (uint32_t i = 0; i < consumers.n && i < MAX_CONSUMERS; i++) {
+            if (!absorb(fusion, number, consumers.at[i])) continue;
+            has_changed = true;
+            break;
+        }
+    }
+    return has_changed;
+}
+
+/* Slots of one element up to which a value may be computed by every reader: four cheap operations. */
+#define MAX_REPEATED_SLOTS 8
+
+static bool may_repeat(kiln_fusion *fusion, uint32_t number)
+{
+    const kiln_cluster *cluster = &fusion->clusters.at[number];
+    double slots = 0;
+    for (uint32_t i = 0; i < cluster->nodes.n; i++) {
+        uint32_t id = cluster->nodes.at[i];
+        const kiln_node *node = kiln_fusion_node(fusion, id);
+        kiln_class class_ = kiln_fusion_class(fusion, id);
+        if (fusion->is_kept[id] || (class_ != KILN_ELEMENTWISE && class_ != KILN_VIEW)) return false;
+        slots += kiln_op_slots(node);
+    }
+    return slots <= MAX_REPEATED_SLOTS;
+}
+
+static void set_floating(kiln_fusion *fusion, const kiln_cluster *cluster, uint32_t number, bool is_floating)
+{
+    for (uint32_t i = 0; i < cluster->nodes.n; i++) {
+        fusion->is_floating[cluster->nodes.at[i]] = is_floating;
+        fusion->cluster_of[cluster->nodes.at[i]] = is_floating ? KILN_NONE : number;
+    }
+}
+
+static double total_cost(kiln_fusion *fusion, const kiln_ids *clusters)
+{
+    double ns = 0;
+    for (uint32_t i = 0; i < clusters->n; i++) ns += kiln_fusion_cost(fusion, clusters->at[i], KILN_NONE).ns;
+    return ns;
+}
+
+/* Dissolves a cheap cluster into all its readers when that is no slower. */
+static void repeat(kiln_fusion *fusion, uint32_t number, kiln_ids *consumers)
+{
+    kiln_cluster *cluster = &fusion->clusters.at[number];
+    if (!cluster->is_alive || cluster->kind != KILN_GROUP_POINTWISE || !may_repeat(fusion, number)) return;
+    list_consumers(fusion, number, consumers);
+    if (consumers->n > 16) return;
+    for (uint32_t i = 0; i < consumers->n; i++) {
+        if (refusal(fusion, number, consumers->at[i])) return;
+        if (fusion->clusters.at[consumers->at[i]].kind == KILN_GROUP_WINDOW) return;
+    }
+    double before = total_cost(fusion, consumers) + kiln_fusion_cost(fusion, number, KILN_NONE).ns;
+    set_floating(fusion, cluster, number, true);
+    if (total_cost(fusion, consumers) <= before) {
+        cluster->is_alive = false;
+    } else {
+        set_floating(fusion, cluster, number, false);
+    }
+}
+
+#define MAX_ROUNDS 8
+
+void kiln_fuse_producers(kiln_fusion *fusion)
+{
+    for (uint32_t round = 0; round < MAX_ROUNDS && absorb_all(fusion); round++) continue;
+    if (!fusion->schedule->is_unfused) {
+        kiln_ids consumers = {0};
+        for (uint32_t number = fusion->clusters.n; number-- > 0;) repeat(fusion, number, &consumers);
+    }
+    fusion->is_last_round = true;
+    absorb_all(fusion);
+}

@@ -1,0 +1,195 @@
+/* The start of fusion: which nodes live, who reads them, which float, and one cluster for each that
+ * computes. Operands of contractions that are not strided memory become copies of their own. */
+#include "kiln/program.h"
+#include "passes/fuse.h"
+
+bool kiln_fusion_is_small_constant(const kiln_node *node)
+{
+    if (node->op != KILN_OP_constant) return false;
+    const kiln_literal *literal = &node->attrs->literal.value;
+    if (literal->kind == KILN_LITERAL_SPLAT) return true;
+    return literal->kind == KILN_LITERAL_BYTES && node->type->n_elements <= 16;
+}
+
+static void mark_live(kiln_fusion *fusion)
+{
+    const kiln_graph *graph = fusion->graph;
+    for (uint32_t i = 0; i < graph->outputs.n; i++) {
+        fusion->is_live[graph->outputs.at[i].value.id] = true;
+        fusion->is_kept[kiln_stored_value(graph, graph->outputs.at[i].value).id] = true;
+    }
+    for (uint32_t i = 0; i < graph->checks.n; i++) {
+        fusion->is_live[graph->checks.at[i].value.id] = true;
+        fusion->is_kept[kiln_stored_value(graph, graph->checks.at[i].value).id] = true;
+    }
+    for (uint32_t id = fusion->n_nodes; id-- > 1;) {
+        if (!fusion->is_live[id]) continue;
+        const kiln_node *node = kiln_fusion_node(fusion, id);
+        for (uint32_t i = 0; i < node->n_inputs; i++) fusion->is_live[node->inputs[i].id] = true;
+    }
+}
+
+/* Users in ascending order, each once per operand position. */
+static void list_users(kiln_fusion *fusion)
+{
+    uint32_t n = fusion->n_nodes, *first = kiln_new_array(fusion->arena, uint32_t, n + 2);
+    for (uint32_t id = 1; id < n; id++) {
+        const kiln_node *node = kiln_fusion_node(fusion, id);
+        for (uint32_t i = 0; fusion->is_live[id] && i < node->n_inputs; i++) first[node->inputs[i].id + 2]++;
+    }
+    for (uint32_t id = 1; id <= n; id++) first[id + 1] += first[id];
+    fusion->users = kiln_new_array(fusion->arena, uint32_t, first[n + 1] + 1);
+    for (uint32_t id = 1; id < n; id++) {
+        const kiln_node *node = kiln_fusion_node(fusion, id);
+        for (uint32_t i = 0; fusion->is_live[id] && i < node->n_inputs; i++) {
+            fusion->users[first[node->inputs[i].id + 1]++] = id;
+        }
+    }
+    fusion->first_user = first;
+}
+
+static bool is_on_constant(const kiln_fusion *fusion, kiln_value value)
+{
+    kiln_value base = kiln_view_base(fusion->graph, value);
+    return kiln_graph_node(fusion->graph, base)->op == KILN_OP_constant;
+}
+
+/* Makes the lowest view under `value` that lets it be strided memory a node that is stored. */
+static void store_unstrided(kiln_fusion *fusion, kiln_value value)
+{
+    const kiln_graph *graph = fusion->graph;
+    kiln_view_strides strides;
+    kiln_value best = {0}, at = value;
+    while (kiln_node_row(kiln_graph_node(graph, at))->class_ == KILN_VIEW &&
+           fusion->is_floating[at.id]) {
+        if (kiln_view_is_strided(graph, value, at, &strides)) best = at;
+        at = kiln_graph_node(graph, at)->inputs[0];
+    }
+    if (kiln_view_is_strided(graph, value, at, &strides)) return;
+    if (best.id) fusion->is_floating[best.id] = false;
+}
+
+static void store_contraction_operands(kiln_fusion *fusion, uint32_t id)
+{
+    const kiln_node *node = kiln_fusion_node(fusion, id);
+    for (uint32_t i = 0; i < node->n_inputs; i++) {
+        kiln_value operand = node->inputs[i];
+        if (is_on_constant(fusion, operand)) continue;
+        if (i == 1 && fusion->is_packed[id]) continue;
+        store_unstrided(fusion, operand);
+    }
+}
+
+/* Rows per register tile of the products; packing pays from four such tiles on. */
+#define TILE_ROWS 12
+
+static bool wants_panels(kiln_fusion *fusion, uint32_t id)
+{
+    const kiln_graph *graph = fusion->graph;
+    const kiln_node *node = kiln_fusion_node(fusion, id);
+    if (node->op == KILN_OP_convolution) {
+        const kiln_type *kernel = kiln_graph_type(graph, node->inputs[1]);
+        int64_t in = kernel->dims[node->attrs->conv.kernel_axes.at[1]];
+        return !(node->attrs->conv.groups > 1 && in == 1);
+    }
+    if (is_on_constant(fusion, node->inputs[1])) return true;
+    kiln_matmul_roles roles;
+    kiln_dot_roles(fusion->arena, graph, kiln_fusion_value(fusion, id), &roles);
+    kiln_value operand = node->inputs[1];
+    kiln_view_strides at;
+    bool is_strided = kiln_view_is_strided(graph, operand, kiln_view_base(graph, operand), &at);
+    int64_t inner = roles.b_n.n ? roles.b_n.at[roles.b_n.n - 1] : -1;
+    bool is_unit = is_strided && (inner < 0 || roles.n_size == 1 || at.strides[inner] == 1);
+    if (roles.n_size * roles.m_size < 16) return false;
+    return !is_unit || roles.m_size >= 4 * TILE_ROWS;
+}
+
+static void mark_floating(kiln_fusion *fusion)
+{
+    for (uint32_t id = 1; id < fusion->n_nodes; id++) {
+        const kiln_node *node = kiln_fusion_node(fusion, id);
+        kiln_class class_ = kiln_fusion_class(fusion, id);
+        bool is_free = class_ == KILN_VIEW || node->op == KILN_OP_iota ||
+                       kiln_fusion_is_small_constant(node);
+        fusion->is_floating[id] = is_free && !fusion->is_kept[id];
+    }
+    for (uint32_t id = 1; id < fusion->n_nodes; id++) {
+        if (!fusion->is_live[id] || kiln_fusion_class(fusion, id) != KILN_CONTRACT) continue;
+        fusion->is_packed[id] = wants_panels(fusion, id);
+        store_contraction_operands(fusion, id);
+    }
+}
+
+static kiln_group_kind first_kind(kiln_fusion *fusion, uint32_t id, kiln_row_space *out_space)
+{
+    const kiln_node *node = kiln_fusion_node(fusion, id);
+    switch (kiln_fusion_class(fusion, id)) {
+    case KILN_REDUCE:
+        return kiln_reduce_row_space(fusion->graph, kiln_fusion_value(fusion, id), out_space)
+                   ? KILN_GROUP_ROW
+                   : KILN_GROUP_COLUMN;
+    case KILN_WINDOW:
+        return KILN_GROUP_WINDOW;
+    case KILN_CONTRACT:
+        return node->op == KILN_OP_convolution ? KILN_GROUP_CONV : KILN_GROUP_DOT;
+    case KILN_ROUTINE:
+        return KILN_GROUP_ROUTINE;
+    case KILN_SOURCE:
+    case KILN_ELEMENTWISE:
+    case KILN_VIEW:
+    case KILN_MOVE:
+        return KILN_GROUP_POINTWISE;
+    case KILN_REGION:
+    case KILN_COMPOSITE:
+        break;
+    }
+    kiln_fail(fusion->pipeline->scope, KILN_UNSUPPORTED, "fuse: %%%u %s: no group computes it; expected "
+              "an operation that the passes before have replaced", id, kiln_node_row(node)->name);
+}
+
+/* Inputs and large constants are read where they lie; only kept splats and iotas are written. */
+static bool is_read_in_place(const kiln_fusion *fusion, uint32_t id)
+{
+    const kiln_node *node = kiln_fusion_node(fusion, id);
+    if (node->op == KILN_OP_input) return true;
+    return node->op == KILN_OP_constant && !kiln_fusion_is_small_constant(node);
+}
+
+static void start_clusters(kiln_fusion *fusion)
+{
+    for (uint32_t id = 0; id < fusion->n_nodes; id++) {
+        fusion->cluster_of[id] = KILN_NONE;
+        if (!id || !fusion->is_live[id] || fusion->is_floating[id]) continue;
+        if (is_read_in_place(fusion, id)) continue;
+        kiln_cluster cluster = {.is_alive = true};
+        cluster.kind = first_kind(fusion, id, &cluster.space);
+        if (cluster.kind != KILN_GROUP_POINTWISE) {
+            cluster.anchor = id;
+            bool is_per_row = cluster.kind == KILN_GROUP_ROW;
+            fusion->role[id] = (uint8_t)(is_per_row ? KILN_ROLE_ROW : KILN_ROLE_FULL);
+        }
+        const kiln_graph *graph = fusion->graph;
+        cluster.origin = id < graph->origins.n && graph->origins.at[id] ? graph->origins.at[id] : id;
+        kiln_vec_push(&cluster.nodes, fusion->arena, id);
+        fusion->cluster_of[id] = fusion->clusters.n;
+        kiln_vec_push(&fusion->clusters, fusion->arena, cluster);
+    }
+}
+
+void kiln_fusion_scan(kiln_fusion *fusion)
+{
+    uint32_t n = fusion->n_nodes;
+    fusion->is_live = kiln_new_array(fusion->arena, bool, n + 1);
+    fusion->is_kept = kiln_new_array(fusion->arena, bool, n + 1);
+    fusion->is_floating = kiln_new_array(fusion->arena, bool, n + 1);
+    fusion->is_packed = kiln_new_array(fusion->arena, bool, n + 1);
+    fusion->role = kiln_new_array(fusion->arena, uint8_t, n + 1);
+    fusion->cluster_of = kiln_new_array(fusion->arena, uint32_t, n + 1);
+    fusion->node_stamp = kiln_new_array(fusion->arena, uint32_t, n + 1);
+    fusion->cluster_stamp = kiln_new_array(fusion->arena, uint32_t, n + 1);
+    fusion->evals = kiln_new_array(fusion->arena, double, n + 1);
+    mark_live(fusion);
+    list_users(fusion);
+    mark_floating(fusion);
+    start_clusters(fusion);
+}

@@ -1,0 +1,96 @@
+/* What passes and lowerings must agree on about single nodes: the matrix-product roles of a
+ * dot_general's axes, the row space of a reduction, values seen through their views. */
+#include "base/checked.h"
+#include "passes/schedule.h"
+
+static bool ints_contain(kiln_ints list, int64_t value)
+{
+    for (uint32_t i = 0; i < list.n; i++) {
+        if (list.at[i] == value) return true;
+    }
+    return false;
+}
+
+/* Axes of a tensor of `rank` that are in neither list, ascending. */
+static kiln_ints free_axes(kiln_arena *arena, uint32_t rank, kiln_ints a, kiln_ints b)
+{
+    int64_t *axes = kiln_new_array(arena, int64_t, rank + 1);
+    uint32_t n = 0;
+    for (uint32_t axis = 0; axis < rank; axis++) {
+        if (!ints_contain(a, axis) && !ints_contain(b, axis)) axes[n++] = axis;
+    }
+    return (kiln_ints){n, axes};
+}
+
+static kiln_ints axis_range(kiln_arena *arena, uint32_t first, uint32_t n)
+{
+    int64_t *axes = kiln_new_array(arena, int64_t, n + 1);
+    for (uint32_t i = 0; i < n; i++) axes[i] = first + i;
+    return (kiln_ints){n, axes};
+}
+
+static int64_t axes_size(const kiln_type *type, kiln_ints axes)
+{
+    int64_t size = 1;
+    for (uint32_t i = 0; i < axes.n; i++) size *= type->dims[axes.at[i]];
+    return size;
+}
+
+void kiln_dot_roles(kiln_arena *arena, const kiln_graph *graph, kiln_value dot,
+                    kiln_matmul_roles *out_roles)
+{
+    const kiln_node *node = kiln_graph_node(graph, dot);
+    const kiln_type *a = kiln_graph_type(graph, node->inputs[0]);
+    const kiln_type *b = kiln_graph_type(graph, node->inputs[1]);
+    kiln_matmul_roles roles = {
+        .a_batch = node->attrs->dot.lhs_batch,
+        .a_k = node->attrs->dot.lhs_contract,
+        .b_batch = node->attrs->dot.rhs_batch,
+        .b_k = node->attrs->dot.rhs_contract,
+    };
+    roles.a_m = free_axes(arena, a->rank, roles.a_batch, roles.a_k);
+    roles.b_n = free_axes(arena, b->rank, roles.b_batch, roles.b_k);
+    roles.k = roles.a_k;
+    roles.batch = axis_range(arena, 0, roles.a_batch.n);
+    roles.m = axis_range(arena, roles.a_batch.n, roles.a_m.n);
+    roles.n = axis_range(arena, roles.a_batch.n + roles.a_m.n, roles.b_n.n);
+    roles.batch_size = axes_size(a, roles.a_batch);
+    roles.m_size = axes_size(a, roles.a_m);
+    roles.k_size = axes_size(a, roles.a_k);
+    roles.n_size = axes_size(b, roles.b_n);
+    *out_roles = roles;
+}
+
+bool kiln_reduce_row_space(const kiln_graph *graph, kiln_value reduce, kiln_row_space *out_space)
+{
+    const kiln_node *node = kiln_graph_node(graph, reduce);
+    const kiln_type *type = kiln_graph_type(graph, node->inputs[0]);
+    bool is_arg = kiln_node_row(node)->attrs == KILN_FAMILY_arg;
+    kiln_ints one = {1, &node->attrs->arg.axis};
+    kiln_ints axes = is_arg ? one : node->attrs->axes.axes;
+    uint32_t n_rows = type->rank - axes.n;
+    kiln_row_space space = {.type = type, .n_row_axes = n_rows, .rows = 1, .cols = 1};
+    for (uint32_t axis = 0; axis < type->rank; axis++) {
+        if (ints_contain(axes, axis) != (axis >= n_rows)) return false;
+        if (axis < n_rows) space.rows *= type->dims[axis];
+        else space.cols *= type->dims[axis];
+    }
+    *out_space = space;
+    return true;
+}
+
+kiln_value kiln_stored_value(const kiln_graph *graph, kiln_value value)
+{
+    while (kiln_graph_node(graph, value)->op == KILN_OP_reshape) {
+        value = kiln_graph_node(graph, value)->inputs[0];
+    }
+    return value;
+}
+
+kiln_value kiln_view_base(const kiln_graph *graph, kiln_value value)
+{
+    while (kiln_node_row(kiln_graph_node(graph, value))->class_ == KILN_VIEW) {
+        value = kiln_graph_node(graph, value)->inputs[0];
+    }
+    return value;
+}

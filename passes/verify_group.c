@@ -1,0 +1,240 @@
+/* What each kind of group demands of its nodes. For reductions and contractions every node that
+ * depends on a result is followed: it must lie at the index at which the kernel has that result. */
+#include <string.h>
+
+#include "kiln/program.h"
+#include "passes/verify.h"
+
+typedef enum lie { LIES_FREE, LIES_WHOLE, LIES_PER_ROW, LIES_LOST } lie;
+
+static bool is_equal_dims(const kiln_type *a, const kiln_type *b)
+{
+    return a->rank == b->rank && memcmp(a->dims, b->dims, a->rank * sizeof *a->dims) == 0;
+}
+
+static uint32_t count_class(const kiln_schedule *schedule, const kiln_group *group, kiln_class class_)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < group->n_nodes; i++) {
+        n += kiln_node_row(kiln_graph_node(schedule->graph, group->nodes[i]))->class_ == class_;
+    }
+    return n;
+}
+
+/* Product of dims of more than one element that axes [0, end) of a type have. */
+static int64_t leading(const kiln_type *type, uint32_t end)
+{
+    int64_t product = 1;
+    for (uint32_t i = 0; i < end; i++) product *= type->dims[i];
+    return product;
+}
+
+/* A broadcast keeps "element row" when the axes it adds all lie behind those it keeps. */
+static lie broadcast_lie(const kiln_row_space *space, const kiln_type *from, const kiln_node *node, lie was)
+{
+    kiln_ints axes = node->attrs->axes.axes;
+    uint32_t end = 0;
+    for (uint32_t i = 0; i < from->rank; i++) {
+        if (from->dims[i] == 1) continue;
+        if ((uint32_t)axes.at[i] < end) return LIES_LOST;
+        end = (uint32_t)axes.at[i] + 1;
+    }
+    int64_t n = node->type->n_elements;
+    if (n == from->n_elements) return was;
+    bool is_per_row = was == LIES_PER_ROW || space->cols == 1;
+    if (!is_per_row || n != space->rows * space->cols) return LIES_LOST;
+    return leading(node->type, end) == space->rows ? LIES_WHOLE : LIES_LOST;
+}
+
+static lie view_lie(const kiln_graph *graph, const kiln_row_space *space, const kiln_node *node, lie was)
+{
+    const kiln_type *from = kiln_graph_type(graph, node->inputs[0]);
+    if (was == LIES_FREE || was == LIES_LOST) return was;
+    if (!space) return LIES_LOST;
+    if (node->op == KILN_OP_reshape) return was;
+    if (node->op == KILN_OP_broadcast) return broadcast_lie(space, from, node, was);
+    if (node->op != KILN_OP_transpose) return LIES_LOST;
+    int64_t last = -1;
+    for (uint32_t i = 0; i < from->rank; i++) {
+        int64_t axis = node->attrs->permutation.permutation.at[i];
+        if (from->dims[axis] > 1 && axis < last) return LIES_LOST;
+        if (from->dims[axis] > 1) last = axis;
+    }
+    return was;
+}
+
+/* How a node lies, from its operands; `space` is NULL but in ROW groups. */
+static lie node_lie(const kiln_check_state *check, const kiln_row_space *space, kiln_value value)
+{
+    const kiln_graph *graph = check->schedule->graph;
+    const kiln_node *node = kiln_graph_node(graph, value);
+    kiln_class class_ = kiln_node_row(node)->class_;
+    lie all = LIES_FREE;
+    for (uint32_t i = 0; i < node->n_inputs; i++) {
+        uint32_t id = node->inputs[i].id;
+        lie one = check->mark[id] == check->stamp ? (lie)check->lies[id] : LIES_FREE;
+        if (class_ == KILN_VIEW) one = view_lie(graph, space, node, one);
+        if (one == LIES_FREE) continue;
+        bool is_mixed = all != LIES_FREE && all != one && !(space && space->cols == 1);
+        all = is_mixed ? LIES_LOST : one;
+    }
+    if (class_ == KILN_REDUCE && space) return all == LIES_FREE || all == LIES_WHOLE ? LIES_PER_ROW : LIES_LOST;
+    if (class_ == KILN_REDUCE || class_ == KILN_CONTRACT || class_ == KILN_WINDOW) {
+        return all == LIES_FREE ? LIES_WHOLE : LIES_LOST;
+    }
+    if (class_ != KILN_ELEMENTWISE && class_ != KILN_VIEW && all != LIES_FREE) return LIES_LOST;
+    return all;
+}
+
+static void follow(kiln_check_state *check, const kiln_group *group, const kiln_row_space *space)
+{
+    for (uint32_t i = 0; i < group->n_nodes; i++) {
+        check->lies[group->nodes[i].id] = (uint8_t)node_lie(check, space, group->nodes[i]);
+    }
+}
+
+static kiln_status check_row(kiln_check_state *check, uint32_t g)
+{
+    const kiln_group *group = &check->schedule->groups.at[g];
+    const kiln_graph *graph = check->schedule->graph;
+    kiln_row_space space = {0}, other;
+    for (uint32_t i = 0; i < group->n_nodes; i++) {
+        const kiln_node *node = kiln_graph_node(graph, group->nodes[i]);
+        if (kiln_node_row(node)->class_ != KILN_REDUCE) continue;
+        if (!kiln_reduce_row_space(graph, group->nodes[i], &other)) {
+            return kiln_check_fail(check, g, "a reduction is not over trailing axes");
+        }
+        if (!space.type) space = other;
+        if (other.rows != space.rows || other.cols != space.cols) {
+            return kiln_check_fail(check, g, "two reductions have different rows");
+        }
+    }
+    if (!space.type) return kiln_check_fail(check, g, "it has no reduction");
+    follow(check, group, &space);
+    for (uint32_t i = 0; i < group->n_nodes; i++) {
+        const kiln_node *node = kiln_graph_node(graph, group->nodes[i]);
+        bool is_lost = check->lies[group->nodes[i].id] == LIES_LOST;
+        if (is_lost && kiln_node_row(node)->class_ == KILN_REDUCE) {
+            return kiln_check_fail(check, g, "a reduction reads other rows");
+        }
+    }
+    for (uint32_t i = 0; i < group->n_outputs; i++) {
+        kiln_value value = group->outputs[i].value;
+        int64_t n = kiln_graph_type(graph, value)->n_elements;
+        bool is_shaped = n == space.rows || n == space.rows * space.cols;
+        if (!is_shaped || check->lies[value.id] == LIES_LOST) {
+            return kiln_check_fail(check, g, "an output is neither whole nor one element a row");
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status check_column(kiln_check_state *check, uint32_t g)
+{
+    const kiln_group *group = &check->schedule->groups.at[g];
+    const kiln_graph *graph = check->schedule->graph;
+    const kiln_node *anchor = kiln_graph_node(graph, group->anchor);
+    follow(check, group, NULL);
+    for (uint32_t i = 0; i < group->n_nodes; i++) {
+        const kiln_node *node = kiln_graph_node(graph, group->nodes[i]);
+        if (kiln_node_row(node)->class_ != KILN_REDUCE) continue;
+        const kiln_type *type = kiln_graph_type(graph, node->inputs[0]);
+        if (!is_equal_dims(type, kiln_graph_type(graph, anchor->inputs[0])) ||
+            !is_equal_dims(node->type, anchor->type)) {
+            return kiln_check_fail(check, g, "two reductions have different operands");
+        }
+    }
+    for (uint32_t i = 0; i < group->n_outputs; i++) {
+        kiln_value value = group->outputs[i].value;
+        bool is_shaped = is_equal_dims(kiln_graph_type(graph, value), anchor->type);
+        if (!is_shaped || check->lies[value.id] == LIES_LOST) {
+            return kiln_check_fail(check, g, "an output does not have the reduced dims");
+        }
+    }
+    return KILN_OK;
+}
+
+/* One node of the class at the heart, outputs at its index; a contraction may write a transpose. */
+static kiln_status check_single(kiln_check_state *check, uint32_t g, kiln_class class_)
+{
+    const kiln_group *group = &check->schedule->groups.at[g];
+    const kiln_graph *graph = check->schedule->graph;
+    const kiln_node *anchor = kiln_graph_node(graph, group->anchor);
+    if (count_class(check->schedule, group, class_) != 1) {
+        return kiln_check_fail(check, g, "it has not exactly one node of its kind");
+    }
+    follow(check, group, NULL);
+    for (uint32_t i = 0; i < group->n_outputs; i++) {
+        kiln_value value = group->outputs[i].value;
+        const kiln_node *node = kiln_graph_node(graph, value);
+        if (class_ == KILN_CONTRACT && node->op == KILN_OP_transpose) value = node->inputs[0];
+        bool is_inside = check->mark[value.id] == check->stamp;
+        bool is_shaped = is_equal_dims(kiln_graph_type(graph, value), anchor->type);
+        if (!is_inside || !is_shaped || check->lies[value.id] == LIES_LOST) {
+            return kiln_check_fail(check, g, "an output does not have the result's dims");
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status check_pointwise(kiln_check_state *check, uint32_t g)
+{
+    const kiln_group *group = &check->schedule->groups.at[g];
+    const kiln_graph *graph = check->schedule->graph;
+    static const kiln_class refused[] = {KILN_REDUCE,  KILN_WINDOW, KILN_CONTRACT,
+                                         KILN_ROUTINE, KILN_REGION, KILN_COMPOSITE};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        if (!count_class(check->schedule, group, refused[i])) continue;
+        return kiln_check_fail(check, g, "it holds a node that is not pointwise");
+    }
+    const kiln_type *first = kiln_graph_type(graph, group->outputs[0].value);
+    for (uint32_t i = 1; i < group->n_outputs; i++) {
+        const kiln_type *type = kiln_graph_type(graph, group->outputs[i].value);
+        if (!is_equal_dims(first, type)) return kiln_check_fail(check, g, "its outputs have different dims");
+    }
+    return KILN_OK;
+}
+
+static kiln_status check_pack(kiln_check_state *check, uint32_t g)
+{
+    const kiln_group *group = &check->schedule->groups.at[g];
+    const kiln_operand *output = &group->outputs[0];
+    if (group->n_outputs != 1 || output->format != KILN_FORMAT_PANEL16) {
+        return kiln_check_fail(check, g, "it does not store one packed operand");
+    }
+    const kiln_node *consumer = kiln_graph_node(check->schedule->graph, output->consumer);
+    bool is_contraction = kiln_node_row(consumer)->class_ == KILN_CONTRACT;
+    if (!is_contraction || consumer->inputs[1].id != output->value.id) {
+        return kiln_check_fail(check, g, "its consumer is no contraction of that operand");
+    }
+    return KILN_OK;
+}
+
+kiln_status kiln_check_group_shape(kiln_check_state *check, uint32_t g)
+{
+    const kiln_group *group = &check->schedule->groups.at[g];
+    bool needs_anchor = group->kind != KILN_GROUP_POINTWISE && group->kind != KILN_GROUP_PACK;
+    if (needs_anchor && (!group->anchor.id || check->mark[group->anchor.id] != check->stamp)) {
+        return kiln_check_fail(check, g, "its anchor is not one of its nodes");
+    }
+    switch (group->kind) {
+    case KILN_GROUP_POINTWISE:
+        return check_pointwise(check, g);
+    case KILN_GROUP_ROW:
+        return check_row(check, g);
+    case KILN_GROUP_COLUMN:
+        return check_column(check, g);
+    case KILN_GROUP_WINDOW:
+        return check_single(check, g, KILN_WINDOW);
+    case KILN_GROUP_DOT:
+    case KILN_GROUP_CONV:
+        return check_single(check, g, KILN_CONTRACT);
+    case KILN_GROUP_PACK:
+        return check_pack(check, g);
+    case KILN_GROUP_ROUTINE:
+        return check_single(check, g, KILN_ROUTINE);
+    case KILN_GROUP_ATTENTION:
+        return KILN_OK;
+    }
+    return kiln_check_fail(check, g, "its kind is unknown");
+}

@@ -1,0 +1,125 @@
+/* Memory of a schedule, checked: live ranges come from the groups again, not from the places. */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/checked.h"
+#include "kiln/program.h"
+#include "passes/verify.h"
+
+typedef struct stretch {
+    uint32_t place, first, last;
+    int64_t begin, end;
+} stretch;
+
+static kiln_status fail_place(kiln_check_state *check, const kiln_place *place, const char *sentence)
+{
+    return kiln_error_set(check->error, KILN_INTERNAL, "%s: place of %%%u at %" PRId64 ": %s", check->where,
+                          place->operand.value.id, place->offset, sentence);
+}
+
+/* Ranges of all operands, from where they are stored and read. */
+static kiln_status find_ranges(kiln_check_state *check, uint32_t *first, uint32_t *last)
+{
+    const kiln_schedule *schedule = check->schedule;
+    for (uint32_t i = 0; i < schedule->places.n; i++) first[i] = KILN_NONE;
+    for (uint32_t g = 0; g < schedule->groups.n; g++) {
+        const kiln_group *group = &schedule->groups.at[g];
+        for (uint32_t i = 0; i < group->n_inputs + group->n_outputs; i++) {
+            bool is_input = i < group->n_inputs;
+            kiln_operand operand = is_input ? group->inputs[i] : group->outputs[i - group->n_inputs];
+            uint32_t place = kiln_schedule_find_place(schedule, operand);
+            if (place == KILN_NONE) return kiln_check_fail(check, g, "an operand has no place");
+            if (first[place] == KILN_NONE) first[place] = g;
+            last[place] = g;
+        }
+    }
+    for (uint32_t i = 0; i < schedule->graph->checks.n; i++) {
+        kiln_value value = kiln_stored_value(schedule->graph, schedule->graph->checks.at[i].value);
+        uint32_t place = kiln_schedule_find_place(schedule, (kiln_operand){.value = value});
+        if (place != KILN_NONE) last[place] = schedule->groups.n;
+    }
+    return KILN_OK;
+}
+
+static bool is_in_order(const kiln_schedule *schedule, uint32_t i)
+{
+    return !i || kiln_operand_compare(schedule->places.at[i - 1].operand, schedule->places.at[i].operand) < 0;
+}
+
+static kiln_status check_place(kiln_check_state *check, uint32_t number)
+{
+    const kiln_schedule *schedule = check->schedule;
+    const kiln_graph *graph = schedule->graph;
+    const kiln_place *place = &schedule->places.at[number];
+    if (!is_in_order(schedule, number)) return fail_place(check, place, "places are not in order");
+    if (place->bytes < kiln_operand_bytes(graph, place->operand)) {
+        return fail_place(check, place, "it is too small for its value");
+    }
+    uint32_t maker = kiln_check_maker(check, place->operand);
+    if (place->kind == KILN_PLACE_OUTPUT) {
+        bool is_port = place->index < graph->outputs.n;
+        kiln_value value = is_port ? kiln_stored_value(graph, graph->outputs.at[place->index].value)
+                                   : (kiln_value){0};
+        if (value.id != place->operand.value.id) return fail_place(check, place, "it is not that output");
+    }
+    bool is_stored = place->kind == KILN_PLACE_ARENA || place->kind == KILN_PLACE_OUTPUT;
+    if (is_stored != (maker != KILN_NONE)) return fail_place(check, place, "its kind is wrong");
+    if (place->kind != KILN_PLACE_ARENA) return KILN_OK;
+    int64_t end;
+    bool is_sound = place->offset >= 0 && place->offset % 64 == 0 &&
+                    kiln_checked_add(place->offset, place->bytes, &end) && end <= schedule->arena_bytes;
+    return is_sound ? KILN_OK : fail_place(check, place, "it is not aligned, or leaves the arena");
+}
+
+/* Whether `b` takes over the bytes of `a` as the schedule declares and the rules allow. */
+static bool is_taken_over(const kiln_schedule *schedule, const stretch *a, const stretch *b)
+{
+    const kiln_place *from = &schedule->places.at[a->place], *to = &schedule->places.at[b->place];
+    if (to->shares != a->place || a->last != b->first || from->offset != to->offset) return false;
+    const kiln_group *group = &schedule->groups.at[b->first];
+    bool is_kind = group->kind == KILN_GROUP_POINTWISE || group->kind == KILN_GROUP_ROW;
+    return is_kind && group->n_outputs == 1 && from->bytes == to->bytes;
+}
+
+static int compare_first(const void *a, const void *b)
+{
+    const stretch *x = a, *y = b;
+    if (x->first != y->first) return x->first < y->first ? -1 : 1;
+    return x->place < y->place ? -1 : x->place > y->place ? 1 : 0;
+}
+
+static kiln_status check_overlaps(kiln_check_state *check, const stretch *stretches, uint32_t n)
+{
+    const kiln_schedule *schedule = check->schedule;
+    for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t j = i + 1; j < n && stretches[j].first <= stretches[i].last; j++) {
+            const stretch *a = &stretches[i], *b = &stretches[j];
+            if (a->end <= b->begin || b->end <= a->begin) continue;
+            if (is_taken_over(schedule, a, b) || is_taken_over(schedule, b, a)) continue;
+            return kiln_error_set(check->error, KILN_INTERNAL,
+                                  "%s: %%%u and %%%u overlap in the arena and both live at group %u",
+                                  check->where, schedule->places.at[a->place].operand.value.id,
+                                  schedule->places.at[b->place].operand.value.id, b->first);
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status kiln_check_memory(kiln_check_state *check)
+{
+    const kiln_schedule *schedule = check->schedule;
+    uint32_t n_places = schedule->places.n, n = 0;
+    uint32_t *first = kiln_new_array(check->arena, uint32_t, n_places + 1);
+    uint32_t *last = kiln_new_array(check->arena, uint32_t, n_places + 1);
+    stretch *stretches = kiln_new_array(check->arena, stretch, n_places + 1);
+    kiln_status status = KILN_OK;
+    for (uint32_t i = 0; !status && i < n_places; i++) status = check_place(check, i);
+    if (!status) status = find_ranges(check, first, last);
+    for (uint32_t i = 0; !status && i < n_places; i++) {
+        const kiln_place *place = &schedule->places.at[i];
+        if (place->kind != KILN_PLACE_ARENA || first[i] == KILN_NONE || !place->bytes) continue;
+        stretches[n++] = (stretch){i, first[i], last[i], place->offset, place->offset + place->bytes};
+    }
+    qsort(stretches, n, sizeof *stretches, compare_first);
+    return status ? status : check_overlaps(check, stretches, n);
+}
