@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "codegen/backend.h"
+#include "kiln/runtime.h"
 
 #define LANES_MAX 16
 #define SLOTS 64 /* results of one kernel */
@@ -27,10 +28,7 @@ typedef uint64_t element;
 
 static bool is_runnable(const char *name)
 {
-    __builtin_cpu_init();
-    if (strcmp(name, "x86-64-v3") == 0) return __builtin_cpu_supports("x86-64-v3");
-    if (strcmp(name, "x86-64-v4") == 0) return __builtin_cpu_supports("x86-64-v4");
-    return true;
+    return (kiln_machine_find(name)->cpu_features & ~kiln_cpu_features()) == 0;
 }
 
 static int64_t as_int(kiln_dtype dtype, element x)
