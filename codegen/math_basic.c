@@ -71,20 +71,46 @@ kiln_kv kiln_math_rsqrt(kiln_kernel *k, kiln_kv a)
     return mul(k, r, back);
 }
 
-/* One step of the division: r - q b 2^s with q b 2^s the largest multiple of b 2^s <= r, for s such that
- * q < 2^27 or so: exact. Exponents are read from the bits; denormals count as exponent 1. */
-static kiln_kv rem_step(kiln_kernel *k, kiln_kv r, kiln_kv b)
+/* The exponent (biased) of a number >= 0, denormals by what it would be. */
+static kiln_kv exponent_of(kiln_kernel *k, kiln_kv a)
 {
-    kiln_kv of_r = int_op(k, KILN_K_max, int_op(k, KILN_K_shr, bits_of(k, r), 52), 1);
-    kiln_kv of_b = int_op(k, KILN_K_max, int_op(k, KILN_K_shr, bits_of(k, b), 52), 1);
-    kiln_kv s = sub(k, of_r, of_b);
-    s = int_op(k, KILN_K_max, int_op(k, KILN_K_sub, s, 26), 0);
+    kiln_kv is_small = compare_num(k, KILN_K_lt, a, 0x1p-1022);
+    kiln_kv normal = kiln_k_select(k, is_small, mul_num(k, a, 0x1p54), a);
+    kiln_kv exponent = int_op(k, KILN_K_shr, bits_of(k, normal), 52);
+    return kiln_k_select(k, is_small, int_op(k, KILN_K_sub, exponent, 54), exponent);
+}
+
+/* b 2^s, s >= 0: in two steps, since 2^s itself may overflow. */
+static kiln_kv scale_up(kiln_kernel *k, kiln_kv b, kiln_kv s)
+{
     kiln_kv half = int_op(k, KILN_K_shr, s, 1);
     kiln_kv rest = sub(k, s, half);
     half = int_op(k, KILN_K_shl, int_op(k, KILN_K_add, half, 1023), 52);
     rest = int_op(k, KILN_K_shl, int_op(k, KILN_K_add, rest, 1023), 52);
-    kiln_kv unit = mul(k, b, float_of(k, half));
-    unit = mul(k, unit, float_of(k, rest));
+    b = mul(k, b, float_of(k, half));
+    return mul(k, b, float_of(k, rest));
+}
+
+/* One bit of the quotient, for f64 without fma: r - b 2^s, the multiple nearest below r. */
+static kiln_kv rem_bit(kiln_kernel *k, kiln_kv r, kiln_kv b)
+{
+    kiln_kv of_r = exponent_of(k, r);
+    kiln_kv s = sub(k, of_r, exponent_of(k, b));
+    kiln_kv unit = scale_up(k, b, int_op(k, KILN_K_max, s, 0));
+    kiln_kv is_above = kiln_k_binary(k, KILN_K_gt, unit, r);
+    unit = kiln_k_select(k, is_above, mul_num(k, unit, 0.5), unit);
+    kiln_kv left = sub(k, r, unit);
+    return kiln_k_select(k, is_lt(k, r, b), r, left);
+}
+
+/* One step of the division: r - q b 2^s with q b 2^s the largest multiple of b 2^s <= r, for s such that
+ * q < 2^27 or so: exact. */
+static kiln_kv rem_step(kiln_kernel *k, kiln_kv r, kiln_kv b)
+{
+    kiln_kv of_r = exponent_of(k, r);
+    kiln_kv s = sub(k, of_r, exponent_of(k, b));
+    s = int_op(k, KILN_K_max, int_op(k, KILN_K_sub, s, 26), 0);
+    kiln_kv unit = scale_up(k, b, s);
     kiln_kv q = kiln_math_round(k, KILN_K_trunc, quotient(k, r, unit));
     kiln_kv left = kiln_k_fma(k, negative(k, q), unit, r);
     kiln_kv is_over = compare_num(k, KILN_K_lt, left, 0.0); /* the quotient was rounded up */
@@ -93,13 +119,14 @@ static kiln_kv rem_step(kiln_kernel *k, kiln_kv r, kiln_kv b)
     return kiln_k_select(k, is_done, r, left);
 }
 
-/* |a| rem |b| in f64, 26 bits of the quotient a step. */
+/* |a| rem |b| in f64, `n_steps` of 26 bits of the quotient, or of one bit. */
 static kiln_kv rem_size(kiln_kernel *k, kiln_kv a, kiln_kv b, int64_t n_steps)
 {
+    bool is_by_bit = n_steps > 100;
     kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, n_steps);
     kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, 1);
     kiln_kv r = kiln_k_carry(k, a);
-    kiln_k_next(k, r, rem_step(k, r, b));
+    kiln_k_next(k, r, is_by_bit ? rem_bit(k, r, b) : rem_step(k, r, b));
     kiln_k_end(k);
     return kiln_k_last(k, r);
 }
@@ -108,7 +135,7 @@ kiln_kv kiln_math_rem(kiln_kernel *k, kiln_kv a, kiln_kv b)
 {
     kiln_kv size_a = absolute(k, a), size_b = absolute(k, b), r;
     if (is_f64(k, a)) {
-        r = rem_size(k, size_a, size_b, 82);
+        r = rem_size(k, size_a, size_b, k->machine->has_fma ? 82 : 2150);
     } else {
         kiln_kv wide_a = kiln_k_convert(k, size_a, KILN_f64);
         r = rem_size(k, wide_a, kiln_k_convert(k, size_b, KILN_f64), 12);

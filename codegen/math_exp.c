@@ -1,5 +1,5 @@
 /* exp, expm1, logistic. x = n ln2 + r with n the nearest integer (found by adding a large constant, so
- * no rounding instruction is needed), e^r = 1 + (r + r^2 Q(r)), and 2^n is made from the low bits of
+ * no rounding instruction is needed), e^r = 1 + r (1 + r Q(r)), and 2^n is made from the low bits of
  * the sum: the constant holds the bias. */
 #include "codegen/math_build.h"
 #include "codegen/math_tables.h"
@@ -23,9 +23,9 @@ static const exp_format *format_of(const kiln_kernel *k, kiln_kv x)
     return &formats[is_f64(k, x)];
 }
 
-/* e^x = 2^n (1 + tail); `bits` hold n + bias in their low end. */
+/* e^x = 2^n e^r, e^r = 1 + r + r^2 q; `bits` hold n + bias in their low end. */
 typedef struct exp_parts {
-    kiln_kv tail, bits;
+    kiln_kv r, q, bits;
 } exp_parts;
 
 static exp_parts exp_split(kiln_kernel *k, kiln_kv x, int64_t bias)
@@ -37,9 +37,7 @@ static exp_parts exp_split(kiln_kernel *k, kiln_kv x, int64_t bias)
     kiln_kv r = fma_scale(k, n, -format->ln2_high, x);
     r = fma_scale(k, n, -format->ln2_low, r);
     kiln_kv q = is_f64(k, x) ? poly_of(k, r, exp_f64) : poly_of(k, r, exp_f32);
-    kiln_kv square = mul(k, r, r);
-    kiln_kv tail = kiln_k_fma(k, square, q, r);
-    return (exp_parts){.tail = tail, .bits = bits_of(k, sum)};
+    return (exp_parts){.r = r, .q = q, .bits = bits_of(k, sum)};
 }
 
 static kiln_kv power_of_two(kiln_kernel *k, const exp_format *format, kiln_kv bits)
@@ -47,27 +45,27 @@ static kiln_kv power_of_two(kiln_kernel *k, const exp_format *format, kiln_kv bi
     return float_of(k, int_op(k, KILN_K_shl, bits, format->mantissa));
 }
 
-/* e^x for x in [low, high] or NaN, denormal results and overflow included: 2^n in two steps, so that
- * only the second one rounds. */
-static kiln_kv exp_in_range(kiln_kernel *k, kiln_kv x)
+/* a 2^n in two steps, so that only the second one rounds, where the result is denormal; `bits` hold
+ * n + 2 bias. */
+static kiln_kv scale_by(kiln_kernel *k, const exp_format *format, kiln_kv a, kiln_kv bits)
 {
-    const exp_format *format = format_of(k, x);
-    exp_parts parts = exp_split(k, x, 2 * format->bias);
-    kiln_kv p = add_num(k, parts.tail, 1.0);
-    kiln_kv half = int_op(k, KILN_K_shr, parts.bits, 1);
-    kiln_kv rest = sub(k, parts.bits, half);
-    p = mul(k, p, power_of_two(k, format, half));
-    return mul(k, p, power_of_two(k, format, rest));
+    kiln_kv half = int_op(k, KILN_K_shr, bits, 1);
+    kiln_kv rest = sub(k, bits, half);
+    a = mul(k, a, power_of_two(k, format, half));
+    return mul(k, a, power_of_two(k, format, rest));
 }
 
 kiln_kv kiln_math_exp(kiln_kernel *k, kiln_kv x)
 {
     const exp_format *format = format_of(k, x);
-    x = at_least(k, x, format->low);
-    return exp_in_range(k, at_most(k, x, format->high));
+    x = at_most(k, at_least(k, x, format->low), format->high);
+    exp_parts parts = exp_split(k, x, 2 * format->bias);
+    kiln_kv slope = fma_num(k, parts.r, parts.q, 1.0);
+    kiln_kv p = fma_num(k, parts.r, slope, 1.0);
+    return scale_by(k, format, p, parts.bits);
 }
 
-/* 2^n - 1 + 2^n tail, with half of 2^n so that n = bias + 1 does not overflow early. */
+/* 2^n - 1 + 2^n (e^r - 1), with half of 2^n so that n = bias + 1 does not overflow early. */
 kiln_kv kiln_math_expm1(kiln_kernel *k, kiln_kv x)
 {
     const exp_format *format = format_of(k, x);
@@ -76,33 +74,50 @@ kiln_kv kiln_math_expm1(kiln_kernel *k, kiln_kv x)
     exp_parts parts = exp_split(k, inside, format->bias - 1);
     kiln_kv scale = power_of_two(k, format, parts.bits);
     kiln_kv rest = add_num(k, scale, -0.5);
-    kiln_kv half = kiln_k_fma(k, scale, parts.tail, rest);
+    kiln_kv square = mul(k, parts.r, parts.r);
+    kiln_kv tail = kiln_k_fma(k, square, parts.q, parts.r);
+    kiln_kv half = kiln_k_fma(k, scale, tail, rest);
     kiln_kv result = add(k, half, half);
     kiln_kv is_tiny = compare_num(k, KILN_K_lt, absolute(k, x), 0x1p-60);
     return kiln_k_select(k, is_tiny, x, result);
 }
 
-/* 1 / (1 + z) for z in [0, 1]: a cubic, then one step of third order on the exact residual. */
-static kiln_kv reciprocal(kiln_kernel *k, kiln_kv z)
+/* 1 / (1 + z) for z in [0, 1], as start (1 + error): a cubic, then a step of third order on the exact
+ * residual. Users multiply start first, so that its product with 1 + error rounds once. */
+typedef struct reciprocal_parts {
+    kiln_kv start, error; /* error 0: start is the quotient */
+} reciprocal_parts;
+
+static reciprocal_parts reciprocal(kiln_kernel *k, kiln_kv z)
 {
     if (is_f64(k, z)) {
-        kiln_kv one = num(k, z, 1.0);
-        return quotient(k, one, add(k, one, z));
+        kiln_kv sum = add_num(k, z, 1.0);
+        return (reciprocal_parts){.start = quotient(k, num(k, z, 1.0), sum)};
     }
     kiln_kv r = poly_of(k, z, reciprocal_f32);
     kiln_kv rest = num_sub(k, 1.0, r);
     kiln_kv e = kiln_k_fma(k, negative(k, r), z, rest);
-    e = kiln_k_fma(k, e, e, e);
-    return kiln_k_fma(k, r, e, r);
+    return (reciprocal_parts){.start = r, .error = kiln_k_fma(k, e, e, e)};
 }
 
-/* By z = e^-|x|: 1 / (1 + z), or z / (1 + z) left of 0. */
+static kiln_kv corrected(kiln_kernel *k, kiln_kv a, kiln_kv error)
+{
+    return error ? kiln_k_fma(k, a, error, a) : a;
+}
+
+/* By z = e^-|x| = 2^n (1 + y): 1 / (1 + z), or z / (1 + z) left of 0, there without rounding 1 + y. */
 kiln_kv kiln_math_logistic(kiln_kernel *k, kiln_kv x)
 {
-    kiln_kv size = at_most(k, absolute(k, x), -format_of(k, x)->low);
-    kiln_kv z = exp_in_range(k, negative(k, size));
-    kiln_kv r = reciprocal(k, z);
-    kiln_kv is_left = compare_num(k, KILN_K_lt, x, 0.0);
-    return mul(k, r, else_num(k, is_left, z, 1.0));
+    const exp_format *format = format_of(k, x);
+    kiln_kv size = at_most(k, absolute(k, x), -format->low);
+    exp_parts parts = exp_split(k, negative(k, size), 2 * format->bias);
+    kiln_kv slope = fma_num(k, parts.r, parts.q, 1.0);
+    kiln_kv z = fma_num(k, parts.r, slope, 1.0);
+    z = scale_by(k, format, z, parts.bits);
+    reciprocal_parts inverse = reciprocal(k, z);
+    kiln_kv right = corrected(k, inverse.start, inverse.error);
+    kiln_kv y = mul(k, parts.r, slope);
+    kiln_kv left = kiln_k_fma(k, y, inverse.start, inverse.start);
+    left = scale_by(k, format, corrected(k, left, inverse.error), parts.bits);
+    return kiln_k_select(k, compare_num(k, KILN_K_lt, x, 0.0), left, right);
 }
-
