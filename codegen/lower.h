@@ -77,6 +77,9 @@ void kiln_lower_gpu_row(kiln_lower *lower);
  * are open; a shared node is computed once per index, and once for all lanes where they agree. No
  * recursion on the depth of the graph. */
 kiln_kv kiln_lower_value(kiln_lower *lower, kiln_value node, const kiln_index *index);
+/* The same where `guard` (bool lanes, none: everywhere) is on; axes of the index that are out of range
+ * elsewhere are marked is_guarded. The value in other lanes is any. */
+kiln_kv kiln_lower_value_where(kiln_lower *lower, kiln_value node, const kiln_index *index, kiln_kv guard);
 
 /* Binds `node` to `value` whatever the index, until unbound (bindings form a stack). */
 void kiln_lower_bind(kiln_lower *lower, kiln_value node, kiln_kv value);
@@ -151,6 +154,10 @@ uint32_t kiln_lower_group_lanes(const kiln_lower *lower);
 kiln_lower kiln_lower_scratch(const kiln_lower *lower);
 /* Estimated cycles of one execution of the instructions from number `first` on. */
 double kiln_lower_cost(const kiln_kernel *kernel, uint32_t first);
+
+/* lane i: axis < n (i64 scalar); and both conditions, none being true. */
+kiln_kv kiln_axis_below(kiln_lower *lower, const kiln_axis_index *axis, kiln_kv n);
+kiln_kv kiln_lower_and(kiln_lower *lower, kiln_kv a, kiln_kv b);
 
 /* Position in group->inputs / group->nodes, or KILN_NONE. */
 uint32_t kiln_lower_input(const kiln_lower *lower, kiln_value node);

@@ -28,8 +28,7 @@ static kiln_kv active_lanes(kiln_lower *lower, uint32_t lanes, kiln_kv n)
     return value;
 }
 
-/* axis < n by lane. */
-static kiln_kv axis_below(kiln_lower *lower, const kiln_axis_index *axis, kiln_kv n)
+kiln_kv kiln_axis_below(kiln_lower *lower, const kiln_axis_index *axis, kiln_kv n)
 {
     kiln_kernel *k = lower->kernel;
     if (kiln_axis_is_uniform(axis)) return kiln_lower_op(lower, KILN_K_lt, axis->base, n);
@@ -41,7 +40,7 @@ static kiln_kv axis_below(kiln_lower *lower, const kiln_axis_index *axis, kiln_k
 
 static kiln_kv axis_not_negative(kiln_lower *lower, const kiln_axis_index *axis)
 {
-    kiln_kv below = axis_below(lower, axis, kiln_lower_i64(lower, 0));
+    kiln_kv below = kiln_axis_below(lower, axis, kiln_lower_i64(lower, 0));
     return kiln_lower_op(lower, KILN_K_not, below, 0);
 }
 
@@ -53,7 +52,7 @@ static kiln_axis_index axis_keep_inside(kiln_lower *lower, const kiln_axis_index
     if (range.may_be_below) condition = axis_not_negative(lower, &out);
     if (range.may_be_above)
         condition = kiln_lower_and(lower, condition,
-                                   axis_below(lower, &out, kiln_lower_i64(lower, range.n)));
+                                   kiln_axis_below(lower, &out, kiln_lower_i64(lower, range.n)));
     out.extent = range.n;
     if (!condition) return out;
     test->condition = kiln_lower_and(lower, test->condition, condition);
@@ -155,7 +154,7 @@ static kiln_kv move_concat(kiln_lower *lower, kiln_frame *frame)
         kiln_frame_ask(lower, frame, node->inputs[i], &index, test.guard);
         start += n;
         kiln_kv end = kiln_lower_i64(lower, start);
-        kiln_vec_push(&frame->conditions, &lower->scope->arena, axis_below(lower, &axis, end));
+        kiln_vec_push(&frame->conditions, &lower->scope->arena, kiln_axis_below(lower, &axis, end));
     }
     return 0;
 }

@@ -225,9 +225,14 @@ static const kiln_lower_sub *missing_sub(const kiln_lower *lower, const kiln_fra
 
 kiln_kv kiln_lower_value(kiln_lower *lower, kiln_value node, const kiln_index *index)
 {
+    return kiln_lower_value_where(lower, node, index, 0);
+}
+
+kiln_kv kiln_lower_value_where(kiln_lower *lower, kiln_value node, const kiln_index *index, kiln_kv guard)
+{
     kiln_vec(kiln_frame) stack = {0};
     kiln_arena *arena = &lower->scope->arena;
-    uint32_t root = site_of(lower, index, 0);
+    uint32_t root = site_of(lower, index, guard);
     kiln_kv found = value_find(lower, node, root);
     if (!found) kiln_vec_push(&stack, arena, ((kiln_frame){.node = node, .site = root}));
     while (stack.n > 0) {

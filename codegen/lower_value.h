@@ -34,9 +34,6 @@ void kiln_frame_ask(kiln_lower *lower, kiln_frame *frame, kiln_value node, const
 kiln_kv kiln_frame_raw(const kiln_lower *lower, const kiln_frame *frame, uint32_t number);
 kiln_kv kiln_frame_sub(kiln_lower *lower, const kiln_frame *frame, uint32_t number);
 
-/* Both conditions, either of which may be none (true); spreads scalars. */
-kiln_kv kiln_lower_and(kiln_lower *lower, kiln_kv a, kiln_kv b);
-
 /* Functions of the classes MOVE and SOURCE. */
 kiln_kv kiln_lower_move(kiln_lower *lower, kiln_frame *frame);
 kiln_kv kiln_lower_source(kiln_lower *lower, kiln_frame *frame);

@@ -1,0 +1,252 @@
+/* Column groups: reductions over axes of which some are not trailing. The results' innermost axes are
+ * vectorised; for a strip of up to STRIP vectors of results, the reduced elements are walked in row-
+ * major order with one partial vector per vector of results. More than CHUNK of them are added in
+ * chunks, in order. Stages as in lower_stage.h; nothing is kept between them. */
+#include "codegen/lower_stage.h"
+
+#include "base/checked.h"
+
+#define STRIP 4
+#define CHUNK 1024
+
+typedef struct column_walk {
+    kiln_lower *lower;
+    kiln_stages stages;
+    const kiln_stage *stage;
+    bool is_reduced[KILN_MAX_RANK]; /* axes of the full shape */
+    const kiln_type *small;         /* type of the first reduction */
+    uint32_t split;                 /* axes of `small` from here on are vectorised as one */
+    int64_t n_outer, n_inner;
+    uint32_t n_vectors;             /* of a strip */
+    kiln_axis_index outer, inner[STRIP];
+    kiln_kv mask[STRIP];
+    kiln_partials *partials;        /* n_vectors each */
+} column_walk;
+
+/* The index in the shape of the results of vector `number`. */
+static kiln_index small_index(const column_walk *w, const kiln_type *type, uint32_t number)
+{
+    kiln_lower *lower = w->lower;
+    kiln_index index = {.rank = type->rank};
+    bool is_same = type->rank == w->small->rank &&
+                   memcmp(type->dims, w->small->dims, type->rank * sizeof *type->dims) == 0;
+    if (is_same) {
+        kiln_lower_delinearize(lower, w->outer, w->split, type->dims, index.axis);
+        kiln_lower_delinearize(lower, w->inner[number], type->rank - w->split, type->dims + w->split,
+                               index.axis + w->split);
+        return index;
+    }
+    kiln_axis_index linear = kiln_axis_affine(lower, &w->outer, w->n_inner, 0);
+    linear = kiln_axis_add(lower, &linear, &w->inner[number]);
+    linear.extent = type->n_elements;
+    kiln_lower_delinearize(lower, linear, type->rank, type->dims, index.axis);
+    return index;
+}
+
+/* The index in the full shape: kept axes from the result, reduced ones from the element. */
+static kiln_index full_index(const column_walk *w, kiln_axis_index element, uint32_t number)
+{
+    kiln_lower *lower = w->lower;
+    const kiln_type *full = w->stages.full;
+    kiln_index index = {.rank = full->rank}, kept = small_index(w, w->small, number);
+    kiln_axis_index reduced[KILN_MAX_RANK];
+    int64_t dims[KILN_MAX_RANK];
+    uint32_t n_reduced = 0, n_kept = 0;
+    for (uint32_t i = 0; i < full->rank; i++)
+        if (w->is_reduced[i]) dims[n_reduced++] = full->dims[i];
+    element.extent = w->stages.n_reduced;
+    kiln_lower_delinearize(lower, element, n_reduced, dims, reduced);
+    n_reduced = 0;
+    for (uint32_t i = 0; i < full->rank; i++)
+        index.axis[i] = w->is_reduced[i] ? reduced[n_reduced++] : kept.axis[n_kept++];
+    return index;
+}
+
+static void bind_vector(column_walk *w, kiln_kv *const *results, uint32_t n_bound, uint32_t number)
+{
+    uint32_t at = 0;
+    for (uint32_t s = 0; s < n_bound; s++)
+        for (uint32_t i = 0; i < w->stages.stage[s].reductions.n; i++, at++)
+            kiln_lower_bind(w->lower, w->stages.stage[s].reductions.at[i], results[at][number]);
+}
+
+/* One reduced element for all vectors of the strip. */
+static void walk_element(column_walk *w, kiln_axis_index element, kiln_kv *const *results, uint32_t stage)
+{
+    kiln_lower *lower = w->lower;
+    for (uint32_t v = 0; v < w->n_vectors; v++) {
+        uint32_t n_bindings = lower->bindings.n;
+        kiln_index index = full_index(w, element, v);
+        bind_vector(w, results, stage, v);
+        lower->mask = w->mask[v];
+        for (uint32_t i = 0; i < w->stage->reductions.n; i++) {
+            const kiln_node *node = kiln_graph_node(lower->graph, w->stage->reductions.at[i]);
+            kiln_kv value = kiln_lower_value(lower, node->inputs[0], &index);
+            lower->mask = 0; /* lanes beyond the results are never stored */
+            kiln_partials_step(lower, &w->partials[i], v, value, &element);
+            lower->mask = w->mask[v];
+        }
+        kiln_kv *values = kiln_new_array(&lower->scope->arena, kiln_kv, w->stage->outputs.n + 1);
+        for (uint32_t i = 0; i < w->stage->outputs.n; i++)
+            values[i] = kiln_lower_value(
+                lower, lower->group->outputs[w->stage->outputs.at[i]].value, &index);
+        for (uint32_t i = 0; i < w->stage->outputs.n; i++)
+            kiln_lower_store(lower, w->stage->outputs.at[i], &index, values[i]);
+        kiln_lower_unbind(lower, lower->bindings.n - n_bindings);
+        lower->mask = 0;
+    }
+}
+
+static kiln_partials *copy_partials(const column_walk *w)
+{
+    return kiln_arena_copy(&w->lower->scope->arena, w->partials,
+                           w->stage->reductions.n * sizeof *w->partials);
+}
+
+static void open_carries(column_walk *w)
+{
+    for (uint32_t i = 0; i < w->stage->reductions.n; i++)
+        kiln_partials_carry(w->lower, &w->partials[i]);
+}
+
+static void close_loop(column_walk *w, const kiln_partials *carries, uint32_t mark)
+{
+    uint32_t n = w->stage->reductions.n;
+    for (uint32_t i = 0; i < n; i++) kiln_partials_next(w->lower, &carries[i], &w->partials[i]);
+    kiln_lower_cut(w->lower, mark);
+    kiln_k_end(w->lower->kernel);
+    for (uint32_t i = 0; i < n; i++) kiln_partials_last(w->lower, &carries[i], &w->partials[i]);
+}
+
+static void walk_loop(column_walk *w, kiln_kv begin, kiln_kv end, kiln_kv *const *results, uint32_t stage)
+{
+    kiln_lower *lower = w->lower;
+    kiln_kv at = kiln_k_loop(lower->kernel, KILN_LOOP_SERIAL, begin, end, 1);
+    uint32_t mark = kiln_lower_mark(lower);
+    open_carries(w);
+    kiln_partials *carries = copy_partials(w);
+    walk_element(w, kiln_axis_scalar(at, 1), results, stage);
+    close_loop(w, carries, mark);
+}
+
+static void begin_partials(column_walk *w)
+{
+    for (uint32_t i = 0; i < w->stage->reductions.n; i++)
+        kiln_partials_begin(w->lower, w->stage->reductions.at[i], w->n_vectors, &w->partials[i]);
+}
+
+static void walk_chunks(column_walk *w, kiln_kv *const *results, uint32_t stage)
+{
+    kiln_lower *lower = w->lower;
+    kiln_kernel *k = lower->kernel;
+    kiln_kv n = kiln_lower_i64(lower, w->stages.n_reduced);
+    kiln_kv chunk = kiln_k_loop(k, KILN_LOOP_SERIAL, kiln_lower_i64(lower, 0), n, CHUNK);
+    uint32_t mark = kiln_lower_mark(lower);
+    open_carries(w);
+    kiln_partials *carries = copy_partials(w), *totals = copy_partials(w);
+    begin_partials(w);
+    walk_loop(w, chunk, kiln_k_min(k, kiln_k_add_imm(k, chunk, CHUNK), n), results, stage);
+    for (uint32_t i = 0; i < w->stage->reductions.n; i++) {
+        kiln_partials_merge(lower, &totals[i], &w->partials[i]);
+        w->partials[i] = totals[i];
+    }
+    close_loop(w, carries, mark);
+}
+
+/* All stages of a strip, then the outputs of the results' shape. results[i] are vectors of reduction
+ * number i, in the order of the stages. */
+static void walk_strip(column_walk *w)
+{
+    kiln_lower *lower = w->lower;
+    kiln_arena *arena = &lower->scope->arena;
+    uint32_t n = 0;
+    kiln_kv **results = kiln_arena_array(arena, lower->group->n_nodes, sizeof *results);
+    for (uint32_t s = 0; s < w->stages.n; s++) {
+        w->stage = &w->stages.stage[s];
+        w->partials = kiln_new_array(arena, kiln_partials, w->stage->reductions.n + 1);
+        begin_partials(w);
+        if (w->stages.n_reduced > CHUNK && w->stage->reductions.n > 0)
+            walk_chunks(w, results, s);
+        else
+            walk_loop(w, kiln_lower_i64(lower, 0), kiln_lower_i64(lower, w->stages.n_reduced), results, s);
+        for (uint32_t i = 0; i < w->stage->reductions.n; i++, n++) {
+            results[n] = kiln_new_array(arena, kiln_kv, w->n_vectors);
+            for (uint32_t v = 0; v < w->n_vectors; v++)
+                results[n][v] = kiln_partials_result(lower, &w->partials[i], v);
+        }
+    }
+    for (uint32_t v = 0; v < w->n_vectors; v++) {
+        uint32_t n_bindings = lower->bindings.n;
+        bind_vector(w, results, w->stages.n, v);
+        lower->mask = w->mask[v];
+        for (uint32_t i = 0; i < w->stages.small_outputs.n; i++) {
+            uint32_t number = w->stages.small_outputs.at[i];
+            kiln_value node = lower->group->outputs[number].value;
+            kiln_index index = small_index(w, kiln_graph_type(lower->graph, node), v);
+            kiln_lower_store(lower, number, &index, kiln_lower_value(lower, node, &index));
+        }
+        kiln_lower_unbind(lower, lower->bindings.n - n_bindings);
+        lower->mask = 0;
+    }
+}
+
+/* Axes of the result that follow the last reduced one lie together in memory: one vectorised axis. */
+static void find_inner(column_walk *w, const kiln_node *reduction)
+{
+    kiln_ints axes = {.n = 1, .at = &reduction->attrs->arg.axis};
+    if (reduction->attrs->family == KILN_FAMILY_axes) axes = reduction->attrs->axes.axes;
+    for (uint32_t i = 0; i < axes.n; i++) w->is_reduced[axes.at[i]] = true;
+    w->small = reduction->type;
+    uint32_t rank = w->stages.full->rank, n_inner = 0;
+    while (n_inner < rank && !w->is_reduced[rank - 1 - n_inner]) n_inner++;
+    if (n_inner == 0 && w->small->rank > 0) n_inner = 1;
+    w->split = w->small->rank - n_inner;
+    w->n_outer = w->n_inner = 1;
+    for (uint32_t i = 0; i < w->small->rank; i++) {
+        int64_t *n = i < w->split ? &w->n_outer : &w->n_inner;
+        *n *= w->small->dims[i];
+    }
+}
+
+static void choose_strip(column_walk *w)
+{
+    uint32_t lanes = 1;
+    while (lanes < w->lower->lanes && lanes < w->n_inner) lanes *= 2;
+    w->lower->lanes = lanes;
+    int64_t n = kiln_ceil_div(kiln_max_i64(w->n_inner, 1), lanes);
+    w->n_vectors = (uint32_t)kiln_min_i64(n, STRIP);
+}
+
+void kiln_lower_column(kiln_lower *lower)
+{
+    kiln_kernel *k = lower->kernel;
+    column_walk w = {.lower = lower};
+    kiln_stages_find(lower, 0, &w.stages);
+    find_inner(&w, kiln_graph_node(lower->graph, w.stages.stage[0].reductions.at[0]));
+    choose_strip(&w);
+    int64_t strip = (int64_t)w.n_vectors * lower->lanes;
+    int64_t n_strips = kiln_ceil_div(w.n_inner, strip), n_tiles = w.n_outer * n_strips;
+    if (n_tiles > UINT32_MAX)
+        kiln_fail(lower->scope, KILN_LIMIT, "group %s: %lld tiles; expected at most 2^32 - 1",
+                  lower->group->label, (long long)n_tiles);
+    k->n_tiles = (uint32_t)n_tiles;
+    kiln_kv tile = kiln_k_loop(k, KILN_LOOP_TILES, kiln_k_tile_begin(k), kiln_k_tile_end(k), 1);
+    uint32_t mark = kiln_lower_mark(lower);
+    if (n_tiles > 0) {
+        kiln_kv outer = kiln_lower_op_imm(lower, KILN_K_div, tile, n_strips);
+        kiln_kv first = kiln_lower_op_imm(lower, KILN_K_rem, tile, n_strips);
+        first = kiln_lower_op_imm(lower, KILN_K_mul, first, strip);
+        w.outer = kiln_axis_scalar(outer, 1);
+        w.outer.extent = w.n_outer;
+        for (uint32_t v = 0; v < w.n_vectors; v++) {
+            kiln_axis_index inner = kiln_axis_vector(first, strip);
+            w.inner[v] = kiln_axis_affine(lower, &inner, 1, (int64_t)v * lower->lanes);
+            w.inner[v].extent = w.n_inner;
+            kiln_kv left = kiln_lower_op(lower, KILN_K_sub, kiln_lower_i64(lower, w.n_inner), w.inner[v].base);
+            if (w.n_inner % strip != 0) w.mask[v] = kiln_k_active(k, lower->lanes, left);
+        }
+        walk_strip(&w);
+    }
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+}

@@ -1,0 +1,163 @@
+/* Partial results of reductions in vectors: steps, merges and the fixed tree. The bits do not depend on
+ * the vector width: a row has 64 logical lanes, and the tree halves them in the same order however many
+ * lanes share a vector. Sums start at +0. */
+#include "codegen/lower_stage.h"
+
+#include "codegen/math.h"
+
+/* Positions start outside of every axis, so that the first element always wins. */
+static kiln_kv arg_start(kiln_lower *lower, const kiln_partials *p)
+{
+    int64_t most = p->position == KILN_i32 ? INT32_MAX : INT64_MAX;
+    return kiln_k_const_int(lower->kernel, p->position, p->lanes, p->is_last ? -1 : most);
+}
+
+void kiln_partials_begin(kiln_lower *lower, kiln_value node, uint32_t n, kiln_partials *out_partials)
+{
+    const kiln_node *reduction = kiln_graph_node(lower->graph, node);
+    const kiln_type *operand = kiln_graph_type(lower->graph, reduction->inputs[0]);
+    kiln_partials p = {.op = (kiln_op)reduction->op, .dtype = operand->dtype, .n = n,
+                       .compute = kiln_compute_dtype(operand->dtype), .lanes = lower->lanes};
+    p.is_arg = p.op == KILN_OP_argmax || p.op == KILN_OP_argmin;
+    if (p.is_arg) {
+        p.is_last = reduction->attrs->arg.last;
+        p.position = operand->n_elements < INT32_MAX ? KILN_i32 : KILN_i64;
+    }
+    kiln_op like = p.op == KILN_OP_argmax ? KILN_OP_reduce_max : KILN_OP_reduce_min;
+    for (uint32_t i = 0; i < n; i++) {
+        p.value[i] = kiln_math_identity(lower->kernel, p.is_arg ? like : p.op, p.compute, p.lanes);
+        p.at[i] = p.is_arg ? arg_start(lower, &p) : 0;
+    }
+    *out_partials = p;
+}
+
+static kiln_kv is_nan(kiln_lower *lower, kiln_kv value)
+{
+    return kiln_k_binary(lower->kernel, KILN_K_ne, value, value);
+}
+
+/* b wins over a: it is beyond it, or NaN against a number, or equal (or both NaN) at a position that
+ * counts more. */
+static kiln_kv arg_wins(kiln_lower *lower, const kiln_partials *p, const kiln_kv a[2], const kiln_kv b[2])
+{
+    kiln_kernel *k = lower->kernel;
+    kiln_instr_op beyond = p->op == KILN_OP_argmax ? KILN_K_gt : KILN_K_lt;
+    kiln_kv wins = kiln_k_binary(k, beyond, b[0], a[0]);
+    kiln_kv tie = kiln_k_binary(k, KILN_K_eq, a[0], b[0]);
+    if (kiln_dtype_is_float(p->compute)) {
+        kiln_kv a_nan = is_nan(lower, a[0]), b_nan = is_nan(lower, b[0]);
+        kiln_kv a_number = kiln_k_unary(k, KILN_K_not, a_nan);
+        wins = kiln_k_binary(k, KILN_K_or, wins, kiln_k_binary(k, KILN_K_and, b_nan, a_number));
+        tie = kiln_k_binary(k, KILN_K_or, tie, kiln_k_binary(k, KILN_K_and, a_nan, b_nan));
+    }
+    kiln_kv counts = kiln_k_binary(k, p->is_last ? KILN_K_gt : KILN_K_lt, b[1], a[1]);
+    return kiln_k_binary(k, KILN_K_or, wins, kiln_k_binary(k, KILN_K_and, tie, counts));
+}
+
+static void combine(kiln_lower *lower, const kiln_partials *p, kiln_kv a[2], const kiln_kv b[2])
+{
+    kiln_kernel *k = lower->kernel;
+    if (!p->is_arg) {
+        a[0] = kiln_math_combine(k, p->op, a[0], b[0]);
+        return;
+    }
+    kiln_kv wins = arg_wins(lower, p, a, b);
+    a[0] = kiln_k_select(k, wins, b[0], a[0]);
+    a[1] = kiln_k_select(k, wins, b[1], a[1]);
+}
+
+void kiln_partials_step(kiln_lower *lower, kiln_partials *p, uint32_t i, kiln_kv value,
+                        const kiln_axis_index *element)
+{
+    kiln_kernel *k = lower->kernel;
+    kiln_kv a[2] = {p->value[i], p->at[i]}, b[2] = {value, 0};
+    if (p->is_arg) b[1] = kiln_k_convert(k, kiln_axis_lanes(lower, element, p->lanes), p->position);
+    combine(lower, p, a, b);
+    if (lower->mask) {
+        a[0] = kiln_k_select(k, lower->mask, a[0], p->value[i]);
+        if (p->is_arg) a[1] = kiln_k_select(k, lower->mask, a[1], p->at[i]);
+    }
+    p->value[i] = a[0];
+    p->at[i] = a[1];
+}
+
+void kiln_partials_merge(kiln_lower *lower, kiln_partials *a, const kiln_partials *b)
+{
+    for (uint32_t i = 0; i < a->n; i++) {
+        kiln_kv left[2] = {a->value[i], a->at[i]}, right[2] = {b->value[i], b->at[i]};
+        combine(lower, a, left, right);
+        a->value[i] = left[0];
+        a->at[i] = left[1];
+    }
+}
+
+void kiln_partials_carry(kiln_lower *lower, kiln_partials *p)
+{
+    for (uint32_t i = 0; i < p->n; i++) {
+        p->value[i] = kiln_k_carry(lower->kernel, p->value[i]);
+        if (p->is_arg) p->at[i] = kiln_k_carry(lower->kernel, p->at[i]);
+    }
+}
+
+void kiln_partials_next(kiln_lower *lower, const kiln_partials *carries, const kiln_partials *p)
+{
+    for (uint32_t i = 0; i < p->n; i++) {
+        kiln_k_next(lower->kernel, carries->value[i], p->value[i]);
+        if (p->is_arg) kiln_k_next(lower->kernel, carries->at[i], p->at[i]);
+    }
+}
+
+void kiln_partials_last(kiln_lower *lower, const kiln_partials *carries, kiln_partials *out_partials)
+{
+    kiln_partials p = *carries;
+    for (uint32_t i = 0; i < p.n; i++) {
+        p.value[i] = kiln_k_last(lower->kernel, carries->value[i]);
+        if (p.is_arg) p.at[i] = kiln_k_last(lower->kernel, carries->at[i]);
+    }
+    *out_partials = p;
+}
+
+static void split_halves(kiln_lower *lower, const kiln_kv pair[2], uint32_t half, kiln_kv low[2],
+                         kiln_kv high[2])
+{
+    int64_t first[KILN_K_MAX_LANES], second[KILN_K_MAX_LANES];
+    for (uint32_t i = 0; i < half; i++) {
+        first[i] = i;
+        second[i] = half + i;
+    }
+    for (uint32_t j = 0; j < 2; j++) {
+        low[j] = pair[j] ? kiln_k_shuffle(lower->kernel, pair[j], 0, half, first) : 0;
+        high[j] = pair[j] ? kiln_k_shuffle(lower->kernel, pair[j], 0, half, second) : 0;
+    }
+}
+
+kiln_kv kiln_partials_tree(kiln_lower *lower, kiln_partials *p)
+{
+    uint32_t n = 1;
+    while (n < p->n) n *= 2;
+    for (uint32_t half = n / 2; half > 0; half /= 2) {
+        for (uint32_t i = 0; i < half && i + half < p->n; i++) {
+            kiln_kv a[2] = {p->value[i], p->at[i]}, b[2] = {p->value[i + half], p->at[i + half]};
+            combine(lower, p, a, b);
+            p->value[i] = a[0];
+            p->at[i] = a[1];
+        }
+        if (p->n > half) p->n = half;
+    }
+    kiln_kv pair[2] = {p->value[0], p->at[0]};
+    for (uint32_t half = p->lanes / 2; half > 0; half /= 2) {
+        kiln_kv low[2], high[2];
+        split_halves(lower, pair, half, low, high);
+        combine(lower, p, low, high);
+        memcpy(pair, low, sizeof pair);
+    }
+    p->value[0] = pair[0];
+    p->at[0] = pair[1];
+    return kiln_partials_result(lower, p, 0);
+}
+
+kiln_kv kiln_partials_result(kiln_lower *lower, const kiln_partials *p, uint32_t i)
+{
+    if (p->is_arg) return kiln_k_convert(lower->kernel, p->at[i], KILN_i64);
+    return kiln_math_round_to(lower->kernel, p->value[i], p->dtype);
+}
