@@ -1,10 +1,10 @@
 /* The cost model: time = max(bytes / bandwidth, work / throughput) + launch, for both machines.
  *
- * Work is counted in issue slots: what an op takes from a core that does flops_per_ns of f32 FMA flops
- * (an add takes two slots: it fills a port that could have done an FMA). How often a node of a group is
- * evaluated follows from its users: each index of a view or move evaluates its operand once more, which
- * is what fusing a producer into a reader of broadcasts or windows costs. Bandwidth is that of the
- * smallest level which holds all that the group touches. */
+ * Work is counted in issue slots: what an op takes from a core that does flops_per_ns of f32 FMA
+ * flops (an add takes two slots: it fills a port that could have done an FMA). How often a node of
+ * a group is evaluated follows from its users: each index of a view or move evaluates its operand
+ * once more, which is what fusing a producer into a reader of broadcasts or windows costs.
+ * Bandwidth is that of the smallest level which holds all that the group touches. */
 #include "base/checked.h"
 #include "kiln/program.h"
 #include "passes/fuse.h"
@@ -16,15 +16,16 @@ typedef struct slots_row {
     float slots;
 } slots_row;
 
-/* Measured order of magnitude on 512-bit vectors: a division is 12 cycles a vector, the functions are
- * polynomials of 10 to 30 instructions; integer division and pow run through f64 or by element. */
+/* Measured order of magnitude on 512-bit vectors: a division is 12 cycles a vector, the functions
+ * are polynomials of 10 to 30 instructions; integer division and pow run through f64 or by element.
+ */
 static const slots_row costly_ops[] = {
-    {KILN_OP_exp, 24},     {KILN_OP_expm1, 40},  {KILN_OP_log, 32},    {KILN_OP_log1p, 44},
-    {KILN_OP_sqrt, 48},    {KILN_OP_rsqrt, 90},  {KILN_OP_sin, 60},    {KILN_OP_cos, 60},
-    {KILN_OP_tan, 110},    {KILN_OP_atan, 80},   {KILN_OP_atan2, 110}, {KILN_OP_tanh, 60},
-    {KILN_OP_erf, 60},     {KILN_OP_logistic, 80}, {KILN_OP_pow, 160}, {KILN_OP_div, 48},
-    {KILN_OP_rem, 80},     {KILN_OP_sign, 4},    {KILN_OP_popcnt, 10}, {KILN_OP_clz, 10},
-    {KILN_OP_clamp, 4},    {KILN_OP_select, 2},  {KILN_OP_convert, 3}, {KILN_OP_bitcast, 0},
+    {KILN_OP_exp, 24},  {KILN_OP_expm1, 40},    {KILN_OP_log, 32},    {KILN_OP_log1p, 44},
+    {KILN_OP_sqrt, 48}, {KILN_OP_rsqrt, 90},    {KILN_OP_sin, 60},    {KILN_OP_cos, 60},
+    {KILN_OP_tan, 110}, {KILN_OP_atan, 80},     {KILN_OP_atan2, 110}, {KILN_OP_tanh, 60},
+    {KILN_OP_erf, 60},  {KILN_OP_logistic, 80}, {KILN_OP_pow, 160},   {KILN_OP_div, 48},
+    {KILN_OP_rem, 80},  {KILN_OP_sign, 4},      {KILN_OP_popcnt, 10}, {KILN_OP_clz, 10},
+    {KILN_OP_clamp, 4}, {KILN_OP_select, 2},    {KILN_OP_convert, 3}, {KILN_OP_bitcast, 0},
 };
 
 double kiln_op_slots(const kiln_node *node)
@@ -70,7 +71,8 @@ double kiln_op_flops(const kiln_graph *graph, const kiln_node *node)
         return 1;
     case KILN_REDUCE: {
         const kiln_type *from = kiln_graph_type(graph, node->inputs[0]);
-        return node->type->n_elements ? (double)from->n_elements / (double)node->type->n_elements : 0;
+        return node->type->n_elements ? (double)from->n_elements / (double)node->type->n_elements
+                                      : 0;
     }
     case KILN_WINDOW:
         return window_size(node);
@@ -88,7 +90,8 @@ double kiln_op_flops(const kiln_graph *graph, const kiln_node *node)
 }
 
 /* How often operand `i` is evaluated when the node is evaluated `evals` times. */
-static double operand_evals(const kiln_graph *graph, const kiln_node *node, uint32_t i, double evals)
+static double operand_evals(const kiln_graph *graph, const kiln_node *node, uint32_t i,
+                            double evals)
 {
     const kiln_type *from = kiln_graph_type(graph, node->inputs[i]);
     double elements = (double)from->n_elements;
@@ -182,14 +185,17 @@ static void walk_nodes(cost_walk *walk)
 
 static void spread_evals(kiln_fusion *fusion, const kiln_node *node, double evals)
 {
-    /* Reductions of one space read their operands together; a row is kept at hand between stages. */
+    /* Reductions of one space read their operands together; a row is kept at hand between stages.
+     */
     kiln_class class_ = kiln_node_row(node)->class_;
     bool is_same_index = class_ == KILN_ELEMENTWISE || class_ == KILN_REDUCE;
     for (uint32_t i = 0; i < node->n_inputs; i++) {
         double *operand = &fusion->evals[node->inputs[i].id];
         double more = operand_evals(fusion->graph, node, i, evals);
-        if (!is_same_index) *operand += more;
-        else if (*operand < more) *operand = more;
+        if (!is_same_index)
+            *operand += more;
+        else if (*operand < more)
+            *operand = more;
     }
 }
 
@@ -215,7 +221,8 @@ static void count_node(cost_walk *walk, uint32_t id)
     double flops = kiln_op_flops(fusion->graph, node);
     bool is_contraction = kiln_node_row(node)->class_ == KILN_CONTRACT;
     double scale = kiln_dtype_bytes(node->type->dtype) > 4 ? 2 : 1;
-    double slots = is_contraction ? flops * 1.2 * scale : kiln_op_slots(node) * (flops > 1 ? flops : 1);
+    double slots =
+        is_contraction ? flops * 1.2 * scale : kiln_op_slots(node) * (flops > 1 ? flops : 1);
     walk->cost.flops += evals * flops;
     walk->cost.slots += evals * slots;
     spread_evals(fusion, node, evals);
@@ -253,7 +260,8 @@ kiln_cost kiln_fusion_cost(kiln_fusion *fusion, uint32_t number, uint32_t other)
     for (uint32_t i = 0; i < walk.nodes->n; i++) count_node(&walk, walk.nodes->at[i]);
     bool is_one = is_serial(fusion, number) || is_serial(fusion, other);
     bool is_gpu = fusion->machine->kind == KILN_MACHINE_GPU;
-    double threads = is_one || is_gpu || !fusion->pipeline->n_threads ? 1 : fusion->pipeline->n_threads;
+    double threads =
+        is_one || is_gpu || !fusion->pipeline->n_threads ? 1 : fusion->pipeline->n_threads;
     walk.cost.ns = time_of(fusion->machine, &walk.cost, threads) + fusion->machine->launch_ns;
     walk.cost.one_core_ns = time_of(fusion->machine, &walk.cost, 1);
     return walk.cost;

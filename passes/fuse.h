@@ -1,8 +1,8 @@
-/* Fusion at work. Every node that computes (not a view, not a source) starts in a cluster of its own;
- * clusters merge along edges until nothing is gained; each cluster then becomes a group.
+/* Fusion at work. Every node that computes (not a view, not a source) starts in a cluster of its
+ * own; clusters merge along edges until nothing is gained; each cluster then becomes a group.
  *
- * Floating nodes belong to no cluster: views, iota, small constants, and producers so cheap that every
- * reader computes them again. A group takes the floating nodes that it reads through.
+ * Floating nodes belong to no cluster: views, iota, small constants, and producers so cheap that
+ * every reader computes them again. A group takes the floating nodes that it reads through.
  *
  * Clusters stay acyclic: a merge that would make one wait for itself is refused. */
 #ifndef KILN_PASSES_FUSE_H
@@ -23,10 +23,10 @@ typedef enum kiln_role {
 typedef struct kiln_cluster {
     kiln_group_kind kind;
     bool is_alive;
-    uint32_t anchor;            /* node; 0 for POINTWISE */
-    uint32_t origin;            /* of its nodes, in unfused schedules */
-    kiln_ids nodes;             /* ascending */
-    kiln_row_space space;       /* ROW */
+    uint32_t anchor;      /* node; 0 for POINTWISE */
+    uint32_t origin;      /* of its nodes, in unfused schedules */
+    kiln_ids nodes;       /* ascending */
+    kiln_row_space space; /* ROW */
 } kiln_cluster;
 
 typedef struct kiln_cost {
@@ -46,12 +46,12 @@ typedef struct kiln_fusion {
     bool *is_packed;                       /* contraction: its second operand is read from panels */
     uint8_t *role;                         /* kiln_role of nodes in clusters */
     uint32_t *cluster_of;                  /* KILN_NONE: floating or source */
-    uint32_t *first_user, *users;          /* users of id: users[first_user[id] … first_user[id + 1]) */
+    uint32_t *first_user, *users; /* users of id: users[first_user[id] … first_user[id + 1]) */
     kiln_vec(kiln_cluster) clusters;
     uint32_t *node_stamp, *cluster_stamp, stamp; /* marks of searches */
     kiln_ids stack, reached, walked, found;      /* scratch of searches */
     bool is_last_round;                          /* refusals are noted now */
-    double *evals;                         /* scratch of the cost model */
+    double *evals;                               /* scratch of the cost model */
 } kiln_fusion;
 
 static inline const kiln_node *kiln_fusion_node(const kiln_fusion *fusion, uint32_t id)
@@ -74,7 +74,8 @@ void kiln_fusion_scan(kiln_fusion *fusion);
 bool kiln_fusion_is_small_constant(const kiln_node *node);
 
 /* fuse_cluster.c: relations between clusters. */
-/* Appends the clusters that read node `id`, through floating nodes: each once, `id`'s own included. */
+/* Appends the clusters that read node `id`, through floating nodes: each once, `id`'s own included.
+ */
 void kiln_fusion_readers(kiln_fusion *fusion, uint32_t id, kiln_ids *out_clusters);
 /* The same without a new search: adds to the clusters that earlier calls have found. */
 void kiln_fusion_more_readers(kiln_fusion *fusion, uint32_t id, kiln_ids *out_clusters);
@@ -89,14 +90,16 @@ bool kiln_fusion_reaches(kiln_fusion *fusion, uint32_t from, uint32_t to);
 /* Moves the nodes of `from` to `to`; `to` keeps its kind and anchor. */
 void kiln_fusion_merge(kiln_fusion *fusion, uint32_t from, uint32_t to);
 /* Notes why the nodes of an edge stay apart. */
-void kiln_fusion_refuse(kiln_fusion *fusion, uint32_t producer, uint32_t consumer, const char *reason);
+void kiln_fusion_refuse(kiln_fusion *fusion, uint32_t producer, uint32_t consumer,
+                        const char *reason);
 /* In unfused schedules only nodes of one origin meet. */
 bool kiln_fusion_may_meet(const kiln_fusion *fusion, uint32_t a, uint32_t b);
 
-/* fuse_epilogue.c: how node `id` lies in the row space of cluster `number` (or in the index space of a
- * contraction's, window's or column's result: FULL is the result's own index). */
+/* fuse_epilogue.c: how node `id` lies in the row space of cluster `number` (or in the index space
+ * of a contraction's, window's or column's result: FULL is the result's own index). */
 kiln_role kiln_fusion_role(const kiln_fusion *fusion, uint32_t number, uint32_t id);
-/* Merges nodes that depend on a reduction, contraction or window into its cluster, ids ascending. */
+/* Merges nodes that depend on a reduction, contraction or window into its cluster, ids ascending.
+ */
 void kiln_fuse_epilogues(kiln_fusion *fusion);
 /* Whether two clusters are no slower as one. */
 bool kiln_fusion_pays(kiln_fusion *fusion, uint32_t a, uint32_t b);
@@ -104,7 +107,8 @@ bool kiln_fusion_pays(kiln_fusion *fusion, uint32_t a, uint32_t b);
 bool kiln_fusion_merge_siblings(kiln_fusion *fusion, uint32_t a, uint32_t b);
 /* Merges reductions with equal spaces that read the same values. */
 void kiln_fuse_siblings(kiln_fusion *fusion);
-/* fuse_producer.c: merges producers into consumers; then computes cheap ones again instead of storing them. */
+/* fuse_producer.c: merges producers into consumers; then computes cheap ones again instead of
+ * storing them. */
 void kiln_fuse_producers(kiln_fusion *fusion);
 
 /* cost.c */
@@ -117,6 +121,6 @@ double kiln_op_flops(const kiln_graph *graph, const kiln_node *node);
 /* fuse_group.c: clusters to groups, in an order that keeps the peak of live bytes low (order.c). */
 void kiln_fusion_emit(kiln_fusion *fusion);
 /* A permutation of groups that respects their operands. */
-void kiln_order_groups(kiln_scope *scope, const kiln_graph *graph, const kiln_group *groups, uint32_t n,
-                       uint32_t *out_order);
+void kiln_order_groups(kiln_scope *scope, const kiln_graph *graph, const kiln_group *groups,
+                       uint32_t n, uint32_t *out_order);
 #endif

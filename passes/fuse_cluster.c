@@ -1,5 +1,5 @@
-/* Relations between clusters: who reads whom, whether a merge would close a cycle, and the merge. All
- * searches use stamps instead of cleared marks and a stack instead of recursion. */
+/* Relations between clusters: who reads whom, whether a merge would close a cycle, and the merge.
+ * All searches use stamps instead of cleared marks and a stack instead of recursion. */
 #include "kiln/program.h"
 #include "passes/fuse.h"
 
@@ -50,8 +50,10 @@ bool kiln_fusion_is_stored(kiln_fusion *fusion, uint32_t id, uint32_t inside, ui
         uint32_t user = fusion->stack.at[--fusion->stack.n];
         if (!first_visit(fusion->node_stamp, user, fusion->stamp)) continue;
         uint32_t cluster = fusion->cluster_of[user];
-        if (cluster == KILN_NONE) push_users(fusion, user);
-        else if (cluster != inside && cluster != other) return true;
+        if (cluster == KILN_NONE)
+            push_users(fusion, user);
+        else if (cluster != inside && cluster != other)
+            return true;
     }
     return false;
 }
@@ -82,7 +84,8 @@ void kiln_fusion_sources(kiln_fusion *fusion, uint32_t id, kiln_ids *out_nodes)
 static void visit_successors(kiln_fusion *fusion, uint32_t number, kiln_ids *reached)
 {
     const kiln_cluster *cluster = &fusion->clusters.at[number];
-    for (uint32_t i = 0; i < cluster->nodes.n; i++) kiln_fusion_more_readers(fusion, cluster->nodes.at[i], reached);
+    for (uint32_t i = 0; i < cluster->nodes.n; i++)
+        kiln_fusion_more_readers(fusion, cluster->nodes.at[i], reached);
 }
 
 bool kiln_fusion_has_detour(kiln_fusion *fusion, uint32_t from, uint32_t to)
@@ -137,13 +140,14 @@ void kiln_fusion_merge(kiln_fusion *fusion, uint32_t from, uint32_t to)
     source->nodes.n = 0;
 }
 
-void kiln_fusion_refuse(kiln_fusion *fusion, uint32_t producer, uint32_t consumer, const char *reason)
+void kiln_fusion_refuse(kiln_fusion *fusion, uint32_t producer, uint32_t consumer,
+                        const char *reason)
 {
     const kiln_graph *graph = fusion->graph;
     const char *from = kiln_node_row(graph->nodes.at[producer])->name;
     const char *to = kiln_node_row(graph->nodes.at[consumer])->name;
-    const char *sentence =
-        kiln_arena_format(fusion->arena, "%%%u %s -> %%%u %s: %s", producer, from, consumer, to, reason);
+    const char *sentence = kiln_arena_format(fusion->arena, "%%%u %s -> %%%u %s: %s", producer,
+                                             from, consumer, to, reason);
     kiln_vec_push(&fusion->schedule->refusals, fusion->arena, sentence);
 }
 

@@ -2,8 +2,8 @@
  *
  *     %3 = reduce_max %2   %4 = broadcast %3   %5 = sub %2, %4   %6 = exp %5   %7 = reduce_sum %6 …
  *
- * becomes one ROW group, because every value lies at `row` or at `row * cols + col` of one space. The
- * nodes are visited by ascending id, so a node finds what it depends on already in place. */
+ * becomes one ROW group, because every value lies at `row` or at `row * cols + col` of one space.
+ * The nodes are visited by ascending id, so a node finds what it depends on already in place. */
 #include "kiln/program.h"
 #include "passes/fuse.h"
 
@@ -11,7 +11,8 @@
 #define MAX_CHAIN 64
 
 /* Whether a broadcast sends element `row` of a per-row value to elements row * cols + col. */
-static bool is_row_broadcast(const kiln_row_space *space, const kiln_type *from, const kiln_node *node)
+static bool is_row_broadcast(const kiln_row_space *space, const kiln_type *from,
+                             const kiln_node *node)
 {
     if (node->type->n_elements != space->rows * space->cols) return false;
     kiln_ints axes = node->attrs->axes.axes;
@@ -101,7 +102,8 @@ static kiln_role reduce_role(const kiln_fusion *fusion, uint32_t number, uint32_
     kiln_role role = kiln_fusion_role(fusion, number, kiln_fusion_node(fusion, id)->inputs[0].id);
     kiln_row_space space;
     if (role != KILN_ROLE_FULL) return KILN_ROLE_LOST;
-    if (!kiln_reduce_row_space(fusion->graph, kiln_fusion_value(fusion, id), &space)) return KILN_ROLE_LOST;
+    if (!kiln_reduce_row_space(fusion->graph, kiln_fusion_value(fusion, id), &space))
+        return KILN_ROLE_LOST;
     bool is_same = space.rows == cluster->space.rows && space.cols == cluster->space.cols;
     return is_same ? KILN_ROLE_ROW : KILN_ROLE_LOST;
 }
@@ -111,12 +113,14 @@ static kiln_role stored_view_role(const kiln_fusion *fusion, uint32_t number, co
 {
     kiln_group_kind kind = fusion->clusters.at[number].kind;
     uint32_t operand = node->inputs[0].id;
-    bool is_result = fusion->cluster_of[operand] == number && fusion->role[operand] == KILN_ROLE_FULL;
+    bool is_result =
+        fusion->cluster_of[operand] == number && fusion->role[operand] == KILN_ROLE_FULL;
     if (kind != KILN_GROUP_DOT && kind != KILN_GROUP_CONV) return KILN_ROLE_LOST;
     return node->op == KILN_OP_transpose && is_result ? KILN_ROLE_FREE : KILN_ROLE_LOST;
 }
 
-/* The role node `id` would have in the cluster; LOST when it cannot join. `*out_reason` says why. */
+/* The role node `id` would have in the cluster; LOST when it cannot join. `*out_reason` says why.
+ */
 static kiln_role joining_role(const kiln_fusion *fusion, uint32_t number, uint32_t id,
                               const char **out_reason)
 {
@@ -166,7 +170,8 @@ static bool join(kiln_fusion *fusion, uint32_t number, uint32_t producer, uint32
             reason = "another group lies between them";
         }
     }
-    if (!reason && !kiln_fusion_pays(fusion, number, from)) reason = "recomputing costs more than it saves";
+    if (!reason && !kiln_fusion_pays(fusion, number, from))
+        reason = "recomputing costs more than it saves";
     if (reason) {
         kiln_fusion_refuse(fusion, producer, id, reason);
         return false;
@@ -178,24 +183,29 @@ static bool join(kiln_fusion *fusion, uint32_t number, uint32_t producer, uint32
 
 bool kiln_fusion_pays(kiln_fusion *fusion, uint32_t a, uint32_t b)
 {
-    double apart = kiln_fusion_cost(fusion, a, KILN_NONE).ns + kiln_fusion_cost(fusion, b, KILN_NONE).ns;
+    double apart =
+        kiln_fusion_cost(fusion, a, KILN_NONE).ns + kiln_fusion_cost(fusion, b, KILN_NONE).ns;
     return kiln_fusion_cost(fusion, a, b).ns <= apart;
 }
 
 static bool is_same_row_space(const kiln_cluster *a, const kiln_cluster *b)
 {
-    return a->kind == KILN_GROUP_ROW && b->kind == KILN_GROUP_ROW && a->space.rows == b->space.rows &&
-           a->space.cols == b->space.cols;
+    return a->kind == KILN_GROUP_ROW && b->kind == KILN_GROUP_ROW &&
+           a->space.rows == b->space.rows && a->space.cols == b->space.cols;
 }
 
-static bool is_same_column_space(const kiln_fusion *fusion, const kiln_cluster *a, const kiln_cluster *b)
+static bool is_same_column_space(const kiln_fusion *fusion, const kiln_cluster *a,
+                                 const kiln_cluster *b)
 {
     if (a->kind != KILN_GROUP_COLUMN || b->kind != KILN_GROUP_COLUMN) return false;
-    const kiln_node *x = kiln_fusion_node(fusion, a->anchor), *y = kiln_fusion_node(fusion, b->anchor);
+    const kiln_node *x = kiln_fusion_node(fusion, a->anchor),
+                    *y = kiln_fusion_node(fusion, b->anchor);
     const kiln_type *tx = kiln_graph_type(fusion->graph, x->inputs[0]);
     const kiln_type *ty = kiln_graph_type(fusion->graph, y->inputs[0]);
-    if (tx->rank != ty->rank || memcmp(tx->dims, ty->dims, tx->rank * sizeof *tx->dims) != 0) return false;
-    if (kiln_node_row(x)->attrs != KILN_FAMILY_axes || kiln_node_row(y)->attrs != KILN_FAMILY_axes) return false;
+    if (tx->rank != ty->rank || memcmp(tx->dims, ty->dims, tx->rank * sizeof *tx->dims) != 0)
+        return false;
+    if (kiln_node_row(x)->attrs != KILN_FAMILY_axes || kiln_node_row(y)->attrs != KILN_FAMILY_axes)
+        return false;
     kiln_ints ax = x->attrs->axes.axes, ay = y->attrs->axes.axes;
     return ax.n == ay.n && memcmp(ax.at, ay.at, ax.n * sizeof *ax.at) == 0;
 }
@@ -245,7 +255,8 @@ static bool is_single(const kiln_fusion *fusion, uint32_t id)
     uint32_t number = fusion->cluster_of[id];
     if (number == KILN_NONE) return false;
     const kiln_cluster *cluster = &fusion->clusters.at[number];
-    return cluster->nodes.n == 1 && (cluster->kind == KILN_GROUP_POINTWISE || cluster->kind == KILN_GROUP_ROW);
+    return cluster->nodes.n == 1 &&
+           (cluster->kind == KILN_GROUP_POINTWISE || cluster->kind == KILN_GROUP_ROW);
 }
 
 void kiln_fuse_epilogues(kiln_fusion *fusion)

@@ -29,7 +29,8 @@ static void add_input(group_builder *builder, kiln_operand operand)
 static void visit_operand(group_builder *builder, kiln_value value)
 {
     kiln_fusion *fusion = builder->fusion;
-    bool is_inside = fusion->cluster_of[value.id] == builder->number || fusion->is_floating[value.id];
+    bool is_inside =
+        fusion->cluster_of[value.id] == builder->number || fusion->is_floating[value.id];
     if (!is_inside) {
         add_input(builder, (kiln_operand){.value = value, .format = KILN_FORMAT_DENSE});
     } else if (fusion->node_stamp[value.id] != fusion->stamp) {
@@ -123,7 +124,8 @@ static kiln_group cluster_group(kiln_fusion *fusion, uint32_t number)
     for (uint32_t i = 0; i < cluster->nodes.n; i++) {
         uint32_t id = cluster->nodes.at[i];
         if (!kiln_fusion_is_stored(fusion, id, number, KILN_NONE)) continue;
-        kiln_operand operand = {.value = kiln_fusion_value(fusion, id), .format = KILN_FORMAT_DENSE};
+        kiln_operand operand = {.value = kiln_fusion_value(fusion, id),
+                                .format = KILN_FORMAT_DENSE};
         kiln_vec_push(&builder.outputs, fusion->arena, operand);
     }
     kiln_group group = {.kind = cluster->kind};
@@ -133,7 +135,8 @@ static kiln_group cluster_group(kiln_fusion *fusion, uint32_t number)
     group.ns = cost.one_core_ns;
     if (cluster->anchor) group.anchor = kiln_fusion_value(fusion, cluster->anchor);
     fusion->stamp++;
-    for (uint32_t i = 0; i < builder.outputs.n; i++) visit_operand(&builder, builder.outputs.at[i].value);
+    for (uint32_t i = 0; i < builder.outputs.n; i++)
+        visit_operand(&builder, builder.outputs.at[i].value);
     collect_nodes(&builder);
     return finish_group(&builder, group);
 }
@@ -148,8 +151,10 @@ static kiln_group pack_group(kiln_fusion *fusion, uint32_t id)
     group_builder builder = {.fusion = fusion, .number = KILN_NONE};
     fusion->stamp++;
     bool is_view = fusion->is_floating[operand.value.id];
-    if (is_view) visit_operand(&builder, operand.value);
-    else add_input(&builder, (kiln_operand){.value = operand.value, .format = KILN_FORMAT_DENSE});
+    if (is_view)
+        visit_operand(&builder, operand.value);
+    else
+        add_input(&builder, (kiln_operand){.value = operand.value, .format = KILN_FORMAT_DENSE});
     collect_nodes(&builder);
     kiln_vec_push(&builder.outputs, fusion->arena, operand);
     kiln_group group = {.kind = KILN_GROUP_PACK, .anchor = operand.consumer};
@@ -161,7 +166,8 @@ static kiln_group pack_group(kiln_fusion *fusion, uint32_t id)
 
 static bool needs_pack_group(const kiln_fusion *fusion, uint32_t id)
 {
-    return fusion->is_packed[id] && !is_on_constant(fusion, kiln_fusion_node(fusion, id)->inputs[1]);
+    return fusion->is_packed[id] &&
+           !is_on_constant(fusion, kiln_fusion_node(fusion, id)->inputs[1]);
 }
 
 void kiln_fusion_emit(kiln_fusion *fusion)

@@ -24,7 +24,8 @@ static const kiln_type *stored_type(kiln_fusion *fusion, uint32_t number)
     const kiln_cluster *cluster = &fusion->clusters.at[number];
     for (uint32_t i = cluster->nodes.n; i-- > 0;) {
         uint32_t id = cluster->nodes.at[i];
-        if (kiln_fusion_is_stored(fusion, id, number, KILN_NONE)) return kiln_fusion_node(fusion, id)->type;
+        if (kiln_fusion_is_stored(fusion, id, number, KILN_NONE))
+            return kiln_fusion_node(fusion, id)->type;
     }
     return kiln_fusion_node(fusion, cluster->nodes.at[cluster->nodes.n - 1])->type;
 }
@@ -41,7 +42,8 @@ static bool can_store(kiln_fusion *fusion, uint32_t consumer, const kiln_type *t
 {
     const kiln_cluster *cluster = &fusion->clusters.at[consumer];
     if (cluster->kind == KILN_GROUP_ROW) return is_row_shaped(&cluster->space, type);
-    if (cluster->kind == KILN_GROUP_POINTWISE) return is_same_dims(stored_type(fusion, consumer), type);
+    if (cluster->kind == KILN_GROUP_POINTWISE)
+        return is_same_dims(stored_type(fusion, consumer), type);
     return false;
 }
 
@@ -82,7 +84,8 @@ static const char *refusal(kiln_fusion *fusion, uint32_t producer, uint32_t cons
     case KILN_GROUP_DOT:
     case KILN_GROUP_CONV:
         most = MAX_EPILOGUE_NODES;
-        if (is_operand_of_anchor(fusion, producer, consumer)) return "operands of contractions are stored";
+        if (is_operand_of_anchor(fusion, producer, consumer))
+            return "operands of contractions are stored";
         break;
     case KILN_GROUP_PACK:
     case KILN_GROUP_ATTENTION:
@@ -157,7 +160,8 @@ static bool absorb_all(kiln_fusion *fusion)
     return has_changed;
 }
 
-/* Slots of one element up to which a value may be computed by every reader: four cheap operations. */
+/* Slots of one element up to which a value may be computed by every reader: four cheap operations.
+ */
 #define MAX_REPEATED_SLOTS 8
 
 static bool may_repeat(kiln_fusion *fusion, uint32_t number)
@@ -168,13 +172,15 @@ static bool may_repeat(kiln_fusion *fusion, uint32_t number)
         uint32_t id = cluster->nodes.at[i];
         const kiln_node *node = kiln_fusion_node(fusion, id);
         kiln_class class_ = kiln_fusion_class(fusion, id);
-        if (fusion->is_kept[id] || (class_ != KILN_ELEMENTWISE && class_ != KILN_VIEW)) return false;
+        if (fusion->is_kept[id] || (class_ != KILN_ELEMENTWISE && class_ != KILN_VIEW))
+            return false;
         slots += kiln_op_slots(node);
     }
     return slots <= MAX_REPEATED_SLOTS;
 }
 
-static void set_floating(kiln_fusion *fusion, const kiln_cluster *cluster, uint32_t number, bool is_floating)
+static void set_floating(kiln_fusion *fusion, const kiln_cluster *cluster, uint32_t number,
+                         bool is_floating)
 {
     for (uint32_t i = 0; i < cluster->nodes.n; i++) {
         fusion->is_floating[cluster->nodes.at[i]] = is_floating;
@@ -185,7 +191,8 @@ static void set_floating(kiln_fusion *fusion, const kiln_cluster *cluster, uint3
 static double total_cost(kiln_fusion *fusion, const kiln_ids *clusters)
 {
     double ns = 0;
-    for (uint32_t i = 0; i < clusters->n; i++) ns += kiln_fusion_cost(fusion, clusters->at[i], KILN_NONE).ns;
+    for (uint32_t i = 0; i < clusters->n; i++)
+        ns += kiln_fusion_cost(fusion, clusters->at[i], KILN_NONE).ns;
     return ns;
 }
 
@@ -193,7 +200,8 @@ static double total_cost(kiln_fusion *fusion, const kiln_ids *clusters)
 static void repeat(kiln_fusion *fusion, uint32_t number, kiln_ids *consumers)
 {
     kiln_cluster *cluster = &fusion->clusters.at[number];
-    if (!cluster->is_alive || cluster->kind != KILN_GROUP_POINTWISE || !may_repeat(fusion, number)) return;
+    if (!cluster->is_alive || cluster->kind != KILN_GROUP_POINTWISE || !may_repeat(fusion, number))
+        return;
     list_consumers(fusion, number, consumers);
     if (consumers->n > 16) return;
     for (uint32_t i = 0; i < consumers->n; i++) {
@@ -216,7 +224,8 @@ void kiln_fuse_producers(kiln_fusion *fusion)
     for (uint32_t round = 0; round < MAX_ROUNDS && absorb_all(fusion); round++) continue;
     if (!fusion->schedule->is_unfused) {
         kiln_ids consumers = {0};
-        for (uint32_t number = fusion->clusters.n; number-- > 0;) repeat(fusion, number, &consumers);
+        for (uint32_t number = fusion->clusters.n; number-- > 0;)
+            repeat(fusion, number, &consumers);
     }
     fusion->is_last_round = true;
     absorb_all(fusion);

@@ -35,7 +35,8 @@ static void list_users(kiln_fusion *fusion)
     uint32_t n = fusion->n_nodes, *first = kiln_new_array(fusion->arena, uint32_t, n + 2);
     for (uint32_t id = 1; id < n; id++) {
         const kiln_node *node = kiln_fusion_node(fusion, id);
-        for (uint32_t i = 0; fusion->is_live[id] && i < node->n_inputs; i++) first[node->inputs[i].id + 2]++;
+        for (uint32_t i = 0; fusion->is_live[id] && i < node->n_inputs; i++)
+            first[node->inputs[i].id + 2]++;
     }
     for (uint32_t id = 1; id <= n; id++) first[id + 1] += first[id];
     fusion->users = kiln_new_array(fusion->arena, uint32_t, first[n + 1] + 1);
@@ -109,8 +110,8 @@ static void mark_floating(kiln_fusion *fusion)
     for (uint32_t id = 1; id < fusion->n_nodes; id++) {
         const kiln_node *node = kiln_fusion_node(fusion, id);
         kiln_class class_ = kiln_fusion_class(fusion, id);
-        bool is_free = class_ == KILN_VIEW || node->op == KILN_OP_iota ||
-                       kiln_fusion_is_small_constant(node);
+        bool is_free =
+            class_ == KILN_VIEW || node->op == KILN_OP_iota || kiln_fusion_is_small_constant(node);
         fusion->is_floating[id] = is_free && !fusion->is_kept[id];
     }
     for (uint32_t id = 1; id < fusion->n_nodes; id++) {
@@ -143,8 +144,10 @@ static kiln_group_kind first_kind(kiln_fusion *fusion, uint32_t id, kiln_row_spa
     case KILN_COMPOSITE:
         break;
     }
-    kiln_fail(fusion->pipeline->scope, KILN_UNSUPPORTED, "fuse: %%%u %s: no group computes it; expected "
-              "an operation that the passes before have replaced", id, kiln_node_row(node)->name);
+    kiln_fail(fusion->pipeline->scope, KILN_UNSUPPORTED,
+              "fuse: %%%u %s: no group computes it; expected "
+              "an operation that the passes before have replaced",
+              id, kiln_node_row(node)->name);
 }
 
 /* Inputs and large constants are read where they lie; only kept splats and iotas are written. */
@@ -169,7 +172,8 @@ static void start_clusters(kiln_fusion *fusion)
             fusion->role[id] = (uint8_t)(is_per_row ? KILN_ROLE_ROW : KILN_ROLE_FULL);
         }
         const kiln_graph *graph = fusion->graph;
-        cluster.origin = id < graph->origins.n && graph->origins.at[id] ? graph->origins.at[id] : id;
+        cluster.origin =
+            id < graph->origins.n && graph->origins.at[id] ? graph->origins.at[id] : id;
         kiln_vec_push(&cluster.nodes, fusion->arena, id);
         fusion->cluster_of[id] = fusion->clusters.n;
         kiln_vec_push(&fusion->clusters, fusion->arena, cluster);

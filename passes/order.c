@@ -1,6 +1,6 @@
-/* The order of groups: a topological order with a low peak of live bytes. Several are made (the user's
- * own; the one that always runs what frees most; depth first from the outputs) and the best is kept,
- * the user's among equals. */
+/* The order of groups: a topological order with a low peak of live bytes. Several are made (the
+ * user's own; the one that always runs what frees most; depth first from the outputs) and the best
+ * is kept, the user's among equals. */
 #include "kiln/program.h"
 #include "passes/fuse.h"
 
@@ -35,8 +35,10 @@ static void index_outputs(order_state *state)
         state->key[g] = group->anchor.id;
         for (uint32_t i = 0; i < group->n_outputs; i++) {
             kiln_operand output = group->outputs[i];
-            if (output.format == KILN_FORMAT_DENSE) state->producer[output.value.id] = g;
-            else state->packer[output.consumer.id] = g;
+            if (output.format == KILN_FORMAT_DENSE)
+                state->producer[output.value.id] = g;
+            else
+                state->packer[output.consumer.id] = g;
             state->stored[g] += kiln_operand_bytes(state->graph, output);
             if (output.value.id > state->key[g]) state->key[g] = output.value.id;
         }
@@ -62,12 +64,15 @@ static void index_edges(order_state *state)
                 uint32_t from = producer_of(state, group->inputs[i]);
                 if (from == KILN_NONE || from == g || last[from] == g) continue;
                 last[from] = g;
-                if (pass == 0) state->first_user[from + 2]++;
-                else state->users[state->first_user[from + 1]++] = g;
+                if (pass == 0)
+                    state->first_user[from + 2]++;
+                else
+                    state->users[state->first_user[from + 1]++] = g;
             }
         }
         if (pass) break;
-        for (uint32_t g = 0; g < state->n; g++) state->first_user[g + 2] += state->first_user[g + 1];
+        for (uint32_t g = 0; g < state->n; g++)
+            state->first_user[g + 2] += state->first_user[g + 1];
         state->users = kiln_new_array(state->arena, uint32_t, state->first_user[state->n + 1] + 1);
     }
 }
@@ -100,7 +105,8 @@ static int64_t freed_by(const order_state *state, uint32_t g, bool is_running)
 
 typedef enum order_rule { ORDER_USER, ORDER_MEMORY, ORDER_DEPTH, N_ORDERS } order_rule;
 
-/* Whether ready group `a` runs before ready group `b`; `age` is the step at which each became ready. */
+/* Whether ready group `a` runs before ready group `b`; `age` is the step at which each became
+ * ready. */
 static bool runs_before(const order_state *state, order_rule rule, const uint32_t *age, uint32_t a,
                         uint32_t b)
 {
@@ -146,8 +152,8 @@ static int64_t make_order(order_state *state, order_rule rule, uint32_t *out_ord
     return peak;
 }
 
-void kiln_order_groups(kiln_scope *scope, const kiln_graph *graph, const kiln_group *groups, uint32_t n,
-                       uint32_t *out_order)
+void kiln_order_groups(kiln_scope *scope, const kiln_graph *graph, const kiln_group *groups,
+                       uint32_t n, uint32_t *out_order)
 {
     kiln_arena *arena = &scope->arena;
     order_state state = {.arena = arena, .graph = graph, .groups = groups, .n = n};

@@ -1,6 +1,6 @@
-/* Greedy placement of intervals (Pisarchyk and Lee, arXiv 2001.03288, with several orders and two ways
- * to choose a gap): blocks are taken in some order, and each goes to a gap between the blocks already
- * placed that live at the same time. */
+/* Greedy placement of intervals (Pisarchyk and Lee, arXiv 2001.03288, with several orders and two
+ * ways to choose a gap): blocks are taken in some order, and each goes to a gap between the blocks
+ * already placed that live at the same time. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +19,13 @@ static int compare_rows(const void *a, const void *b)
     return x->block < y->block ? -1 : x->block > y->block ? 1 : 0;
 }
 
-typedef enum placing_order { BY_SIZE, BY_DURATION, BY_AREA, BY_FIRST_USE, N_PLACING_ORDERS } placing_order;
+typedef enum placing_order {
+    BY_SIZE,
+    BY_DURATION,
+    BY_AREA,
+    BY_FIRST_USE,
+    N_PLACING_ORDERS
+} placing_order;
 
 static double order_key(const kiln_block *block, placing_order order)
 {
@@ -66,7 +72,8 @@ static int64_t place_all(kiln_block *blocks, const sort_row *rows, uint32_t n, u
         block->offset = find_offset(blocks, placed, i, block, is_best_fit);
         total = kiln_max_i64(total, block->offset + block->bytes);
         uint32_t at = i;
-        for (; at > 0 && blocks[placed[at - 1]].offset > block->offset; at--) placed[at] = placed[at - 1];
+        for (; at > 0 && blocks[placed[at - 1]].offset > block->offset; at--)
+            placed[at] = placed[at - 1];
         placed[at] = rows[i].block;
     }
     return total;
@@ -75,7 +82,8 @@ static int64_t place_all(kiln_block *blocks, const sort_row *rows, uint32_t n, u
 static int64_t live_bound(kiln_scope *scope, const kiln_block *blocks, uint32_t n)
 {
     uint32_t n_steps = 0;
-    for (uint32_t i = 0; i < n; i++) n_steps = blocks[i].last + 1 > n_steps ? blocks[i].last + 1 : n_steps;
+    for (uint32_t i = 0; i < n; i++)
+        n_steps = blocks[i].last + 1 > n_steps ? blocks[i].last + 1 : n_steps;
     int64_t *change = kiln_new_array(&scope->arena, int64_t, (size_t)n_steps + 1);
     for (uint32_t i = 0; i < n; i++) {
         change[blocks[i].first] += blocks[i].bytes;

@@ -6,17 +6,19 @@
 
 /* A stretch of the arena that one place, or several that take over from each other, occupies. */
 typedef struct kiln_block {
-    int64_t bytes;  /* a multiple of 64 */
+    int64_t bytes; /* a multiple of 64 */
     uint32_t first, last;
     int64_t offset; /* result */
 } kiln_block;
 
-/* Places blocks so that those which live at the same step do not overlap; returns the arena's bytes.
- * Several greedy orders are tried until one meets `*out_bound`, the most bytes alive at one step. */
+/* Places blocks so that those which live at the same step do not overlap; returns the arena's
+ * bytes. Several greedy orders are tried until one meets `*out_bound`, the most bytes alive at one
+ * step. */
 int64_t kiln_place_blocks(kiln_scope *scope, kiln_block *blocks, uint32_t n, int64_t *out_bound);
 
-/* plan_share.c: the input of group `number` whose memory its only output may take over, as a position
- * in group->inputs, or KILN_NONE. `can_take` says which inputs die there and lie in the arena. */
+/* plan_share.c: the input of group `number` whose memory its only output may take over, as a
+ * position in group->inputs, or KILN_NONE. `can_take` says which inputs die there and lie in the
+ * arena. */
 uint32_t kiln_shared_input(kiln_scope *scope, const kiln_schedule *schedule, uint32_t number,
                            const bool *can_take);
 #endif

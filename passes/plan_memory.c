@@ -1,6 +1,7 @@
-/* kiln_plan_memory: a place for every stored operand. Inputs and outputs lie with the caller, constants
- * in the program, everything else in one arena: live ranges over the order of the groups, memory taken
- * over from inputs that die (plan_share.c), offsets by greedy search (place_blocks.c). */
+/* kiln_plan_memory: a place for every stored operand. Inputs and outputs lie with the caller,
+ * constants in the program, everything else in one arena: live ranges over the order of the groups,
+ * memory taken over from inputs that die (plan_share.c), offsets by greedy search (place_blocks.c).
+ */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,7 +58,8 @@ static void list_appearances(planner *plan)
         kiln_operand operand = {.value = kiln_stored_value(graph, graph->checks.at[i].value)};
         see(plan, operand, schedule->groups.n, false);
     }
-    if (plan->seen.n) qsort(plan->seen.at, plan->seen.n, sizeof *plan->seen.at, compare_appearances);
+    if (plan->seen.n)
+        qsort(plan->seen.at, plan->seen.n, sizeof *plan->seen.at, compare_appearances);
 }
 
 static const int64_t *dense_strides(kiln_arena *arena, const kiln_type *type)
@@ -74,8 +76,8 @@ static uint32_t find_port(const kiln_graph *graph, kiln_value value, bool is_inp
 {
     uint32_t n = is_input ? graph->inputs.n : graph->outputs.n;
     for (uint32_t i = 0; i < n; i++) {
-        kiln_value port = is_input ? graph->inputs.at[i]
-                                   : kiln_stored_value(graph, graph->outputs.at[i].value);
+        kiln_value port =
+            is_input ? graph->inputs.at[i] : kiln_stored_value(graph, graph->outputs.at[i].value);
         if (port.id == value.id) return i;
     }
     return KILN_NONE;
@@ -96,7 +98,8 @@ static void set_kind(planner *plan, kiln_place *place, bool is_made, uint32_t *n
         place->kind = KILN_PLACE_CONSTANT;
         place->index = (*n_constants)++;
     } else {
-        kiln_fail(plan->pipeline->scope, KILN_INTERNAL, "plan memory: no group stores %%%u", value.id);
+        kiln_fail(plan->pipeline->scope, KILN_INTERNAL, "plan memory: no group stores %%%u",
+                  value.id);
     }
 }
 
@@ -114,7 +117,8 @@ static void make_places(planner *plan)
             .first_step = first->step,
         };
         if (first->operand.format == KILN_FORMAT_DENSE) {
-            place.strides = dense_strides(plan->arena, kiln_graph_type(schedule->graph, first->operand.value));
+            place.strides =
+                dense_strides(plan->arena, kiln_graph_type(schedule->graph, first->operand.value));
         }
         set_kind(plan, &place, first->is_made, &n_constants);
         for (; i < plan->seen.n; i++) {
@@ -141,7 +145,8 @@ static void list_copies(planner *plan)
     }
 }
 
-/* A block for what group `g` stores in the arena; that of a dying input where it may be taken over. */
+/* A block for what group `g` stores in the arena; that of a dying input where it may be taken over.
+ */
 static void give_blocks(planner *plan, uint32_t g)
 {
     kiln_schedule *schedule = plan->schedule;
@@ -164,8 +169,8 @@ static void give_blocks(planner *plan, uint32_t g)
         }
         kiln_block block = {.first = place->first_step, .last = place->last_step};
         if (!kiln_checked_align(place->bytes, 64, &block.bytes)) {
-            kiln_fail(plan->pipeline->scope, KILN_LIMIT, "plan memory: %%%u has more than 2^63 bytes",
-                      place->operand.value.id);
+            kiln_fail(plan->pipeline->scope, KILN_LIMIT,
+                      "plan memory: %%%u has more than 2^63 bytes", place->operand.value.id);
         }
         plan->block_of[number] = plan->blocks.n;
         kiln_vec_push(&plan->blocks, plan->arena, block);
@@ -177,7 +182,8 @@ static void check_total(planner *plan)
     int64_t total = 0;
     for (uint32_t i = 0; i < plan->blocks.n; i++) {
         if (!kiln_checked_add(total, plan->blocks.at[i].bytes, &total)) {
-            kiln_fail(plan->pipeline->scope, KILN_LIMIT, "plan memory: all values together have more than "
+            kiln_fail(plan->pipeline->scope, KILN_LIMIT,
+                      "plan memory: all values together have more than "
                       "2^63 bytes");
         }
     }
@@ -220,11 +226,13 @@ static void fail_over_limit(planner *plan)
         below = largest->bytes;
         kiln_value value = largest->operand.value;
         const char *name = kiln_node_row(kiln_graph_node(schedule->graph, value))->name;
-        kiln_text_printf(&text, "%s%%%u %s (%" PRId64 " bytes)", n ? ", " : "", value.id, name, below);
+        kiln_text_printf(&text, "%s%%%u %s (%" PRId64 " bytes)", n ? ", " : "", value.id, name,
+                         below);
     }
-    kiln_fail(plan->pipeline->scope, KILN_LIMIT, "memory: the arena takes %" PRId64 " bytes; expected at most %"
-              PRId64 "; largest values alive at group %u: %s", schedule->arena_bytes,
-              plan->pipeline->max_bytes, step, kiln_text_string(&text));
+    kiln_fail(plan->pipeline->scope, KILN_LIMIT,
+              "memory: the arena takes %" PRId64 " bytes; expected at most %" PRId64
+              "; largest values alive at group %u: %s",
+              schedule->arena_bytes, plan->pipeline->max_bytes, step, kiln_text_string(&text));
 }
 
 void kiln_plan_memory(kiln_pipeline *pipeline, kiln_schedule *schedule)
@@ -240,9 +248,11 @@ void kiln_plan_memory(kiln_pipeline *pipeline, kiln_schedule *schedule)
                                               &schedule->lower_bound_bytes);
     for (uint32_t i = 0; i < schedule->places.n; i++) {
         kiln_place *place = &schedule->places.at[i];
-        if (place->kind == KILN_PLACE_ARENA) place->offset = plan.blocks.at[plan.block_of[i]].offset;
+        if (place->kind == KILN_PLACE_ARENA)
+            place->offset = plan.blocks.at[plan.block_of[i]].offset;
     }
-    if (pipeline->max_bytes > 0 && schedule->arena_bytes > pipeline->max_bytes) fail_over_limit(&plan);
+    if (pipeline->max_bytes > 0 && schedule->arena_bytes > pipeline->max_bytes)
+        fail_over_limit(&plan);
     kiln_error error = {0};
     if (kiln_schedule_verify(schedule, "after plan memory", &error) != KILN_OK) {
         kiln_fail_with(pipeline->scope, &error);

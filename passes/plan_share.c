@@ -1,7 +1,7 @@
-/* In-place reuse: an output may lie where a dying input lies when the kernel reads each element of the
- * input, for the last time, before it writes that element of the output. That holds when the input is
- * read only at the index at which the output is written (POINTWISE), or within the same row by the
- * reductions that the output waits for (ROW). */
+/* In-place reuse: an output may lie where a dying input lies when the kernel reads each element of
+ * the input, for the last time, before it writes that element of the output. That holds when the
+ * input is read only at the index at which the output is written (POINTWISE), or within the same
+ * row by the reductions that the output waits for (ROW). */
 #include <string.h>
 
 #include "kiln/program.h"
@@ -22,8 +22,10 @@ static uint32_t position(const kiln_value *nodes, uint32_t n, kiln_value value)
     uint32_t low = 0, high = n;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (nodes[middle].id < value.id) low = middle + 1;
-        else high = middle;
+        if (nodes[middle].id < value.id)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low < n && nodes[low].id == value.id ? low : KILN_NONE;
 }
@@ -31,14 +33,15 @@ static uint32_t position(const kiln_value *nodes, uint32_t n, kiln_value value)
 typedef struct share_walk {
     const kiln_graph *graph;
     const kiln_group *group;
-    const kiln_type *space; /* dims of the output */
+    const kiln_type *space;  /* dims of the output */
     uint8_t *nodes, *inputs; /* bits by position */
 } share_walk;
 
 static void note(share_walk *walk, kiln_value value, uint8_t bits)
 {
     const kiln_group *group = walk->group;
-    if (!is_same_dims(kiln_graph_type(walk->graph, value), walk->space) && (bits & (AT_OUTPUT | IN_ROW))) {
+    if (!is_same_dims(kiln_graph_type(walk->graph, value), walk->space) &&
+        (bits & (AT_OUTPUT | IN_ROW))) {
         bits = ELSEWHERE;
     }
     uint32_t at = position(group->nodes, group->n_nodes, value);
@@ -56,8 +59,10 @@ static void spread(share_walk *walk, uint32_t at)
     const kiln_node *node = kiln_graph_node(walk->graph, walk->group->nodes[at]);
     uint8_t bits = walk->nodes[at];
     kiln_class class_ = kiln_node_row(node)->class_;
-    if (class_ == KILN_REDUCE) bits = IN_ROW;
-    else if (class_ != KILN_ELEMENTWISE) bits = ELSEWHERE;
+    if (class_ == KILN_REDUCE)
+        bits = IN_ROW;
+    else if (class_ != KILN_ELEMENTWISE)
+        bits = ELSEWHERE;
     for (uint32_t i = 0; i < node->n_inputs; i++) note(walk, node->inputs[i], bits);
 }
 

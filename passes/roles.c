@@ -72,8 +72,10 @@ bool kiln_reduce_row_space(const kiln_graph *graph, kiln_value reduce, kiln_row_
     kiln_row_space space = {.type = type, .n_row_axes = n_rows, .rows = 1, .cols = 1};
     for (uint32_t axis = 0; axis < type->rank; axis++) {
         if (ints_contain(axes, axis) != (axis >= n_rows)) return false;
-        if (axis < n_rows) space.rows *= type->dims[axis];
-        else space.cols *= type->dims[axis];
+        if (axis < n_rows)
+            space.rows *= type->dims[axis];
+        else
+            space.cols *= type->dims[axis];
     }
     *out_space = space;
     return true;

@@ -9,10 +9,14 @@
 const char *kiln_group_kind_name(kiln_group_kind kind)
 {
     static const char *const names[] = {
-        [KILN_GROUP_POINTWISE] = "pointwise", [KILN_GROUP_ROW] = "row",
-        [KILN_GROUP_COLUMN] = "column",       [KILN_GROUP_WINDOW] = "window",
-        [KILN_GROUP_DOT] = "dot",             [KILN_GROUP_CONV] = "conv",
-        [KILN_GROUP_PACK] = "pack",           [KILN_GROUP_ATTENTION] = "attention",
+        [KILN_GROUP_POINTWISE] = "pointwise",
+        [KILN_GROUP_ROW] = "row",
+        [KILN_GROUP_COLUMN] = "column",
+        [KILN_GROUP_WINDOW] = "window",
+        [KILN_GROUP_DOT] = "dot",
+        [KILN_GROUP_CONV] = "conv",
+        [KILN_GROUP_PACK] = "pack",
+        [KILN_GROUP_ATTENTION] = "attention",
         [KILN_GROUP_ROUTINE] = "routine",
     };
     return (size_t)kind < sizeof names / sizeof *names ? names[kind] : "?";
@@ -33,8 +37,10 @@ uint32_t kiln_schedule_find_place(const kiln_schedule *schedule, kiln_operand op
         uint32_t middle = low + (high - low) / 2;
         int order = kiln_operand_compare(schedule->places.at[middle].operand, operand);
         if (order == 0) return middle;
-        if (order < 0) low = middle + 1;
-        else high = middle;
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return KILN_NONE;
 }
@@ -64,7 +70,8 @@ static void panel_sizes(const kiln_graph *graph, kiln_operand operand, int64_t *
         for (uint32_t i = 1; i < axes->n; i++) *k *= type->dims[axes->at[i]];
         return;
     }
-    kiln_ints batches = consumer->attrs->dot.rhs_batch, contract = consumer->attrs->dot.rhs_contract;
+    kiln_ints batches = consumer->attrs->dot.rhs_batch,
+              contract = consumer->attrs->dot.rhs_contract;
     int64_t rest = 1;
     for (uint32_t i = 0; i < batches.n; i++) *batch *= type->dims[batches.at[i]];
     for (uint32_t i = 0; i < contract.n; i++) *k *= type->dims[contract.at[i]];
@@ -94,12 +101,13 @@ static void print_operand(const kiln_schedule *schedule, kiln_operand operand, k
     kiln_text_printf(text, " %%%u: ", operand.value.id);
     kiln_text_type(text, type->dtype, type->rank, type->dims);
     if (operand.format == KILN_FORMAT_PANEL16) {
-        kiln_text_printf(text, " %s_n16 for %%%u", kiln_dtype_name(type->dtype), operand.consumer.id);
+        kiln_text_printf(text, " %s_n16 for %%%u", kiln_dtype_name(type->dtype),
+                         operand.consumer.id);
     }
 }
 
-static void print_operands(const kiln_schedule *schedule, const char *title, const kiln_operand *operands,
-                           uint32_t n, kiln_text *text)
+static void print_operands(const kiln_schedule *schedule, const char *title,
+                           const kiln_operand *operands, uint32_t n, kiln_text *text)
 {
     kiln_text_printf(text, "  %s", title);
     for (uint32_t i = 0; i < n; i++) {
@@ -163,14 +171,15 @@ void kiln_schedule_print(const kiln_schedule *schedule, kiln_text *text)
     kiln_text_printf(text, "schedule %s for %s\n", schedule->is_unfused ? "unfused" : "fused",
                      schedule->machine->name);
     for (uint32_t i = 0; i < schedule->groups.n; i++) print_group(schedule, i, text);
-    for (uint32_t i = 0; i < schedule->places.n; i++) print_place(schedule, &schedule->places.at[i], text);
+    for (uint32_t i = 0; i < schedule->places.n; i++)
+        print_place(schedule, &schedule->places.at[i], text);
     for (uint32_t i = 0; i < schedule->copies.n; i++) {
         const kiln_place *from = &schedule->places.at[schedule->copies.at[i].from];
         kiln_text_printf(text, "copy %%%u to output %u\n", from->operand.value.id,
                          schedule->copies.at[i].port);
     }
     if (schedule->places.n) {
-        kiln_text_printf(text, "arena %" PRId64 " bytes, bound %" PRId64 "\n", schedule->arena_bytes,
-                         schedule->lower_bound_bytes);
+        kiln_text_printf(text, "arena %" PRId64 " bytes, bound %" PRId64 "\n",
+                         schedule->arena_bytes, schedule->lower_bound_bytes);
     }
 }

@@ -12,7 +12,8 @@ static bool is_equal_dims(const kiln_type *a, const kiln_type *b)
     return a->rank == b->rank && memcmp(a->dims, b->dims, a->rank * sizeof *a->dims) == 0;
 }
 
-static uint32_t count_class(const kiln_schedule *schedule, const kiln_group *group, kiln_class class_)
+static uint32_t count_class(const kiln_schedule *schedule, const kiln_group *group,
+                            kiln_class class_)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < group->n_nodes; i++) {
@@ -30,7 +31,8 @@ static int64_t leading(const kiln_type *type, uint32_t end)
 }
 
 /* A broadcast keeps "element row" when the axes it adds all lie behind those it keeps. */
-static lie broadcast_lie(const kiln_row_space *space, const kiln_type *from, const kiln_node *node, lie was)
+static lie broadcast_lie(const kiln_row_space *space, const kiln_type *from, const kiln_node *node,
+                         lie was)
 {
     kiln_ints axes = node->attrs->axes.axes;
     uint32_t end = 0;
@@ -46,7 +48,8 @@ static lie broadcast_lie(const kiln_row_space *space, const kiln_type *from, con
     return leading(node->type, end) == space->rows ? LIES_WHOLE : LIES_LOST;
 }
 
-static lie view_lie(const kiln_graph *graph, const kiln_row_space *space, const kiln_node *node, lie was)
+static lie view_lie(const kiln_graph *graph, const kiln_row_space *space, const kiln_node *node,
+                    lie was)
 {
     const kiln_type *from = kiln_graph_type(graph, node->inputs[0]);
     if (was == LIES_FREE || was == LIES_LOST) return was;
@@ -78,7 +81,8 @@ static lie node_lie(const kiln_check_state *check, const kiln_row_space *space, 
         bool is_mixed = all != LIES_FREE && all != one && !(space && space->cols == 1);
         all = is_mixed ? LIES_LOST : one;
     }
-    if (class_ == KILN_REDUCE && space) return all == LIES_FREE || all == LIES_WHOLE ? LIES_PER_ROW : LIES_LOST;
+    if (class_ == KILN_REDUCE && space)
+        return all == LIES_FREE || all == LIES_WHOLE ? LIES_PER_ROW : LIES_LOST;
     if (class_ == KILN_REDUCE || class_ == KILN_CONTRACT || class_ == KILN_WINDOW) {
         return all == LIES_FREE ? LIES_WHOLE : LIES_LOST;
     }
@@ -190,7 +194,8 @@ static kiln_status check_pointwise(kiln_check_state *check, uint32_t g)
     const kiln_type *first = kiln_graph_type(graph, group->outputs[0].value);
     for (uint32_t i = 1; i < group->n_outputs; i++) {
         const kiln_type *type = kiln_graph_type(graph, group->outputs[i].value);
-        if (!is_equal_dims(first, type)) return kiln_check_fail(check, g, "its outputs have different dims");
+        if (!is_equal_dims(first, type))
+            return kiln_check_fail(check, g, "its outputs have different dims");
     }
     return KILN_OK;
 }

@@ -11,10 +11,11 @@ typedef struct stretch {
     int64_t begin, end;
 } stretch;
 
-static kiln_status fail_place(kiln_check_state *check, const kiln_place *place, const char *sentence)
+static kiln_status fail_place(kiln_check_state *check, const kiln_place *place,
+                              const char *sentence)
 {
-    return kiln_error_set(check->error, KILN_INTERNAL, "%s: place of %%%u at %" PRId64 ": %s", check->where,
-                          place->operand.value.id, place->offset, sentence);
+    return kiln_error_set(check->error, KILN_INTERNAL, "%s: place of %%%u at %" PRId64 ": %s",
+                          check->where, place->operand.value.id, place->offset, sentence);
 }
 
 /* Ranges of all operands, from where they are stored and read. */
@@ -26,7 +27,8 @@ static kiln_status find_ranges(kiln_check_state *check, uint32_t *first, uint32_
         const kiln_group *group = &schedule->groups.at[g];
         for (uint32_t i = 0; i < group->n_inputs + group->n_outputs; i++) {
             bool is_input = i < group->n_inputs;
-            kiln_operand operand = is_input ? group->inputs[i] : group->outputs[i - group->n_inputs];
+            kiln_operand operand =
+                is_input ? group->inputs[i] : group->outputs[i - group->n_inputs];
             uint32_t place = kiln_schedule_find_place(schedule, operand);
             if (place == KILN_NONE) return kiln_check_fail(check, g, "an operand has no place");
             if (first[place] == KILN_NONE) first[place] = g;
@@ -43,7 +45,8 @@ static kiln_status find_ranges(kiln_check_state *check, uint32_t *first, uint32_
 
 static bool is_in_order(const kiln_schedule *schedule, uint32_t i)
 {
-    return !i || kiln_operand_compare(schedule->places.at[i - 1].operand, schedule->places.at[i].operand) < 0;
+    return !i || kiln_operand_compare(schedule->places.at[i - 1].operand,
+                                      schedule->places.at[i].operand) < 0;
 }
 
 static kiln_status check_place(kiln_check_state *check, uint32_t number)
@@ -60,14 +63,16 @@ static kiln_status check_place(kiln_check_state *check, uint32_t number)
         bool is_port = place->index < graph->outputs.n;
         kiln_value value = is_port ? kiln_stored_value(graph, graph->outputs.at[place->index].value)
                                    : (kiln_value){0};
-        if (value.id != place->operand.value.id) return fail_place(check, place, "it is not that output");
+        if (value.id != place->operand.value.id)
+            return fail_place(check, place, "it is not that output");
     }
     bool is_stored = place->kind == KILN_PLACE_ARENA || place->kind == KILN_PLACE_OUTPUT;
     if (is_stored != (maker != KILN_NONE)) return fail_place(check, place, "its kind is wrong");
     if (place->kind != KILN_PLACE_ARENA) return KILN_OK;
     int64_t end;
     bool is_sound = place->offset >= 0 && place->offset % 64 == 0 &&
-                    kiln_checked_add(place->offset, place->bytes, &end) && end <= schedule->arena_bytes;
+                    kiln_checked_add(place->offset, place->bytes, &end) &&
+                    end <= schedule->arena_bytes;
     return is_sound ? KILN_OK : fail_place(check, place, "it is not aligned, or leaves the arena");
 }
 
@@ -96,10 +101,11 @@ static kiln_status check_overlaps(kiln_check_state *check, const stretch *stretc
             const stretch *a = &stretches[i], *b = &stretches[j];
             if (a->end <= b->begin || b->end <= a->begin) continue;
             if (is_taken_over(schedule, a, b) || is_taken_over(schedule, b, a)) continue;
-            return kiln_error_set(check->error, KILN_INTERNAL,
-                                  "%s: %%%u and %%%u overlap in the arena and both live at group %u",
-                                  check->where, schedule->places.at[a->place].operand.value.id,
-                                  schedule->places.at[b->place].operand.value.id, b->first);
+            return kiln_error_set(
+                check->error, KILN_INTERNAL,
+                "%s: %%%u and %%%u overlap in the arena and both live at group %u", check->where,
+                schedule->places.at[a->place].operand.value.id,
+                schedule->places.at[b->place].operand.value.id, b->first);
         }
     }
     return KILN_OK;
@@ -118,7 +124,8 @@ kiln_status kiln_check_memory(kiln_check_state *check)
     for (uint32_t i = 0; !status && i < n_places; i++) {
         const kiln_place *place = &schedule->places.at[i];
         if (place->kind != KILN_PLACE_ARENA || first[i] == KILN_NONE || !place->bytes) continue;
-        stretches[n++] = (stretch){i, first[i], last[i], place->offset, place->offset + place->bytes};
+        stretches[n++] =
+            (stretch){i, first[i], last[i], place->offset, place->offset + place->bytes};
     }
     qsort(stretches, n, sizeof *stretches, compare_first);
     return status ? status : check_overlaps(check, stretches, n);

@@ -1,6 +1,7 @@
-/* The schedule's checker, written apart from fuse and plan_memory: it trusts only the graph and what
- * stands in the schedule. Groups first (closed, ordered, of the shape their kind demands), then memory
- * (live ranges computed anew, alignment, bounds, no two live values in the same bytes). */
+/* The schedule's checker, written apart from fuse and plan_memory: it trusts only the graph and
+ * what stands in the schedule. Groups first (closed, ordered, of the shape their kind demands),
+ * then memory (live ranges computed anew, alignment, bounds, no two live values in the same bytes).
+ */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,21 +10,26 @@
 #include "passes/schedule.h"
 #include "passes/verify.h"
 
-/* By value id: the group that stores it dense, and by contraction id: the group that packs for it. */
+/* By value id: the group that stores it dense, and by contraction id: the group that packs for it.
+ */
 static kiln_status index_makers(kiln_check_state *check)
 {
     const kiln_schedule *schedule = check->schedule;
-    for (uint32_t id = 0; id < check->n_nodes; id++) check->maker[id] = check->packer[id] = KILN_NONE;
+    for (uint32_t id = 0; id < check->n_nodes; id++)
+        check->maker[id] = check->packer[id] = KILN_NONE;
     for (uint32_t g = 0; g < schedule->groups.n; g++) {
         const kiln_group *group = &schedule->groups.at[g];
-        if (!group->n_outputs) return kiln_check_fail(check, g, "it stores nothing; expected an output");
+        if (!group->n_outputs)
+            return kiln_check_fail(check, g, "it stores nothing; expected an output");
         for (uint32_t i = 0; i < group->n_outputs; i++) {
             kiln_operand output = group->outputs[i];
             bool is_dense = output.format == KILN_FORMAT_DENSE;
             uint32_t id = is_dense ? output.value.id : output.consumer.id;
-            if (!id || id >= check->n_nodes) return kiln_check_fail(check, g, "an output is no node");
+            if (!id || id >= check->n_nodes)
+                return kiln_check_fail(check, g, "an output is no node");
             uint32_t *maker = is_dense ? &check->maker[id] : &check->packer[id];
-            if (*maker != KILN_NONE) return kiln_check_fail(check, g, "it stores what another group stores");
+            if (*maker != KILN_NONE)
+                return kiln_check_fail(check, g, "it stores what another group stores");
             *maker = g;
         }
     }
@@ -66,20 +72,24 @@ static kiln_status check_closed(kiln_check_state *check, uint32_t g)
     check->stamp++;
     for (uint32_t i = 0; i < group->n_nodes; i++) {
         uint32_t id = group->nodes[i].id;
-        if (!id || id >= check->n_nodes) return kiln_check_fail(check, g, "it evaluates no node of the graph");
-        if (i && group->nodes[i - 1].id >= id) return kiln_check_fail(check, g, "its nodes do not ascend");
+        if (!id || id >= check->n_nodes)
+            return kiln_check_fail(check, g, "it evaluates no node of the graph");
+        if (i && group->nodes[i - 1].id >= id)
+            return kiln_check_fail(check, g, "its nodes do not ascend");
         check->mark[id] = check->stamp;
     }
     for (uint32_t i = 0; i < group->n_nodes; i++) {
         const kiln_node *node = kiln_graph_node(check->schedule->graph, group->nodes[i]);
         for (uint32_t j = 0; j < node->n_inputs; j++) {
             if (has_operand(check, group, group->nodes[i], j)) continue;
-            return kiln_check_fail(check, g, "an operand of one of its nodes is neither a node nor an input");
+            return kiln_check_fail(check, g,
+                                   "an operand of one of its nodes is neither a node nor an input");
         }
     }
     for (uint32_t i = 0; i < group->n_inputs; i++) {
         kiln_operand input = group->inputs[i];
-        if (!input.value.id || input.value.id >= check->n_nodes) return kiln_check_fail(check, g, "an input is no node");
+        if (!input.value.id || input.value.id >= check->n_nodes)
+            return kiln_check_fail(check, g, "an input is no node");
         uint32_t maker = kiln_check_maker(check, input);
         if (maker != KILN_NONE ? maker >= g : !is_given(check, input)) {
             return kiln_check_fail(check, g, "an input is not there when it runs");
@@ -98,8 +108,8 @@ static kiln_status check_outputs(kiln_check_state *check)
     for (uint32_t i = 0; i < graph->outputs.n; i++) {
         kiln_operand operand = {.value = kiln_stored_value(graph, graph->outputs.at[i].value)};
         if (check->maker[operand.value.id] == KILN_NONE && !is_given(check, operand)) {
-            return kiln_error_set(check->error, KILN_INTERNAL, "%s: no group stores output %u; expected one",
-                                  check->where, i);
+            return kiln_error_set(check->error, KILN_INTERNAL,
+                                  "%s: no group stores output %u; expected one", check->where, i);
         }
     }
     return KILN_OK;
@@ -108,8 +118,8 @@ static kiln_status check_outputs(kiln_check_state *check)
 kiln_status kiln_check_fail(kiln_check_state *check, uint32_t group, const char *sentence)
 {
     const char *kind = kiln_group_kind_name(check->schedule->groups.at[group].kind);
-    return kiln_error_set(check->error, KILN_INTERNAL, "%s: group %u (%s): %s", check->where, group, kind,
-                          sentence);
+    return kiln_error_set(check->error, KILN_INTERNAL, "%s: group %u (%s): %s", check->where, group,
+                          kind, sentence);
 }
 
 static kiln_status check_all(kiln_check_state *check)
@@ -124,7 +134,8 @@ static kiln_status check_all(kiln_check_state *check)
     return status;
 }
 
-kiln_status kiln_schedule_verify(const kiln_schedule *schedule, const char *where, kiln_error *error)
+kiln_status kiln_schedule_verify(const kiln_schedule *schedule, const char *where,
+                                 kiln_error *error)
 {
     kiln_scope scope;
     kiln_scope_open(&scope, error);

@@ -1,8 +1,9 @@
 /* Views as strides: whether what a chain of views shows of a dense value is strided memory, and
  * reading constants through their views.
  *
- * The chain is walked from the base up; each view maps origin and strides of its operand to its own.
- * Only a reshape can fail: it must split axes, or merge neighbours that are contiguous to each other. */
+ * The chain is walked from the base up; each view maps origin and strides of its operand to its
+ * own. Only a reshape can fail: it must split axes, or merge neighbours that are contiguous to each
+ * other. */
 #include <string.h>
 
 #include "base/checked.h"
@@ -17,7 +18,8 @@ static void dense_strides(const kiln_type *type, int64_t *strides)
     }
 }
 
-/* One run of a reshape: operand axes [*i, i_end) hold the same elements as result axes [*o, o_end). */
+/* One run of a reshape: operand axes [*i, i_end) hold the same elements as result axes [*o, o_end).
+ */
 typedef struct reshape_run {
     uint32_t i, i_end, o, o_end;
 } reshape_run;
@@ -30,8 +32,10 @@ static void next_run(const kiln_type *from, const kiln_type *to, reshape_run *ru
     while (run->i_end < from->rank || run->o_end < to->rank) {
         if (run->i_end > run->i && run->o_end > run->o && in == out) break;
         bool can_in = run->i_end < from->rank, can_out = run->o_end < to->rank;
-        if (can_in && (in <= out || !can_out)) in *= from->dims[run->i_end++];
-        else out *= to->dims[run->o_end++];
+        if (can_in && (in <= out || !can_out))
+            in *= from->dims[run->i_end++];
+        else
+            out *= to->dims[run->o_end++];
     }
     while (run->i_end < from->rank && from->dims[run->i_end] == 1) run->i_end++;
     while (run->o_end < to->rank && to->dims[run->o_end] == 1) run->o_end++;
@@ -50,8 +54,10 @@ static bool reshape_strides(const kiln_type *from, const kiln_type *to, kiln_vie
         int64_t step = 0, span = 1;
         for (uint32_t axis = run.i_end; axis-- > run.i;) {
             if (from->dims[axis] == 1) continue;
-            if (span == 1) step = at->strides[axis];
-            else if (at->strides[axis] != step * span) return false;
+            if (span == 1)
+                step = at->strides[axis];
+            else if (at->strides[axis] != step * span)
+                return false;
             span *= from->dims[axis];
         }
         for (uint32_t axis = run.o_end; axis-- > run.o;) {
@@ -114,7 +120,8 @@ bool kiln_view_is_strided(const kiln_graph *graph, kiln_value value, kiln_value 
     kiln_value chain[MAX_CHAIN];
     uint32_t n = 0;
     for (; value.id != base.id; value = kiln_graph_node(graph, value)->inputs[0]) {
-        if (n == MAX_CHAIN || kiln_node_row(kiln_graph_node(graph, value))->class_ != KILN_VIEW) return false;
+        if (n == MAX_CHAIN || kiln_node_row(kiln_graph_node(graph, value))->class_ != KILN_VIEW)
+            return false;
         chain[n++] = value;
     }
     *out_strides = (kiln_view_strides){0};
@@ -125,8 +132,10 @@ bool kiln_view_is_strided(const kiln_graph *graph, kiln_value value, kiln_value 
     return true;
 }
 
-/* Copies `type`'s elements from strided memory to dense memory, innermost axis in a loop of its own. */
-static void copy_strided(const kiln_type *type, const kiln_view_strides *at, const char *from, char *to)
+/* Copies `type`'s elements from strided memory to dense memory, innermost axis in a loop of its
+ * own. */
+static void copy_strided(const kiln_type *type, const kiln_view_strides *at, const char *from,
+                         char *to)
 {
     size_t size = kiln_dtype_bytes(type->dtype);
     int64_t index[KILN_MAX_RANK] = {0};
@@ -168,7 +177,8 @@ void kiln_constant_read(kiln_scope *scope, const kiln_graph *graph, kiln_value v
         }
     }
     if (node->op != KILN_OP_constant) {
-        kiln_fail(scope, KILN_INTERNAL, "constants: %%%u is placed as a constant and is not one", value.id);
+        kiln_fail(scope, KILN_INTERNAL, "constants: %%%u is placed as a constant and is not one",
+                  value.id);
     }
     char *data = kiln_arena_alloc(&scope->arena, (size_t)node->type->bytes + 1);
     kiln_literal_read(scope, node->type, &node->attrs->literal.value, data);

@@ -9,7 +9,11 @@
 
 #include "passes/pass.h"
 
-#define DIMS(...) (sizeof((int64_t[]){__VA_ARGS__}) / 8), (int64_t[]){__VA_ARGS__}
+#define DIMS(...)                                                                                  \
+    (sizeof((int64_t[]){__VA_ARGS__}) / 8), (int64_t[])                                            \
+    {                                                                                              \
+        __VA_ARGS__                                                                                \
+    }
 
 typedef void build_fn(kiln_graph *graph);
 
@@ -46,10 +50,9 @@ static void run_case(const fuse_case *test)
         kiln_text text = {.arena = &scope.arena}, dump = {.arena = &scope.arena};
         list_kinds(schedule, &text);
         kiln_schedule_print(schedule, &dump);
-        for (uint32_t i = 0; i < schedule->refusals.n; i++) {
-            kiln_text_printf(&dump, "%s\n", schedule->refusals.at[i]);
-        }
-        if (strcmp(kiln_text_string(&text), test->expected) != 0) print_error("%s", kiln_text_string(&dump));
+        kiln_schedule_explain(schedule, &dump);
+        if (strcmp(kiln_text_string(&text), test->expected) != 0)
+            print_error("%s", kiln_text_string(&dump));
         assert_string_equal(kiln_text_string(&text), test->expected);
         if (test->arena >= 0) assert_int_equal(schedule->arena_bytes, test->arena);
     }
@@ -97,10 +100,13 @@ static void build_layer_norm(kiln_graph *graph)
     kiln_value x = input(graph, "x", DIMS(8, 64, 100)), r = input(graph, "r", DIMS(8, 64, 100));
     kiln_value h = binary(graph, KILN_OP_add, kiln_add_unary(graph, KILN_OP_erf, x), r);
     kiln_value mean = kiln_add_reshape(graph, row_mean(graph, h), DIMS(8, 64, 1));
-    kiln_value centred = binary(graph, KILN_OP_sub, h, kiln_add_broadcast_to(graph, mean, DIMS(8, 64, 100)));
+    kiln_value centred =
+        binary(graph, KILN_OP_sub, h, kiln_add_broadcast_to(graph, mean, DIMS(8, 64, 100)));
     kiln_value variance = row_mean(graph, binary(graph, KILN_OP_mul, centred, centred));
-    kiln_value scale = kiln_add_unary(graph, KILN_OP_rsqrt, kiln_add_reshape(graph, variance, DIMS(8, 64, 1)));
-    kiln_value y = binary(graph, KILN_OP_mul, centred, kiln_add_broadcast_to(graph, scale, DIMS(8, 64, 100)));
+    kiln_value scale =
+        kiln_add_unary(graph, KILN_OP_rsqrt, kiln_add_reshape(graph, variance, DIMS(8, 64, 1)));
+    kiln_value y =
+        binary(graph, KILN_OP_mul, centred, kiln_add_broadcast_to(graph, scale, DIMS(8, 64, 100)));
     kiln_add_output(graph, y, "y");
 }
 
@@ -112,7 +118,8 @@ static kiln_value dot(kiln_graph *graph, kiln_value a, kiln_value b)
     attrs.dot.rhs_contract = (kiln_ints){1, &zero};
     attrs.dot.accumulate = KILN_f32;
     kiln_value inputs[] = {a, b};
-    kiln_node_spec spec = {.op = KILN_OP_dot_general, .inputs = inputs, .n_inputs = 2, .attrs = &attrs};
+    kiln_node_spec spec = {
+        .op = KILN_OP_dot_general, .inputs = inputs, .n_inputs = 2, .attrs = &attrs};
     return kiln_graph_add(graph, &spec);
 }
 

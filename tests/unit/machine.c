@@ -24,7 +24,8 @@ static void best_needs_every_feature(void **state)
     assert_string_equal(kiln_machine_best(0)->name, "x86-64");
     assert_ptr_equal(kiln_machine_best(v3->cpu_features), v3);
     assert_ptr_equal(kiln_machine_best(v4->cpu_features), v4);
-    assert_ptr_equal(kiln_machine_best(v4->cpu_features & ~KILN_CPU_FMA), kiln_machine_find("x86-64"));
+    assert_ptr_equal(kiln_machine_best(v4->cpu_features & ~KILN_CPU_FMA),
+                     kiln_machine_find("x86-64"));
     assert_string_equal(kiln_machine_best(~0ull)->name, "x86-64-amx");
 }
 

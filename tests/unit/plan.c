@@ -1,4 +1,5 @@
-/* The planner and its checker: random live ranges never overlap, and a shifted place is always caught. */
+/* The planner and its checker: random live ranges never overlap, and a shifted place is always
+ * caught. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -71,7 +72,8 @@ static void build_random(kiln_graph *graph, uint64_t *seed)
     const kiln_type *type = kiln_graph_tensor(graph, KILN_f32, 2, dims);
     kiln_value values[40];
     uint32_t n = 3;
-    for (uint32_t i = 0; i < n; i++) values[i] = kiln_add_input(graph, type, (const char *[]){"a", "b", "c"}[i], false);
+    for (uint32_t i = 0; i < n; i++)
+        values[i] = kiln_add_input(graph, type, (const char *[]){"a", "b", "c"}[i], false);
     for (; n < 30; n++) {
         kiln_value a = values[next_random(seed) % n], b = values[next_random(seed) % n];
         kiln_attrs attrs = {.family = KILN_FAMILY_dot};
@@ -79,20 +81,23 @@ static void build_random(kiln_graph *graph, uint64_t *seed)
         attrs.dot.rhs_contract = (kiln_ints){1, &zero};
         attrs.dot.accumulate = KILN_f32;
         kiln_value pair[] = {a, b};
-        kiln_node_spec spec = {.op = KILN_OP_dot_general, .inputs = pair, .n_inputs = 2, .attrs = &attrs};
+        kiln_node_spec spec = {
+            .op = KILN_OP_dot_general, .inputs = pair, .n_inputs = 2, .attrs = &attrs};
         switch (next_random(seed) % 5) {
         case 0:
             values[n] = kiln_graph_add(graph, &spec);
             break;
         case 1:
             values[n] = kiln_add_reduce(graph, KILN_OP_reduce_sum, a, 1, &last);
-            values[n] = kiln_add_binary(graph, KILN_OP_sub, b, kiln_add_unreduce(graph, values[n], b, 1, &last));
+            values[n] = kiln_add_binary(graph, KILN_OP_sub, b,
+                                        kiln_add_unreduce(graph, values[n], b, 1, &last));
             break;
         case 2:
             values[n] = kiln_add_transpose(graph, a, (int64_t[]){1, 0});
             break;
         default:
-            values[n] = kiln_add_binary(graph, KILN_OP_add, kiln_add_unary(graph, KILN_OP_tanh, a), b);
+            values[n] =
+                kiln_add_binary(graph, KILN_OP_add, kiln_add_unary(graph, KILN_OP_tanh, a), b);
         }
     }
     for (uint32_t i = 0; i < 3; i++) kiln_add_output(graph, values[n - 1 - i], NULL);
@@ -114,7 +119,8 @@ static void shift_places(kiln_schedule *schedule, uint32_t *n_shifted)
             const kiln_place *other = &schedule->places.at[j];
             if (other->kind != KILN_PLACE_ARENA || j == i) continue;
             if (other->shares == i || place->shares == j || other->offset == offset) continue;
-            if (other->first_step > place->last_step || place->first_step > other->last_step) continue;
+            if (other->first_step > place->last_step || place->first_step > other->last_step)
+                continue;
             place->offset = other->offset;
             assert_int_equal(kiln_schedule_verify(schedule, "test", &error), KILN_INTERNAL);
             (*n_shifted)++;
@@ -158,8 +164,10 @@ static uint32_t break_random(uint64_t round)
         uint32_t n = 0;
         kiln_graph *graph = kiln_graph_open(&scope, NULL, "test");
         build_random(graph, &seed);
-        kiln_pipeline pipeline = {.scope = &scope, .machine = kiln_machine_find("x86-64-v4"),
-                                  .n_threads = 2, .is_unfused = round % 4 == 0};
+        kiln_pipeline pipeline = {.scope = &scope,
+                                  .machine = kiln_machine_find("x86-64-v4"),
+                                  .n_threads = 2,
+                                  .is_unfused = round % 4 == 0};
         kiln_schedule *schedule = kiln_fuse(&pipeline, graph);
         kiln_plan_memory(&pipeline, schedule);
         shift_places(schedule, &n);
@@ -187,8 +195,10 @@ static void limit_names_the_largest(void **state)
         uint64_t seed = 3;
         kiln_graph *graph = kiln_graph_open(&scope, NULL, "test");
         build_random(graph, &seed);
-        kiln_pipeline pipeline = {.scope = &scope, .machine = kiln_machine_find("x86-64-v4"),
-                                  .n_threads = 1, .max_bytes = 64};
+        kiln_pipeline pipeline = {.scope = &scope,
+                                  .machine = kiln_machine_find("x86-64-v4"),
+                                  .n_threads = 1,
+                                  .max_bytes = 64};
         kiln_plan_memory(&pipeline, kiln_fuse(&pipeline, graph));
     }
     assert_int_equal(kiln_scope_close(&scope), KILN_LIMIT);
