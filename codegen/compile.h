@@ -1,0 +1,66 @@
+/* A compile in progress: graph → schedule → kernels → objects → program. compile.c runs the stages;
+ * jobs.c spreads kernels over threads; constants.c fills the constants; program.c lays out the tables. */
+#ifndef KILN_CODEGEN_COMPILE_H
+#define KILN_CODEGEN_COMPILE_H
+
+#include "codegen/backend.h"
+#include "codegen/kernel.h"
+#include "kiln/compile.h"
+#include "passes/pass.h"
+#include "passes/schedule.h"
+
+/* A distinct kernel: groups whose kernels print the same share one. */
+typedef struct kiln_unit {
+    const kiln_kernel *kernel;
+    const char *text;   /* its identity, with the machine's name */
+    const char *symbol; /* "k_" and the hash of the text */
+    kiln_object object;
+} kiln_unit;
+
+typedef struct kiln_compilation {
+    kiln_scope *scope;
+    kiln_pipeline pipeline;
+    const kiln_compile_options *options; /* never NULL: defaults filled in */
+    const kiln_graph *source;            /* the user's */
+    const kiln_graph *graph;             /* after the passes */
+    kiln_schedule *schedule;
+    const kiln_backend *backend;
+    kiln_kernel **kernels;               /* by group */
+    uint32_t *unit_of;                   /* by group: which unit is its code */
+    kiln_vec(kiln_unit) units;
+} kiln_compilation;
+
+/* What an executable made here owns, and what a shared object is written from. Freed by
+ * kiln_artifact_destroy once it is no scope's. */
+typedef struct kiln_artifact {
+    kiln_arena arena;               /* program tables, names, object bytes */
+    kiln_program program;
+    kiln_code *code;                /* NULL for an artifact that is only written to a file */
+    kiln_object *objects;           /* by kernel of the program */
+    void *constants;
+    kiln_compile_report report;
+} kiln_artifact;
+
+void kiln_artifact_destroy(void *artifact);
+
+/* All stages up to machine code. */
+void kiln_compilation_run(kiln_compilation *compilation);
+
+/* Compiles every unit's kernel to an object, on up to n_threads threads. The first failing unit's
+ * error (in unit order) is raised. */
+void kiln_compile_units(kiln_compilation *compilation, uint32_t n_threads);
+
+/* Offsets of the constants in schedule->places order, 64-byte aligned; returns their total bytes. */
+int64_t kiln_layout_constants(const kiln_schedule *schedule, int64_t *offsets);
+/* Writes every constant in its format to memory + its offset. */
+void kiln_fill_constants(kiln_compilation *compilation, const int64_t *offsets, char *memory);
+
+/* Fills artifact->program from the schedule: buffers, steps, ports, kernel names; not the code. */
+void kiln_fill_program(kiln_compilation *compilation, kiln_artifact *artifact, const char *name);
+
+/* An artifact in the compilation's scope, with constants; code loaded when is_loaded. */
+kiln_artifact *kiln_artifact_create(kiln_compilation *compilation, bool is_loaded);
+
+/* Passes, fusion and planning only, reported as text. */
+void kiln_explain_compilation(kiln_compilation *compilation, kiln_text *text);
+#endif

@@ -1,0 +1,50 @@
+/* Constants of a program: one block, each constant at a 64-byte boundary in the format its consumer
+ * reads: dense, or packed in panels once and for all. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "codegen/compile.h"
+#include "codegen/pack.h"
+
+int64_t kiln_layout_constants(const kiln_schedule *schedule, int64_t *offsets)
+{
+    int64_t total = 0;
+    for (uint32_t i = 0; i < schedule->places.n; i++) {
+        const kiln_place *place = &schedule->places.at[i];
+        if (place->kind != KILN_PLACE_CONSTANT || place->inside != KILN_NONE) continue;
+        offsets[i] = total;
+        int64_t end;
+        if (!kiln_checked_add(total, place->bytes, &end) || !kiln_checked_align(end, 64, &total)) {
+            kiln_fail(schedule->scope, KILN_LIMIT, "constants: more than 2^63 bytes");
+        }
+    }
+    return total;
+}
+
+static void fill_constant(kiln_compilation *compilation, const kiln_place *place, char *memory)
+{
+    kiln_scope *scope = compilation->scope;
+    const kiln_graph *graph = compilation->graph;
+    kiln_value value = place->operand.value;
+    if (place->operand.format == KILN_FORMAT_DENSE) {
+        kiln_constant_read(scope, graph, value, memory);
+        return;
+    }
+    int64_t bytes = kiln_graph_type(graph, value)->bytes;
+    void *dense = malloc((size_t)bytes + 1);
+    if (!dense) kiln_fail(scope, KILN_NO_MEMORY, "constants: %lld bytes", (long long)bytes);
+    kiln_scope_defer(scope, free, dense);
+    kiln_constant_read(scope, graph, value, dense);
+    kiln_pack_operand(scope, graph, place->operand, dense, memory);
+}
+
+void kiln_fill_constants(kiln_compilation *compilation, const int64_t *offsets, char *memory)
+{
+    const kiln_schedule *schedule = compilation->schedule;
+    for (uint32_t i = 0; i < schedule->places.n; i++) {
+        const kiln_place *place = &schedule->places.at[i];
+        if (place->kind != KILN_PLACE_CONSTANT || place->inside != KILN_NONE) continue;
+        fill_constant(compilation, place, memory + offsets[i]);
+    }
+}
