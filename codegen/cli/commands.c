@@ -1,0 +1,172 @@
+/* The short subcommands: compile, check, explain, info. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codegen/cli/cli.h"
+
+static int fail_needs_graph(const char *command)
+{
+    return cli_fail(KILN_INVALID, "%s: a compiled .so was given; expected a .onnx or .kiln model", command);
+}
+
+int cli_compile(const cli_options *options)
+{
+    if (!options->output) return cli_fail(KILN_INVALID, "compile: -o OUT.so is missing");
+    cli_model model;
+    kiln_compile_options compile_options;
+    int exit_code = cli_model_open(options, &model);
+    if (!exit_code && !model.graph) exit_code = fail_needs_graph("compile");
+    if (!exit_code) exit_code = cli_compile_options(options, options->is_unfused, &compile_options);
+    if (!exit_code) {
+        kiln_status status = kiln_compile_library(model.graph, &compile_options, options->output,
+                                                  options->header, options->name);
+        if (status != KILN_OK) exit_code = cli_fail(status, "%s", kiln_graph_message(model.graph));
+    }
+    cli_model_close(&model);
+    return exit_code;
+}
+
+/* Floats agree within 1e-3 of the value plus 1e-4 of the largest one; the rest exactly. */
+static bool is_near(const kiln_tensor *a, const kiln_tensor *b, double *out_worst)
+{
+    *out_worst = 0;
+    if (a->dtype != KILN_f32 && a->dtype != KILN_f64) return memcmp(a->data, b->data, a->bytes) == 0;
+    size_t size = kiln_dtype_bytes(a->dtype), n = a->bytes / size;
+    double largest = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < n; i++) {
+            double x = size == 4 ? ((const float *)a->data)[i] : ((const double *)a->data)[i];
+            double y = size == 4 ? ((const float *)b->data)[i] : ((const double *)b->data)[i];
+            if (isnan(x) && isnan(y)) continue;
+            if (pass == 0) {
+                if (isfinite(y) && fabs(y) > largest) largest = fabs(y);
+                continue;
+            }
+            double error = x == y ? 0 : fabs(x - y);
+            if (!(error <= 1e-3 * fabs(y) + 1e-4 * largest)) return false;
+            if (largest > 0 && error / largest > *out_worst) *out_worst = error / largest;
+        }
+    }
+    return true;
+}
+
+static int compare_with_evaluator(cli_model *model)
+{
+    const kiln_program *program = kiln_executable_program(model->executable);
+    int exit_code = cli_model_run(model);
+    kiln_tensor *expected = calloc(model->n_outputs + 1, sizeof *expected);
+    for (uint32_t i = 0; expected && i < model->n_outputs; i++) {
+        expected[i] = model->outputs[i];
+        expected[i].data = calloc(1, expected[i].bytes + 1);
+    }
+    if (!exit_code && expected) {
+        kiln_status status = kiln_evaluate(model->graph, model->inputs, model->n_inputs, expected,
+                                           model->n_outputs);
+        if (status != KILN_OK) exit_code = cli_fail(status, "%s", kiln_graph_message(model->graph));
+    }
+    for (uint32_t i = 0; expected && i < model->n_outputs; i++) {
+        double worst;
+        if (!exit_code && !is_near(&model->outputs[i], &expected[i], &worst)) {
+            fprintf(stderr, "kiln: output \"%s\": the compiled result differs from the evaluator's\n",
+                    program->outputs[i].name);
+            exit_code = CLI_EXIT_DIFFERENT;
+        } else if (!exit_code) {
+            printf("output \"%s\": agrees, largest difference %.2g of its largest value\n",
+                   program->outputs[i].name, worst);
+        }
+        free(expected[i].data);
+    }
+    free(expected);
+    return exit_code;
+}
+
+int cli_check(const cli_options *options)
+{
+    cli_model model;
+    int exit_code = cli_model_open(options, &model);
+    if (!exit_code && !model.graph) exit_code = fail_needs_graph("check");
+    if (!exit_code) exit_code = cli_model_compile(&model, options, options->is_unfused);
+    if (!exit_code && model.n_given) {
+        exit_code = cli_model_fill(&model, options);
+        if (!exit_code) exit_code = compare_with_evaluator(&model);
+    }
+    if (!exit_code) {
+        kiln_compile_report report;
+        kiln_executable_report(model.executable, &report);
+        printf("%s: ok, %u nodes, %u kernels (%u distinct), compiled in %.3f s\n", options->model,
+               report.n_nodes, report.n_groups, report.n_kernels, report.seconds);
+    }
+    cli_model_close(&model);
+    return exit_code;
+}
+
+int cli_explain(const cli_options *options)
+{
+    cli_model model;
+    kiln_compile_options compile_options;
+    int exit_code = cli_model_open(options, &model);
+    if (!exit_code && !model.graph) exit_code = fail_needs_graph("explain");
+    if (!exit_code) exit_code = cli_compile_options(options, options->is_unfused, &compile_options);
+    if (!exit_code) {
+        char *text = NULL;
+        kiln_status status = kiln_explain(model.graph, &compile_options, &text);
+        if (status != KILN_OK) exit_code = cli_fail(status, "%s", kiln_graph_message(model.graph));
+        if (text) fputs(text, stdout);
+        kiln_free(text);
+    }
+    cli_model_close(&model);
+    return exit_code;
+}
+
+static void print_ports(const char *title, const kiln_port_row *ports, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        char type[512];
+        kiln_tensor tensor = {(kiln_dtype)ports[i].dtype, ports[i].rank, ports[i].dims, NULL, 0};
+        cli_type_string(&tensor, type, sizeof type);
+        printf("%s \"%s\": %s\n", title, ports[i].name, type);
+    }
+}
+
+int cli_info(const cli_options *options)
+{
+    static const struct {
+        uint64_t bit;
+        const char *name;
+    } features[] = {
+        {KILN_CPU_SSE41, "sse4.1"},
+        {KILN_CPU_AVX2, "avx2"},
+        {KILN_CPU_FMA, "fma"},
+        {KILN_CPU_F16C, "f16c"},
+        {KILN_CPU_AVX512, "avx512"},
+        {KILN_CPU_AVX512_VNNI, "avx512-vnni"},
+        {KILN_CPU_AVX512_BF16, "avx512-bf16"},
+        {KILN_CPU_AVX512_FP16, "avx512-fp16"},
+        {KILN_CPU_AMX_BF16, "amx-bf16"},
+        {KILN_CPU_AMX_INT8, "amx-int8"},
+    };
+    cli_model model = {0};
+    kiln_context_options context_options = {.struct_bytes = sizeof context_options,
+                                            .threads = (uint32_t)options->threads};
+    kiln_status status = kiln_context_create(&context_options, &model.context);
+    if (status != KILN_OK) return cli_fail(status, "%s", kiln_status_meaning(status));
+    printf("kiln %s\nthreads %u\ncpu features", KILN_VERSION, kiln_context_threads(model.context));
+    for (size_t i = 0; i < sizeof features / sizeof *features; i++) {
+        if (kiln_cpu_features() & features[i].bit) printf(" %s", features[i].name);
+    }
+    puts("");
+    kiln_context_destroy(model.context);
+    if (!options->model) return 0;
+    int exit_code = cli_model_open(options, &model);
+    if (!exit_code) exit_code = cli_model_compile(&model, options, false);
+    if (!exit_code) {
+        const kiln_program *program = kiln_executable_program(model.executable);
+        print_ports("input", program->inputs, program->n_inputs);
+        print_ports("output", program->outputs, program->n_outputs);
+        printf("target %s\nconstants %lld bytes\narena %lld bytes\n", program->target,
+               (long long)program->constant_bytes, (long long)program->arena_bytes);
+    }
+    cli_model_close(&model);
+    return exit_code;
+}

@@ -1,0 +1,274 @@
+/* A model from its file, with its ports filled: what every subcommand starts from. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "codegen/cli/cli.h"
+
+static bool has_ending(const char *path, const char *ending)
+{
+    size_t n = strlen(path), m = strlen(ending);
+    return n > m && strcmp(path + n - m, ending) == 0;
+}
+
+static char *copy_name(const cli_pair *pair)
+{
+    return strndup(pair->name, pair->name_bytes);
+}
+
+/* Dims from --dim and shapes from the --input files, as import options. */
+typedef struct bindings {
+    kiln_dim_binding dims[CLI_MAX_REPEATS];
+    kiln_shape_binding shapes[CLI_MAX_REPEATS];
+    kiln_import_options options;
+} bindings;
+
+static void free_bindings(bindings *bound)
+{
+    for (uint32_t i = 0; i < bound->options.n_dims; i++) free((void *)bound->dims[i].name);
+    for (uint32_t i = 0; i < bound->options.n_shapes; i++) free((void *)bound->shapes[i].input);
+    free(bound);
+}
+
+static int bind_dims(const cli_options *options, const cli_model *model, bindings *bound)
+{
+    bound->options = (kiln_import_options){sizeof bound->options, bound->dims, 0, bound->shapes, 0};
+    for (uint32_t i = 0; i < options->n_dims; i++) {
+        char *end;
+        long long size = strtoll(options->dims[i].value, &end, 10);
+        if (*end || size < 0) {
+            return cli_fail(KILN_INVALID, "--dim: \"%s\" was given; expected NAME=N with N >= 0",
+                            options->dims[i].name);
+        }
+        bound->dims[i] = (kiln_dim_binding){copy_name(&options->dims[i]), size};
+        bound->options.n_dims++;
+    }
+    for (uint32_t i = 0; i < model->n_given; i++) {
+        const kiln_tensor *tensor = &model->given[i];
+        bound->shapes[i] =
+            (kiln_shape_binding){copy_name(&options->inputs[i]), tensor->rank, tensor->dims};
+        bound->options.n_shapes++;
+    }
+    return 0;
+}
+
+static int read_given(const cli_options *options, cli_model *model)
+{
+    for (uint32_t i = 0; i < options->n_inputs; i++) {
+        kiln_status status = kiln_read_npy(model->context, options->inputs[i].value, &model->given[i]);
+        if (status != KILN_OK) return cli_fail(status, "%s", kiln_context_message(model->context));
+        model->n_given++;
+    }
+    return 0;
+}
+
+static int read_model(const cli_options *options, cli_model *model)
+{
+    kiln_status status;
+    if (has_ending(options->model, ".so")) {
+        status = kiln_executable_load(model->context, options->model,
+                                      options->name ? options->name : "model", &model->executable);
+    } else if (has_ending(options->model, ".kiln")) {
+        status = kiln_read_text(model->context, options->model, &model->graph);
+    } else if (has_ending(options->model, ".onnx")) {
+        bindings *bound = calloc(1, sizeof *bound);
+        if (!bound) return cli_fail(KILN_NO_MEMORY, "%zu bytes were not available", sizeof *bound);
+        int exit_code = bind_dims(options, model, bound);
+        status = exit_code ? KILN_OK
+                           : kiln_import_onnx(model->context, options->model, &bound->options,
+                                              &model->graph);
+        free_bindings(bound);
+        if (exit_code) return exit_code;
+    } else {
+        return cli_fail(KILN_INVALID, "\"%s\": its ending names no kind of model; expected .onnx, .kiln "
+                        "or .so", options->model);
+    }
+    if (status != KILN_OK) return cli_fail(status, "%s", kiln_context_message(model->context));
+    return 0;
+}
+
+int cli_model_open(const cli_options *options, cli_model *model)
+{
+    *model = (cli_model){0};
+    kiln_context_options context_options = {
+        .struct_bytes = sizeof context_options,
+        .threads = (uint32_t)options->threads,
+    };
+    kiln_status status = kiln_context_create(&context_options, &model->context);
+    if (status != KILN_OK) return cli_fail(status, "%s", kiln_status_meaning(status));
+    int exit_code = read_given(options, model);
+    return exit_code ? exit_code : read_model(options, model);
+}
+
+static void show_progress(void *user, const char *stage, uint32_t done, uint32_t total)
+{
+    (void)user;
+    fprintf(stderr, "\r\033[K%s %u/%u", stage, done, total);
+    if (done == total) fputs("\r\033[K", stderr);
+}
+
+int cli_compile_options(const cli_options *options, bool is_unfused, kiln_compile_options *out_options)
+{
+    static const char *const modes[] = {"fma", "x6", "bf16"};
+    uint32_t precision = 0;
+    if (options->precision) {
+        while (precision < 3 && strcmp(options->precision, modes[precision]) != 0) precision++;
+        if (precision == 3) {
+            return cli_fail(KILN_INVALID, "--precision: \"%s\" was given; expected fma, x6 or bf16",
+                            options->precision);
+        }
+    }
+    *out_options = (kiln_compile_options){
+        .struct_bytes = sizeof *out_options,
+        .target = options->target,
+        .target_cpu = options->target_cpu,
+        .precision = (kiln_precision)precision,
+        .is_strict = options->is_strict,
+        .is_unfused = is_unfused,
+        .progress = isatty(STDERR_FILENO) ? show_progress : NULL,
+    };
+    return 0;
+}
+
+int cli_model_compile(cli_model *model, const cli_options *options, bool is_unfused)
+{
+    kiln_workspace_destroy(model->workspace);
+    model->workspace = NULL;
+    if (model->graph) {
+        kiln_executable_destroy(model->executable);
+        model->executable = NULL;
+        kiln_compile_options compile_options;
+        int exit_code = cli_compile_options(options, is_unfused, &compile_options);
+        if (exit_code) return exit_code;
+        kiln_status status = kiln_compile(model->graph, &compile_options, &model->executable);
+        if (status != KILN_OK) return cli_fail(status, "%s", kiln_graph_message(model->graph));
+    }
+    kiln_status status = kiln_workspace_create(model->executable, &model->workspace);
+    if (status != KILN_OK) return cli_fail(status, "%s", kiln_context_message(model->context));
+    return 0;
+}
+
+/* A counter through a 64-bit mixer: element i of input n is the same whatever the order of filling. */
+static uint64_t random_bits(uint64_t seed, uint64_t number)
+{
+    uint64_t x = seed * 0x9e3779b97f4a7c15u + number * 0xbf58476d1ce4e5b9u + 0x94d049bb133111ebu;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+static uint16_t half_of(float value, bool is_bf16)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    if (is_bf16) return (uint16_t)(bits >> 16);
+    /* |value| < 1 with few bits set: exponents from -14 on are representable, smaller become 0 */
+    int exponent = (int)(bits >> 23 & 255) - 127;
+    if (exponent < -14) return 0;
+    return (uint16_t)((bits >> 16 & 0x8000) | (uint32_t)(exponent + 15) << 10 | (bits >> 13 & 0x3ff));
+}
+
+/* Floats are uniform in [-1, 1); integers and bool are 0 or 1, which is in range for indices and masks. */
+static void fill_random(kiln_tensor *tensor, uint64_t seed)
+{
+    size_t size = kiln_dtype_bytes(tensor->dtype);
+    for (size_t i = 0; size && i < tensor->bytes / size; i++) {
+        uint64_t bits = random_bits(seed, i);
+        float value = (float)((double)(int64_t)bits * 0x1p-63);
+        char *at = (char *)tensor->data + i * size;
+        if (tensor->dtype == KILN_f32) {
+            memcpy(at, &value, 4);
+        } else if (tensor->dtype == KILN_f64) {
+            memcpy(at, &(double){value}, 8);
+        } else if (tensor->dtype == KILN_bf16 || tensor->dtype == KILN_f16) {
+            memcpy(at, &(uint16_t){half_of(value, tensor->dtype == KILN_bf16)}, 2);
+        } else {
+            memset(at, 0, size);
+            *at = (char)(bits & 1);
+        }
+    }
+}
+
+void cli_type_string(const kiln_tensor *tensor, char *out, size_t bytes)
+{
+    size_t n = (size_t)snprintf(out, bytes, "%s[", kiln_dtype_name(tensor->dtype));
+    for (uint32_t i = 0; i < tensor->rank && n < bytes; i++) {
+        n += (size_t)snprintf(out + n, bytes - n, "%s%lld", i ? "," : "", (long long)tensor->dims[i]);
+    }
+    if (n < bytes) snprintf(out + n, bytes - n, "]");
+}
+
+static int allocate_port(const kiln_port_row *port, kiln_tensor *tensor)
+{
+    *tensor = (kiln_tensor){(kiln_dtype)port->dtype, port->rank, port->dims, NULL, (size_t)port->bytes};
+    tensor->data = aligned_alloc(64, ((size_t)port->bytes + 127) & ~(size_t)63);
+    if (!tensor->data) return cli_fail(KILN_NO_MEMORY, "\"%s\": %zu bytes", port->name, tensor->bytes);
+    memset(tensor->data, 0, tensor->bytes);
+    return 0;
+}
+
+static int fill_given(cli_model *model, const cli_pair *pair, const kiln_tensor *given)
+{
+    char *name = copy_name(pair);
+    int32_t number = name ? kiln_executable_find_input(model->executable, name) : -1;
+    free(name);
+    if (number < 0) {
+        return cli_fail(KILN_INVALID, "--input: the model has no input \"%.*s\"", (int)pair->name_bytes,
+                        pair->name);
+    }
+    kiln_tensor *tensor = &model->inputs[number];
+    bool is_same = tensor->dtype == given->dtype && tensor->rank == given->rank;
+    for (uint32_t i = 0; is_same && i < given->rank; i++) is_same = tensor->dims[i] == given->dims[i];
+    if (!is_same) {
+        char found[512], expected[512];
+        cli_type_string(given, found, sizeof found);
+        cli_type_string(tensor, expected, sizeof expected);
+        return cli_fail(KILN_INVALID, "%s: it holds %s; input \"%.*s\" is %s", pair->value, found,
+                        (int)pair->name_bytes, pair->name, expected);
+    }
+    memcpy(tensor->data, given->data, given->bytes);
+    return 0;
+}
+
+int cli_model_fill(cli_model *model, const cli_options *options)
+{
+    const kiln_program *program = kiln_executable_program(model->executable);
+    int exit_code = 0;
+    model->inputs = calloc(program->n_inputs + 1, sizeof *model->inputs);
+    model->outputs = calloc(program->n_outputs + 1, sizeof *model->outputs);
+    if (!model->inputs || !model->outputs) return cli_fail(KILN_NO_MEMORY, "ports were not allocated");
+    for (uint32_t i = 0; i < program->n_inputs && !exit_code; i++) {
+        exit_code = allocate_port(&program->inputs[i], &model->inputs[i]);
+        model->n_inputs++;
+        if (!exit_code) fill_random(&model->inputs[i], (uint64_t)options->seed * 1000003u + i);
+    }
+    for (uint32_t i = 0; i < program->n_outputs && !exit_code; i++) {
+        exit_code = allocate_port(&program->outputs[i], &model->outputs[i]);
+        model->n_outputs++;
+    }
+    for (uint32_t i = 0; i < model->n_given && !exit_code; i++) {
+        exit_code = fill_given(model, &options->inputs[i], &model->given[i]);
+    }
+    return exit_code;
+}
+
+int cli_model_run(cli_model *model)
+{
+    kiln_status status = kiln_run(model->workspace, model->inputs, model->n_inputs, model->outputs,
+                                  model->n_outputs);
+    if (status != KILN_OK) return cli_fail(status, "%s", kiln_workspace_message(model->workspace));
+    return 0;
+}
+
+void cli_model_close(cli_model *model)
+{
+    for (uint32_t i = 0; i < model->n_inputs; i++) free(model->inputs[i].data);
+    for (uint32_t i = 0; i < model->n_outputs; i++) free(model->outputs[i].data);
+    for (uint32_t i = 0; i < model->n_given; i++) kiln_tensor_free(&model->given[i]);
+    free(model->inputs);
+    free(model->outputs);
+    kiln_workspace_destroy(model->workspace);
+    kiln_executable_destroy(model->executable);
+    kiln_graph_destroy(model->graph);
+    kiln_context_destroy(model->context);
+}

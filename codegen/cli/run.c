@@ -1,0 +1,101 @@
+/* kiln run: one run; prints what came out and writes it as .npy files on request. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "codegen/cli/cli.h"
+
+/* DIR/<name>.npy with every character outside [A-Za-z0-9._-] as _; a leading dot too, so that no
+ * name leaves the folder or hides in it. */
+static char *output_path(const char *dir, const char *name)
+{
+    size_t bytes = strlen(dir) + strlen(name) + 16;
+    char *path = malloc(bytes);
+    if (!path) return NULL;
+    int prefix = snprintf(path, bytes, "%s/", dir);
+    char *at = path + prefix;
+    for (size_t i = 0; name[i]; i++) {
+        bool is_kept = strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-", name[i]);
+        *at++ = is_kept && !(i == 0 && name[i] == '.') ? name[i] : '_';
+    }
+    memcpy(at, ".npy", 5);
+    return path;
+}
+
+static double element_at(const kiln_tensor *tensor, size_t i)
+{
+    const char *at = (const char *)tensor->data + i * kiln_dtype_bytes(tensor->dtype);
+    switch (tensor->dtype) {
+#define READ(name, type) \
+    case KILN_##name: return (double)*(const type *)at;
+        READ(bool, uint8_t)
+        READ(i8, int8_t)
+        READ(u8, uint8_t)
+        READ(i16, int16_t)
+        READ(u16, uint16_t)
+        READ(i32, int32_t)
+        READ(u32, uint32_t)
+        READ(i64, int64_t)
+        READ(u64, uint64_t)
+        READ(f32, float)
+        READ(f64, double)
+#undef READ
+    case KILN_bf16: {
+        uint32_t bits = (uint32_t)*(const uint16_t *)at << 16;
+        float value;
+        memcpy(&value, &bits, 4);
+        return value;
+    }
+    case KILN_f16: {
+        uint16_t half = *(const uint16_t *)at;
+        int exponent = half >> 10 & 31, fraction = half & 1023;
+        double value = exponent == 31 ? (fraction ? NAN : INFINITY)
+                       : exponent     ? ldexp(1024 + fraction, exponent - 25)
+                                      : ldexp(fraction, -24);
+        return half & 0x8000 ? -value : value;
+    }
+    case KILN_NO_DTYPE: break;
+    }
+    return NAN;
+}
+
+static void print_output(const char *name, const kiln_tensor *tensor)
+{
+    char type[512];
+    size_t size = kiln_dtype_bytes(tensor->dtype), n = size ? tensor->bytes / size : 0;
+    cli_type_string(tensor, type, sizeof type);
+    printf("%s: %s =", name, type);
+    for (size_t i = 0; i < n && i < 8; i++) printf(" %.7g", element_at(tensor, i));
+    puts(n > 8 ? " ..." : "");
+}
+
+static int write_output(cli_model *model, const char *dir, uint32_t number)
+{
+    const kiln_program *program = kiln_executable_program(model->executable);
+    char *path = output_path(dir, program->outputs[number].name);
+    if (!path) return cli_fail(KILN_NO_MEMORY, "an output path was not allocated");
+    kiln_status status = kiln_write_npy(model->context, path, &model->outputs[number]);
+    free(path);
+    return status ? cli_fail(status, "%s", kiln_context_message(model->context)) : 0;
+}
+
+int cli_run(const cli_options *options)
+{
+    cli_model model;
+    int exit_code = cli_model_open(options, &model);
+    if (!exit_code) exit_code = cli_model_compile(&model, options, options->is_unfused);
+    if (!exit_code) exit_code = cli_model_fill(&model, options);
+    if (!exit_code) exit_code = cli_model_run(&model);
+    if (!exit_code && options->output_dir && mkdir(options->output_dir, 0777) && errno != EEXIST) {
+        exit_code = cli_fail(KILN_IO, "%s: the folder was not made: %s", options->output_dir,
+                             strerror(errno));
+    }
+    for (uint32_t i = 0; i < model.n_outputs && !exit_code; i++) {
+        print_output(kiln_executable_program(model.executable)->outputs[i].name, &model.outputs[i]);
+        if (options->output_dir) exit_code = write_output(&model, options->output_dir, i);
+    }
+    cli_model_close(&model);
+    return exit_code;
+}
