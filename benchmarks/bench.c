@@ -1,0 +1,220 @@
+/* usage: bench [--quick] [--json] [--only NAME] [--seconds S] [--threads N]
+ * Fused against unfused: every workload compiled both ways with the same kernels, arena and threads, its
+ * outputs compared, then both timed in interleaved rounds. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "benchmarks/limits.h"
+#include "benchmarks/workloads.h"
+
+#define N_ROUNDS 5
+#define MAX_TIMES 4096
+#define MAX_PORTS 8
+
+typedef struct options {
+    int is_quick, is_json;
+    const char *only;
+    double seconds;
+    uint32_t threads;
+} options;
+
+typedef struct variant {
+    kiln_executable *executable;
+    kiln_workspace *workspace;
+    kiln_compile_report report;
+    kiln_tensor inputs[MAX_PORTS], output;
+    uint32_t n_inputs, n_times;
+    double times[MAX_TIMES];
+} variant;
+
+static int fail(const char *name, const char *message)
+{
+    fprintf(stderr, "bench: %s: %s\n", name, message);
+    return 1;
+}
+
+static kiln_tensor allocate_port(const kiln_port_row *port)
+{
+    kiln_tensor tensor = {(kiln_dtype)port->dtype, port->rank, port->dims, NULL, (size_t)port->bytes};
+    tensor.data = aligned_alloc(64, (tensor.bytes + 127) & ~(size_t)63);
+    if (!tensor.data) exit(fail(port->name, "no memory"));
+    memset(tensor.data, 0, tensor.bytes);
+    return tensor;
+}
+
+/* Floats in [-1, 1), integers 0 … 255: valid token numbers. */
+static void fill_input(kiln_tensor *tensor)
+{
+    uint32_t state = 7;
+    for (size_t i = 0; i < tensor->bytes / kiln_dtype_bytes(tensor->dtype); i++) {
+        state = state * 1664525u + 1013904223u;
+        if (tensor->dtype == KILN_f32) {
+            ((float *)tensor->data)[i] = (float)(state >> 8) / (1 << 23) - 1;
+        } else if (tensor->dtype == KILN_i64) {
+            ((int64_t *)tensor->data)[i] = state >> 24;
+        }
+    }
+}
+
+static int prepare(variant *one, const kiln_graph *graph, int is_unfused)
+{
+    kiln_compile_options compile_options = {.struct_bytes = sizeof compile_options, .is_unfused = is_unfused};
+    if (kiln_compile(graph, &compile_options, &one->executable)) {
+        return fail("compile", kiln_graph_message(graph));
+    }
+    if (kiln_workspace_create(one->executable, &one->workspace)) return fail("workspace", "no memory");
+    kiln_executable_report(one->executable, &one->report);
+    const kiln_program *program = kiln_executable_program(one->executable);
+    if (program->n_inputs > MAX_PORTS || program->n_outputs != 1) return fail("ports", "too many");
+    for (uint32_t i = 0; i < program->n_inputs; i++) {
+        one->inputs[i] = allocate_port(&program->inputs[i]);
+        fill_input(&one->inputs[i]);
+    }
+    one->n_inputs = program->n_inputs;
+    one->output = allocate_port(&program->outputs[0]);
+    return 0;
+}
+
+static int run_once(variant *one)
+{
+    if (kiln_run(one->workspace, one->inputs, one->n_inputs, &one->output, 1)) {
+        return fail("run", kiln_workspace_message(one->workspace));
+    }
+    return 0;
+}
+
+static int measure(variant *one, double budget_ms)
+{
+    double start = now_ms(), before = start;
+    for (int n = 0; one->n_times < MAX_TIMES && (n < 2 || before - start < budget_ms); n++) {
+        if (run_once(one)) return 1;
+        double after = now_ms();
+        one->times[one->n_times++] = after - before;
+        before = after;
+    }
+    return 0;
+}
+
+static int compare_times(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(variant *one)
+{
+    qsort(one->times, one->n_times, sizeof *one->times, compare_times);
+    return one->times[one->n_times / 2];
+}
+
+/* Fusing may round differently; both are the same function. */
+static int is_same_result(const variant *a, const variant *b)
+{
+    const float *x = a->output.data, *y = b->output.data;
+    size_t n = a->output.bytes / sizeof *x;
+    float largest = 0, worst = 0;
+    for (size_t i = 0; i < n; i++) {
+        largest = fmaxf(largest, fabsf(y[i]));
+        float error = fabsf(x[i] - y[i]);
+        if (!(error <= worst)) worst = error;
+    }
+    return worst <= 1e-4f * largest;
+}
+
+static void release(variant *one)
+{
+    for (uint32_t i = 0; i < one->n_inputs; i++) free(one->inputs[i].data);
+    free(one->output.data);
+    kiln_workspace_destroy(one->workspace);
+    kiln_executable_destroy(one->executable);
+}
+
+static void print_row(const workload *work, variant *variants, const options *asked, machine_limits limits)
+{
+    double fused = median(&variants[0]), unfused = median(&variants[1]);
+    const kiln_compile_report *report = &variants[0].report;
+    double amount = (double)(work->is_compute_bound ? report->flops : report->bytes);
+    double rate = amount / fused * 1e-6;
+    double share = rate / (work->is_compute_bound ? limits.f32_gflop_per_s : limits.copy_gb_per_s);
+    int64_t arena = kiln_executable_peak_bytes(variants[0].executable, asked->threads);
+    if (asked->is_json) {
+        printf("{\"model\": \"%s\", \"threads\": %u, \"unfused_ms\": %.5f, \"fused_ms\": %.5f, "
+               "\"fused_min_ms\": %.5f, \"flops\": %lld, \"bytes\": %lld, \"share\": %.4f, "
+               "\"kernels\": %u, \"unfused_kernels\": %u, \"compile_s\": %.4f, \"peak_bytes\": %lld}\n",
+               work->name, asked->threads, unfused, fused, variants[0].times[0], (long long)report->flops,
+               (long long)report->bytes, share, report->n_groups, variants[1].report.n_groups,
+               report->seconds, (long long)arena);
+    } else {
+        printf("%-26s %10.4f %10.4f %6.2f %8.1f %-7s %4.0f%% %5u %5u %8.3f %12lld\n", work->name, unfused,
+               fused, unfused / fused, rate, work->is_compute_bound ? "GFLOP/s" : "GB/s", share * 100,
+               variants[1].report.n_groups, report->n_groups, report->seconds, (long long)arena);
+    }
+    fflush(stdout);
+}
+
+static int bench_workload(const workload *work, const options *asked, machine_limits limits)
+{
+    static variant variants[2];
+    memset(variants, 0, sizeof variants);
+    kiln_context_options context_options = {.struct_bytes = sizeof context_options, .threads = asked->threads};
+    kiln_context *context;
+    kiln_graph *graph;
+    if (kiln_context_create(&context_options, &context)) return fail(work->name, "no context");
+    if (kiln_graph_create(context, work->name, &graph)) return fail(work->name, "no graph");
+    work->build(graph);
+    int status = prepare(&variants[0], graph, 0) || prepare(&variants[1], graph, 1);
+    kiln_graph_destroy(graph);
+    for (int i = 0; i < 2 && !status; i++) status = run_once(&variants[i]) || run_once(&variants[i]);
+    if (!status && !is_same_result(&variants[0], &variants[1])) {
+        status = fail(work->name, "fused and unfused results differ");
+    }
+    double budget = asked->seconds * 1e3 / (2 * N_ROUNDS);
+    for (int i = 0; i < 2 * N_ROUNDS && !status; i++) status = measure(&variants[i % 2], budget);
+    if (!status) print_row(work, variants, asked, limits);
+    release(&variants[0]);
+    release(&variants[1]);
+    kiln_context_destroy(context);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    options asked = {.seconds = 2};
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (strcmp(argv[i], "--quick") == 0) {
+            asked.is_quick = 1;
+        } else if (strcmp(argv[i], "--json") == 0) {
+            asked.is_json = 1;
+        } else if (value && strcmp(argv[i], "--only") == 0) {
+            asked.only = argv[++i];
+        } else if (value && strcmp(argv[i], "--seconds") == 0) {
+            asked.seconds = atof(argv[++i]);
+        } else if (value && strcmp(argv[i], "--threads") == 0) {
+            asked.threads = (uint32_t)atoi(argv[++i]);
+        } else {
+            return fail(argv[i], "expected --quick, --json, --only NAME, --seconds S or --threads N") + 1;
+        }
+    }
+    kiln_context *context;
+    kiln_context_options context_options = {.struct_bytes = sizeof context_options, .threads = asked.threads};
+    if (kiln_context_create(&context_options, &context)) return fail("context", "not created");
+    asked.threads = kiln_context_threads(context);
+    kiln_context_destroy(context);
+    machine_limits limits = measure_limits(asked.threads);
+    if (!asked.is_json) {
+        printf("%u threads; copy %.1f GB/s, f32 FMA %.0f GFLOP/s\n\n", asked.threads, limits.copy_gb_per_s,
+               limits.f32_gflop_per_s);
+        printf("%-26s %10s %10s %6s %8s %-7s %5s %5s %5s %8s %12s\n", "workload", "unfused ms", "fused ms",
+               "ratio", "rate", "", "share", "kern.", "fused", "compile", "peak bytes");
+    }
+    int status = 0;
+    for (unsigned i = 0; i < n_workloads && !status; i++) {
+        if (asked.is_quick && !workloads[i].is_quick) continue;
+        if (asked.only && !strstr(workloads[i].name, asked.only)) continue;
+        status = bench_workload(&workloads[i], &asked, limits);
+    }
+    return status;
+}

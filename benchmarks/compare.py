@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""Kiln beside its peers, in one process and one run.
+
+Every engine computes the same workload on the same inputs; Kiln's results are compared with PyTorch's
+before anything is timed; then rounds of all engines alternate, so that a noisy moment hits them alike.
+The figure of an engine is the median over its rounds' medians. Run through `./run bench --peers`.
+"""
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
+import sys
+import time
+
+import numpy as np
+import torch
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import kiln  # noqa: E402
+import workloads  # noqa: E402
+
+PEERS = ["torch", "inductor", "jax", "ort", "ov"]
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--library", default="build/codegen/libkiln.so")
+    parser.add_argument("--only", default=".", help="regular expression of workload names")
+    parser.add_argument("--peers", default=",".join(PEERS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.4, help="per engine and round")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--precision", default="fma")
+    parser.add_argument("--models", default=os.path.expanduser("~/.cache/kiln/bench-models"))
+    parser.add_argument("--out", help="JSON file")
+    return parser.parse_args()
+
+
+def export(name, module, inputs, folder):
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, name + ".onnx")
+    names = [f"x{i}" for i in range(len(inputs))]
+    torch.onnx.export(module, tuple(inputs), path, dynamo=False, opset_version=17, input_names=names)
+    return path, {n: x.numpy() for n, x in zip(names, inputs)}
+
+
+def make_torch(name, module, inputs, path, feed, args):
+    return lambda: module(*inputs)
+
+
+def make_inductor(name, module, inputs, path, feed, args):
+    torch._dynamo.reset()
+    compiled = torch.compile(module)
+    return lambda: compiled(*inputs)
+
+
+def make_jax(name, module, inputs, path, feed, args):
+    return workloads.jax_function(name, module, list(feed.values()))
+
+
+def make_ort(name, module, inputs, path, feed, args):
+    import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = args.threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    given = {i.name: feed[i.name] for i in session.get_inputs()}
+    return lambda: session.run(None, given)[0]
+
+
+def make_ov(name, module, inputs, path, feed, args):
+    import openvino
+    core = openvino.Core()
+    model = core.compile_model(path, "CPU", {"INFERENCE_NUM_THREADS": args.threads,
+                                             "INFERENCE_PRECISION_HINT": "f32",
+                                             "PERFORMANCE_HINT": "LATENCY"})
+    request = model.create_infer_request()
+    for i, port in enumerate(model.inputs):
+        request.set_input_tensor(i, openvino.Tensor(feed[port.any_name], shared_memory=True))
+    return lambda: request.infer()
+
+
+MAKERS = {"torch": make_torch, "inductor": make_inductor, "jax": make_jax, "ort": make_ort,
+          "ov": make_ov}
+
+
+def round_median(function, seconds):
+    times, start = [], time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - start < seconds:
+        before = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - before)
+    return statistics.median(times) * 1e3, min(times) * 1e3
+
+
+def kiln_engine(name, label, path, feed, reference, args):
+    start = time.perf_counter()
+    model = kiln.Model(kiln.Library(args.library), path, args.threads, label == "kiln_unfused",
+                       args.precision)
+    function = model.bind(feed)
+    result = function()[0]
+    first = time.perf_counter() - start
+    error = float(np.abs(result - reference).max() / np.abs(reference).max())
+    if not error < 1e-3:
+        raise SystemExit(f"{name}: {label} differs from PyTorch by {error:.2e} of the largest value")
+    report = model.report
+    return function, first, {"compile_s": report.seconds, "peak_bytes": model.peak_bytes, "error": error,
+                             "kernels": report.n_groups, "flops": report.flops, "bytes": report.bytes,
+                             "model": model}
+
+
+def engines_of(name, args):
+    """The engines of a workload as name -> (function, first call in seconds, details), and the reasons of
+    those that cannot run it."""
+    make, inputs = workloads.WORKLOADS[name]
+    torch.manual_seed(0)
+    module = make().eval()
+    inputs = [f() for f in inputs]
+    path, feed = export(name, module, inputs, args.models)
+    engines, notes = {}, {}
+    reference = module(*inputs).numpy()
+    for label in ("kiln", "kiln_unfused"):
+        engines[label] = kiln_engine(name, label, path, feed, reference, args)
+    for peer in filter(None, args.peers.split(",")):
+        try:
+            start = time.perf_counter()
+            function = MAKERS[peer](name, module, inputs, path, feed, args)
+            if function is None:
+                continue
+            function()
+            engines[peer] = (function, time.perf_counter() - start, {})
+        except Exception as problem:  # a peer that cannot run a workload is a line, not an end
+            notes[peer] = repr(problem)[:160]
+    return engines, notes
+
+
+def compare(name, args):
+    with torch.inference_mode():
+        engines, notes = engines_of(name, args)
+        medians = {engine: [] for engine in engines}
+        least = {engine: float("inf") for engine in engines}
+        for _ in range(args.rounds):
+            for engine, (function, _, _) in engines.items():
+                function()
+                median, best = round_median(function, args.seconds)
+                medians[engine].append(median)
+                least[engine] = min(least[engine], best)
+    row = {"workload": name, "threads": args.threads, "precision": args.precision, "notes": notes,
+           "engines": {}}
+    for engine, (_, first, details) in engines.items():
+        model = details.pop("model", None)
+        row["engines"][engine] = {"median_ms": statistics.median(medians[engine]),
+                                  "min_ms": least[engine], "first_s": first, **details}
+        if model:
+            model.close()
+    peers = {p: row["engines"][p]["median_ms"] for p in engines if not p.startswith("kiln")}
+    ours = row["engines"]["kiln"]["median_ms"]
+    if peers:
+        row["best_peer"] = min(peers, key=peers.get)
+        row["ratio"] = peers[row["best_peer"]] / ours
+    row["fused_over_unfused"] = row["engines"]["kiln_unfused"]["median_ms"] / ours
+    return row
+
+
+def print_row(row):
+    cells = "  ".join(f"{engine} {figures['median_ms']:.4g}" for engine, figures in row["engines"].items())
+    figures = row["engines"]["kiln"]
+    print(f"{row['workload']:26s} x{row.get('ratio', float('nan')):.2f} of {row.get('best_peer', '-'):8s}"
+          f" x{row['fused_over_unfused']:.2f} of unfused  compile {figures['compile_s']:.2f} s"
+          f"  error {figures['error']:.0e} | {cells}", flush=True)
+    for peer, note in row["notes"].items():
+        print(f"    {peer}: {note}", flush=True)
+
+
+def main():
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    rows = []
+    for name in workloads.WORKLOADS:
+        if re.search(args.only, name):
+            rows.append(compare(name, args))
+            print_row(rows[-1])
+    ratios = [row["ratio"] for row in rows if "ratio" in row]
+    if ratios:
+        print(f"geometric mean of {len(ratios)} ratios to the best peer: "
+              f"{statistics.geometric_mean(ratios):.2f}")
+    if args.out:
+        with open(args.out, "w", encoding="utf-8") as file:
+            json.dump({"machine": platform.processor() or platform.machine(), "threads": args.threads,
+                       "date": time.strftime("%Y-%m-%d"), "rows": rows}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+/* The workloads of `./run bench`, built with the graph builder: parts of models and whole ones, weights
+ * pseudo-random. */
+#ifndef KILN_BENCHMARKS_WORKLOADS_H
+#define KILN_BENCHMARKS_WORKLOADS_H
+
+#include "kiln/kiln.h"
+
+typedef struct workload {
+    const char *name;
+    void (*build)(kiln_graph *graph);
+    int is_compute_bound; /* report GFLOP/s against the FMA limit, else GB/s against a copy */
+    int is_quick;         /* shown by ./run demo */
+} workload;
+
+extern const workload workloads[];
+extern const unsigned n_workloads;
+
+/* models.c */
+void build_resnet50(kiln_graph *graph);
+void build_bert_base(kiln_graph *graph);
+
+/* A constant of pseudo-random values in [-scale, scale), the same in every run. */
+kiln_value random_weights(kiln_graph *graph, uint32_t rank, const int64_t *dims, float scale);
+#endif

@@ -1,0 +1,174 @@
+"""The workloads of the comparison, as PyTorch modules, their inputs and JAX twins. Shapes are those of
+common model parts; what is an input here is an input for every engine."""
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class Chain(nn.Module):
+    def forward(self, x, g, b):
+        y = x * g + b
+        y = F.gelu(y) * torch.sigmoid(x)
+        return torch.tanh(y) * 0.5 + x
+
+
+class BiasGeluResidualNorm(nn.Module):
+    def __init__(self, width=768):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.bias = nn.Parameter(torch.randn(width))
+
+    def forward(self, x, r):
+        return self.norm(F.gelu(x + self.bias) + r)
+
+
+class Softmax(nn.Module):
+    def forward(self, x):
+        return torch.softmax(x * 0.125, -1)
+
+
+class Matmul(nn.Module):
+    def forward(self, a, b):
+        return a @ b
+
+
+class Mlp(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(),
+                                    nn.Linear(512, 10))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class Attention(nn.Module):
+    def forward(self, q, k, v):
+        return F.scaled_dot_product_attention(q, k, v)
+
+
+class Tiny(nn.Module):
+    def forward(self, x):
+        return torch.tanh(x * 2 + 1)
+
+
+class Bert(nn.Module):
+    """An encoder of BERT-base's sizes."""
+
+    def __init__(self, layers=12, width=768, heads=12, inner=3072, vocabulary=30522, length=512):
+        super().__init__()
+        self.heads = heads
+        self.words = nn.Embedding(vocabulary, width)
+        self.positions = nn.Embedding(length, width)
+        self.norm = nn.LayerNorm(width)
+        self.layers = nn.ModuleList(
+            nn.ModuleDict({"q": nn.Linear(width, width), "k": nn.Linear(width, width),
+                           "v": nn.Linear(width, width), "o": nn.Linear(width, width),
+                           "n1": nn.LayerNorm(width), "up": nn.Linear(width, inner),
+                           "down": nn.Linear(inner, width), "n2": nn.LayerNorm(width)})
+            for _ in range(layers))
+
+    def forward(self, ids):
+        batch, length = ids.shape
+        h = self.norm(self.words(ids) + self.positions(torch.arange(length))[None])
+
+        def split(t):
+            return t.view(batch, length, self.heads, -1).transpose(1, 2)
+        for layer in self.layers:
+            a = F.scaled_dot_product_attention(split(layer["q"](h)), split(layer["k"](h)),
+                                               split(layer["v"](h)))
+            h = layer["n1"](h + layer["o"](a.transpose(1, 2).reshape(batch, length, -1)))
+            h = layer["n2"](h + layer["down"](F.gelu(layer["up"](h))))
+        return h
+
+
+def vision(name):
+    def make():
+        import torchvision
+        return getattr(torchvision.models, name)(weights=None)
+    return make
+
+
+def normal(*dims):
+    return lambda: torch.randn(*dims)
+
+
+def tokens(*dims):
+    return lambda: torch.randint(0, 30522, dims)
+
+
+WORKLOADS = {
+    "tiny_call": (Tiny, [normal(16)]),
+    "chain_16M": (Chain, [normal(4096, 4096), normal(4096), normal(4096)]),
+    "chain_256K": (Chain, [normal(256, 1024), normal(1024), normal(1024)]),
+    "bias_gelu_res_ln_2048x768": (BiasGeluResidualNorm, [normal(2048, 768), normal(2048, 768)]),
+    "softmax_4096x1024": (Softmax, [normal(4096, 1024)]),
+    "matmul_f32_1024": (Matmul, [normal(1024, 1024), normal(1024, 1024)]),
+    "matmul_f32_2048": (Matmul, [normal(2048, 2048), normal(2048, 2048)]),
+    "matmul_f32_m1_4096": (Matmul, [normal(1, 4096), normal(4096, 4096)]),
+    "mlp_b1": (Mlp, [normal(1, 784)]),
+    "mlp_b128": (Mlp, [normal(128, 784)]),
+    "attention_8x12x512x64": (Attention, [normal(8, 12, 512, 64)] * 3),
+    "resnet50_b1": (vision("resnet50"), [normal(1, 3, 224, 224)]),
+    "resnet50_b8": (vision("resnet50"), [normal(8, 3, 224, 224)]),
+    "mobilenetv2_b1": (vision("mobilenet_v2"), [normal(1, 3, 224, 224)]),
+    "bert_base_b1_s128": (Bert, [tokens(1, 128)]),
+    "bert_base_b8_s128": (Bert, [tokens(8, 128)]),
+}
+
+
+def jax_function(name, module, arrays):
+    """The same computation in JAX over NumPy arrays, or None where there is no twin."""
+    import jax
+    import jax.numpy as jnp
+    weights = {k: jnp.asarray(v.detach().numpy()) for k, v in module.state_dict().items()}
+
+    def gelu(x):
+        return jax.nn.gelu(x, approximate=False)
+
+    def norm(x, key, p):
+        mean = x.mean(-1, keepdims=True)
+        variance = ((x - mean) ** 2).mean(-1, keepdims=True)
+        return (x - mean) * jax.lax.rsqrt(variance + 1e-5) * p[key + ".weight"] + p[key + ".bias"]
+
+    def linear(x, key, p):
+        return x @ p[key + ".weight"].T + p[key + ".bias"]
+
+    def attend(q, k, v):
+        scores = jnp.einsum("bhqd,bhkd->bhqk", q, k) / np.sqrt(q.shape[-1])
+        return jnp.einsum("bhqk,bhkd->bhqd", jax.nn.softmax(scores, -1), v)
+
+    def bert(p, ids):
+        batch, length = ids.shape
+        h = norm(p["words.weight"][ids] + p["positions.weight"][:length][None], "norm", p)
+
+        def split(t):
+            return t.reshape(batch, length, 12, -1).transpose(0, 2, 1, 3)
+        for i in range(12):
+            key = f"layers.{i}."
+            a = attend(*(split(linear(h, key + n, p)) for n in "qkv"))
+            a = a.transpose(0, 2, 1, 3).reshape(batch, length, -1)
+            h = norm(h + linear(a, key + "o", p), key + "n1", p)
+            h = norm(h + linear(gelu(linear(h, key + "up", p)), key + "down", p), key + "n2", p)
+        return h
+
+    def mlp(p, x):
+        x = jax.nn.relu(linear(x, "layers.0", p))
+        return linear(jax.nn.relu(linear(x, "layers.2", p)), "layers.4", p)
+    twins = {
+        "tiny_call": lambda p, x: jnp.tanh(x * 2 + 1),
+        "chain": lambda p, x, g, b: jnp.tanh(gelu(x * g + b) * jax.nn.sigmoid(x)) * 0.5 + x,
+        "bias": lambda p, x, r: norm(gelu(x + p["bias"]) + r, "norm", p),
+        "softmax": lambda p, x: jax.nn.softmax(x * 0.125, -1),
+        "matmul": lambda p, a, b: a @ b,
+        "mlp": mlp,
+        "attention": lambda p, q, k, v: attend(q, k, v),
+        "bert": bert,
+    }
+    twin = next((f for key, f in twins.items() if name.startswith(key)), None)
+    if twin is None:
+        return None
+    compiled = jax.jit(twin)
+    values = [jnp.asarray(a) for a in arrays]
+    return lambda: jax.block_until_ready(compiled(weights, *values))
