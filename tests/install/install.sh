@@ -39,4 +39,10 @@ say "libkiln-rt: $bytes bytes stripped"
 [ "$bytes" -lt 300000 ] || die "libkiln-rt has $bytes bytes stripped; the limit is 300,000"
 readelf -d "$libs/libkiln-rt.so" | grep NEEDED | grep -qvE 'lib(c|m|dl|pthread)\.so|ld-linux' &&
     die "libkiln-rt needs more than libc"
+for library in libkiln-rt.so libkiln.so; do
+    foreign=$(nm -D --defined-only "$libs/$library" | awk '$3 !~ /^kiln_/ { print $3 }')
+    [ -z "$foreign" ] || die "$library exports $foreign"
+done
+foreign=$(nm -D --defined-only "$libs/kiln/kiln-llvm.so" | awk '$3 != "kiln_backend_llvm" { print $3 }')
+[ -z "$foreign" ] || die "kiln-llvm.so exports $foreign"
 say "installed tree: ok"
