@@ -292,10 +292,15 @@ kiln_value kiln_add_input(kiln_graph *graph, const kiln_type *type, const char *
     return kiln_graph_add(graph, &spec);
 }
 
+void kiln_output_name(char name[KILN_OUTPUT_NAME_BYTES], uint32_t index)
+{
+    snprintf(name, KILN_OUTPUT_NAME_BYTES, index ? "y%u" : "y", index);
+}
+
 void kiln_add_output(kiln_graph *graph, kiln_value value, const char *name)
 {
-    char standard[16] = "y";
-    if (graph->outputs.n) snprintf(standard, sizeof standard, "y%u", graph->outputs.n);
+    char standard[KILN_OUTPUT_NAME_BYTES];
+    kiln_output_name(standard, graph->outputs.n);
     if (!name) name = standard;
     check_operands(graph, "output", &value, 1);
     if (name_is_taken(graph->table, &graph->table->output_names, name)) {

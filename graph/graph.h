@@ -269,6 +269,9 @@ kiln_value kiln_add_constant(kiln_graph *graph, const kiln_type *type, const voi
 kiln_value kiln_add_literal(kiln_graph *graph, const kiln_type *type, const kiln_literal *literal);
 /* A fresh input, appended to graph->inputs; its name must be new. */
 kiln_value kiln_add_input(kiln_graph *graph, const kiln_type *type, const char *name, bool donated);
+#define KILN_OUTPUT_NAME_BYTES 16
+/* The name of an output that was given none. */
+void kiln_output_name(char name[KILN_OUTPUT_NAME_BYTES], uint32_t index);
 /* A NULL name is "y" for the first output, "y1" for the second, …; names must differ. */
 void kiln_add_output(kiln_graph *graph, kiln_value value, const char *name);
 void kiln_add_check(kiln_graph *graph, kiln_value failures, const char *sentence);
@@ -285,8 +288,13 @@ const kiln_type *kiln_infer(kiln_graph *graph, const kiln_node_spec *spec);
  * opens the sentence ("after simplify"). Shares no code with infer's callers but the rules. */
 kiln_status kiln_graph_verify(const kiln_graph *graph, const char *where, kiln_error *error);
 
-/* Text form. Printing then parsing gives the same graph, bit for bit; grammar in docs/ir.md. */
+/* Text form. Printing then parsing gives the same graph, bit for bit; grammar in docs/ir.md. The brief
+ * form, for dumps, gives the size of blobs only and cannot be read back. */
 void kiln_graph_print(const kiln_graph *graph, kiln_text *text);
+void kiln_graph_print_brief(const kiln_graph *graph, kiln_text *text);
+/* "%x" for an input, "%7" for a node, as the text form numbers them. */
+void kiln_value_print(kiln_text *text, const kiln_graph *graph, kiln_value value);
+/* MODEL with "line:column: " before the sentence; the graph is owned by the scope. */
 kiln_graph *kiln_graph_parse(kiln_scope *scope, kiln_context *context, const char *text, size_t n);
 /* One node, as the text form spells it, for error sentences: "%7: f32[2,3] = add %5, %6". */
 const char *kiln_node_string(kiln_arena *arena, const kiln_graph *graph, kiln_value value);

@@ -1,6 +1,6 @@
 /* Running a compiled model without the runtime library: the steps of a program, one after the
- * other, on the caller's thread. The arena is followed by one worker's scratch and by the addresses of one
- * step's operands, so a call allocates nothing when the caller brings the arena. */
+ * other, on the caller's thread. The arena is followed by one worker's scratch and by the addresses
+ * of one step's operands, so a call allocates nothing when the caller brings the arena. */
 #include "runtime/aot.h"
 
 #include <stdatomic.h>

@@ -1,0 +1,325 @@
+/* Text to graph (grammar in docs/ir.md): one pass, no recursion, names looked up by hash. A mistake is
+ * MODEL with line and column, also one that the type rules find. */
+#include "graph/parse.h"
+
+#include <string.h>
+
+#include "base/hash.h"
+#include "graph/attrs.h"
+#include "graph/describe.h"
+#include "graph/table.h"
+
+/* A value that text has named: an input by its name, a node by its number. */
+typedef struct named {
+    const char *name; /* NULL for a node */
+    uint64_t number;
+    kiln_value value;
+} named;
+
+typedef struct graph_parser {
+    kiln_parser scan;
+    kiln_graph *graph;
+    kiln_slots slots;
+    kiln_vec(named) values;
+} graph_parser;
+
+static uint64_t named_hash(const named *key)
+{
+    return key->name ? kiln_name_hash(key->name) : kiln_hash_u64(KILN_HASH_SEED, key->number);
+}
+
+static const named *named_find(const graph_parser *parser, const named *key)
+{
+    uint64_t hash = named_hash(key);
+    for (uint32_t at = kiln_slots_first(&parser->slots, hash), i;
+         (i = kiln_slots_next(&parser->slots, hash, &at));) {
+        const named *other = &parser->values.at[i - 1];
+        bool is_same = key->name ? other->name && strcmp(key->name, other->name) == 0
+                                 : !other->name && key->number == other->number;
+        if (is_same) return other;
+    }
+    return NULL;
+}
+
+static void named_add(graph_parser *parser, const named *key, kiln_value value)
+{
+    kiln_arena *arena = &parser->scan.scope->arena;
+    named item = {key->name, key->number, value};
+    kiln_slots_reserve(&parser->slots, arena);
+    kiln_vec_push(&parser->values, arena, item);
+    kiln_slots_insert(&parser->slots, named_hash(key), parser->values.n);
+}
+
+static const char *named_string(graph_parser *parser, const named *key)
+{
+    kiln_arena *arena = &parser->scan.scope->arena;
+    return key->name ? kiln_arena_format(arena, "%%%s", kiln_quoted(arena, key->name))
+                     : kiln_arena_format(arena, "%%%llu", (unsigned long long)key->number);
+}
+
+/* %name, %"any name" or %12 */
+static named parse_name(graph_parser *parser)
+{
+    kiln_parser *scan = &parser->scan;
+    named key = {0};
+    kiln_parse_expect(scan, "%");
+    const char *place = scan->place;
+    if (scan->at < scan->end && *scan->at == '"') {
+        key.name = kiln_parse_string(scan, "a name");
+    } else {
+        size_t n;
+        const char *word = kiln_parse_word(scan, "a name or a number", &n);
+        bool is_number = word[0] >= '0' && word[0] <= '9';
+        for (size_t i = 0; is_number && i < n; i++) {
+            if (word[i] < '0' || word[i] > '9' || n > 18) {
+                kiln_parse_fail(scan, "a name that begins with a digit; expected a number or quotes");
+            }
+            key.number = key.number * 10 + (uint64_t)(word[i] - '0');
+        }
+        if (!is_number) {
+            char *name = kiln_arena_alloc(&scan->scope->arena, n + 1);
+            memcpy(name, word, n);
+            key.name = name;
+        }
+    }
+    scan->place = place;
+    return key;
+}
+
+static kiln_value parse_operand(graph_parser *parser)
+{
+    named key = parse_name(parser);
+    const named *value = named_find(parser, &key);
+    if (!value) kiln_parse_fail(&parser->scan, "%s is not defined above", named_string(parser, &key));
+    return value->value;
+}
+
+static named parse_definition(graph_parser *parser)
+{
+    named key = parse_name(parser);
+    if (named_find(parser, &key)) {
+        kiln_parse_fail(&parser->scan, "%s is defined twice", named_string(parser, &key));
+    }
+    return key;
+}
+
+static const kiln_type *parse_type(graph_parser *parser)
+{
+    kiln_parse_expect(&parser->scan, ":");
+    kiln_dtype dtype = kiln_parse_dtype(&parser->scan);
+    const char *place = parser->scan.place;
+    kiln_ints dims = kiln_parse_ints(&parser->scan);
+    parser->scan.place = place;
+    return kiln_graph_tensor(parser->graph, dtype, dims.n, dims.at);
+}
+
+/* Attributes */
+
+static void parse_field(graph_parser *parser, const kiln_field_row *field, const kiln_type *type,
+                        void *at)
+{
+    kiln_parser *scan = &parser->scan;
+    switch (field->kind) {
+    case KILN_FIELD_KIND_INT:
+        *(int64_t *)at = kiln_parse_int(scan);
+        return;
+    case KILN_FIELD_KIND_INTS:
+        *(kiln_ints *)at = kiln_parse_ints(scan);
+        return;
+    case KILN_FIELD_KIND_FLOAT:
+        kiln_parse_element(scan, KILN_f64, at);
+        return;
+    case KILN_FIELD_KIND_BOOL:
+        *(bool *)at = kiln_parse_bool(scan);
+        return;
+    case KILN_FIELD_KIND_DTYPE:
+        *(kiln_dtype *)at = kiln_parse_dtype(scan);
+        return;
+    case KILN_FIELD_KIND_LITERAL:
+        kiln_parse_literal(scan, type, at);
+        return;
+    }
+}
+
+static uint32_t find_field(graph_parser *parser, const kiln_family_row *family)
+{
+    size_t n;
+    const char *word = kiln_parse_word(&parser->scan, "an attribute's name", &n);
+    for (uint32_t i = 0; i < family->n_fields; i++) {
+        const char *name = family->fields[i].name;
+        if (strlen(name) == n && memcmp(name, word, n) == 0) return i;
+    }
+    kiln_parse_fail(&parser->scan, "an attribute %.*s; expected one of family %s",
+                    (int)(n < 64 ? n : 64), word, family->name);
+}
+
+static void parse_attrs(graph_parser *parser, kiln_attrs *attrs, const kiln_type *type)
+{
+    const kiln_family_row *family = kiln_family_fields(attrs->family);
+    uint32_t seen = 0;
+    if (!family->n_fields) return;
+    kiln_parse_expect(&parser->scan, "{");
+    for (uint32_t n = 0; n < family->n_fields; n++) {
+        if (n) kiln_parse_expect(&parser->scan, ",");
+        uint32_t i = find_field(parser, family);
+        if (seen >> i & 1) kiln_parse_fail(&parser->scan, "%s is given twice", family->fields[i].name);
+        seen |= 1u << i;
+        kiln_parse_expect(&parser->scan, "=");
+        parse_field(parser, &family->fields[i], type, (char *)attrs + family->fields[i].offset);
+    }
+    kiln_parse_expect(&parser->scan, "}");
+}
+
+/* Lines */
+
+static kiln_op parse_op(graph_parser *parser)
+{
+    size_t n;
+    const char *word = kiln_parse_word(&parser->scan, "an operation", &n);
+    kiln_op op = kiln_op_find(word, n);
+    if (op == KILN_OP_none || op == KILN_OP_input) {
+        kiln_parse_fail(&parser->scan, "operation %.*s; expected one of ops.def%s",
+                        (int)(n < 64 ? n : 64), word, op ? ", inputs in the header" : "");
+    }
+    return op;
+}
+
+static void parse_node(graph_parser *parser)
+{
+    kiln_parser *scan = &parser->scan;
+    kiln_arena *arena = &scan->scope->arena;
+    named key = parse_definition(parser);
+    const kiln_type *type = parse_type(parser);
+    kiln_parse_expect(scan, "=");
+    kiln_op op = parse_op(parser);
+    const char *place = scan->place;
+    kiln_vec(kiln_value) inputs = {0};
+    if (kiln_parse_peek(scan) == '%') {
+        do {
+            kiln_vec_push(&inputs, arena, parse_operand(parser));
+        } while (kiln_parse_accept(scan, ","));
+    }
+    kiln_attrs attrs = {kiln_op_rows[op].attrs};
+    parse_attrs(parser, &attrs, type);
+    kiln_node_spec spec = {op, NULL, inputs.at, inputs.n, attrs.family ? &attrs : NULL, NULL};
+    if (kiln_parse_peek(scan) == '"') spec.label = kiln_parse_string(scan, "a label");
+    if (kiln_op_rows[op].result == KILN_RESULT_GIVEN) spec.given = type;
+    scan->place = place;
+    if (op == KILN_OP_constant && attrs.literal.value.kind == KILN_LITERAL_BLOB) {
+        kiln_literal *blob = &attrs.literal.value;
+        blob->data = kiln_arena_copy(&parser->graph->arena, blob->data, (size_t)blob->bytes);
+    }
+    kiln_value value = op == KILN_OP_constant
+                           ? kiln_add_literal(parser->graph, type, &attrs.literal.value)
+                           : kiln_graph_add(parser->graph, &spec);
+    if (op == KILN_OP_constant && spec.label) {
+        parser->graph->nodes.at[value.id]->label = kiln_arena_string(&parser->graph->arena, spec.label);
+    }
+    if (kiln_graph_type(parser->graph, value) != type) {
+        kiln_parse_fail(scan, "%s gives %s; the text says %s", kiln_op_rows[op].name,
+                        kiln_type_string(arena, kiln_graph_type(parser->graph, value)),
+                        kiln_type_string(arena, type));
+    }
+    named_add(parser, &key, value);
+}
+
+static void parse_inputs(graph_parser *parser)
+{
+    kiln_parser *scan = &parser->scan;
+    kiln_parse_expect(scan, "(");
+    for (uint32_t n = 0; kiln_parse_peek(scan) != ')'; n++) {
+        if (n) kiln_parse_expect(scan, ",");
+        named key = parse_definition(parser);
+        const char *place = scan->place;
+        if (!key.name) kiln_parse_fail(scan, "an input with a number; expected a name");
+        const kiln_type *type = parse_type(parser);
+        bool is_donated = kiln_parse_accept(scan, "donated");
+        scan->place = place;
+        named_add(parser, &key, kiln_add_input(parser->graph, type, key.name, is_donated));
+    }
+    kiln_parse_expect(scan, ")");
+}
+
+static void parse_outputs(graph_parser *parser)
+{
+    kiln_parser *scan = &parser->scan;
+    while (kiln_parse_peek(scan) == '%') {
+        kiln_value value = parse_operand(parser);
+        const char *name = kiln_parse_accept(scan, "as") ? kiln_parse_string(scan, "a name") : NULL;
+        kiln_add_output(parser->graph, value, name);
+        if (!kiln_parse_accept(scan, ",")) break;
+    }
+}
+
+static void parse_graph(graph_parser *parser)
+{
+    kiln_parser *scan = &parser->scan;
+    kiln_graph *graph = parser->graph;
+    if (kiln_parse_accept(scan, "kiln") && kiln_parse_int(scan) != 1) {
+        kiln_fail(scan->scope, KILN_ABI, "another version of the text form; expected kiln 1");
+    }
+    kiln_parse_expect(scan, "graph");
+    size_t n;
+    if (kiln_parse_peek(scan) == '"') {
+        graph->name = kiln_arena_string(&graph->arena, kiln_parse_string(scan, "a name"));
+    } else {
+        const char *word = kiln_parse_word(scan, "a name", &n);
+        char *name = kiln_arena_alloc(&graph->arena, n + 1);
+        memcpy(name, word, n);
+        graph->name = name;
+    }
+    parse_inputs(parser);
+    kiln_parse_expect(scan, "{");
+    while (kiln_parse_peek(scan) == '%') parse_node(parser);
+    while (kiln_parse_accept(scan, "check")) {
+        kiln_value value = parse_operand(parser);
+        const char *place = scan->place, *sentence = kiln_parse_string(scan, "a sentence");
+        scan->place = place;
+        kiln_add_check(graph, value, sentence);
+    }
+    kiln_parse_expect(scan, "return");
+    parse_outputs(parser);
+    kiln_parse_expect(scan, "}");
+    if (kiln_parse_peek(scan)) kiln_parse_fail(scan, "text after the graph; expected its end");
+}
+
+static void release_locale(void *locale)
+{
+    freelocale((locale_t)locale);
+}
+
+static kiln_status parse_run(graph_parser *parser, kiln_error *error)
+{
+    kiln_scope scope;
+    kiln_scope_open(&scope, error);
+    if (kiln_scope_try(&scope)) {
+        parser->scan.scope = &scope;
+        kiln_graph_attach(parser->graph, &scope);
+        parser->scan.locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+        if (!parser->scan.locale) kiln_fail(&scope, KILN_NO_MEMORY, "no memory for a locale");
+        kiln_scope_defer(&scope, release_locale, parser->scan.locale);
+        parse_graph(parser);
+    }
+    return kiln_scope_close(&scope);
+}
+
+kiln_graph *kiln_graph_parse(kiln_scope *scope, kiln_context *context, const char *text, size_t n)
+{
+    graph_parser *parser = kiln_new(&scope->arena, graph_parser);
+    kiln_error *error = kiln_new(&scope->arena, kiln_error);
+    parser->graph = kiln_graph_open(scope, context, NULL);
+    parser->scan.start = parser->scan.at = parser->scan.place = text;
+    parser->scan.end = text + n;
+    kiln_status status = parse_run(parser, error);
+    kiln_graph_attach(parser->graph, scope);
+    if (status == KILN_OK) return parser->graph;
+    uint32_t line = 1;
+    const char *line_start = text;
+    for (const char *at = text; at < parser->scan.place; at++) {
+        if (*at != '\n') continue;
+        line++;
+        line_start = at + 1;
+    }
+    kiln_fail(scope, status == KILN_INVALID ? KILN_MODEL : status, "%u:%u: %s", line,
+              (uint32_t)(parser->scan.place - line_start) + 1, error->message);
+}

@@ -1,0 +1,309 @@
+/* Graph to text (grammar in docs/ir.md): one node a line, numbered in order, inputs by name. Every
+ * number prints so that reading it gives the same bits, in any locale. */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "graph/attrs.h"
+#include "graph/element.h"
+
+/* Names */
+
+static bool is_bare(const char *name)
+{
+    if (name[0] == 0 || (name[0] >= '0' && name[0] <= '9')) return false;
+    for (const char *at = name; *at; at++) {
+        bool is_letter = (*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z');
+        if (!is_letter && !(*at >= '0' && *at <= '9') && *at != '_' && *at != '.') return false;
+    }
+    return true;
+}
+
+static void print_name(kiln_text *text, const char *name)
+{
+    if (is_bare(name)) {
+        kiln_text_append(text, name);
+    } else {
+        kiln_text_quoted(text, name, strlen(name));
+    }
+}
+
+/* Nodes other than inputs are numbered from 0 in order, so that a graph that is read back, where
+ * inputs come first, prints the same. */
+static uint32_t node_number(const kiln_graph *graph, uint32_t id)
+{
+    uint32_t low = 0, high = graph->inputs.n;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (graph->inputs.at[middle].id < id) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return id - 1 - low;
+}
+
+void kiln_value_print(kiln_text *text, const kiln_graph *graph, kiln_value value)
+{
+    const kiln_node *node = value.id && value.id < graph->nodes.n ? kiln_graph_node(graph, value) : NULL;
+    if (node && node->op == KILN_OP_input) {
+        kiln_text_append(text, "%");
+        print_name(text, node->label ? node->label : "");
+    } else if (node) {
+        kiln_text_printf(text, "%%%u", node_number(graph, value.id));
+    } else {
+        kiln_text_append(text, "%none");
+    }
+}
+
+/* Numbers */
+
+/* Exact hexadecimal: 0x1.8p-3. `%a` would use the locale's point. */
+static void print_hex_float(kiln_text *text, double value)
+{
+    int exponent;
+    double fraction = frexp(fabs(value), &exponent); /* in [0.5, 1) */
+    uint64_t bits = (uint64_t)ldexp(fraction, 53);   /* 53 bits, the top one set */
+    char digits[16];
+    int n = 0;
+    for (uint64_t rest = bits << 12; rest; rest <<= 4) digits[n++] = "0123456789abcdef"[rest >> 60];
+    digits[n] = 0;
+    kiln_text_printf(text, "%s0x1%s%sp%d", value < 0 ? "-" : "", n ? "." : "", digits, exponent - 1);
+}
+
+/* Numbers with at most ten binary places print as exact decimals, for people; others in hex. */
+static void print_float(kiln_text *text, double value)
+{
+    double size = fabs(value), scaled = size * 1024;
+    const char *sign = signbit(value) ? "-" : "";
+    if (isinf(value)) {
+        kiln_text_printf(text, "%sinf", sign);
+    } else if (size < 0x1p40 && scaled == floor(scaled)) {
+        uint64_t whole = (uint64_t)size, part = (uint64_t)((size - (double)whole) * 1024);
+        kiln_text_printf(text, "%s%" PRIu64, sign, whole);
+        for (const char *point = "."; part; part &= 1023, point = "") {
+            part *= 10;
+            kiln_text_printf(text, "%s%u", point, (unsigned)(part >> 10));
+        }
+    } else {
+        print_hex_float(text, value);
+    }
+}
+
+static void print_nan(kiln_text *text, const void *element, size_t bytes)
+{
+    uint64_t bits = 0;
+    memcpy(&bits, element, bytes);
+    kiln_text_printf(text, "nan(0x%" PRIx64 ")", bits);
+}
+
+static void print_element(kiln_text *text, kiln_dtype dtype, const void *element)
+{
+    size_t bytes = kiln_dtype_bytes(dtype);
+    uint64_t bits = 0;
+    memcpy(&bits, element, bytes);
+    switch (kiln_dtype_kind_of(dtype)) {
+    case KILN_DTYPE_KIND_NONE:
+        return;
+    case KILN_DTYPE_KIND_BOOL:
+        kiln_text_append(text, bits ? "true" : "false");
+        return;
+    case KILN_DTYPE_KIND_UINT:
+        kiln_text_printf(text, "%" PRIu64, bits);
+        return;
+    case KILN_DTYPE_KIND_INT: {
+        int unused = 64 - 8 * (int)bytes;
+        kiln_text_printf(text, "%" PRId64, (int64_t)(bits << unused) >> unused);
+        return;
+    }
+    case KILN_DTYPE_KIND_FLOAT:
+        break;
+    }
+    double value = kiln_element_to_double(dtype, element);
+    if (isnan(value)) {
+        print_nan(text, element, bytes);
+    } else {
+        print_float(text, value);
+    }
+}
+
+/* Attributes */
+
+static void print_hex_bytes(kiln_text *text, const unsigned char *bytes, int64_t n)
+{
+    char line[128];
+    for (int64_t done = 0; done < n;) {
+        int used = 0;
+        for (; done < n && used < 128; done++) {
+            line[used++] = "0123456789abcdef"[bytes[done] >> 4];
+            line[used++] = "0123456789abcdef"[bytes[done] & 15];
+        }
+        kiln_text_append_n(text, line, (size_t)used);
+    }
+}
+
+static void print_literal(kiln_text *text, const kiln_type *type, const kiln_literal *literal,
+                          bool is_brief)
+{
+    size_t element_bytes = kiln_dtype_bytes(type->dtype);
+    switch (literal->kind) {
+    case KILN_LITERAL_SPLAT:
+        kiln_text_append(text, "splat ");
+        print_element(text, type->dtype, literal->data);
+        return;
+    case KILN_LITERAL_BYTES:
+        kiln_text_append(text, "[");
+        for (int64_t i = 0; i < type->n_elements; i++) {
+            if (i) kiln_text_append(text, ", ");
+            print_element(text, type->dtype, (const char *)literal->data + (size_t)i * element_bytes);
+        }
+        kiln_text_append(text, "]");
+        return;
+    case KILN_LITERAL_BLOB:
+        kiln_text_append(text, "blob hex \"");
+        if (is_brief) {
+            kiln_text_printf(text, "%" PRId64 " bytes", literal->bytes);
+        } else {
+            print_hex_bytes(text, literal->data, literal->bytes);
+        }
+        kiln_text_append(text, "\"");
+        return;
+    case KILN_LITERAL_FILE:
+        kiln_text_append(text, "blob ");
+        kiln_text_quoted(text, literal->file, strlen(literal->file));
+        kiln_text_printf(text, " %" PRId64 " %" PRId64, literal->offset, literal->bytes);
+        return;
+    }
+}
+
+static void print_field(kiln_text *text, const kiln_node *node, const kiln_field_row *field,
+                        bool is_brief)
+{
+    const void *at = kiln_attrs_field(node->attrs, field);
+    kiln_text_printf(text, "%s = ", field->name);
+    switch (field->kind) {
+    case KILN_FIELD_KIND_INT:
+        kiln_text_printf(text, "%" PRId64, *(const int64_t *)at);
+        return;
+    case KILN_FIELD_KIND_INTS:
+        kiln_text_ints(text, ((const kiln_ints *)at)->at, ((const kiln_ints *)at)->n);
+        return;
+    case KILN_FIELD_KIND_FLOAT:
+        print_element(text, KILN_f64, at);
+        return;
+    case KILN_FIELD_KIND_BOOL:
+        kiln_text_append(text, *(const bool *)at ? "true" : "false");
+        return;
+    case KILN_FIELD_KIND_DTYPE:
+        kiln_text_append(text, kiln_dtype_name(*(const kiln_dtype *)at));
+        return;
+    case KILN_FIELD_KIND_LITERAL:
+        print_literal(text, node->type, at, is_brief);
+        return;
+    }
+}
+
+/* Nodes and graphs */
+
+static void print_typed(kiln_text *text, const kiln_graph *graph, kiln_value value)
+{
+    const kiln_type *type = kiln_graph_type(graph, value);
+    kiln_value_print(text, graph, value);
+    kiln_text_append(text, ": ");
+    kiln_text_type(text, type->dtype, type->rank, type->dims);
+}
+
+static void print_node(kiln_text *text, const kiln_graph *graph, kiln_value value, bool is_brief)
+{
+    const kiln_node *node = kiln_graph_node(graph, value);
+    print_typed(text, graph, value);
+    kiln_text_printf(text, " = %s", kiln_node_row(node)->name);
+    if (node->op == KILN_OP_input) return;
+    for (uint32_t i = 0; i < node->n_inputs; i++) {
+        kiln_text_append(text, i ? ", " : " ");
+        kiln_value_print(text, graph, node->inputs[i]);
+    }
+    const kiln_family_row *family = kiln_family_fields(kiln_node_row(node)->attrs);
+    for (uint32_t i = 0; node->attrs && i < family->n_fields; i++) {
+        kiln_text_append(text, i ? ", " : " {");
+        print_field(text, node, &family->fields[i], is_brief);
+    }
+    if (node->attrs && family->n_fields) kiln_text_append(text, "}");
+    if (node->label) {
+        kiln_text_append(text, " ");
+        kiln_text_quoted(text, node->label, strlen(node->label));
+    }
+}
+
+static void print_header(kiln_text *text, const kiln_graph *graph)
+{
+    kiln_text_append(text, "kiln 1\ngraph ");
+    print_name(text, graph->name);
+    kiln_text_append(text, "(");
+    for (uint32_t i = 0; i < graph->inputs.n; i++) {
+        if (i) kiln_text_append(text, ", ");
+        print_typed(text, graph, graph->inputs.at[i]);
+        if (kiln_graph_node(graph, graph->inputs.at[i])->attrs->input.donated) {
+            kiln_text_append(text, " donated");
+        }
+    }
+    kiln_text_append(text, ") {\n");
+}
+
+static void print_ends(kiln_text *text, const kiln_graph *graph)
+{
+    for (uint32_t i = 0; i < graph->checks.n; i++) {
+        const kiln_graph_check *check = &graph->checks.at[i];
+        kiln_text_append(text, "  check ");
+        kiln_value_print(text, graph, check->value);
+        kiln_text_append(text, " ");
+        kiln_text_quoted(text, check->sentence, strlen(check->sentence));
+        kiln_text_append(text, "\n");
+    }
+    kiln_text_append(text, "  return");
+    for (uint32_t i = 0; i < graph->outputs.n; i++) {
+        const kiln_graph_output *output = &graph->outputs.at[i];
+        char standard[KILN_OUTPUT_NAME_BYTES];
+        kiln_output_name(standard, i);
+        kiln_text_append(text, i ? ", " : " ");
+        kiln_value_print(text, graph, output->value);
+        if (strcmp(output->name, standard) == 0) continue;
+        kiln_text_append(text, " as ");
+        kiln_text_quoted(text, output->name, strlen(output->name));
+    }
+    kiln_text_append(text, "\n}\n");
+}
+
+static void print_graph(kiln_text *text, const kiln_graph *graph, bool is_brief)
+{
+    print_header(text, graph);
+    for (uint32_t id = 1; id < graph->nodes.n; id++) {
+        if (graph->nodes.at[id]->op == KILN_OP_input) continue;
+        kiln_text_append(text, "  ");
+        print_node(text, graph, (kiln_value){id, graph->id}, is_brief);
+        kiln_text_append(text, "\n");
+    }
+    print_ends(text, graph);
+}
+
+void kiln_graph_print(const kiln_graph *graph, kiln_text *text)
+{
+    print_graph(text, graph, false);
+}
+
+void kiln_graph_print_brief(const kiln_graph *graph, kiln_text *text)
+{
+    print_graph(text, graph, true);
+}
+
+const char *kiln_node_string(kiln_arena *arena, const kiln_graph *graph, kiln_value value)
+{
+    kiln_text text = {.arena = arena};
+    if (value.id && value.id < graph->nodes.n) {
+        print_node(&text, graph, value, true);
+    } else {
+        kiln_value_print(&text, graph, value);
+    }
+    return kiln_text_string(&text);
+}
