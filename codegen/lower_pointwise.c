@@ -2,7 +2,7 @@
  * merged into the inner, vectorised one is found by lowering one vector for each split into a scratch
  * kernel and counting: a dense operand wants all axes merged, a broadcast or a shifted one does not.
  * Tiles are blocks of rows, or blocks of the inner axis where that is long. Tails are masked. */
-#include "codegen/lower.h"
+#include "codegen/lower_pointwise.h"
 
 #include "base/checked.h"
 #include "codegen/math.h"
@@ -23,6 +23,7 @@ typedef struct space {
     uint32_t lanes, unroll;
     int64_t rows_per_tile, block; /* block: of the inner axis; n_inner when it is not cut */
     int64_t n_tiles;
+    double cost;             /* estimated cycles */
 } space;
 
 static int64_t product(const int64_t *dims, uint32_t n)
@@ -115,7 +116,7 @@ static void choose_split(const kiln_lower *lower, space *s)
         trial.lanes = lanes_for(lower->lanes, trial.n_inner);
         double cost = split_cost(lower, &trial);
         if (best >= 0 && cost >= best) continue;
-        best = cost;
+        best = trial.cost = cost;
         double n_vectors = (double)kiln_ceil_div(trial.n_inner, trial.lanes) * (double)trial.n_rows;
         trial.unroll = unroll_for(cost / n_vectors);
         *s = trial;
@@ -259,6 +260,7 @@ void kiln_lower_pointwise(kiln_lower *lower)
     int64_t n_tiles = 0;
     for (uint32_t i = 0; i < n; i++) {
         choose_split(lower, &spaces[i]);
+        if (n == 1 && kiln_lower_blocks(lower, spaces[i].type, spaces[i].cost)) return;
         choose_tiles(lower, &spaces[i]);
         n_tiles = kiln_max_i64(n_tiles, spaces[i].n_tiles);
     }
