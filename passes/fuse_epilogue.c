@@ -177,7 +177,9 @@ static bool join(kiln_fusion *fusion, uint32_t number, uint32_t producer, uint32
         return false;
     }
     kiln_fusion_merge(fusion, from, number);
-    fusion->role[id] = (uint8_t)role;
+    /* what is written transposed is at hand at no index */
+    bool is_view = kiln_fusion_class(fusion, id) == KILN_VIEW;
+    fusion->role[id] = (uint8_t)(is_view ? KILN_ROLE_LOST : role);
     return true;
 }
 

@@ -29,8 +29,8 @@ static void add_input(group_builder *builder, kiln_operand operand)
 static void visit_operand(group_builder *builder, kiln_value value)
 {
     kiln_fusion *fusion = builder->fusion;
-    bool is_inside =
-        fusion->cluster_of[value.id] == builder->number || fusion->is_floating[value.id];
+    bool is_own = builder->number != KILN_NONE && fusion->cluster_of[value.id] == builder->number;
+    bool is_inside = is_own || fusion->is_floating[value.id];
     if (!is_inside) {
         add_input(builder, (kiln_operand){.value = value, .format = KILN_FORMAT_DENSE});
     } else if (fusion->node_stamp[value.id] != fusion->stamp) {

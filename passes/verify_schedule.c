@@ -76,6 +76,9 @@ static kiln_status check_closed(kiln_check_state *check, uint32_t g)
             return kiln_check_fail(check, g, "it evaluates no node of the graph");
         if (i && group->nodes[i - 1].id >= id)
             return kiln_check_fail(check, g, "its nodes do not ascend");
+        if (kiln_graph_node(check->schedule->graph, group->nodes[i])->op == KILN_OP_input) {
+            return kiln_check_fail(check, g, "it evaluates an input of the graph");
+        }
         check->mark[id] = check->stamp;
     }
     for (uint32_t i = 0; i < group->n_nodes; i++) {
