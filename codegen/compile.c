@@ -292,18 +292,24 @@ kiln_status kiln_compile_library(const kiln_graph *graph, const kiln_compile_opt
     return status;
 }
 
-kiln_status kiln_explain(const kiln_graph *graph, const kiln_compile_options *options, char **out_text)
+/* Reports: `passes` NULL explains. */
+static kiln_status report_compilation(const kiln_graph *graph, const kiln_compile_options *options,
+                                      const char *passes, char **out_text)
 {
-    if (!graph || !out_text) return KILN_INVALID;
     kiln_error error = {0};
     char *volatile text = NULL;
     kiln_scope scope;
     kiln_scope_open(&scope, &error);
     if (kiln_scope_try(&scope)) {
         kiln_text report = {.arena = &scope.arena};
-        kiln_explain_compilation(open_compilation(&scope, graph, options, false), &report);
+        kiln_compilation *compilation = open_compilation(&scope, graph, options, false);
+        if (passes) {
+            kiln_print_compilation(compilation, passes, &report);
+        } else {
+            kiln_explain_compilation(compilation, &report);
+        }
         text = strdup(kiln_text_string(&report));
-        if (!text) kiln_fail(&scope, KILN_NO_MEMORY, "explain: %zu bytes", report.n);
+        if (!text) kiln_fail(&scope, KILN_NO_MEMORY, "report: %zu bytes", report.n);
     }
     kiln_status status = kiln_scope_close(&scope);
     if (status == KILN_OK) {
@@ -312,6 +318,19 @@ kiln_status kiln_explain(const kiln_graph *graph, const kiln_compile_options *op
         kiln_graph_set_message(graph, &error);
     }
     return status;
+}
+
+kiln_status kiln_explain(const kiln_graph *graph, const kiln_compile_options *options, char **out_text)
+{
+    if (!graph || !out_text) return KILN_INVALID;
+    return report_compilation(graph, options, NULL, out_text);
+}
+
+kiln_status kiln_print_passes(const kiln_graph *graph, const kiln_compile_options *options,
+                              const char *passes, char **out_text)
+{
+    if (!graph || !passes || !out_text) return KILN_INVALID;
+    return report_compilation(graph, options, passes, out_text);
 }
 
 /* Folding's way to run a constant graph: a compile of its own, for this machine. */

@@ -63,4 +63,6 @@ kiln_artifact *kiln_artifact_create(kiln_compilation *compilation, bool is_loade
 
 /* Passes, fusion and planning only, reported as text. */
 void kiln_explain_compilation(kiln_compilation *compilation, kiln_text *text);
+/* The named passes only, the result printed. */
+void kiln_print_compilation(kiln_compilation *compilation, const char *passes, kiln_text *text);
 #endif

@@ -55,6 +55,10 @@ KILN_API kiln_status kiln_compile_library(const kiln_graph *graph, const kiln_co
  * the caller's to free with kiln_free. */
 KILN_API kiln_status kiln_explain(const kiln_graph *graph, const kiln_compile_options *options,
                                   char **out_text);
+/* Runs passes by name over the graph ("expand,simplify") and prints the result as a text graph; the last
+ * name may be "schedule" or "kernels" instead. The text is the caller's to free with kiln_free. */
+KILN_API kiln_status kiln_print_passes(const kiln_graph *graph, const kiln_compile_options *options,
+                                       const char *passes, char **out_text);
 KILN_API void kiln_free(void *memory);
 
 /* Figures of a compiled executable; zeros for one that was loaded. */
