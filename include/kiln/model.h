@@ -13,7 +13,8 @@
 extern "C" {
 #endif
 
-/* Binds one symbolic dimension of the model ("batch") to a size. */
+/* Binds one symbolic dimension of the model ("batch") to a size; "INPUT:AXIS" names one that has no
+ * name of its own. */
 typedef struct kiln_dim_binding {
     const char *name;
     int64_t size;
@@ -32,14 +33,20 @@ typedef struct kiln_import_options {
     uint32_t n_dims;
     const kiln_shape_binding *shapes;
     uint32_t n_shapes;
+    uint32_t reserved;
+    /* Called for each node that cannot be imported, with its line; the sentence on the context holds
+     * as many lines as fit. May be NULL. */
+    void (*report)(void *user, const char *line);
+    void *report_user;
 } kiln_import_options;
 
-/* Reads an ONNX model (operator sets 7 to 21). MODEL for a malformed file; UNSUPPORTED lists all nodes
- * that cannot be imported, one a line; INVALID names dims that nothing binds. Initializers are read
- * from the file before this returns. Sentence on the context. */
+/* Reads an ONNX model (operator sets 7 to 28). MODEL for a malformed file; UNSUPPORTED lists all nodes
+ * that cannot be imported, one a line; INVALID names dims that nothing binds. Weights over 64 KiB stay
+ * in the file and are read when the graph is compiled: keep it unchanged until then. Sentence on the
+ * context. */
 KILN_API kiln_status kiln_import_onnx(kiln_context *context, const char *path,
                                       const kiln_import_options *options, kiln_graph **out_graph);
-/* The same from memory, which may be freed afterwards; external data is then refused. */
+/* The same from memory, which may be freed afterwards: weights are copied, external data is refused. */
 KILN_API kiln_status kiln_import_onnx_memory(kiln_context *context, const void *data, size_t bytes,
                                              const kiln_import_options *options, kiln_graph **out_graph);
 

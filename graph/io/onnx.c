@@ -1,0 +1,538 @@
+/* An ONNX file -> a kiln graph: scan and unpack (prescan.c, unpack.c), then operator sets, inputs,
+ * initializers, nodes in order, outputs. Nodes that cannot be imported taint what they make, the
+ * rest goes on, and all of them are reported together. */
+#include "graph/io/onnx.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/context.h"
+
+static int64_t opset_of(const kiln_onnx *onnx, const kiln_onnx_frame *frame, const char *domain)
+{
+    if (!strcmp(domain, "ai.onnx")) domain = "";
+    (void)frame;
+    for (size_t i = 0; i < onnx->model->n_opset_import; i++) {
+        const Kiln__Onnx__OpsetId *id = onnx->model->opset_import[i];
+        const char *name = id->domain ? id->domain : "";
+        if (!strcmp(name, "ai.onnx")) name = "";
+        if (!strcmp(name, domain)) return id->version;
+    }
+    return 0;
+}
+
+static void opsets_check(kiln_onnx *onnx)
+{
+    onnx->opset = opset_of(onnx, NULL, "");
+    if (onnx->model->n_opset_import == 0)
+        kiln_fail(onnx->scope, KILN_MODEL, "%s: no opset_import; expected operator set %d to %d",
+                  onnx->source->where, KILN_ONNX_MIN_OPSET, KILN_ONNX_MAX_OPSET);
+    if (onnx->opset && (onnx->opset < KILN_ONNX_MIN_OPSET || onnx->opset > KILN_ONNX_MAX_OPSET))
+        kiln_fail(onnx->scope, KILN_UNSUPPORTED, "%s: opset %" PRId64 "; expected %d to %d",
+                  onnx->source->where, onnx->opset, KILN_ONNX_MIN_OPSET, KILN_ONNX_MAX_OPSET);
+}
+
+/* Inputs */
+
+static const kiln_shape_binding *shape_bound(const kiln_onnx *onnx, const char *input)
+{
+    const kiln_import_options *options = onnx->options;
+    for (uint32_t i = 0; options && i < options->n_shapes; i++) {
+        if (!strcmp(options->shapes[i].input, input)) return &options->shapes[i];
+    }
+    return NULL;
+}
+
+static int64_t dim_bound(const kiln_onnx *onnx, const char *name)
+{
+    const kiln_import_options *options = onnx->options;
+    for (uint32_t i = 0; options && i < options->n_dims; i++) {
+        if (!strcmp(options->dims[i].name, name)) return options->dims[i].size;
+    }
+    return -1;
+}
+
+/* A dim of an input: the file's number, else what binds it: the input's shape, its name, or
+ * "INPUT:AXIS"; -1 when nothing does. */
+static int64_t dim_resolve(kiln_onnx *onnx, const char *input, uint32_t axis,
+                           const Kiln__Onnx__Dim *dim)
+{
+    const kiln_shape_binding *shape = shape_bound(onnx, input);
+    int64_t fixed = dim->has_value && dim->value >= 0 ? dim->value : -1;
+    int64_t given = shape ? shape->dims[axis] : -1;
+    if (fixed >= 0 && given >= 0 && fixed != given)
+        kiln_fail(onnx->scope, KILN_INVALID,
+                  "input %s: dim %u is bound to %" PRId64 "; expected %" PRId64,
+                  kiln_onnx_quote(&onnx->scope->arena, input), axis, given, fixed);
+    if (fixed >= 0) return fixed;
+    if (given < 0 && dim->param && *dim->param) given = dim_bound(onnx, dim->param);
+    if (given >= 0) return given;
+    return dim_bound(onnx, kiln_arena_format(&onnx->scope->arena, "%s:%u", input, axis));
+}
+
+static const char *dim_name(kiln_onnx *onnx, const char *input, uint32_t axis,
+                            const Kiln__Onnx__Dim *dim)
+{
+    if (dim->param && *dim->param && strcmp(dim->param, "?")) return dim->param;
+    return kiln_arena_format(&onnx->scope->arena, "%s:%u", input, axis);
+}
+
+static const Kiln__Onnx__TensorType *tensor_type(kiln_onnx *onnx, const Kiln__Onnx__Value *value,
+                                                 const char *kind)
+{
+    const char *name = kiln_onnx_quote(&onnx->scope->arena, value->name ? value->name : "");
+    if (!value->type || !value->type->tensor)
+        kiln_fail(onnx->scope, value->type ? KILN_UNSUPPORTED : KILN_MODEL,
+                  "%s: %s %s has no tensor type; expected a tensor", onnx->source->where, kind,
+                  name);
+    return value->type->tensor;
+}
+
+static void input_import(kiln_onnx *onnx, kiln_onnx_frame *frame, uint32_t index,
+                         kiln_text *unbound)
+{
+    const Kiln__Onnx__Value *value = onnx->model->graph->input[index];
+    const char *name = value->name ? value->name : "";
+    const Kiln__Onnx__TensorType *given = tensor_type(onnx, value, "input");
+    kiln_arena *arena = &onnx->scope->arena;
+    const char *where =
+        kiln_arena_format(arena, "%s: input %s", onnx->source->where, kiln_onnx_quote(arena, name));
+    kiln_dtype dtype = kiln_onnx_dtype(onnx, given->elem_type, where);
+    const kiln_shape_binding *shape = shape_bound(onnx, name);
+    size_t rank = given->shape ? given->shape->n_dim : shape ? shape->rank : 0;
+    if (!given->shape && !shape)
+        kiln_fail(onnx->scope, KILN_INVALID, "%s: no shape in the file; expected one that is bound",
+                  where);
+    if (rank > KILN_MAX_RANK)
+        kiln_fail(onnx->scope, KILN_LIMIT, "%s: rank %zu; expected at most %d", where, rank,
+                  KILN_MAX_RANK);
+    if (shape && shape->rank != rank)
+        kiln_fail(onnx->scope, KILN_INVALID, "%s: bound to rank %u; expected rank %zu", where,
+                  shape->rank, rank);
+    int64_t dims[KILN_MAX_RANK];
+    bool is_bound = true;
+    for (uint32_t axis = 0; axis < rank; axis++) {
+        Kiln__Onnx__Dim open = KILN__ONNX__DIM__INIT;
+        const Kiln__Onnx__Dim *dim = given->shape ? given->shape->dim[axis] : &open;
+        dims[axis] = dim_resolve(onnx, name, axis, dim);
+        if (dims[axis] >= 0) continue;
+        is_bound = false;
+        kiln_text_printf(unbound, "%s%s of input %s", unbound->n ? ", " : "",
+                         kiln_onnx_quote(arena, dim_name(onnx, name, axis, dim)),
+                         kiln_onnx_quote(arena, name));
+    }
+    if (!is_bound) return;
+    const kiln_type *type = kiln_graph_tensor(onnx->graph, dtype, (uint32_t)rank, dims);
+    kiln_value made = kiln_add_input(onnx->graph, type, name, false);
+    kiln_onnx_name_add(onnx, frame, &(kiln_onnx_name){name, KILN_ONNX_INPUT, index, made, false});
+}
+
+static void inputs_import(kiln_onnx *onnx, kiln_onnx_frame *frame)
+{
+    const Kiln__Onnx__Graph *graph = onnx->model->graph;
+    kiln_text unbound = {.arena = &onnx->scope->arena};
+    for (size_t i = 0; i < graph->n_input; i++) {
+        const char *name = graph->input[i]->name ? graph->input[i]->name : "";
+        kiln_onnx_name *found = kiln_onnx_name_find(frame, name);
+        /* before IR version 4 every initializer is an input too */
+        if (found && found->origin == KILN_ONNX_INITIALIZER) continue;
+        input_import(onnx, frame, (uint32_t)i, &unbound);
+    }
+    if (unbound.n)
+        kiln_fail(onnx->scope, KILN_INVALID,
+                  "%s: unbound dims: %s; expected a size for each "
+                  "(--dim NAME=SIZE)",
+                  onnx->source->where, kiln_text_string(&unbound));
+}
+
+static void initializers_import(kiln_onnx *onnx, kiln_onnx_frame *frame,
+                                const Kiln__Onnx__Graph *graph)
+{
+    kiln_arena *arena = &onnx->scope->arena;
+    if (graph->n_sparse_initializer)
+        kiln_fail(onnx->scope, KILN_UNSUPPORTED, "%s: sparse initializers; expected dense ones",
+                  onnx->source->where);
+    for (size_t i = 0; i < graph->n_initializer; i++) {
+        const Kiln__Onnx__Tensor *tensor = graph->initializer[i];
+        const char *name = tensor->name ? tensor->name : "";
+        const char *where = kiln_arena_format(arena, "%s: initializer %s", onnx->source->where,
+                                              kiln_onnx_quote(arena, name));
+        kiln_value value = kiln_onnx_tensor(onnx, tensor, where);
+        kiln_onnx_name_add(
+            onnx, frame, &(kiln_onnx_name){name, KILN_ONNX_INITIALIZER, (uint32_t)i, value, false});
+    }
+}
+
+/* Nodes */
+
+/* "node 3 'conv1' (Conv)" */
+static const char *node_where(kiln_arena *arena, const kiln_onnx_frame *frame, uint32_t index)
+{
+    const Kiln__Onnx__Node *node = frame->nodes[index];
+    return kiln_arena_format(arena, "node %u %s (%s)", index,
+                             kiln_onnx_quote(arena, node->name ? node->name : ""),
+                             kiln_onnx_quote(arena, node->op_type ? node->op_type : ""));
+}
+
+static void call_operands(kiln_onnx_call *call)
+{
+    const Kiln__Onnx__Node *node = call->node;
+    call->n_inputs = (uint32_t)node->n_input;
+    call->inputs = kiln_new_array(&call->scope->arena, kiln_value, node->n_input + 1);
+    for (uint32_t i = 0; i < call->n_inputs; i++) {
+        if (!node->input[i][0]) continue;
+        const kiln_onnx_name *found = kiln_onnx_name_find(call->frame, node->input[i]);
+        if (!found)
+            kiln_onnx_fail(call,
+                           "operand %u %s is not defined; expected an input, an initializer or a "
+                           "node's output",
+                           i, kiln_onnx_quote(&call->scope->arena, node->input[i]));
+        call->inputs[i] = found->value;
+        if (found->is_tainted) call->is_tainted = true;
+    }
+    while (call->n_inputs && !call->inputs[call->n_inputs - 1].id && !call->is_tainted)
+        call->n_inputs--;
+}
+
+static void call_attributes(kiln_onnx_call *call)
+{
+    const Kiln__Onnx__Node *node = call->node;
+    if (node->n_attribute > 64)
+        kiln_onnx_fail(call, "%zu attributes; expected at most 64", node->n_attribute);
+    for (size_t i = 0; i < node->n_attribute; i++) {
+        const char *name = node->attribute[i]->name ? node->attribute[i]->name : "";
+        for (size_t k = 0; k < i; k++) {
+            if (!strcmp(name, node->attribute[k]->name ? node->attribute[k]->name : ""))
+                kiln_onnx_fail(call, "attr %s stands twice; expected it once",
+                               kiln_onnx_quote(&call->scope->arena, name));
+        }
+    }
+}
+
+static void unread_refuse(kiln_onnx_call *call)
+{
+    for (size_t i = 0; i < call->node->n_attribute; i++) {
+        if (call->read >> i & 1) continue;
+        const char *name = call->node->attribute[i]->name;
+        kiln_onnx_refuse(call, "attr %s is not known for this operator",
+                         kiln_onnx_quote(&call->scope->arena, name ? name : ""));
+    }
+}
+
+static void call_label(kiln_onnx_call *call)
+{
+    const char *name = call->node->name;
+    for (uint32_t i = 0; name && *name && i < call->n_outputs; i++) {
+        kiln_node *node = call->graph->nodes.at[call->outputs[i].id];
+        if (node && !node->label && kiln_op_rows[node->op].class_ != KILN_SOURCE)
+            node->label = kiln_arena_string(&call->graph->arena, name);
+    }
+}
+
+static void call_run(kiln_onnx_call *call)
+{
+    const char *op = call->node->op_type ? call->node->op_type : "";
+    const char *domain = call->node->domain ? call->node->domain : "";
+    call_operands(call);
+    call_attributes(call);
+    call->opset = opset_of(call->onnx, call->frame, domain);
+    call->row = kiln_onnx_row_find(domain, op, call->opset);
+    if (!call->row) kiln_onnx_refuse(call, "no such operator here");
+    if (call->is_tainted) return;
+    if (call->n_inputs < call->row->min_inputs || call->n_inputs > call->row->max_inputs)
+        kiln_onnx_fail(call, "%u operands; expected %u to %u", call->n_inputs,
+                       call->row->min_inputs, call->row->max_inputs);
+    kiln_value value = call->row->import(call);
+    if (call->is_tainted) return;
+    if (call->n_outputs && !call->outputs[0].id) call->outputs[0] = value;
+    unread_refuse(call);
+    for (uint32_t i = 0; i < call->n_outputs; i++) {
+        if (kiln_onnx_wants(call, i) && !call->outputs[i].id)
+            kiln_onnx_refuse(call, "output %u is asked for", i);
+    }
+    call_label(call);
+}
+
+/* One line: what, of which operator set, on which dtypes, why. */
+static void line_add(kiln_onnx_call *call, const char *where, const char *why)
+{
+    kiln_text text = {.arena = &call->onnx->scope->arena};
+    const char *domain = call->node->domain && *call->node->domain ? call->node->domain : "ai.onnx";
+    kiln_text_printf(&text, "%s: %s %" PRId64 " (", where,
+                     kiln_onnx_quote(&call->onnx->scope->arena, domain), call->opset);
+    for (uint32_t i = 0; i < call->n_inputs; i++) {
+        const kiln_type *type =
+            call->inputs[i].id ? kiln_graph_type(call->graph, call->inputs[i]) : NULL;
+        kiln_text_printf(&text, "%s%s", i ? ", " : "", type ? kiln_dtype_name(type->dtype) : "-");
+    }
+    kiln_text_printf(&text, "): %s", why);
+    kiln_vec_push(&call->onnx->unsupported, &call->onnx->scope->arena, kiln_text_string(&text));
+}
+
+static void outputs_define(kiln_onnx_call *call)
+{
+    for (uint32_t i = 0; i < call->n_outputs; i++) {
+        if (!call->node->output[i][0]) continue;
+        /* the name stands since outputs_declare */
+        kiln_onnx_name *name = kiln_onnx_name_find(call->frame, call->node->output[i]);
+        name->value = call->outputs[i];
+        name->is_tainted = call->is_tainted;
+    }
+}
+
+/* From here failures, also those of the import's own arena, go to `scope`. */
+static void scope_enter(kiln_onnx *onnx, kiln_scope *scope)
+{
+    kiln_graph_attach(onnx->graph, scope);
+    onnx->scope->arena.scope = scope;
+}
+
+static void node_import(kiln_onnx *onnx, kiln_onnx_frame *frame, uint32_t index)
+{
+    kiln_scope *outer = onnx->graph->scope;
+    kiln_onnx_call *call = kiln_new(&onnx->scope->arena, kiln_onnx_call);
+    kiln_error error = {0};
+    kiln_scope scope;
+    kiln_scope_open(&scope, &error);
+    *call = (kiln_onnx_call){.onnx = onnx, .graph = onnx->graph, .scope = &scope, .frame = frame};
+    call->node = frame->nodes[index];
+    call->n_outputs = (uint32_t)call->node->n_output;
+    call->outputs = kiln_new_array(&onnx->scope->arena, kiln_value, call->n_outputs + 1);
+    scope_enter(onnx, &scope);
+    if (kiln_scope_try(&scope)) call_run(call);
+    const char *where = error.status ? node_where(&onnx->scope->arena, frame, index) : NULL;
+    if (error.status == KILN_UNSUPPORTED) {
+        line_add(call, where, error.message);
+        call->is_tainted = true;
+    }
+    kiln_scope_close(&scope);
+    scope_enter(onnx, outer);
+    if (error.status && error.status != KILN_UNSUPPORTED)
+        kiln_fail(outer, error.status == KILN_INVALID ? KILN_MODEL : error.status, "%s: %s", where,
+                  error.message);
+    outputs_define(call);
+}
+
+/* Names every output before any node is imported, so that order and double definitions are seen. */
+static void outputs_declare(kiln_onnx *onnx, kiln_onnx_frame *frame)
+{
+    for (uint32_t index = 0; index < frame->n_nodes; index++) {
+        for (size_t i = 0; i < frame->nodes[index]->n_output; i++) {
+            const char *name = frame->nodes[index]->output[i];
+            if (!*name) continue;
+            kiln_onnx_name made = {.name = name, .origin = KILN_ONNX_NODE, .index = index};
+            kiln_onnx_name_add(onnx, frame, &made);
+        }
+    }
+}
+
+void kiln_onnx_nodes(kiln_onnx *onnx, kiln_onnx_frame *frame)
+{
+    outputs_declare(onnx, frame);
+    const uint32_t *order = kiln_onnx_order(onnx, frame);
+    for (uint32_t i = 0; i < frame->n_nodes; i++) node_import(onnx, frame, order[i]);
+}
+
+/* Outputs */
+
+static bool is_declared_type(const kiln_type *type, const Kiln__Onnx__TensorType *given,
+                             kiln_dtype dtype)
+{
+    if (type->dtype != dtype) return false;
+    if (!given->shape) return true;
+    if (given->shape->n_dim != type->rank) return false;
+    for (uint32_t i = 0; i < type->rank; i++) {
+        const Kiln__Onnx__Dim *dim = given->shape->dim[i];
+        if (dim->has_value && dim->value >= 0 && dim->value != type->dims[i]) return false;
+    }
+    return true;
+}
+
+static void output_import(kiln_onnx *onnx, kiln_onnx_frame *frame, const Kiln__Onnx__Value *value)
+{
+    kiln_arena *arena = &onnx->scope->arena;
+    const char *name = value->name ? value->name : "";
+    const char *where = kiln_arena_format(arena, "%s: output %s", onnx->source->where,
+                                          kiln_onnx_quote(arena, name));
+    const kiln_onnx_name *found = kiln_onnx_name_find(frame, name);
+    if (!found)
+        kiln_fail(onnx->scope, KILN_MODEL, "%s: is not defined; expected a node's output", where);
+    if (found->is_tainted) return;
+    if (value->type && value->type->tensor && value->type->tensor->elem_type) {
+        const Kiln__Onnx__TensorType *given = value->type->tensor;
+        const kiln_type *type = kiln_graph_type(onnx->graph, found->value);
+        if (!is_declared_type(type, given, kiln_onnx_dtype(onnx, given->elem_type, where))) {
+            kiln_text text = {.arena = arena};
+            kiln_text_type(&text, type->dtype, type->rank, type->dims);
+            kiln_fail(onnx->scope, KILN_MODEL, "%s: is %s; expected the declared shape and dtype",
+                      where, kiln_text_string(&text));
+        }
+    }
+    kiln_add_output(onnx->graph, found->value, name);
+}
+
+_Noreturn static void unsupported_fail(kiln_onnx *onnx)
+{
+    kiln_text text = {.arena = &onnx->scope->arena};
+    const kiln_import_options *options = onnx->options;
+    uint32_t n_shown = 0;
+    for (uint32_t i = 0; i < onnx->unsupported.n; i++) {
+        const char *line = onnx->unsupported.at[i];
+        if (options && options->report) options->report(options->report_user, line);
+        if (text.n + strlen(line) > KILN_MESSAGE_BYTES - 200) continue;
+        kiln_text_printf(&text, "\n%s", line);
+        n_shown++;
+    }
+    if (n_shown < onnx->unsupported.n)
+        kiln_text_printf(&text, "\nand %u more", onnx->unsupported.n - n_shown);
+    kiln_fail(onnx->scope, KILN_UNSUPPORTED, "%s: %u nodes cannot be imported:%s",
+              onnx->source->where, onnx->unsupported.n, kiln_text_string(&text));
+}
+
+static void model_import(kiln_onnx *onnx)
+{
+    const Kiln__Onnx__Graph *graph = onnx->model->graph;
+    if (!graph)
+        kiln_fail(onnx->scope, KILN_MODEL, "%s: no graph in the file; expected an ONNX model",
+                  onnx->source->where);
+    opsets_check(onnx);
+    kiln_onnx_frame *frame = kiln_new(&onnx->scope->arena, kiln_onnx_frame);
+    frame->arena = &onnx->scope->arena;
+    frame->nodes = graph->node;
+    frame->n_nodes = (uint32_t)graph->n_node;
+    initializers_import(onnx, frame, graph);
+    inputs_import(onnx, frame);
+    kiln_onnx_nodes(onnx, frame);
+    if (graph->n_output == 0)
+        kiln_fail(onnx->scope, KILN_MODEL, "%s: the graph has no outputs; expected at least one",
+                  onnx->source->where);
+    for (size_t i = 0; i < graph->n_output; i++) output_import(onnx, frame, graph->output[i]);
+    if (onnx->unsupported.n) unsupported_fail(onnx);
+}
+
+/* Entries */
+
+static void folder_close(void *object)
+{
+    close(((kiln_onnx *)object)->folder);
+}
+
+static void folder_open(kiln_onnx *onnx)
+{
+    onnx->folder = -1;
+    if (!onnx->source->path) return;
+    char *path = kiln_arena_string(&onnx->scope->arena, onnx->source->path);
+    char *slash = strrchr(path, '/');
+    if (slash) *slash = 0;
+    onnx->folder_path = path;
+    onnx->folder = open(*path ? path : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (onnx->folder >= 0) kiln_scope_defer(onnx->scope, folder_close, onnx);
+}
+
+static void options_check(kiln_scope *scope, const kiln_import_options *options)
+{
+    for (uint32_t i = 0; options && i < options->n_dims; i++) {
+        const kiln_dim_binding *dim = &options->dims[i];
+        if (!dim->name || dim->size < 0)
+            kiln_fail(scope, KILN_INVALID,
+                      "import options: dim %u has no name or a size below 0; "
+                      "expected both",
+                      i);
+    }
+    for (uint32_t i = 0; options && i < options->n_shapes; i++) {
+        const kiln_shape_binding *shape = &options->shapes[i];
+        if (!shape->input || shape->rank > KILN_MAX_RANK || (shape->rank && !shape->dims))
+            kiln_fail(scope, KILN_INVALID,
+                      "import options: shape %u has no input name or a rank over "
+                      "%d; expected both in range",
+                      i, KILN_MAX_RANK);
+        for (uint32_t k = 0; k < shape->rank; k++) {
+            if (shape->dims[k] < 0)
+                kiln_fail(scope, KILN_INVALID,
+                          "import options: shape %u: dim %u is %" PRId64 "; expected 0 or more", i,
+                          k, shape->dims[k]);
+        }
+    }
+}
+
+/* Copies the caller's options over defaults, as far as the caller's struct goes. */
+static const kiln_import_options *options_take(kiln_scope *scope,
+                                               const kiln_import_options *options)
+{
+    kiln_import_options *own = kiln_new(&scope->arena, kiln_import_options);
+    if (!options) return own;
+    if (options->struct_bytes < offsetof(kiln_import_options, report) ||
+        options->struct_bytes > sizeof *own)
+        kiln_fail(scope, KILN_INVALID, "import options: struct_bytes is %zu; expected at most %zu",
+                  options->struct_bytes, sizeof *own);
+    memcpy(own, options, options->struct_bytes);
+    options_check(scope, own);
+    return own;
+}
+
+typedef struct import_request {
+    kiln_context *context;
+    const char *path; /* or NULL */
+    const void *data;
+    size_t bytes;
+    const kiln_import_options *options;
+} import_request;
+
+static kiln_graph *import_run(kiln_scope *scope, const import_request *request)
+{
+    kiln_onnx *onnx = kiln_new(&scope->arena, kiln_onnx);
+    kiln_source *source = kiln_new(&scope->arena, kiln_source);
+    onnx->scope = scope;
+    onnx->options = options_take(scope, request->options);
+    if (request->path) {
+        kiln_source_open(source, scope, request->path);
+    } else {
+        *source = (kiln_source){scope, "model", NULL, request->data, -1, (int64_t)request->bytes};
+    }
+    onnx->source = source;
+    onnx->model = kiln_onnx_unpack(source);
+    onnx->graph = kiln_graph_open(
+        scope, request->context,
+        onnx->model->graph && onnx->model->graph->name ? onnx->model->graph->name : "model");
+    folder_open(onnx);
+    model_import(onnx);
+    return onnx->graph;
+}
+
+static kiln_status import_entry(const import_request *request, kiln_graph **out_graph)
+{
+    if (!request->context) return KILN_INVALID;
+    kiln_error error = {0};
+    kiln_scope scope;
+    kiln_graph *volatile graph = NULL;
+    kiln_scope_open(&scope, &error);
+    if (kiln_scope_try(&scope)) {
+        if (!out_graph || (!request->path && !request->data))
+            kiln_fail(&scope, KILN_INVALID,
+                      "kiln_import_onnx: NULL argument; expected model and out_graph");
+        graph = import_run(&scope, request);
+        kiln_scope_keep(&scope, graph);
+    }
+    kiln_status status = kiln_scope_close(&scope);
+    if (status != KILN_OK) return kiln_context_fail(request->context, status, "%s", error.message);
+    kiln_graph_attach(graph, NULL);
+    *out_graph = graph;
+    return KILN_OK;
+}
+
+kiln_status kiln_import_onnx(kiln_context *context, const char *path,
+                             const kiln_import_options *options, kiln_graph **out_graph)
+{
+    import_request request = {context, path, NULL, 0, options};
+    return import_entry(&request, out_graph);
+}
+
+kiln_status kiln_import_onnx_memory(kiln_context *context, const void *data, size_t bytes,
+                                    const kiln_import_options *options, kiln_graph **out_graph)
+{
+    import_request request = {context, NULL, data, bytes, options};
+    return import_entry(&request, out_graph);
+}

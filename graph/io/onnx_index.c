@@ -1,0 +1,309 @@
+/* Operators that pick elements by index. Everything is `take`: several indices become one index
+ * into the flattened dims. Scatters, of which the op table has none, are served where the indices
+ * are known: then each element of the result has one known source. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "graph/io/onnx.h"
+
+static kiln_value import_gather(kiln_onnx_call *call)
+{
+    const kiln_type *type = kiln_onnx_ranked(call, 0, 1);
+    uint32_t axis = kiln_onnx_axis(call, kiln_onnx_int(call, "axis", 0), type->rank);
+    kiln_value index = kiln_onnx_indices(call, kiln_onnx_operand(call, 1), type->dims[axis]);
+    return kiln_onnx_take(call, call->inputs[0], index, axis);
+}
+
+static kiln_value flatten(kiln_onnx_call *call, kiln_value a)
+{
+    return kiln_add_reshape(call->graph, a, 1, &kiln_graph_type(call->graph, a)->n_elements);
+}
+
+/* Elements of dims after `axis`. */
+static int64_t stride_of(const kiln_type *type, uint32_t axis)
+{
+    int64_t stride = 1;
+    for (uint32_t i = axis + 1; i < type->rank; i++) stride *= type->dims[i];
+    return stride;
+}
+
+static kiln_value import_gather_elements(kiln_onnx_call *call)
+{
+    const kiln_type *type = kiln_onnx_ranked(call, 0, 1), *picked = kiln_onnx_type(call, 1);
+    uint32_t axis = kiln_onnx_axis(call, kiln_onnx_int(call, "axis", 0), type->rank);
+    if (picked->rank != type->rank)
+        kiln_onnx_fail(call, "indices have rank %u; expected %u", picked->rank, type->rank);
+    kiln_value index = kiln_onnx_indices(call, call->inputs[1], type->dims[axis]);
+    kiln_value place = kiln_onnx_with(call, KILN_OP_mul, index, (double)stride_of(type, axis));
+    for (uint32_t i = 0; i < type->rank; i++) {
+        if (i != axis && picked->dims[i] > type->dims[i])
+            kiln_onnx_fail(call, "indices' dim %u is %" PRId64 "; expected at most %" PRId64, i,
+                           picked->dims[i], type->dims[i]);
+        if (i == axis || picked->dims[i] == 1) continue;
+        kiln_value along = kiln_onnx_iota(call, KILN_i64, picked->rank, picked->dims, i);
+        along = kiln_onnx_with(call, KILN_OP_mul, along, (double)stride_of(type, i));
+        place = kiln_add_binary(call->graph, KILN_OP_add, place, along);
+    }
+    return kiln_onnx_take(call, flatten(call, call->inputs[0]), place, 0);
+}
+
+/* The dims that indices[..., k] address, as one flat index of dims[...]. */
+static kiln_value tuples_flatten(kiln_onnx_call *call, kiln_value indices, const kiln_type *type,
+                                 uint32_t batch)
+{
+    const kiln_type *given = kiln_graph_type(call->graph, indices);
+    uint32_t rank = given->rank - 1, width = (uint32_t)given->dims[rank];
+    kiln_value place = {0};
+    for (uint32_t i = 0; i < batch + width; i++) {
+        kiln_value part;
+        int64_t stride = 1;
+        for (uint32_t k = i + 1; k < batch + width; k++) stride *= type->dims[k];
+        if (i < batch) {
+            part = kiln_onnx_iota(call, KILN_i64, rank, given->dims, i);
+        } else {
+            part = kiln_onnx_slice(call, indices, rank, i - batch, i - batch + 1);
+            part = kiln_add_reshape(call->graph, part, rank, given->dims);
+            part = kiln_onnx_indices(call, part, type->dims[i]);
+        }
+        part = kiln_onnx_with(call, KILN_OP_mul, part, (double)stride);
+        place = place.id ? kiln_add_binary(call->graph, KILN_OP_add, place, part) : part;
+    }
+    return place;
+}
+
+static kiln_value import_gather_nd(kiln_onnx_call *call)
+{
+    const kiln_type *type = kiln_onnx_ranked(call, 0, 1), *given = kiln_onnx_ranked(call, 1, 1);
+    int64_t batch = kiln_onnx_int(call, "batch_dims", 0), width = given->dims[given->rank - 1];
+    if (batch < 0 || batch >= (int64_t)given->rank || width < 1 ||
+        width > (int64_t)type->rank - batch)
+        kiln_onnx_fail(
+            call, "%" PRId64 " batch dims and indices of %" PRId64 "; expected at most rank %u",
+            batch, width, type->rank);
+    for (int64_t i = 0; i < batch; i++) {
+        if (given->dims[i] != type->dims[i])
+            kiln_onnx_fail(call, "batch dim %" PRId64 " is %" PRId64 "; expected %" PRId64, i,
+                           given->dims[i], type->dims[i]);
+    }
+    kiln_value place = tuples_flatten(call, call->inputs[1], type, (uint32_t)batch);
+    uint32_t n_flat = (uint32_t)(batch + width), rank = type->rank - n_flat + 1;
+    int64_t dims[KILN_MAX_RANK] = {1};
+    for (uint32_t i = 0; i < n_flat; i++) dims[0] *= type->dims[i];
+    for (uint32_t i = 1; i < rank; i++) dims[i] = type->dims[n_flat + i - 1];
+    return kiln_onnx_take(call, kiln_add_reshape(call->graph, call->inputs[0], rank, dims), place,
+                          0);
+}
+
+/* on where the index along `axis` is the one given, else off */
+static kiln_value import_one_hot(kiln_onnx_call *call)
+{
+    const kiln_type *type = kiln_onnx_type(call, 0);
+    const double *depths;
+    uint32_t n = kiln_onnx_known_floats(call, 1, &depths), rank = type->rank + 1;
+    uint32_t axis = kiln_onnx_axis(call, kiln_onnx_int(call, "axis", -1), rank);
+    if (n != 1 || !(depths[0] >= 1) || depths[0] > (double)(1 << 24) ||
+        kiln_onnx_type(call, 2)->n_elements != 2 || rank > KILN_MAX_RANK)
+        kiln_onnx_fail(call, "depth of %u elements; expected one of 1 or more, and two values", n);
+    int64_t dims[KILN_MAX_RANK], axes[KILN_MAX_RANK], depth = (int64_t)depths[0];
+    for (uint32_t i = 0; i < rank; i++) {
+        dims[i] = i == axis ? depth : type->dims[i - (i > axis)];
+        if (i != axis) axes[i - (i > axis)] = i;
+    }
+    kiln_value index = kiln_add_convert(call->graph, call->inputs[0], KILN_i64);
+    kiln_value is_low = kiln_onnx_with(call, KILN_OP_lt, index, 0);
+    index = kiln_onnx_select(call, is_low, kiln_onnx_with(call, KILN_OP_add, index, (double)depth),
+                             index);
+    kiln_value wide = kiln_add_broadcast(call->graph, index, rank, dims, axes);
+    kiln_value is_on = kiln_add_binary(call->graph, KILN_OP_eq, wide,
+                                       kiln_onnx_iota(call, KILN_i64, rank, dims, axis));
+    kiln_value off =
+        kiln_add_reshape(call->graph, kiln_onnx_slice(call, call->inputs[2], 0, 0, 1), 0, NULL);
+    kiln_value on =
+        kiln_add_reshape(call->graph, kiln_onnx_slice(call, call->inputs[2], 0, 1, 2), 0, NULL);
+    return kiln_onnx_select(call, is_on, on, off);
+}
+
+/* Scatters with known indices: sources[i] is the element of concat(data, updates) that the result's
+ * element i is; the last update of an element wins. */
+static kiln_value scatter_known(kiln_onnx_call *call, const int64_t *sources)
+{
+    const kiln_type *type = kiln_onnx_type(call, 0);
+    kiln_value parts[] = {flatten(call, call->inputs[0]), flatten(call, call->inputs[2])};
+    int64_t dims[1] = {type->n_elements};
+    kiln_value places =
+        kiln_add_constant(call->graph, kiln_graph_tensor(call->graph, KILN_i64, 1, dims), sources);
+    kiln_value flat = kiln_onnx_take(call, kiln_onnx_concat(call, 2, parts, 0), places, 0);
+    return kiln_add_reshape(call->graph, flat, type->rank, type->dims);
+}
+
+static const void *scatter_indices(kiln_onnx_call *call, int64_t **out_sources)
+{
+    const kiln_type *type = kiln_onnx_type(call, 0);
+    const void *indices = kiln_onnx_known(call, kiln_onnx_operand(call, 1));
+    if (strcmp(kiln_onnx_string(call, "reduction", "none"), "none"))
+        kiln_onnx_refuse(call, "attr 'reduction' is not none");
+    if (!indices) kiln_onnx_refuse(call, "indices depend on the data");
+    if (type->n_elements > 1 << 24 || kiln_onnx_type(call, 2)->dtype != type->dtype)
+        kiln_onnx_fail(
+            call, "updates of another dtype or over 2^24 elements; expected those of operand 0");
+    *out_sources = kiln_new_array(&call->scope->arena, int64_t, type->n_elements + 1);
+    for (int64_t i = 0; i < type->n_elements; i++) (*out_sources)[i] = i;
+    return indices;
+}
+
+static int64_t index_plain(kiln_onnx_call *call, const void *indices, int64_t i, int64_t dim)
+{
+    int64_t index = kiln_onnx_int_at(kiln_onnx_type(call, 1)->dtype, indices, i);
+    if (index < -dim || index >= dim)
+        kiln_onnx_fail(call, "index %" PRId64 " of dim %" PRId64 "; expected one in range", index,
+                       dim);
+    return index < 0 ? index + dim : index;
+}
+
+static kiln_value import_scatter_nd(kiln_onnx_call *call)
+{
+    const kiln_type *type = kiln_onnx_ranked(call, 0, 1), *given = kiln_onnx_ranked(call, 1, 1);
+    int64_t *sources, width = given->dims[given->rank - 1], block = 1;
+    const void *indices = scatter_indices(call, &sources);
+    if (width < 1 || width > type->rank)
+        kiln_onnx_fail(call, "indices of %" PRId64 "; expected 1 to %u", width, type->rank);
+    for (uint32_t i = (uint32_t)width; i < type->rank; i++) block *= type->dims[i];
+    int64_t n = given->n_elements / width;
+    if (kiln_onnx_type(call, 2)->n_elements != n * block)
+        kiln_onnx_fail(call, "%" PRId64 " updates; expected %" PRId64,
+                       kiln_onnx_type(call, 2)->n_elements, n * block);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t place = 0;
+        for (int64_t k = 0; k < width; k++)
+            place =
+                place * type->dims[k] + index_plain(call, indices, i * width + k, type->dims[k]);
+        for (int64_t k = 0; k < block; k++)
+            sources[place * block + k] = type->n_elements + i * block + k;
+    }
+    return scatter_known(call, sources);
+}
+
+static kiln_value import_scatter_elements(kiln_onnx_call *call)
+{
+    const kiln_type *type = kiln_onnx_ranked(call, 0, 1), *given = kiln_onnx_type(call, 1);
+    uint32_t axis = kiln_onnx_axis(call, kiln_onnx_int(call, "axis", 0), type->rank);
+    int64_t *sources, at[KILN_MAX_RANK] = {0};
+    const void *indices = scatter_indices(call, &sources);
+    if (given->rank != type->rank || kiln_onnx_type(call, 2)->n_elements != given->n_elements)
+        kiln_onnx_fail(call, "indices of rank %u; expected rank %u and as many updates",
+                       given->rank, type->rank);
+    for (uint32_t i = 0; i < type->rank; i++) {
+        if (given->dims[i] > type->dims[i] && i != axis)
+            kiln_onnx_fail(call, "indices' dim %u is %" PRId64 "; expected at most %" PRId64, i,
+                           given->dims[i], type->dims[i]);
+    }
+    for (int64_t i = 0; i < given->n_elements; i++) {
+        int64_t place = 0, rest = i;
+        for (uint32_t k = given->rank; k-- > 0; rest /= given->dims[k])
+            at[k] = rest % given->dims[k];
+        at[axis] = index_plain(call, indices, i, type->dims[axis]);
+        for (uint32_t k = 0; k < type->rank; k++) place = place * type->dims[k] + at[k];
+        sources[place] = type->n_elements + i;
+    }
+    return scatter_known(call, sources);
+}
+
+/* Shifts by one along the axis, a zero coming in. */
+static kiln_value shift(kiln_onnx_call *call, kiln_value a, uint32_t axis, bool is_back)
+{
+    const kiln_type *type = kiln_graph_type(call->graph, a);
+    int64_t zeros[KILN_MAX_RANK] = {0}, low[KILN_MAX_RANK] = {0}, high[KILN_MAX_RANK] = {0};
+    kiln_value inputs[] = {a, kiln_onnx_scalar(call, type->dtype, 0)};
+    low[axis] = is_back ? -1 : 1;
+    high[axis] = -low[axis];
+    kiln_attrs attrs = {KILN_FAMILY_pad,
+                        .pad = {{type->rank, low}, {type->rank, high}, {type->rank, zeros}}};
+    return kiln_graph_add(
+        call->graph,
+        &(kiln_node_spec){.op = KILN_OP_pad, .inputs = inputs, .n_inputs = 2, .attrs = &attrs});
+}
+
+/* The sum of everything before along the axis: a window that reaches back to the start. */
+static kiln_value import_cum_sum(kiln_onnx_call *call)
+{
+    const kiln_type *type = kiln_onnx_ranked(call, 0, 1);
+    kiln_value a = call->inputs[0];
+    uint32_t axis = kiln_onnx_axis(call, kiln_onnx_known_int(call, 1), type->rank);
+    bool is_back = kiln_onnx_flag(call, "reverse", false);
+    bool is_exclusive = kiln_onnx_flag(call, "exclusive", false);
+    int64_t ones[KILN_MAX_RANK], sizes[KILN_MAX_RANK], low[KILN_MAX_RANK] = {0},
+                                                       high[KILN_MAX_RANK] = {0};
+    if (type->n_elements == 0) return a;
+    if (is_exclusive) a = shift(call, a, axis, is_back);
+    for (uint32_t i = 0; i < type->rank; i++) ones[i] = sizes[i] = 1;
+    sizes[axis] = type->dims[axis];
+    (is_back ? high : low)[axis] = type->dims[axis] - 1;
+    kiln_attrs attrs = {KILN_FAMILY_window, .window = {{type->rank, sizes},
+                                                       {type->rank, ones},
+                                                       {type->rank, low},
+                                                       {type->rank, high},
+                                                       {type->rank, ones}}};
+    return kiln_graph_add(
+        call->graph,
+        &(kiln_node_spec){.op = KILN_OP_window_sum, .inputs = &a, .n_inputs = 1, .attrs = &attrs});
+}
+
+/* NonZero has a result whose size is data: served for known operands only. */
+static kiln_value import_non_zero(kiln_onnx_call *call)
+{
+    const kiln_type *type = kiln_onnx_type(call, 0);
+    const void *data = kiln_onnx_known(call, call->inputs[0]);
+    int64_t n = 0, found = 0, dims[2] = {type->rank, 0};
+    if (!data)
+        kiln_onnx_refuse(call, "the operand depends on the data: the result has no fixed size");
+    for (int64_t i = 0; i < type->n_elements; i++)
+        n += kiln_onnx_float_at(type->dtype, data, i) != 0;
+    dims[1] = n;
+    int64_t *places = kiln_new_array(&call->scope->arena, int64_t, (size_t)(n * dims[0]) + 1);
+    for (int64_t i = 0; i < type->n_elements; i++) {
+        if (kiln_onnx_float_at(type->dtype, data, i) == 0) continue;
+        int64_t rest = i;
+        for (uint32_t k = type->rank; k-- > 0; rest /= type->dims[k])
+            places[k * n + found] = rest % type->dims[k];
+        found++;
+    }
+    return kiln_add_constant(call->graph, kiln_graph_tensor(call->graph, KILN_i64, 2, dims),
+                             places);
+}
+
+static kiln_value import_compress(kiln_onnx_call *call)
+{
+    kiln_value a = kiln_onnx_operand(call, 0);
+    bool has_axis = kiln_onnx_has_attribute(call, "axis");
+    if (!has_axis) a = flatten(call, a);
+    const kiln_type *type = kiln_graph_type(call->graph, a);
+    uint32_t axis = has_axis ? kiln_onnx_axis(call, kiln_onnx_int(call, "axis", 0), type->rank) : 0,
+             n = 0;
+    kiln_ints condition = kiln_onnx_known_ints(call, 1);
+    int64_t *places = kiln_onnx_dims(call, condition.n);
+    for (uint32_t i = 0; i < condition.n && i < type->dims[axis]; i++) {
+        if (condition.at[i]) places[n++] = i;
+    }
+    return kiln_onnx_take(call, a, kiln_onnx_constant_ints(call, KILN_i64, (kiln_ints){n, places}),
+                          axis);
+}
+
+#define ROW(op, since, least, most, function)                                                      \
+    {                                                                                              \
+        op, since, KILN_ONNX_NEWEST, least, most, function                                         \
+    }
+
+const kiln_onnx_row kiln_onnx_index_rows[] = {
+    ROW("Gather", 7, 2, 2, import_gather),
+    ROW("GatherElements", 11, 2, 2, import_gather_elements),
+    ROW("GatherND", 11, 2, 2, import_gather_nd),
+    ROW("OneHot", 9, 3, 3, import_one_hot),
+    ROW("ScatterND", 11, 3, 3, import_scatter_nd),
+    ROW("ScatterElements", 11, 3, 3, import_scatter_elements),
+    {"Scatter", 9, 10, 3, 3, import_scatter_elements},
+    ROW("CumSum", 11, 2, 2, import_cum_sum),
+    ROW("NonZero", 9, 1, 1, import_non_zero),
+    ROW("Compress", 9, 2, 2, import_compress),
+    {0},
+};

@@ -1,0 +1,93 @@
+/* Compacted bytes -> Kiln__Onnx__Model, by protobuf-c on an allocator that refuses beyond a budget.
+ */
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "graph/io/prescan.h"
+
+/* A bump allocator for protobuf-c: refuses beyond the budget, frees everything with the scope. */
+typedef struct pool_chunk {
+    struct pool_chunk *next;
+} pool_chunk;
+
+typedef struct unpack_pool {
+    pool_chunk *chunks;
+    char *at;
+    size_t left;
+    int64_t budget;
+    bool is_over;
+} unpack_pool;
+
+static void pool_release(void *object)
+{
+    unpack_pool *pool = object;
+    while (pool->chunks) {
+        pool_chunk *chunk = pool->chunks;
+        pool->chunks = chunk->next;
+        free(chunk);
+    }
+}
+
+static void *pool_alloc(void *user, size_t bytes)
+{
+    unpack_pool *pool = user;
+    if (bytes > (size_t)1 << 40) return NULL;
+    bytes = (bytes + 15) & ~(size_t)15;
+    if (pool->left < bytes) {
+        size_t size = bytes > 65536 ? bytes : 65536;
+        if ((int64_t)size > pool->budget) {
+            pool->is_over = true;
+            return NULL;
+        }
+        pool_chunk *chunk = malloc(size + 16);
+        if (!chunk) return NULL;
+        pool->budget -= (int64_t)size;
+        chunk->next = pool->chunks;
+        pool->chunks = chunk;
+        pool->at = (char *)chunk + 16;
+        pool->left = size;
+    }
+    void *memory = pool->at;
+    pool->at += bytes;
+    pool->left -= bytes;
+    return memory;
+}
+
+static void pool_free(void *user, void *memory)
+{
+    (void)user;
+    (void)memory;
+}
+
+static Kiln__Onnx__Model *copy_unpack(const kiln_source *source, const kiln_onnx_copy *copy)
+{
+    unpack_pool *pool = kiln_new(&source->scope->arena, unpack_pool);
+    pool->budget = copy->budget + (1 << 20);
+    kiln_scope_defer(source->scope, pool_release, pool);
+    ProtobufCAllocator allocator = {pool_alloc, pool_free, pool};
+    Kiln__Onnx__Model *model = kiln__onnx__model__unpack(&allocator, copy->n, copy->at);
+    if (model) return model;
+    if (pool->is_over)
+        kiln_fail(source->scope, KILN_LIMIT,
+                  "%s: proto memory over %" PRId64 " bytes; expected less", source->where,
+                  copy->budget);
+    kiln_fail(source->scope, KILN_MODEL, "%s: not an ONNX model; expected the fields of ModelProto",
+              source->where);
+}
+
+Kiln__Onnx__Model *kiln_onnx_unpack(const kiln_source *source)
+{
+    kiln_scope *scope = source->scope;
+    if (source->bytes == 0)
+        kiln_fail(scope, KILN_MODEL,
+                  "%s: byte 0: the file is empty or truncated; expected an ONNX model",
+                  source->where);
+    if (source->bytes > KILN_ONNX_MAX_BYTES)
+        kiln_fail(scope, KILN_LIMIT,
+                  "%s: %" PRId64 " bytes; expected at most 2 GiB (external data for more)",
+                  source->where, source->bytes);
+    kiln_onnx_copy copy;
+    kiln_onnx_prescan(source, &copy);
+    return copy_unpack(source, &copy);
+}

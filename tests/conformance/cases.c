@@ -1,0 +1,244 @@
+/* Runs ONNX cases: folders with model.onnx, input_<i>.npy and output_<i>.npy in the model's order, and
+ * maybe a file `tolerance` ("rtol atol"). Prints a line for each case that does not pass and a summary.
+ *
+ *     onnx-cases [--compiled] [--verbose] [--rtol R] [--atol A] [--only TEXT] FOLDER...
+ *
+ * FOLDER is a case or holds cases. Exit: 0 none failed, 1 some did, 2 usage. Nodes that the importer
+ * refuses count apart. The reference evaluator runs the graph unless --compiled is given. */
+#include <dirent.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "graph/element.h"
+#include "graph/graph.h"
+#include "kiln/kiln.h"
+
+#define MAX_PORTS 64
+
+typedef struct case_options {
+    bool is_compiled, is_verbose;
+    double rtol, atol;
+    const char *only;
+} case_options;
+
+typedef struct case_run {
+    const case_options *options;
+    const char *folder;
+    kiln_context *context;
+    kiln_graph *graph;
+    kiln_tensor inputs[MAX_PORTS], wanted[MAX_PORTS], got[MAX_PORTS];
+    uint32_t n_inputs, n_outputs;
+    char why[2048];
+} case_run;
+
+typedef enum case_result { PASSED, UNSUPPORTED, FAILED } case_result;
+
+static bool is_file(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISREG(status.st_mode);
+}
+
+/* Reads PREFIX_0.npy, PREFIX_1.npy, … */
+static uint32_t tensors_read(case_run *run, const char *prefix, kiln_tensor *tensors)
+{
+    char path[4096];
+    for (uint32_t i = 0; i < MAX_PORTS; i++) {
+        snprintf(path, sizeof path, "%s/%s_%u.npy", run->folder, prefix, i);
+        if (!is_file(path) || kiln_read_npy(run->context, path, &tensors[i])) return i;
+    }
+    return MAX_PORTS;
+}
+
+static case_result run_import(case_run *run)
+{
+    char path[4096];
+    kiln_shape_binding shapes[MAX_PORTS];
+    char names[MAX_PORTS][256];
+    kiln_import_options options = {sizeof options, .shapes = shapes, .n_shapes = run->n_inputs};
+    snprintf(path, sizeof path, "%s/inputs.txt", run->folder);
+    FILE *file = fopen(path, "r");
+    for (uint32_t i = 0; i < run->n_inputs; i++) {
+        if (!file || !fgets(names[i], sizeof names[i], file)) names[i][0] = 0;
+        names[i][strcspn(names[i], "\n")] = 0;
+        shapes[i] = (kiln_shape_binding){names[i], run->inputs[i].rank, run->inputs[i].dims};
+    }
+    if (file) fclose(file);
+    snprintf(path, sizeof path, "%s/model.onnx", run->folder);
+    kiln_status status = kiln_import_onnx(run->context, path, &options, &run->graph);
+    if (status == KILN_OK) return PASSED;
+    snprintf(run->why, sizeof run->why, "%s: %s", kiln_status_name(status), kiln_context_message(run->context));
+    return status == KILN_UNSUPPORTED ? UNSUPPORTED : FAILED;
+}
+
+/* NumPy has no bf16: files carry its bits as u16. */
+static bool ports_fit(case_run *run)
+{
+    if (run->graph->inputs.n != run->n_inputs || run->graph->outputs.n != run->n_outputs) {
+        snprintf(run->why, sizeof run->why, "%u inputs and %u outputs; expected %u and %u",
+                 run->graph->inputs.n, run->graph->outputs.n, run->n_inputs, run->n_outputs);
+        return false;
+    }
+    for (uint32_t i = 0; i < run->n_inputs; i++) {
+        run->inputs[i].dtype = kiln_graph_type(run->graph, run->graph->inputs.at[i])->dtype;
+    }
+    for (uint32_t i = 0; i < run->n_outputs; i++) {
+        const kiln_type *type = kiln_graph_type(run->graph, run->graph->outputs.at[i].value);
+        bool is_same = type->rank == run->wanted[i].rank && type->bytes == (int64_t)run->wanted[i].bytes;
+        for (uint32_t k = 0; is_same && k < type->rank; k++) is_same = type->dims[k] == run->wanted[i].dims[k];
+        if (!is_same) {
+            kiln_text text = {.arena = &run->graph->arena};
+            kiln_scope scope;
+            kiln_error error = {0};
+            kiln_scope_open(&scope, &error);
+            text.arena = &scope.arena;
+            kiln_text_type(&text, type->dtype, type->rank, type->dims);
+            kiln_text_append(&text, "; expected ");
+            kiln_text_type(&text, run->wanted[i].dtype, run->wanted[i].rank, run->wanted[i].dims);
+            snprintf(run->why, sizeof run->why, "output %u is %s", i, kiln_text_string(&text));
+            kiln_scope_close(&scope);
+            return false;
+        }
+        run->wanted[i].dtype = type->dtype;
+        run->got[i] = run->wanted[i];
+        run->got[i].data = calloc(1, run->wanted[i].bytes + 64);
+    }
+    return true;
+}
+
+static case_result run_compiled(case_run *run)
+{
+    kiln_executable *executable = NULL;
+    kiln_workspace *workspace = NULL;
+    kiln_status status = kiln_compile(run->graph, NULL, &executable);
+    const char *message = kiln_graph_message(run->graph);
+    if (status == KILN_OK) {
+        status = kiln_workspace_create(executable, &workspace);
+        message = kiln_context_message(run->context);
+    }
+    if (status == KILN_OK) {
+        status = kiln_run(workspace, run->inputs, run->n_inputs, run->got, run->n_outputs);
+        message = kiln_workspace_message(workspace);
+    }
+    if (status) snprintf(run->why, sizeof run->why, "%s: %s", kiln_status_name(status), message);
+    kiln_workspace_destroy(workspace);
+    kiln_executable_destroy(executable);
+    return status == KILN_OK ? PASSED : status == KILN_UNSUPPORTED ? UNSUPPORTED : FAILED;
+}
+
+static case_result run_graph(case_run *run)
+{
+    if (run->options->is_compiled) return run_compiled(run);
+    kiln_status status = kiln_evaluate(run->graph, run->inputs, run->n_inputs, run->got, run->n_outputs);
+    if (status == KILN_OK) return PASSED;
+    snprintf(run->why, sizeof run->why, "%s: %s", kiln_status_name(status), kiln_graph_message(run->graph));
+    return FAILED;
+}
+
+/* The element that is furthest out of tolerance. */
+static case_result output_compare(case_run *run, uint32_t i, double rtol, double atol)
+{
+    const kiln_tensor *want = &run->wanted[i], *got = &run->got[i];
+    size_t width = kiln_dtype_bytes(want->dtype);
+    double worst = 0;
+    for (size_t k = 0; k < want->bytes / width; k++) {
+        double a = kiln_element_to_double(got->dtype, (char *)got->data + k * width);
+        double b = kiln_element_to_double(want->dtype, (char *)want->data + k * width);
+        double room = atol + rtol * fabs(b), apart = fabs(a - b);
+        if (a == b || (isnan(a) && isnan(b))) continue;
+        double excess = isnan(apart) || isinf(apart) ? INFINITY : apart / (room > 0 ? room : 1e-300);
+        if (excess <= 1 || excess <= worst) continue;
+        worst = excess;
+        snprintf(run->why, sizeof run->why, "output %u, element %zu is %.9g; expected %.9g", i, k, a, b);
+    }
+    return worst > 1 ? FAILED : PASSED;
+}
+
+static case_result run_compare(case_run *run)
+{
+    char path[4096];
+    double rtol = run->options->rtol, atol = run->options->atol;
+    snprintf(path, sizeof path, "%s/tolerance", run->folder);
+    FILE *file = fopen(path, "r");
+    if (file) {
+        if (fscanf(file, "%lf %lf", &rtol, &atol) != 2) rtol = atol = 0;
+        fclose(file);
+    }
+    for (uint32_t i = 0; i < run->n_outputs; i++) {
+        if (output_compare(run, i, rtol, atol) != PASSED) return FAILED;
+    }
+    return PASSED;
+}
+
+static case_result case_do(const case_options *options, kiln_context *context, const char *folder)
+{
+    case_run *run = calloc(1, sizeof *run);
+    run->options = options;
+    run->folder = folder;
+    run->context = context;
+    run->n_inputs = tensors_read(run, "input", run->inputs);
+    run->n_outputs = tensors_read(run, "output", run->wanted);
+    case_result result = run_import(run);
+    if (result == PASSED && !ports_fit(run)) result = FAILED;
+    if (result == PASSED) result = run_graph(run);
+    if (result == PASSED) result = run_compare(run);
+    const char *name = strrchr(folder, '/') ? strrchr(folder, '/') + 1 : folder;
+    static const char *const words[] = {"passed", "unsupported", "FAILED"};
+    if (result == FAILED || options->is_verbose) printf("%s %s: %s\n", words[result], name, run->why);
+    for (uint32_t i = 0; i < run->n_outputs; i++) free(run->got[i].data);
+    for (uint32_t i = 0; i < run->n_inputs; i++) kiln_tensor_free(&run->inputs[i]);
+    for (uint32_t i = 0; i < run->n_outputs; i++) kiln_tensor_free(&run->wanted[i]);
+    kiln_graph_destroy(run->graph);
+    free(run);
+    return result;
+}
+
+static int names_ascend(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static void folder_do(const case_options *options, kiln_context *context, const char *folder, uint32_t *counts)
+{
+    char path[4096];
+    struct dirent **entries = NULL;
+    snprintf(path, sizeof path, "%s/model.onnx", folder);
+    if (is_file(path)) {
+        counts[case_do(options, context, folder)]++;
+        return;
+    }
+    int n = scandir(folder, &entries, NULL, names_ascend);
+    for (int i = 0; i < n; i++) {
+        snprintf(path, sizeof path, "%s/%s/model.onnx", folder, entries[i]->d_name);
+        bool is_wanted = is_file(path) && (!options->only || strstr(entries[i]->d_name, options->only));
+        path[strlen(path) - strlen("/model.onnx")] = 0;
+        if (is_wanted) counts[case_do(options, context, path)]++;
+        free(entries[i]);
+    }
+    free(entries);
+}
+
+int main(int argc, char **argv)
+{
+    case_options options = {.rtol = 1e-3, .atol = 1e-5};
+    kiln_context *context;
+    uint32_t counts[3] = {0};
+    int i = 1;
+    for (; i < argc && argv[i][0] == '-'; i++) {
+        bool has_value = i + 1 < argc;
+        if (!strcmp(argv[i], "--compiled")) options.is_compiled = true;
+        else if (!strcmp(argv[i], "--verbose")) options.is_verbose = true;
+        else if (has_value && !strcmp(argv[i], "--rtol")) options.rtol = atof(argv[++i]);
+        else if (has_value && !strcmp(argv[i], "--atol")) options.atol = atof(argv[++i]);
+        else if (has_value && !strcmp(argv[i], "--only")) options.only = argv[++i];
+        else return 2;
+    }
+    if (i == argc || kiln_context_create(NULL, &context)) return 2;
+    for (; i < argc; i++) folder_do(&options, context, argv[i], counts);
+    printf("%u passed, %u unsupported, %u failed\n", counts[PASSED], counts[UNSUPPORTED], counts[FAILED]);
+    kiln_context_destroy(context);
+    return counts[FAILED] != 0;
+}
