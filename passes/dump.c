@@ -1,4 +1,5 @@
-/* Dumps: every stage of a compile as a numbered file, so that two compiles can be compared by name. */
+/* Dumps: every stage of a compile as a numbered file, so that two compiles can be compared by name.
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,8 +11,8 @@ void kiln_pipeline_dump(kiln_pipeline *pipeline, const char *stage, const char *
 {
     if (!pipeline->dump_dir) return;
     if (mkdir(pipeline->dump_dir, 0777) && errno != EEXIST) {
-        kiln_fail(pipeline->scope, KILN_IO, "dump: the folder %s was not made: %s", pipeline->dump_dir,
-                  strerror(errno));
+        kiln_fail(pipeline->scope, KILN_IO, "dump: the folder %s was not made: %s",
+                  pipeline->dump_dir, strerror(errno));
     }
     const char *path = kiln_arena_format(&pipeline->scope->arena, "%s/%03u-%s", pipeline->dump_dir,
                                          pipeline->n_dumps++, stage);

@@ -5,7 +5,8 @@
  */
 #include "passes/rewrite.h"
 
-/* A rule may use composites; each sweep peels one level, so the depth of rules bounds the sweeps. */
+/* A rule may use composites; each sweep peels one level, so the depth of rules bounds the sweeps.
+ */
 #define MAX_LEVELS 16
 
 static kiln_value expand_node(kiln_rewrite *rewrite, uint32_t id, const kiln_node *node)
@@ -21,7 +22,8 @@ static bool has_composite(kiln_scope *scope, const kiln_graph *graph)
 {
     bool *is_live = kiln_live_nodes(scope, graph);
     for (uint32_t id = 1; id < graph->nodes.n; id++) {
-        if (is_live[id] && kiln_node_row(graph->nodes.at[id])->class_ == KILN_COMPOSITE) return true;
+        if (is_live[id] && kiln_node_row(graph->nodes.at[id])->class_ == KILN_COMPOSITE)
+            return true;
     }
     return false;
 }
@@ -31,7 +33,8 @@ kiln_graph *kiln_pass_expand(kiln_pipeline *pipeline, const kiln_graph *graph)
     kiln_graph *expanded = kiln_rewrite_graph(pipeline, graph, expand_node, NULL);
     for (int level = 1; has_composite(pipeline->scope, expanded); level++) {
         if (level == MAX_LEVELS) {
-            kiln_fail(pipeline->scope, KILN_INTERNAL, "expand: composites are left after %d levels", level);
+            kiln_fail(pipeline->scope, KILN_INTERNAL, "expand: composites are left after %d levels",
+                      level);
         }
         expanded = kiln_rewrite_graph(pipeline, expanded, expand_node, NULL);
     }

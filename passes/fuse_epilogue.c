@@ -47,7 +47,8 @@ static kiln_role view_role(const kiln_fusion *fusion, const kiln_cluster *cluste
     const kiln_node *node = kiln_fusion_node(fusion, id);
     const kiln_type *from = kiln_graph_type(fusion->graph, node->inputs[0]);
     if (role == KILN_ROLE_FREE || role == KILN_ROLE_LOST) return role;
-    if (cluster->kind != KILN_GROUP_ROW) return KILN_ROLE_LOST;
+    /* empty values have no rows to tell apart; they are not worth the thought */
+    if (cluster->kind != KILN_GROUP_ROW || !node->type->n_elements) return KILN_ROLE_LOST;
     if (node->op == KILN_OP_reshape) return role;
     if (node->op == KILN_OP_transpose && is_trivial_transpose(from, node)) return role;
     if (node->op != KILN_OP_broadcast) return KILN_ROLE_LOST;

@@ -1,5 +1,5 @@
-/* The manager of graph passes: order from pipeline.def, facts checked, the graph verified, timed and
- * dumped after each pass. */
+/* The manager of graph passes: order from pipeline.def, facts checked, the graph verified, timed
+ * and dumped after each pass. */
 #include <string.h>
 #include <time.h>
 
@@ -34,7 +34,8 @@ static void dump_graph(kiln_pipeline *pipeline, const char *name, const kiln_gra
     kiln_arena *arena = &pipeline->scope->arena;
     kiln_text text = {.arena = arena};
     kiln_graph_print(graph, &text);
-    kiln_pipeline_dump(pipeline, kiln_arena_format(arena, "%s.kiln", name), kiln_text_string(&text));
+    kiln_pipeline_dump(pipeline, kiln_arena_format(arena, "%s.kiln", name),
+                       kiln_text_string(&text));
 }
 
 static void verify_graph(kiln_pipeline *pipeline, const char *name, const kiln_graph *graph)
@@ -52,8 +53,8 @@ kiln_graph *kiln_pass_run(kiln_pipeline *pipeline, const kiln_pass *pass, const 
     double ran = now_ms();
     verify_graph(pipeline, pass->name, next);
     if (pipeline->log) {
-        kiln_text_printf(pipeline->log, "pass %-10s %6u nodes %8.2f ms, verified in %.2f ms\n", pass->name,
-                         next->nodes.n - 1, ran - start, now_ms() - ran);
+        kiln_text_printf(pipeline->log, "pass %-10s %6u nodes %8.2f ms, verified in %.2f ms\n",
+                         pass->name, next->nodes.n - 1, ran - start, now_ms() - ran);
     }
     dump_graph(pipeline, pass->name, next);
     return next;
@@ -67,8 +68,8 @@ kiln_graph *kiln_pipeline_run(kiln_pipeline *pipeline, const kiln_graph *graph)
     for (size_t i = 0; i < N_PASSES; i++) {
         const kiln_pass *pass = &passes[i];
         if ((facts & pass->needs) != pass->needs) {
-            kiln_fail(pipeline->scope, KILN_INTERNAL, "pass %s needs facts %#x and has %#x", pass->name,
-                      pass->needs, facts);
+            kiln_fail(pipeline->scope, KILN_INTERNAL, "pass %s needs facts %#x and has %#x",
+                      pass->name, pass->needs, facts);
         }
         next = kiln_pass_run(pipeline, pass, next ? next : graph);
         facts = (facts & ~pass->breaks) | pass->gives;

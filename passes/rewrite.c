@@ -8,7 +8,8 @@ bool *kiln_live_nodes(kiln_scope *scope, const kiln_graph *graph)
     for (uint32_t i = 0; i < graph->checks.n; i++) is_live[graph->checks.at[i].value.id] = true;
     for (uint32_t id = graph->nodes.n; id-- > 1;) {
         const kiln_node *node = graph->nodes.at[id];
-        for (uint32_t i = 0; is_live[id] && i < node->n_inputs; i++) is_live[node->inputs[i].id] = true;
+        for (uint32_t i = 0; is_live[id] && i < node->n_inputs; i++)
+            is_live[node->inputs[i].id] = true;
     }
     return is_live;
 }
@@ -28,8 +29,8 @@ static void check_type(kiln_rewrite *rewrite, uint32_t id)
                                (kiln_value){id, rewrite->source->id}));
 }
 
-kiln_graph *kiln_rewrite_graph(kiln_pipeline *pipeline, const kiln_graph *source, kiln_rewrite_fn *rewrite,
-                               void *user)
+kiln_graph *kiln_rewrite_graph(kiln_pipeline *pipeline, const kiln_graph *source,
+                               kiln_rewrite_fn *rewrite, void *user)
 {
     kiln_scope *scope = pipeline->scope;
     kiln_rewrite state = {

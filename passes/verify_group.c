@@ -73,6 +73,7 @@ static lie node_lie(const kiln_check_state *check, const kiln_row_space *space, 
     const kiln_node *node = kiln_graph_node(graph, value);
     kiln_class class_ = kiln_node_row(node)->class_;
     lie all = LIES_FREE;
+    if (!node->type->n_elements) return LIES_FREE; /* nothing is read anywhere */
     for (uint32_t i = 0; i < node->n_inputs; i++) {
         uint32_t id = node->inputs[i].id;
         lie one = check->mark[id] == check->stamp ? (lie)check->lies[id] : LIES_FREE;
@@ -81,6 +82,7 @@ static lie node_lie(const kiln_check_state *check, const kiln_row_space *space, 
         bool is_mixed = all != LIES_FREE && all != one && !(space && space->cols == 1);
         all = is_mixed ? LIES_LOST : one;
     }
+    if (space && space->cols == 1 && all == LIES_PER_ROW) all = LIES_WHOLE;
     if (class_ == KILN_REDUCE && space)
         return all == LIES_FREE || all == LIES_WHOLE ? LIES_PER_ROW : LIES_LOST;
     if (class_ == KILN_REDUCE || class_ == KILN_CONTRACT || class_ == KILN_WINDOW) {
