@@ -1,0 +1,229 @@
+/* The command as a user meets it: exit codes, one line on stderr, nothing half-written. The build passes
+ * the command's path as the first argument; the test works in a folder of its own. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static const char *command;
+
+static const char relu[] = "kiln 1\n"
+                           "graph relu(%x: f32[2,3]) {\n"
+                           "  %0: f32[2,3] = relu %x\n"
+                           "  return %0 as \"y/1\"\n"
+                           "}\n";
+
+static void write_file(const char *path, const void *data, size_t bytes)
+{
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    if (bytes) assert_int_equal(fwrite(data, bytes, 1, file), 1);
+    assert_int_equal(fclose(file), 0);
+}
+
+static size_t read_file(const char *path, char *out, size_t bytes)
+{
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    size_t n = fread(out, 1, bytes - 1, file);
+    out[n] = 0;
+    fclose(file);
+    return n;
+}
+
+/* Runs kiln with arguments split at blanks; returns its exit code, or -1 for a signal. */
+static int run_kiln(const char *arguments)
+{
+    char *argv[32] = {(char *)command}, words[1024];
+    int n = 1;
+    snprintf(words, sizeof words, "%s", arguments);
+    for (char *word = strtok(words, " "); word && n < 31; word = strtok(NULL, " ")) argv[n++] = word;
+    pid_t child = fork();
+    if (child == 0) {
+        if (!freopen("out.txt", "w", stdout) || !freopen("err.txt", "w", stderr)) _exit(99);
+        execv(command, argv);
+        _exit(98);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+typedef struct bad_call {
+    const char *arguments;
+    int exit_code;
+    const char *message; /* part of the one line */
+} bad_call;
+
+static const bad_call bad_calls[] = {
+    {"", 2, "a command is missing"},
+    {"fly", 2, "command \"fly\" is unknown"},
+    {"run", 2, "a model is missing"},
+    {"run --thread 2 relu.kiln", 2, "the nearest is --threads"},
+    {"run relu.kiln --threads 0", 2, "expected a whole number from 1 to 1024"},
+    {"run relu.kiln --threads 99999999999999999999", 2, "expected a whole number"},
+    {"run relu.kiln --threads", 2, "its value is missing"},
+    {"run relu.kiln --seed 1 --seed 2", 2, "given twice"},
+    {"run relu.kiln relu.kiln", 2, "two models"},
+    {"run relu.kiln --input x", 2, "expected NAME=FILE.npy"},
+    {"run relu.kiln --input z=two.npy", 2, "no input \"z\""},
+    {"run relu.kiln --input x=two.npy", 2, "it holds f32[2]; input \"x\" is f32[2,3]"},
+    {"run relu.kiln --input x=missing.npy", 4, "missing.npy"},
+    {"run relu.kiln --input x=$(touch_hacked)", 4, "touch_hacked"},
+    {"run relu.kiln --target-cpu z80", 2, "z80"},
+    {"run relu.kiln --precision magic", 2, "expected fma, x6 or bf16"},
+    {"run relu.kiln --output-dir out.txt/sub", 4, "out.txt/sub"},
+    {"run missing.kiln", 4, "missing.kiln"},
+    {"run missing.onnx", 4, "missing.onnx"},
+    {"run folder.onnx", 4, "folder.onnx"},
+    {"run relu.txt", 2, "expected .onnx, .kiln or .so"},
+    {"run bad.kiln", 2, "2:"},
+    {"run empty.onnx", 2, "empty.onnx"},
+    {"run random.onnx", 2, "random.onnx"},
+    {"run random.so", 2, "random.so"},
+    {"compile relu.kiln", 2, "-o OUT.so is missing"},
+    {"compile relu.kiln -o folder.onnx/x/y.so", 4, "y.so"},
+    {"compile relu.kiln -o model.so --name 9lives", 2, "9lives"},
+    {"opt relu.kiln --run expand,shine", 2, "shine"},
+    {"opt relu.kiln", 2, "--run PASS"},
+};
+
+static void test_bad_calls_end_with_one_line_and_the_right_code(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof bad_calls / sizeof *bad_calls; i++) {
+        char line[4096];
+        int exit_code = run_kiln(bad_calls[i].arguments);
+        size_t n = read_file("err.txt", line, sizeof line);
+        if (exit_code != bad_calls[i].exit_code || !strstr(line, bad_calls[i].message)) {
+            print_error("kiln %s: exit %d, \"%s\"; expected %d, \"%s\"\n", bad_calls[i].arguments,
+                        exit_code, line, bad_calls[i].exit_code, bad_calls[i].message);
+        }
+        assert_int_equal(exit_code, bad_calls[i].exit_code);
+        assert_non_null(strstr(line, bad_calls[i].message));
+        assert_memory_equal(line, "kiln: ", 6);
+        assert_ptr_equal(strchr(line, '\n'), line + n - 1);
+    }
+    assert_int_equal(access("model.so", F_OK), -1);
+}
+
+static void test_a_missing_device_is_said(void **state)
+{
+    (void)state;
+    if (access("/dev/nvidia0", F_OK) == 0) skip();
+    char line[1024];
+    assert_int_equal(run_kiln("run relu.kiln --target cuda"), 4);
+    read_file("err.txt", line, sizeof line);
+    assert_non_null(strstr(line, "CUDA"));
+}
+
+static void test_outputs_are_written_under_safe_names(void **state)
+{
+    (void)state;
+    char bytes[256];
+    assert_int_equal(run_kiln("run relu.kiln --input x=six.npy --output-dir made"), 0);
+    assert_int_equal(read_file("made/y_1.npy", bytes, sizeof bytes), 128 + 24);
+    const float expected[] = {0, 0, 0, 1, 2, 3};
+    assert_memory_equal(bytes + 128, expected, sizeof expected);
+}
+
+static void test_the_same_seed_gives_the_same_outputs(void **state)
+{
+    (void)state;
+    char first[256], second[256];
+    assert_int_equal(run_kiln("run relu.kiln --seed 5 --output-dir a --threads 1"), 0);
+    assert_int_equal(run_kiln("run relu.kiln --seed 5 --output-dir b --threads 2"), 0);
+    assert_int_equal(read_file("a/y_1.npy", first, sizeof first), 152);
+    read_file("b/y_1.npy", second, sizeof second);
+    assert_memory_equal(first, second, 152);
+}
+
+static void test_a_compiled_library_runs_as_the_graph_does(void **state)
+{
+    (void)state;
+    char first[256], second[256];
+    assert_int_equal(run_kiln("compile relu.kiln -o relu.so --header relu.h --name relu"), 0);
+    assert_int_equal(run_kiln("run relu.so --name relu --seed 5 --output-dir c"), 0);
+    assert_int_equal(run_kiln("run relu.kiln --seed 5 --output-dir d"), 0);
+    assert_int_equal(read_file("c/y_1.npy", first, sizeof first), 152);
+    read_file("d/y_1.npy", second, sizeof second);
+    assert_memory_equal(first, second, 152);
+}
+
+static void test_every_command_has_a_happy_path(void **state)
+{
+    (void)state;
+    static char text[65536];
+    assert_int_equal(run_kiln("check relu.kiln --input x=six.npy"), 0);
+    read_file("out.txt", text, sizeof text);
+    assert_non_null(strstr(text, "agrees"));
+    assert_int_equal(run_kiln("bench relu.kiln --seconds 0.02 --json"), 0);
+    read_file("out.txt", text, sizeof text);
+    assert_non_null(strstr(text, "\"median_ms\""));
+    assert_int_equal(run_kiln("explain relu.kiln"), 0);
+    assert_int_equal(run_kiln("opt relu.kiln --run expand"), 0);
+    read_file("out.txt", text, sizeof text);
+    assert_non_null(strstr(text, "max"));
+    assert_int_equal(run_kiln("opt relu.kiln --run expand,schedule"), 0);
+    assert_int_equal(run_kiln("opt relu.kiln --run expand,kernels"), 0);
+    assert_int_equal(run_kiln("info relu.kiln"), 0);
+    assert_int_equal(run_kiln("--help"), 0);
+}
+
+static void write_npy(const char *path, const char *shape, const float *data, size_t bytes)
+{
+    char file[256] = "\x93NUMPY\x01\x00v\x00";
+    memset(file + 10, ' ', 118);
+    int n = snprintf(file + 10, 118, "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }", shape);
+    file[10 + n] = ' ';
+    file[127] = '\n';
+    memcpy(file + 128, data, bytes);
+    write_file(path, file, 128 + bytes);
+}
+
+static int make_files(void **state)
+{
+    (void)state;
+    char folder[] = "kiln-cli-XXXXXX", random[4096];
+    if (!mkdtemp(folder) || chdir(folder)) return -1;
+    uint32_t number = 12345;
+    for (size_t i = 0; i < sizeof random; i++) {
+        number = number * 1664525u + 1013904223u;
+        random[i] = (char)(number >> 24);
+    }
+    const float six[] = {-1, -2, 0, 1, 2, 3};
+    write_file("relu.kiln", relu, sizeof relu - 1);
+    write_file("relu.txt", relu, sizeof relu - 1);
+    write_file("bad.kiln", "kiln 1\ngraph bad(%x: f32[2] {\n", 30);
+    write_file("empty.onnx", "", 0);
+    write_file("random.onnx", random, sizeof random);
+    write_file("random.so", random, sizeof random);
+    write_npy("six.npy", "(2, 3)", six, sizeof six);
+    write_npy("two.npy", "(2,)", six, 8);
+    return mkdir("folder.onnx", 0777);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) return 2;
+    command = realpath(argv[1], NULL); /* the test changes its folder */
+    if (!command) return 2;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bad_calls_end_with_one_line_and_the_right_code),
+        cmocka_unit_test(test_a_missing_device_is_said),
+        cmocka_unit_test(test_outputs_are_written_under_safe_names),
+        cmocka_unit_test(test_the_same_seed_gives_the_same_outputs),
+        cmocka_unit_test(test_a_compiled_library_runs_as_the_graph_does),
+        cmocka_unit_test(test_every_command_has_a_happy_path),
+    };
+    return cmocka_run_group_tests(tests, make_files, NULL);
+}
