@@ -19,7 +19,7 @@ export PKG_CONFIG_PATH="$libs/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$folder" LD_LIB
 # $1: package, $2: source, $3: "static" or ""; makes $folder/user
 build_user() {
     static=${3:+--static}
-    flags=$(pkg-config $static --cflags --libs "$1")
+    flags="$(pkg-config $static --cflags --libs "$1") -lm"
     [ -z "${3:-}" ] || flags=$(printf '%s' "$flags" | sed 's/-lkiln-rt/-l:libkiln-rt.a/')
     # shellcheck disable=SC2086
     $cc -std=c17 -Wall -Wextra -Werror "$source/tests/install/$2" $flags -o "$folder/user" ||
@@ -32,6 +32,13 @@ readelf -d "$folder/user" | grep -q 'NEEDED.*libkiln-rt' || die "user_rt.c does 
 build_user kiln-rt user_rt.c static
 "$folder/user" "$model" handmade || die "user_rt.c with the static runtime"
 readelf -d "$folder/user" | grep 'NEEDED' | grep -q kiln && die "the static program needs a kiln library"
+
+build_user kiln user_kiln.c
+"$folder/user" "$folder/user.so" || die "user_kiln.c with the installed compiler"
+build_user kiln-rt user_rt.c
+"$folder/user" "$folder/user.so" user || die "user_rt.c on the compiled model"
+readelf -d "$folder/user.so" | grep NEEDED | grep -qvE 'lib(c|m)\.so' &&
+    die "a compiled model needs more than libc and libm"
 
 strip -o "$folder/stripped" "$libs/libkiln-rt.so"
 bytes=$(wc -c <"$folder/stripped")
