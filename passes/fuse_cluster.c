@@ -144,10 +144,12 @@ void kiln_fusion_refuse(kiln_fusion *fusion, uint32_t producer, uint32_t consume
                         const char *reason)
 {
     const kiln_graph *graph = fusion->graph;
-    const char *from = kiln_node_row(graph->nodes.at[producer])->name;
-    const char *to = kiln_node_row(graph->nodes.at[consumer])->name;
-    const char *sentence = kiln_arena_format(fusion->arena, "%%%u %s -> %%%u %s: %s", producer,
-                                             from, consumer, to, reason);
+    kiln_text text = {.arena = fusion->arena};
+    kiln_value_print(&text, graph, kiln_fusion_value(fusion, producer));
+    kiln_text_printf(&text, " %s -> ", kiln_node_row(graph->nodes.at[producer])->name);
+    kiln_value_print(&text, graph, kiln_fusion_value(fusion, consumer));
+    kiln_text_printf(&text, " %s: %s", kiln_node_row(graph->nodes.at[consumer])->name, reason);
+    const char *sentence = kiln_text_string(&text);
     kiln_vec_push(&fusion->schedule->refusals, fusion->arena, sentence);
 }
 

@@ -145,9 +145,9 @@ static kiln_group_kind first_kind(kiln_fusion *fusion, uint32_t id, kiln_row_spa
         break;
     }
     kiln_fail(fusion->pipeline->scope, KILN_UNSUPPORTED,
-              "fuse: %%%u %s: no group computes it; expected "
-              "an operation that the passes before have replaced",
-              id, kiln_node_row(node)->name);
+              "fuse: %s: no group computes it; expected an operation that the passes before have "
+              "replaced",
+              kiln_node_string(fusion->arena, fusion->graph, kiln_fusion_value(fusion, id)));
 }
 
 /* Inputs and large constants are read where they lie; only kept splats and iotas are written. */

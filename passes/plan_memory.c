@@ -225,9 +225,8 @@ static void fail_over_limit(planner *plan)
         if (!largest) break;
         below = largest->bytes;
         kiln_value value = largest->operand.value;
-        const char *name = kiln_node_row(kiln_graph_node(schedule->graph, value))->name;
-        kiln_text_printf(&text, "%s%%%u %s (%" PRId64 " bytes)", n ? ", " : "", value.id, name,
-                         below);
+        const char *name = kiln_node_string(plan->arena, schedule->graph, value);
+        kiln_text_printf(&text, "%s%s (%" PRId64 " bytes)", n ? ", " : "", name, below);
     }
     kiln_fail(plan->pipeline->scope, KILN_LIMIT,
               "memory: the arena takes %" PRId64 " bytes; expected at most %" PRId64

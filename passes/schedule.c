@@ -49,8 +49,9 @@ const kiln_place *kiln_schedule_place(const kiln_schedule *schedule, kiln_operan
 {
     uint32_t number = kiln_schedule_find_place(schedule, operand);
     if (number == KILN_NONE) {
-        kiln_fail(schedule->scope, KILN_INTERNAL, "schedule: %%%u (format %d) has no place",
-                  operand.value.id, (int)operand.format);
+        kiln_fail(schedule->scope, KILN_INTERNAL, "schedule: %s (format %d) has no place",
+                  kiln_node_string(&schedule->scope->arena, schedule->graph, operand.value),
+                  (int)operand.format);
     }
     return &schedule->places.at[number];
 }
@@ -98,11 +99,13 @@ int64_t kiln_operand_bytes(const kiln_graph *graph, kiln_operand operand)
 static void print_operand(const kiln_schedule *schedule, kiln_operand operand, kiln_text *text)
 {
     const kiln_type *type = kiln_graph_type(schedule->graph, operand.value);
-    kiln_text_printf(text, " %%%u: ", operand.value.id);
+    kiln_text_append(text, " ");
+    kiln_value_print(text, schedule->graph, operand.value);
+    kiln_text_append(text, ": ");
     kiln_text_type(text, type->dtype, type->rank, type->dims);
     if (operand.format == KILN_FORMAT_PANEL16) {
-        kiln_text_printf(text, " %s_n16 for %%%u", kiln_dtype_name(type->dtype),
-                         operand.consumer.id);
+        kiln_text_printf(text, " %s_n16 for ", kiln_dtype_name(type->dtype));
+        kiln_value_print(text, schedule->graph, operand.consumer);
     }
 }
 
@@ -121,14 +124,19 @@ static void print_group(const kiln_schedule *schedule, uint32_t number, kiln_tex
 {
     const kiln_group *group = &schedule->groups.at[number];
     kiln_text_printf(text, "group %u: %s", number, kiln_group_kind_name(group->kind));
-    if (group->anchor.id) kiln_text_printf(text, " %%%u", group->anchor.id);
+    if (group->anchor.id) {
+        kiln_text_append(text, " ");
+        kiln_value_print(text, schedule->graph, group->anchor);
+    }
     kiln_text_append(text, "\n");
     print_operands(schedule, "in ", group->inputs, group->n_inputs, text);
     if (group->n_nodes) {
         kiln_text_append(text, "  run");
         for (uint32_t i = 0; i < group->n_nodes; i++) {
             const kiln_node *node = kiln_graph_node(schedule->graph, group->nodes[i]);
-            kiln_text_printf(text, " %%%u=%s", group->nodes[i].id, kiln_node_row(node)->name);
+            kiln_text_append(text, " ");
+            kiln_value_print(text, schedule->graph, group->nodes[i]);
+            kiln_text_printf(text, "=%s", kiln_node_row(node)->name);
         }
         kiln_text_append(text, "\n");
     }
@@ -152,13 +160,15 @@ static void print_place(const kiln_schedule *schedule, const kiln_place *place, 
         kiln_text_printf(text, " %u", place->index);
     }
     if (place->inside != KILN_NONE) {
-        kiln_text_printf(text, ", inside %%%u from %" PRId64 " by ",
-                         schedule->places.at[place->inside].operand.value.id, place->origin);
+        kiln_text_append(text, ", inside ");
+        kiln_value_print(text, schedule->graph, schedule->places.at[place->inside].operand.value);
+        kiln_text_printf(text, " from %" PRId64 " by ", place->origin);
         const kiln_type *type = kiln_graph_type(schedule->graph, place->operand.value);
         kiln_text_ints(text, place->strides, type->rank);
     }
     if (place->shares != KILN_NONE) {
-        kiln_text_printf(text, ", over %%%u", schedule->places.at[place->shares].operand.value.id);
+        kiln_text_append(text, ", over ");
+        kiln_value_print(text, schedule->graph, schedule->places.at[place->shares].operand.value);
     }
     if (place->kind == KILN_PLACE_ARENA) {
         kiln_text_printf(text, ", groups %u to %u", place->first_step, place->last_step);
@@ -175,8 +185,9 @@ void kiln_schedule_print(const kiln_schedule *schedule, kiln_text *text)
         print_place(schedule, &schedule->places.at[i], text);
     for (uint32_t i = 0; i < schedule->copies.n; i++) {
         const kiln_place *from = &schedule->places.at[schedule->copies.at[i].from];
-        kiln_text_printf(text, "copy %%%u to output %u\n", from->operand.value.id,
-                         schedule->copies.at[i].port);
+        kiln_text_append(text, "copy ");
+        kiln_value_print(text, schedule->graph, from->operand.value);
+        kiln_text_printf(text, " to output %u\n", schedule->copies.at[i].port);
     }
     if (schedule->places.n) {
         kiln_text_printf(text, "arena %" PRId64 " bytes, bound %" PRId64 "\n",
