@@ -7,9 +7,17 @@
 #ifdef __CUDACC__
 #define KILN_FN static __device__ __forceinline__
 #define KILN_UNROLL _Pragma("unroll")
+#define KILN_TABLE static __device__ const
+#define KILN_KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+#define KILN_SHARED_MEMORY extern __shared__ kiln_b16 kiln_shared[]
+#define KILN_WIDE __align__(16)
+#define KILN_PUNNED(bytes) __align__(bytes)
 #else
 #define KILN_FN static inline __attribute__((unused))
 #define KILN_UNROLL
+#define KILN_TABLE static const
+#define KILN_WIDE __attribute__((aligned(16)))
+#define KILN_PUNNED(bytes) __attribute__((aligned(bytes), may_alias))
 #endif
 
 typedef unsigned char kiln_bool;
@@ -102,6 +110,12 @@ KILN_FN kiln_f16 kiln_f32_to_f16(float x)
     return (kiln_f16)(sign | ((size - 0x38000000u + 0xfff + (size >> 13 & 1)) >> 13));
 }
 #endif
+
+/* Accesses of 8 and 16 bytes to aligned places. */
+typedef struct KILN_PUNNED(8) kiln_b8 { kiln_u32 word[2]; } kiln_b8;
+typedef struct KILN_PUNNED(16) kiln_b16 { kiln_u32 word[4]; } kiln_b16;
+KILN_FN void kiln_copy8(void *to, const void *from) { *(kiln_b8 *)to = *(const kiln_b8 *)from; }
+KILN_FN void kiln_copy16(void *to, const void *from) { *(kiln_b16 *)to = *(const kiln_b16 *)from; }
 
 #define KILN_FLOAT_ROWS(S, mask)                                                                   \
     KILN_FN kiln_##S kiln_abs_##S(kiln_##S a) { return kiln_from_##S(kiln_bits_##S(a) & (mask)); }  \

@@ -149,6 +149,7 @@ static void print_indent(const printer *p)
 static void open_value(const printer *p, kiln_kv number, const kiln_instr *instr)
 {
     print_indent(p);
+    if (p->dialect->is_device && instr->lanes > 1) kiln_text_append(p->text, "KILN_WIDE ");
     kiln_text_printf(p->text, "kiln_%s v%u", kiln_dtype_name(instr->dtype), number);
     if (instr->lanes > 1) {
         kiln_text_printf(p->text, "[%u]; KILN_UNROLL for (int l = 0; l < %u; l++) v%u[l]", instr->lanes,
@@ -168,6 +169,7 @@ static void print_shuffle(const printer *p, kiln_kv number, const kiln_instr *in
 {
     int64_t lanes = at(p, instr->args[0])->lanes;
     print_indent(p);
+    if (p->dialect->is_device && instr->lanes > 1) kiln_text_append(p->text, "KILN_WIDE ");
     kiln_text_printf(p->text, "kiln_%s v%u", kiln_dtype_name(instr->dtype), number);
     kiln_text_append(p->text, instr->lanes > 1 ? "[] = {" : " = ");
     for (uint32_t i = 0; i < instr->lanes; i++) {
@@ -233,7 +235,7 @@ static void print_store(const printer *p, const kiln_instr *instr)
     bool is_array = kiln_instr_rule_of(at(p, instr->args[1])->op) != KILN_RULE_VALUE && instr->lanes > 1;
     if (is_wide_access(p, instr, instr->args[2]) && is_array) {
         print_indent(p);
-        kiln_text_printf(p->text, "kiln_store%zu(", kiln_dtype_bytes(instr->dtype) * instr->lanes);
+        kiln_text_printf(p->text, "kiln_copy%zu(", kiln_dtype_bytes(instr->dtype) * instr->lanes);
         print_wide_place(p, instr);
         kiln_text_printf(p->text, ", v%u);\n", instr->args[1]);
         return;
@@ -291,6 +293,7 @@ static void declare(const printer *p, const char *name, kiln_kv number)
 {
     const kiln_instr *instr = at(p, number);
     print_indent(p);
+    if (p->dialect->is_device && instr->lanes > 1) kiln_text_append(p->text, "KILN_WIDE ");
     kiln_text_printf(p->text, "kiln_%s %s%u", kiln_dtype_name(instr->dtype), name, number);
     if (instr->lanes > 1) kiln_text_printf(p->text, "[%u]", instr->lanes);
     kiln_text_append(p->text, ";\n");
