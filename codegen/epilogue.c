@@ -1,0 +1,132 @@
+/* From sums to outputs: the contraction is bound to a vector of sums, and the group's outputs are
+ * evaluated at its index. Short epilogues are unrolled over the tile; long ones go through a local
+ * buffer and a loop over rows, so that their code stands once. */
+#include "codegen/gemm.h"
+#include "codegen/math.h"
+
+#define UNROLLED_WORK 300 /* instructions */
+
+/* Rough instructions of one vector of what follows the contraction. */
+static uint32_t epilogue_work(const kiln_lower *lower, kiln_value node)
+{
+    uint32_t work = 0;
+    for (uint32_t i = 0; i < lower->group->n_nodes; i++) {
+        const kiln_node *at = kiln_graph_node(lower->graph, lower->group->nodes[i]);
+        if (lower->group->nodes[i].id <= node.id || kiln_node_row(at)->class_ != KILN_ELEMENTWISE) continue;
+        bool is_long = at->op >= KILN_OP_exp && at->op <= KILN_OP_logistic && at->op != KILN_OP_sqrt;
+        work += is_long || at->op == KILN_OP_pow || at->op == KILN_OP_atan2 ? 30 : 1;
+    }
+    return work;
+}
+
+kiln_epilogue kiln_epilogue_create(kiln_lower *lower, kiln_value node, kiln_dtype from)
+{
+    kiln_epilogue epilogue = {.lower = lower, .node = node, .from = from};
+    epilogue.to = kiln_graph_type(lower->graph, node)->dtype;
+    if (epilogue_work(lower, node) * KILN_TILE_SUMS > UNROLLED_WORK) {
+        int64_t elements = (int64_t)KILN_TILE_SUMS * lower->lanes;
+        epilogue.local = kiln_kernel_add_local(lower->kernel, kiln_compute_dtype(from), elements);
+    }
+    return epilogue;
+}
+
+/* The index of an output at the node's index: outputs may be transposes of the result. */
+static kiln_index output_index(const kiln_epilogue *epilogue, kiln_value output, const kiln_index *index)
+{
+    const kiln_node *node = kiln_graph_node(epilogue->lower->graph, output);
+    kiln_vec(const kiln_node *) chain = {0};
+    while (output.id != epilogue->node.id && node->op == KILN_OP_transpose) {
+        kiln_vec_push(&chain, &epilogue->lower->scope->arena, node);
+        output = node->inputs[0];
+        node = kiln_graph_node(epilogue->lower->graph, output);
+    }
+    kiln_index at = *index;
+    while (chain.n > 0) {
+        const kiln_index from = at;
+        kiln_ints permutation = chain.at[--chain.n]->attrs->permutation.permutation;
+        for (uint32_t i = 0; i < at.rank; i++) at.axis[i] = from.axis[permutation.at[i]];
+    }
+    return at;
+}
+
+/* One row: values of all vectors and outputs, then their stores. */
+static void emit_row(kiln_epilogue *epilogue, const kiln_kv *sums, uint32_t n, const kiln_index *indices,
+                     kiln_kv last_mask)
+{
+    kiln_lower *lower = epilogue->lower;
+    kiln_vec(kiln_kv) values = {0};
+    uint32_t n_outputs = lower->group->n_outputs;
+    for (uint32_t v = 0; v < n; v++) {
+        lower->mask = v + 1 == n ? last_mask : 0;
+        kiln_kv sum = kiln_math_op(lower->kernel, KILN_OP_convert, epilogue->from, epilogue->to, &sums[v]);
+        kiln_lower_bind(lower, epilogue->node, sum);
+        for (uint32_t i = 0; i < n_outputs; i++) {
+            kiln_value output = lower->group->outputs[i].value;
+            kiln_index index = output_index(epilogue, output, &indices[v]);
+            kiln_vec_push(&values, &lower->scope->arena, kiln_lower_value(lower, output, &index));
+        }
+        kiln_lower_unbind(lower, 1);
+    }
+    for (uint32_t v = 0; v < n; v++) {
+        lower->mask = v + 1 == n ? last_mask : 0;
+        for (uint32_t i = 0; i < n_outputs; i++) {
+            kiln_index index = output_index(epilogue, lower->group->outputs[i].value, &indices[v]);
+            kiln_lower_store(lower, i, &index, values.at[v * n_outputs + i]);
+        }
+    }
+    lower->mask = 0;
+}
+
+static void row_indices(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv row,
+                        kiln_axis_index column, kiln_index *out_indices)
+{
+    for (uint32_t v = 0; v < tile->vectors; v++) {
+        kiln_axis_index at = kiln_axis_affine(epilogue->lower, &column, 1, (int64_t)v * tile->lanes);
+        epilogue->index(epilogue->user, row, at, &out_indices[v]);
+    }
+}
+
+static void emit_looped(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv row,
+                        kiln_axis_index column, kiln_kv mask)
+{
+    kiln_lower *lower = epilogue->lower;
+    kiln_kernel *k = lower->kernel;
+    int64_t width = (int64_t)tile->vectors * tile->lanes;
+    for (uint32_t i = 0; i < tile->rows * tile->vectors; i++)
+        kiln_k_store(k, epilogue->local, kiln_k_const_i64(k, (int64_t)i * tile->lanes), tile->sums[i], 0,
+                     KILN_MEM_ALIGNED);
+    kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, tile->rows);
+    kiln_kv r = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
+    uint32_t mark = kiln_lower_mark(lower);
+    kiln_kv sums[KILN_TILE_VECTORS], first = kiln_k_mul_imm(k, r, width);
+    kiln_index indices[KILN_TILE_VECTORS];
+    for (uint32_t v = 0; v < tile->vectors; v++)
+        sums[v] = kiln_k_load(k, epilogue->local, kiln_k_add_imm(k, first, (int64_t)v * tile->lanes),
+                              tile->lanes, 0, KILN_MEM_ALIGNED);
+    row_indices(epilogue, tile, kiln_k_binary(k, KILN_K_add, row, r), column, indices);
+    emit_row(epilogue, sums, tile->vectors, indices, mask);
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+}
+
+void kiln_epilogue_emit(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv row,
+                        kiln_axis_index column, uint32_t last)
+{
+    kiln_lower *lower = epilogue->lower;
+    kiln_kernel *k = lower->kernel;
+    uint32_t mark = kiln_lower_mark(lower);
+    kiln_kv mask = 0;
+    lower->lanes = tile->lanes;
+    if (last < tile->lanes) mask = kiln_k_active(k, tile->lanes, kiln_k_const_i64(k, last));
+    if (epilogue->local) {
+        emit_looped(epilogue, tile, row, column, mask);
+        kiln_lower_cut(lower, mark);
+        return;
+    }
+    kiln_index indices[KILN_TILE_VECTORS];
+    for (uint32_t r = 0; r < tile->rows; r++) {
+        row_indices(epilogue, tile, kiln_k_add_imm(k, row, r), column, indices);
+        emit_row(epilogue, tile->sums + r * tile->vectors, tile->vectors, indices, mask);
+    }
+    kiln_lower_cut(lower, mark);
+}

@@ -1,0 +1,158 @@
+/* The register tile generator: sums in loop carries, k unrolled by four. Offsets of rows and vectors are
+ * constants, so the machine code has one index register per operand and no spills. */
+#include "codegen/gemm.h"
+
+#include "base/checked.h"
+#include "codegen/math.h"
+
+#define UNROLL 4
+
+static kiln_kv to_sum_dtype(kiln_tile *tile, kiln_kv value, kiln_tile_source source)
+{
+    kiln_kernel *k = tile->lower->kernel;
+    if (source.dtype != KILN_NO_DTYPE) value = kiln_math_from_storage(k, value, source.dtype);
+    return kiln_k_convert(k, value, tile->dtype);
+}
+
+static kiln_kv load_row(kiln_tile *tile, kiln_kv at, int64_t offset)
+{
+    kiln_kernel *k = tile->lower->kernel;
+    kiln_kv value = kiln_k_load(k, tile->a.buffer, kiln_k_add_imm(k, at, offset), 1, 0, 0);
+    return kiln_k_splat(k, to_sum_dtype(tile, value, tile->a), tile->lanes);
+}
+
+static kiln_kv load_vector(kiln_tile *tile, uint32_t vector, kiln_kv at, int64_t offset)
+{
+    kiln_kernel *k = tile->lower->kernel;
+    kiln_kv mask = vector + 1 == tile->vectors ? tile->b_mask : 0;
+    uint32_t flags = tile->b_is_aligned && !mask ? KILN_MEM_ALIGNED : 0;
+    kiln_kv offset_of = kiln_k_add_imm(k, at, tile->b_vector[vector] + offset);
+    return to_sum_dtype(tile, kiln_k_load(k, tile->b.buffer, offset_of, tile->lanes, mask, flags), tile->b);
+}
+
+static kiln_kv multiply_add(kiln_kernel *k, kiln_kv a, kiln_kv b, kiln_kv sum)
+{
+    if (kiln_dtype_is_float((kiln_dtype)kiln_kernel_at(k, a)->dtype)) return kiln_k_fma(k, a, b, sum);
+    return kiln_k_binary(k, KILN_K_add, sum, kiln_k_binary(k, KILN_K_mul, a, b));
+}
+
+/* Step `step` of k after the elements at `a` and `b`. */
+static void emit_step(kiln_tile *tile, kiln_kv a, kiln_kv b, int64_t step)
+{
+    kiln_kernel *k = tile->lower->kernel;
+    kiln_kv vectors[KILN_TILE_VECTORS];
+    for (uint32_t v = 0; v < tile->vectors; v++) vectors[v] = load_vector(tile, v, b, step * tile->b_k);
+    for (uint32_t r = 0; r < tile->rows; r++) {
+        kiln_kv row = load_row(tile, a, tile->a_row[r] + step * tile->a_k);
+        kiln_kv *sums = tile->sums + r * tile->vectors;
+        for (uint32_t v = 0; v < tile->vectors; v++)
+            sums[v] = multiply_add(k, row, vectors[v], sums[v]);
+    }
+}
+
+void kiln_tile_zero(kiln_tile *tile)
+{
+    kiln_kv zero = kiln_k_const_bits(tile->lower->kernel, tile->dtype, tile->lanes, 0);
+    for (uint32_t i = 0; i < tile->rows * tile->vectors; i++) tile->sums[i] = zero;
+}
+
+kiln_kv kiln_tile_loop(kiln_tile *tile, kiln_kv begin, kiln_kv end, int64_t step)
+{
+    kiln_kernel *k = tile->lower->kernel;
+    kiln_kv variable = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, step);
+    for (uint32_t i = 0; i < tile->rows * tile->vectors; i++)
+        tile->sums[i] = kiln_k_carry(k, tile->sums[i]);
+    return variable;
+}
+
+/* The carries of the innermost open loop, in order. */
+static void open_carries(const kiln_kernel *k, kiln_kv *out_carries, uint32_t n)
+{
+    kiln_kv at = k->open_loops.at[k->open_loops.n - 1];
+    for (uint32_t i = 0; i < n; i++) {
+        do at++;
+        while (kiln_kernel_at(k, at)->op != KILN_K_carry);
+        out_carries[i] = at;
+    }
+}
+
+void kiln_tile_loop_end(kiln_tile *tile)
+{
+    kiln_kernel *k = tile->lower->kernel;
+    kiln_kv carries[KILN_TILE_SUMS];
+    uint32_t n = tile->rows * tile->vectors;
+    open_carries(k, carries, n);
+    for (uint32_t i = 0; i < n; i++) kiln_k_next(k, carries[i], tile->sums[i]);
+    kiln_k_end(k);
+    for (uint32_t i = 0; i < n; i++) tile->sums[i] = kiln_k_last(k, carries[i]);
+}
+
+void kiln_tile_accumulate(kiln_tile *tile, kiln_kv a, kiln_kv b, int64_t n)
+{
+    kiln_kernel *k = tile->lower->kernel;
+    int64_t whole = n / UNROLL * UNROLL;
+    if (whole > UNROLL) {
+        kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, whole);
+        kiln_kv at = kiln_tile_loop(tile, begin, end, UNROLL);
+        kiln_kv a_at = kiln_k_binary(k, KILN_K_add, a, kiln_k_mul_imm(k, at, tile->a_k));
+        kiln_kv b_at = kiln_k_binary(k, KILN_K_add, b, kiln_k_mul_imm(k, at, tile->b_k));
+        for (int64_t u = 0; u < UNROLL; u++) emit_step(tile, a_at, b_at, u);
+        kiln_tile_loop_end(tile);
+    } else {
+        whole = 0;
+    }
+    for (int64_t u = whole; u < n; u++) emit_step(tile, a, b, u);
+}
+
+void kiln_tile_use_panels(kiln_tile *tile, int64_t k_size)
+{
+    tile->b_k = KILN_PANEL;
+    tile->b_is_aligned = true;
+    tile->b_mask = 0;
+    for (uint32_t v = 0; v < tile->vectors; v++) {
+        int64_t column = (int64_t)v * tile->lanes;
+        tile->b_vector[v] = column / KILN_PANEL * k_size * KILN_PANEL + column % KILN_PANEL;
+    }
+}
+
+/* Cycles of one step of k: two fma, two loads a cycle, four cycles until a sum can be added to again,
+ * and B at 32 bytes a cycle where its panels are too long for the first cache. */
+static double step_cycles(const kiln_machine *machine, uint32_t rows, uint32_t vectors, int64_t k)
+{
+    double work = rows * vectors * 0.5, loads = (rows + vectors) * 0.5, latency = 4;
+    double most = work > loads ? work : loads;
+    int64_t panel_bytes = k * vectors * machine->vector_bytes;
+    double stream = panel_bytes > machine->l1_bytes / 2 ? vectors * machine->vector_bytes / 32.0 : 0;
+    if (stream > most) most = stream;
+    return most > latency ? most : latency;
+}
+
+static double rows_cycles(const kiln_machine *machine, int64_t m, kiln_tile_choice tile, int64_t k)
+{
+    double overhead = 16 + 2.0 * tile.rows * tile.vectors;
+    double cycles = (double)(m / tile.rows) *
+                    (step_cycles(machine, tile.rows, tile.vectors, k) * (double)k + overhead);
+    uint32_t tail = (uint32_t)(m % tile.rows);
+    if (tail) cycles += step_cycles(machine, tail, tile.vectors, k) * (double)k + overhead;
+    return cycles;
+}
+
+kiln_tile_choice kiln_tile_choose(const kiln_machine *machine, uint32_t lanes, int64_t m, int64_t n,
+                                  int64_t k)
+{
+    uint32_t unit = lanes < KILN_PANEL ? KILN_PANEL / lanes : 1, registers = machine->n_vector_registers;
+    int64_t n_vectors = kiln_ceil_div(n, lanes);
+    kiln_tile_choice best = {.cycles = -1};
+    for (uint32_t vectors = unit; vectors <= KILN_TILE_VECTORS; vectors += unit) {
+        for (uint32_t rows = 1; rows <= KILN_TILE_ROWS && rows <= m; rows++) {
+            bool fits = rows * vectors + vectors + 1 <= registers || (rows <= 2 && vectors == unit);
+            if (!fits || rows * vectors > KILN_TILE_SUMS) continue;
+            kiln_tile_choice tile = {.rows = rows, .vectors = vectors};
+            kiln_tile_choice rest = {.rows = rows, .vectors = (uint32_t)(n_vectors % vectors)};
+            tile.cycles = (double)(n_vectors / vectors) * rows_cycles(machine, m, tile, k);
+            if (rest.vectors) tile.cycles += rows_cycles(machine, m, rest, k);
+            if (best.cycles < 0 || tile.cycles < best.cycles) best = tile;
+        }
+    }
+    return best;
+}

@@ -1,0 +1,69 @@
+/* Register tiles of contractions: rows x vectors of sums that stay in registers while k runs. One
+ * generator serves dot and convolution: rows of A are broadcast element by element, vectors of B are
+ * loaded, every element of the result is one chain of fma over ascending k. */
+#ifndef KILN_CODEGEN_GEMM_H
+#define KILN_CODEGEN_GEMM_H
+
+#include "codegen/lower.h"
+
+#define KILN_TILE_ROWS 28
+#define KILN_TILE_VECTORS 8
+#define KILN_TILE_SUMS 32
+#define KILN_CHUNK 4096 /* elements of one chain; chains are added in order */
+#define KILN_PANEL 16
+
+/* An operand in memory. dtype: of the graph, or KILN_NO_DTYPE when it stands there in compute form. */
+typedef struct kiln_tile_source {
+    uint32_t buffer;
+    kiln_dtype dtype;
+} kiln_tile_source;
+
+typedef struct kiln_tile {
+    kiln_lower *lower;
+    kiln_dtype dtype;      /* of the sums: f32, f64 or an integer */
+    uint32_t lanes, rows, vectors;
+    kiln_tile_source a, b;
+    int64_t a_row[KILN_TILE_ROWS], a_k;       /* offsets of the rows from the base, step of k */
+    int64_t b_vector[KILN_TILE_VECTORS], b_k; /* the same for vectors of B */
+    kiln_kv b_mask;        /* of the last vector's loads, or none */
+    bool b_is_aligned;
+    kiln_kv sums[KILN_TILE_SUMS]; /* row * vectors + vector */
+} kiln_tile;
+
+/* Sets the sums to +0. */
+void kiln_tile_zero(kiln_tile *tile);
+/* Adds a * b for k = 0 … n - 1, A from element `a`, B from element `b` on. */
+void kiln_tile_accumulate(kiln_tile *tile, kiln_kv a, kiln_kv b, int64_t n);
+/* Opens a loop whose carries are the sums, and closes it. */
+kiln_kv kiln_tile_loop(kiln_tile *tile, kiln_kv begin, kiln_kv end, int64_t step);
+void kiln_tile_loop_end(kiln_tile *tile);
+
+/* The offsets of B's vectors in panels of 16 of k_size rows. */
+void kiln_tile_use_panels(kiln_tile *tile, int64_t k_size);
+
+/* The result of a contraction, tile by tile: where the group's outputs are computed from the sums. */
+typedef struct kiln_epilogue {
+    kiln_lower *lower;
+    kiln_value node;       /* the contraction */
+    kiln_dtype from, to;   /* graph dtypes: of the sums, of the node */
+    uint32_t local;        /* buffer for sums while a loop walks their rows; 0: unrolled */
+    /* The index of the node's element in `row` (any numbering), columns from `column` on. */
+    void (*index)(void *user, kiln_kv row, kiln_axis_index column, kiln_index *out_index);
+    void *user;
+} kiln_epilogue;
+
+/* Chooses between unrolled and looped by what the group computes after the contraction. */
+kiln_epilogue kiln_epilogue_create(kiln_lower *lower, kiln_value node, kiln_dtype from);
+/* Stores a tile: row r of the sums is row `row` + r, vector v starts at `column` + v * lanes; the last
+ * vector has `last` lanes that exist. */
+void kiln_epilogue_emit(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv row,
+                        kiln_axis_index column, uint32_t last);
+
+/* Rows and vectors of the cheapest tile for [m, n] with k, and what all tiles cost in cycles. */
+typedef struct kiln_tile_choice {
+    uint32_t rows, vectors;
+    double cycles;
+} kiln_tile_choice;
+kiln_tile_choice kiln_tile_choose(const kiln_machine *machine, uint32_t lanes, int64_t m, int64_t n,
+                                  int64_t k);
+#endif

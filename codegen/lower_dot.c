@@ -1,0 +1,237 @@
+/* Dot groups: [batch, row block, column block] tiles; inside a tile, for each group of columns, register
+ * tiles down the rows of the block, so that the block of A stays in the second cache and a panel of B in
+ * the first two. Row and column tails are tiles of their own sizes. */
+#include "codegen/lower_dot.h"
+
+#include "base/checked.h"
+#include "codegen/math.h"
+#include "kiln/program.h"
+
+#define BLOCK_BYTES (768 * 1024) /* of A, in the second cache */
+#define TILE_CYCLES 10000.0      /* fewer are not worth handing out */
+#define TILES_PER_THREAD 8
+
+/* A tile's place: the columns of a group. */
+typedef struct column_group {
+    kiln_kv column;
+    uint32_t vectors, last; /* lanes of the last vector that exist */
+} column_group;
+
+static kiln_tile make_tile(kiln_dot *dot, uint32_t rows, const column_group *group)
+{
+    kiln_kernel *k = dot->lower->kernel;
+    kiln_tile tile = {.lower = dot->lower, .dtype = dot->dtype, .lanes = dot->lanes, .rows = rows,
+                      .vectors = group->vectors, .a = dot->a.source, .b = dot->b.source,
+                      .a_k = dot->a.k_step};
+    for (uint32_t r = 0; r < rows; r++) tile.a_row[r] = r * dot->a.step;
+    if (dot->b.mode == KILN_DOT_PANELS) {
+        kiln_tile_use_panels(&tile, dot->roles.k_size);
+        return tile;
+    }
+    tile.b_k = dot->b.k_step;
+    for (uint32_t v = 0; v < tile.vectors; v++) tile.b_vector[v] = (int64_t)v * tile.lanes;
+    bool is_ragged = group->last < tile.lanes && dot->b.mode == KILN_DOT_DIRECT;
+    if (is_ragged) tile.b_mask = kiln_k_active(k, tile.lanes, kiln_k_const_i64(k, group->last));
+    return tile;
+}
+
+/* Adds what stands in the totals to the sums, and puts the result back. */
+static void add_totals(kiln_dot *dot, kiln_tile *tile, bool is_kept)
+{
+    kiln_kernel *k = dot->lower->kernel;
+    for (uint32_t i = 0; i < tile->rows * tile->vectors; i++) {
+        kiln_kv at = kiln_k_const_i64(k, (int64_t)i * tile->lanes);
+        kiln_kv total = kiln_k_load(k, dot->totals, at, tile->lanes, 0, KILN_MEM_ALIGNED);
+        tile->sums[i] = kiln_k_binary(k, KILN_K_add, total, tile->sums[i]);
+        if (is_kept) kiln_k_store(k, dot->totals, at, tile->sums[i], 0, KILN_MEM_ALIGNED);
+    }
+}
+
+/* More than one chunk of k: the totals start as the first chunk. */
+static void accumulate_chunks(kiln_dot *dot, kiln_tile *tile, kiln_kv a, kiln_kv b)
+{
+    kiln_kernel *k = dot->lower->kernel;
+    int64_t size = dot->roles.k_size, n_whole = size / KILN_CHUNK, rest = size % KILN_CHUNK;
+    kiln_tile_zero(tile);
+    kiln_tile_accumulate(tile, a, b, KILN_CHUNK);
+    for (uint32_t i = 0; i < tile->rows * tile->vectors; i++)
+        kiln_k_store(k, dot->totals, kiln_k_const_i64(k, (int64_t)i * tile->lanes), tile->sums[i], 0,
+                     KILN_MEM_ALIGNED);
+    kiln_kv begin = kiln_k_const_i64(k, 1), end = kiln_k_const_i64(k, n_whole);
+    kiln_kv chunk = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
+    kiln_kv a_at = kiln_k_binary(k, KILN_K_add, a, kiln_k_mul_imm(k, chunk, KILN_CHUNK * tile->a_k));
+    kiln_kv b_at = kiln_k_binary(k, KILN_K_add, b, kiln_k_mul_imm(k, chunk, KILN_CHUNK * tile->b_k));
+    kiln_tile_zero(tile);
+    kiln_tile_accumulate(tile, a_at, b_at, KILN_CHUNK);
+    add_totals(dot, tile, true);
+    kiln_k_end(k);
+    kiln_tile_zero(tile);
+    a_at = kiln_k_add_imm(k, a, n_whole * KILN_CHUNK * tile->a_k);
+    b_at = kiln_k_add_imm(k, b, n_whole * KILN_CHUNK * tile->b_k);
+    kiln_tile_accumulate(tile, a_at, b_at, rest);
+    add_totals(dot, tile, false);
+}
+
+static void emit_register_tile(kiln_dot *dot, kiln_kv row, uint32_t rows, const column_group *group)
+{
+    kiln_tile tile = make_tile(dot, rows, group);
+    kiln_kv a = kiln_dot_row_offset(dot, row);
+    kiln_kv b = kiln_dot_column_offset(dot, group->column);
+    if (dot->totals) {
+        accumulate_chunks(dot, &tile, a, b);
+    } else {
+        kiln_tile_zero(&tile);
+        kiln_tile_accumulate(&tile, a, b, dot->roles.k_size);
+    }
+    kiln_axis_index column = kiln_axis_vector(group->column, dot->lanes);
+    kiln_epilogue_emit(&dot->epilogue, &tile, row, column, group->last);
+}
+
+/* Register tiles of `rows` rows from first to end, steps of dot->rows. */
+static void emit_rows(kiln_dot *dot, kiln_kv first, kiln_kv end, uint32_t rows, const column_group *group)
+{
+    kiln_kernel *k = dot->lower->kernel;
+    kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, dot->rows);
+    uint32_t mark = kiln_lower_mark(dot->lower);
+    emit_register_tile(dot, row, rows, group);
+    kiln_lower_cut(dot->lower, mark);
+    kiln_k_end(k);
+}
+
+/* Columns first … end in steps of the full width, `vectors` of them each. */
+static void emit_columns(kiln_dot *dot, kiln_kv first, kiln_kv end, column_group group, kiln_kv row_end)
+{
+    kiln_kernel *k = dot->lower->kernel;
+    int64_t width = (int64_t)dot->vectors * dot->lanes, m = dot->roles.m_size;
+    kiln_kv whole = kiln_k_const_i64(k, m / dot->rows * dot->rows);
+    group.column = kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, width);
+    uint32_t mark = kiln_lower_mark(dot->lower);
+    kiln_dot_copy_columns(dot, group.column, group.vectors, group.last);
+    if (m >= dot->rows) emit_rows(dot, dot->first_row, kiln_k_min(k, row_end, whole), dot->rows, &group);
+    uint32_t tail = (uint32_t)(m % dot->rows);
+    if (tail) emit_rows(dot, kiln_k_max(k, dot->first_row, whole), row_end, tail, &group);
+    kiln_lower_cut(dot->lower, mark);
+    kiln_k_end(k);
+}
+
+static void emit_tile(kiln_dot *dot, kiln_kv number)
+{
+    kiln_lower *lower = dot->lower;
+    kiln_kernel *k = lower->kernel;
+    int64_t width = (int64_t)dot->vectors * dot->lanes, n = dot->roles.n_size;
+    kiln_kv column_block = kiln_lower_op_imm(lower, KILN_K_rem, number, dot->n_column_blocks);
+    kiln_kv rest = kiln_lower_op_imm(lower, KILN_K_div, number, dot->n_column_blocks);
+    kiln_kv row_block = kiln_lower_op_imm(lower, KILN_K_rem, rest, dot->n_row_blocks);
+    dot->batch = kiln_lower_op_imm(lower, KILN_K_div, rest, dot->n_row_blocks);
+    if (dot->roles.batch_size == 1) dot->batch = kiln_k_const_i64(k, 0);
+    kiln_kv row = kiln_k_mul_imm(k, row_block, dot->block_rows);
+    kiln_kv row_end = kiln_k_add_imm(k, row, dot->block_rows);
+    row_end = kiln_k_min(k, row_end, kiln_k_const_i64(k, dot->roles.m_size));
+    dot->first_row = row;
+    kiln_dot_copy_rows(dot, row, row_end);
+    kiln_kv column = kiln_k_mul_imm(k, column_block, dot->block_columns);
+    kiln_kv column_end = kiln_k_add_imm(k, column, dot->block_columns);
+    column_end = kiln_k_min(k, column_end, kiln_k_const_i64(k, n));
+    kiln_kv whole = kiln_k_const_i64(k, n / width * width);
+    column_group group = {.vectors = dot->vectors, .last = dot->lanes};
+    if (n >= width) emit_columns(dot, column, kiln_k_min(k, column_end, whole), group, row_end);
+    if (n % width == 0) return;
+    group.vectors = (uint32_t)kiln_ceil_div(n % width, dot->lanes);
+    group.last = (uint32_t)((n - 1) % dot->lanes + 1);
+    emit_columns(dot, kiln_k_max(k, column, whole), column_end, group, row_end);
+}
+
+/* How many tiles there should be, and along which axis they are cut. */
+static void choose_blocks(kiln_dot *dot, double cycles)
+{
+    const kiln_matmul_roles *roles = &dot->roles;
+    int64_t width = (int64_t)dot->vectors * dot->lanes, rows = dot->rows;
+    int64_t row_bytes = kiln_max_i64(1, roles->k_size * (int64_t)kiln_dtype_bytes(dot->dtype));
+    int64_t most_rows = kiln_max_i64(rows, BLOCK_BYTES / row_bytes / rows * rows);
+    int64_t n_rows = kiln_ceil_div(roles->m_size, most_rows), n_columns = 1;
+    double wanted = cycles * (double)roles->batch_size / TILE_CYCLES;
+    double enough = (double)dot->lower->schedule->n_threads * TILES_PER_THREAD;
+    if (wanted > enough) wanted = enough;
+    if (dot->lower->schedule->n_threads <= 1) wanted = 1;
+    int64_t missing = (int64_t)(wanted / (double)(roles->batch_size * n_rows) + 0.999);
+    if (missing > 1 && roles->m_size >= roles->n_size)
+        n_rows = kiln_min_i64(n_rows * missing, kiln_ceil_div(roles->m_size, rows));
+    else if (missing > 1)
+        n_columns = kiln_min_i64(missing, kiln_ceil_div(roles->n_size, width));
+    dot->block_rows = kiln_round_up(kiln_ceil_div(roles->m_size, n_rows), rows);
+    dot->n_row_blocks = kiln_ceil_div(roles->m_size, dot->block_rows);
+    dot->block_columns = kiln_round_up(kiln_ceil_div(roles->n_size, n_columns), width);
+    dot->n_column_blocks = kiln_ceil_div(roles->n_size, dot->block_columns);
+}
+
+static const int64_t *dims_of(const kiln_lower *lower, kiln_value value, kiln_ints axes)
+{
+    const kiln_type *type = kiln_graph_type(lower->graph, value);
+    int64_t *dims = kiln_new_array(&lower->scope->arena, int64_t, axes.n + 1);
+    for (uint32_t i = 0; i < axes.n; i++) dims[i] = type->dims[axes.at[i]];
+    return dims;
+}
+
+static void describe(kiln_dot *dot)
+{
+    kiln_lower *lower = dot->lower;
+    kiln_value anchor = lower->group->anchor;
+    const kiln_node *node = kiln_graph_node(lower->graph, anchor);
+    kiln_dot_roles(&lower->scope->arena, lower->graph, anchor, &dot->roles);
+    dot->batch_dims = dims_of(lower, node->inputs[0], dot->roles.a_batch);
+    dot->m_dims = dims_of(lower, node->inputs[0], dot->roles.a_m);
+    dot->k_dims = dims_of(lower, node->inputs[0], dot->roles.a_k);
+    dot->n_dims = dims_of(lower, node->inputs[1], dot->roles.b_n);
+    dot->a.value = node->inputs[0];
+    dot->b.value = node->inputs[1];
+    dot->dtype = kiln_compute_dtype(node->attrs->dot.accumulate);
+    dot->lanes = kiln_machine_lanes(lower->machine, dot->dtype);
+    if (dot->lanes > KILN_PANEL) dot->lanes = KILN_PANEL;
+    lower->lanes = dot->lanes;
+}
+
+static void set_tiles(kiln_dot *dot)
+{
+    int64_t n, sizes[] = {dot->roles.batch_size, dot->n_row_blocks, dot->n_column_blocks};
+    if (!kiln_checked_product(sizes, 3, &n) || n > UINT32_MAX)
+        kiln_fail(dot->lower->scope, KILN_LIMIT, "group %s: more than 2^32 - 1 tiles; expected fewer",
+                  dot->lower->group->label);
+    dot->lower->kernel->n_tiles = (uint32_t)n;
+}
+
+static void lower_tiled(kiln_dot *dot)
+{
+    kiln_lower *lower = dot->lower;
+    const kiln_matmul_roles *roles = &dot->roles;
+    kiln_tile_choice choice = kiln_tile_choose(lower->machine, dot->lanes, roles->m_size, roles->n_size,
+                                               roles->k_size);
+    dot->rows = choice.rows;
+    dot->vectors = choice.vectors;
+    choose_blocks(dot, choice.cycles);
+    kiln_dot_find_operands(dot);
+    kiln_dot_add_locals(dot);
+    set_tiles(dot);
+    if (roles->k_size > KILN_CHUNK && kiln_dtype_is_float(dot->dtype))
+        dot->totals = kiln_kernel_add_local(lower->kernel, dot->dtype, KILN_TILE_SUMS * dot->lanes);
+    dot->epilogue = kiln_epilogue_create(lower, lower->group->anchor, dot->dtype);
+    dot->epilogue.index = kiln_dot_result_index;
+    dot->epilogue.user = dot;
+    kiln_kernel *k = lower->kernel;
+    kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
+    kiln_kv number = kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
+    uint32_t mark = kiln_lower_mark(lower);
+    emit_tile(dot, number);
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+}
+
+void kiln_lower_dot(kiln_lower *lower)
+{
+    kiln_dot dot = {.lower = lower};
+    describe(&dot);
+    int64_t n_results = kiln_graph_type(lower->graph, lower->group->anchor)->n_elements;
+    if (n_results < KILN_PANEL)
+        kiln_dot_lower_small(&dot);
+    else
+        lower_tiled(&dot);
+}

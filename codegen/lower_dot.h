@@ -1,0 +1,57 @@
+/* What a dot_general is to the tile generator: sizes, where its operands stand, how it is cut. Shared by
+ * lower_dot.c (planning, tiles), dot_source.c (operands) and dot_small.c (results of a few elements). */
+#ifndef KILN_CODEGEN_LOWER_DOT_H
+#define KILN_CODEGEN_LOWER_DOT_H
+
+#include "codegen/gemm.h"
+
+/* How an operand is read: in place, or copied for each tile into a local in compute form. */
+typedef enum kiln_dot_mode {
+    KILN_DOT_DIRECT,
+    KILN_DOT_PANELS,
+    KILN_DOT_COPY_K, /* local [m][k]; of B: [k][columns of a tile] */
+    KILN_DOT_COPY_M, /* local [k][m] */
+} kiln_dot_mode;
+
+typedef struct kiln_dot_operand {
+    kiln_dot_mode mode;
+    kiln_value value;
+    kiln_tile_source source;
+    kiln_strided strided;
+    int64_t step, k_step; /* elements from one row (column) and one k to the next, in memory or local */
+} kiln_dot_operand;
+
+typedef struct kiln_dot {
+    kiln_lower *lower;
+    kiln_matmul_roles roles;
+    const int64_t *batch_dims, *m_dims, *n_dims, *k_dims;
+    kiln_dtype dtype; /* of the sums */
+    uint32_t lanes, rows, vectors;
+    kiln_dot_operand a, b;
+    int64_t block_rows, n_row_blocks, block_columns, n_column_blocks;
+    uint32_t totals;    /* local for sums of chunks, when k has several */
+    kiln_kv batch;      /* of the tile at work */
+    kiln_kv first_row;  /* of the block at work */
+    kiln_epilogue epilogue;
+} kiln_dot;
+
+/* Finds the operands and decides how they are read; needs rows and vectors. */
+void kiln_dot_find_operands(kiln_dot *dot);
+/* Adds the locals of copied operands; needs the blocks. */
+void kiln_dot_add_locals(kiln_dot *dot);
+/* Copies rows first … end of A, or columns of B, for the tile at work. */
+void kiln_dot_copy_rows(kiln_dot *dot, kiln_kv first, kiln_kv end);
+void kiln_dot_copy_columns(kiln_dot *dot, kiln_kv column, uint32_t vectors, uint32_t last);
+/* Element offset of row / column `at` of the batch at work. */
+kiln_kv kiln_dot_row_offset(kiln_dot *dot, kiln_kv at);
+kiln_kv kiln_dot_column_offset(kiln_dot *dot, kiln_kv at);
+
+/* The index of an operand's element from its batch, free and k numbers. */
+kiln_index kiln_dot_a_index(kiln_dot *dot, kiln_axis_index m, kiln_axis_index k);
+kiln_index kiln_dot_b_index(kiln_dot *dot, kiln_axis_index n, kiln_axis_index k);
+/* The index of the result: an epilogue's callback on a kiln_dot. */
+void kiln_dot_result_index(void *dot, kiln_kv row, kiln_axis_index column, kiln_index *out_index);
+
+/* Fewer than 16 results: each a row reduction of 64 lanes. */
+void kiln_dot_lower_small(kiln_dot *dot);
+#endif
