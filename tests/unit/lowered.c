@@ -14,6 +14,7 @@
 
 #include "codegen/backend.h"
 #include "codegen/lower.h"
+#include "codegen/pack.h"
 #include "graph/element.h"
 
 static kiln_context *context;
@@ -62,8 +63,26 @@ static bool is_in_code(const kiln_node *node)
             node->type->n_elements <= 16);
 }
 
+/* The second operand of the anchor as panels. */
+static void use_panels(bench *b)
+{
+    kiln_value value = kiln_graph_node(b->graph, b->group.anchor)->inputs[1];
+    kiln_operand packed = {.value = value, .format = KILN_FORMAT_PANEL16, .consumer = b->group.anchor};
+    kiln_operand *inputs = (kiln_operand *)(uintptr_t)b->group.inputs;
+    for (uint32_t i = 0; i < b->group.n_inputs; i++)
+        if (inputs[i].value.id == value.id) inputs[i] = packed;
+    for (uint32_t i = 0; i < b->schedule.places.n; i++) {
+        kiln_place *place = &b->schedule.places.at[i];
+        if (place->operand.value.id != value.id) continue;
+        place->operand = packed;
+        place->kind = KILN_PLACE_CONSTANT;
+        place->strides = NULL;
+        place->bytes = kiln_operand_bytes(b->graph, packed);
+    }
+}
+
 /* The whole graph as one group; places in ascending order of values. */
-static void make_schedule(bench *b, kiln_group_kind kind, const kiln_machine *machine)
+static void make_schedule(bench *b, const group_case *c, const kiln_machine *machine)
 {
     kiln_arena *arena = &b->scope.arena;
     kiln_graph *g = b->graph;
@@ -77,7 +96,7 @@ static void make_schedule(bench *b, kiln_group_kind kind, const kiln_machine *ma
         if (is_in_code(node)) kiln_vec_push(&nodes, arena, value);
         else kiln_vec_push(&inputs, arena, (kiln_operand){.value = value});
         if (!is_in_code(node)) add_place(b, value, KILN_PLACE_INPUT, n_ports++);
-        bool is_anchor = class_ == KILN_REDUCE || class_ == KILN_WINDOW;
+        bool is_anchor = class_ == KILN_REDUCE || class_ == KILN_WINDOW || class_ == KILN_CONTRACT;
         if (is_anchor && !b->group.anchor.id) b->group.anchor = value;
         for (uint32_t i = 0; i < g->outputs.n; i++) {
             if (g->outputs.at[i].value.id != id) continue;
@@ -85,7 +104,7 @@ static void make_schedule(bench *b, kiln_group_kind kind, const kiln_machine *ma
             add_place(b, value, KILN_PLACE_OUTPUT, i);
         }
     }
-    b->group.kind = kind;
+    b->group.kind = c->kind;
     b->group.nodes = nodes.at;
     b->group.n_nodes = nodes.n;
     b->group.inputs = inputs.at;
@@ -96,7 +115,21 @@ static void make_schedule(bench *b, kiln_group_kind kind, const kiln_machine *ma
     b->schedule.graph = g;
     b->schedule.machine = machine;
     b->schedule.scope = &b->scope;
+    b->schedule.n_threads = 2;
+    if (c->is_packed) use_panels(b);
     kiln_vec_push(&b->schedule.groups, arena, b->group);
+}
+
+/* What the kernel reads for input `i`: dense, or packed here. */
+static void *input_data(bench *b, uint32_t i)
+{
+    kiln_operand operand = b->group.inputs[i];
+    if (operand.format == KILN_FORMAT_DENSE) return b->inputs[i].data;
+    int64_t bytes = kiln_operand_bytes(b->graph, operand);
+    char *data = kiln_arena_alloc(&b->scope.arena, (size_t)bytes + 64);
+    data += 64 - (uintptr_t)data % 64;
+    kiln_pack_operand(&b->scope, b->graph, operand, b->inputs[i].data, data);
+    return data;
 }
 
 static kiln_tensor tensor_of(bench *b, kiln_value value)
@@ -156,7 +189,7 @@ static void run_kernel(bench *b, const kiln_kernel *kernel)
     backend->load(&b->scope, &object, 1, &code);
     uint32_t n = b->group.n_inputs + b->group.n_outputs;
     void **buffers = kiln_arena_array(&b->scope.arena, n, sizeof *buffers);
-    for (uint32_t i = 0; i < b->group.n_inputs; i++) buffers[i] = b->inputs[i].data;
+    for (uint32_t i = 0; i < b->group.n_inputs; i++) buffers[i] = input_data(b, i);
     for (uint32_t i = 0; i < b->group.n_outputs; i++) {
         const kiln_place *place = kiln_schedule_place(&b->schedule, b->group.outputs[i]);
         buffers[b->group.n_inputs + i] = b->found[place->index].data;
@@ -217,7 +250,7 @@ static uint64_t run_case(const group_case *c, const char *name)
     if (kiln_graph_status(b->graph)) fail_msg("%s: %s", c->name, kiln_graph_message(b->graph));
     kiln_scope_open(&b->scope, &b->error);
     if (kiln_scope_try(&b->scope)) {
-        make_schedule(b, c->kind, machine);
+        make_schedule(b, c, machine);
         make_tensors(b);
         kiln_kernel *kernel = kiln_lower_group(&b->scope, &b->schedule, 0);
         kiln_error error = {0};

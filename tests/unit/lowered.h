@@ -4,6 +4,7 @@
 #ifndef KILN_TESTS_LOWERED_H
 #define KILN_TESTS_LOWERED_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -20,6 +21,7 @@ typedef struct group_case {
     kiln_group_kind kind;
     build_fn *build;
     double tolerance; /* relative to max(1, |expected|) */
+    bool is_packed;   /* the second operand of the contraction, an input, comes in panels */
 } group_case;
 
 /* Runs the cases, or only $KILN_CASE; the program's exit status. */

@@ -1,0 +1,128 @@
+/* Dot groups: operand layouts, tails of rows, columns and k, epilogues, dtypes, few results. */
+#include "lowered.h"
+
+static kiln_value dot(kiln_graph *g, kiln_value a, kiln_value b, int64_t a_k, int64_t b_k)
+{
+    kiln_dot_options options = {.n_contract = 1, .lhs_contract = &a_k, .rhs_contract = &b_k};
+    return kiln_dot_general(g, a, b, &options);
+}
+
+static void product(kiln_graph *g, int64_t m, int64_t n, int64_t k)
+{
+    kiln_value a = kiln_input(g, "a", KILN_f32, 2, LIST(m, k));
+    kiln_value b = kiln_input(g, "b", KILN_f32, 2, LIST(k, n));
+    OUT(dot(g, a, b, 1, 0));
+}
+
+static void build_square(kiln_graph *g) { product(g, 64, 64, 64); }
+static void build_odd(kiln_graph *g) { product(g, 53, 77, 37); }
+static void build_row(kiln_graph *g) { product(g, 1, 300, 130); }
+static void build_column(kiln_graph *g) { product(g, 300, 1, 130); }
+static void build_narrow(kiln_graph *g) { product(g, 40, 10, 33); }
+static void build_wide(kiln_graph *g) { product(g, 3, 1000, 5); }
+static void build_k1(kiln_graph *g) { product(g, 20, 20, 1); }
+static void build_k0(kiln_graph *g) { product(g, 20, 20, 0); }
+static void build_m0(kiln_graph *g) { product(g, 0, 20, 8); }
+static void build_aliased(kiln_graph *g) { product(g, 26, 160, 1024); }
+static void build_chunks(kiln_graph *g) { product(g, 7, 40, 9001); }
+static void build_two_chunks(kiln_graph *g) { product(g, 3, 20, 8192); }
+static void build_few(kiln_graph *g) { product(g, 3, 5, 200); }
+static void build_one(kiln_graph *g) { product(g, 1, 1, 70); }
+
+static void build_a_transposed(kiln_graph *g)
+{
+    OUT(dot(g, IN("a", f32, 70, 45), IN("b", f32, 70, 200), 0, 0));
+}
+
+static void build_b_transposed(kiln_graph *g)
+{
+    OUT(dot(g, IN("a", f32, 45, 70), IN("b", f32, 50, 70), 1, 1));
+}
+
+static void build_both_transposed(kiln_graph *g)
+{
+    OUT(dot(g, IN("a", f32, 70, 45), IN("b", f32, 50, 70), 0, 1));
+}
+
+static void build_few_transposed(kiln_graph *g)
+{
+    OUT(dot(g, IN("a", f32, 70, 2), IN("b", f32, 3, 70), 0, 1));
+}
+
+static void build_batched(kiln_graph *g)
+{
+    kiln_dot_options options = {.n_batch = 2, .lhs_batch = LIST(0, 2), .rhs_batch = LIST(1, 0),
+                                .n_contract = 1, .lhs_contract = LIST(3), .rhs_contract = LIST(2)};
+    OUT(kiln_dot_general(g, IN("a", f32, 3, 17, 2, 40), IN("b", f32, 2, 3, 40, 21), &options));
+}
+
+static void build_many_axes(kiln_graph *g)
+{
+    kiln_dot_options options = {.n_contract = 2, .lhs_contract = LIST(1, 3), .rhs_contract = LIST(0, 2)};
+    OUT(kiln_dot_general(g, IN("a", f32, 5, 3, 7, 4), IN("b", f32, 3, 6, 4, 9), &options));
+}
+
+static void build_views(kiln_graph *g)
+{
+    kiln_value a = IN("a", f32, 4, 10, 30), b = IN("b", f32, 33, 90);
+    a = kiln_reshape(g, kiln_transpose(g, a, LIST(1, 0, 2)), 2, LIST(40, 30));
+    kiln_slice_options cut = {.starts = LIST(1, 5), .limits = LIST(31, 85)};
+    b = kiln_slice(g, b, &cut);
+    OUT(dot(g, a, b, 1, 0));
+}
+
+static void build_bias_relu(kiln_graph *g)
+{
+    kiln_value y = dot(g, IN("a", f32, 37, 64), IN("b", f32, 64, 50), 1, 0);
+    y = kiln_add(g, y, IN("c", f32, 50));
+    OUT(kiln_max(g, y, kiln_scalar(g, KILN_f32, 0)));
+}
+
+static void build_gelu_residual(kiln_graph *g)
+{
+    kiln_value y = dot(g, IN("a", f32, 37, 64), IN("b", f32, 64, 70), 1, 0);
+    y = kiln_add(g, y, IN("c", f32, 70));
+    kiln_value half = kiln_mul(g, y, kiln_scalar(g, KILN_f32, 0.5));
+    kiln_value e = kiln_erf(g, kiln_mul(g, y, kiln_scalar(g, KILN_f32, 0.70710678)));
+    y = kiln_mul(g, half, kiln_add(g, e, kiln_scalar(g, KILN_f32, 1)));
+    OUT(kiln_add(g, y, IN("r", f32, 37, 70)));
+    OUT(kiln_tanh(g, y));
+}
+
+static void build_transposed_output(kiln_graph *g)
+{
+    OUT(kiln_transpose(g, dot(g, IN("a", f32, 21, 64), IN("b", f32, 64, 35), 1, 0), LIST(1, 0)));
+}
+
+#define TYPED(name, dtype)                                                                         \
+    static void build_##name(kiln_graph *g)                                                        \
+    {                                                                                              \
+        OUT(dot(g, IN("a", dtype, 19, 31), IN("b", dtype, 31, 45), 1, 0));                         \
+    }
+TYPED(f64, f64)
+TYPED(bf16, bf16)
+TYPED(f16, f16)
+TYPED(i32, i32)
+TYPED(i64, i64)
+
+#define CASE(name, tolerance) {#name, KILN_GROUP_DOT, build_##name, tolerance}
+#define PACKED(name, tolerance) {#name " packed", KILN_GROUP_DOT, build_##name, tolerance, true}
+
+static const group_case cases[] = {
+    CASE(square, 1e-4), CASE(odd, 1e-4), CASE(row, 1e-4), CASE(column, 1e-4), CASE(narrow, 1e-4),
+    CASE(wide, 1e-4), CASE(k1, 1e-5), CASE(k0, 0), CASE(m0, 0), CASE(aliased, 1e-3),
+    CASE(chunks, 1e-3), CASE(two_chunks, 1e-3), CASE(few, 1e-4), CASE(one, 1e-4),
+    CASE(a_transposed, 1e-4), CASE(b_transposed, 1e-4), CASE(both_transposed, 1e-4),
+    CASE(few_transposed, 1e-4), CASE(batched, 1e-4), CASE(many_axes, 1e-4), CASE(views, 1e-4),
+    CASE(bias_relu, 1e-4), CASE(gelu_residual, 1e-4), CASE(transposed_output, 1e-4),
+    CASE(f64, 1e-12), CASE(bf16, 1e-2), CASE(f16, 2e-3), CASE(i32, 0), CASE(i64, 0),
+    PACKED(square, 1e-4), PACKED(odd, 1e-4), PACKED(row, 1e-4), PACKED(column, 1e-4), PACKED(narrow, 1e-4),
+    PACKED(chunks, 1e-3), PACKED(few, 1e-4), PACKED(few_transposed, 1e-4), PACKED(b_transposed, 1e-4),
+    PACKED(batched, 1e-4), PACKED(many_axes, 1e-4), PACKED(gelu_residual, 1e-4), PACKED(f64, 1e-12),
+    PACKED(bf16, 1e-2), PACKED(i32, 0), PACKED(k0, 0),
+};
+
+int main(void)
+{
+    return run_cases(cases, sizeof cases / sizeof *cases);
+}
