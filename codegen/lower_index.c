@@ -146,8 +146,8 @@ static bool must_divide_lanes(const kiln_axis_index *a)
 
 static kiln_axis_index axis_divide(kiln_lower *lower, const kiln_axis_index *a, int64_t b)
 {
-    kiln_axis_index out = {.extent = a->extent ? kiln_ceil_div(a->extent, b) : 0};
     if (b <= 1) return *a;
+    kiln_axis_index out = {.extent = a->extent ? kiln_ceil_div(a->extent, b) : 0};
     bool is_scalar = !must_divide_lanes(a);
     if (is_scalar && (a->step % b == 0 || lanes_stay_within(lower, a, b))) {
         out.base = kiln_lower_op_imm(lower, KILN_K_div, a->base, b);
