@@ -113,7 +113,10 @@ void kiln_artifact_destroy(void *object)
     kiln_artifact *artifact = object;
     if (!artifact) return;
     kiln_code_unload(artifact->code);
-    free(artifact->constants);
+    if (artifact->constants) {
+        kiln_context_release(artifact->context, artifact->constants,
+                             artifact->program.constant_bytes);
+    }
     kiln_arena_fini(&artifact->arena);
     free(artifact);
 }

@@ -37,7 +37,8 @@ typedef struct kiln_artifact {
     kiln_program program;
     kiln_code *code;                /* NULL for an artifact that is only written to a file */
     kiln_object *objects;           /* by kernel of the program */
-    void *constants;
+    kiln_context *context;          /* whose memory the constants are; outlives the artifact */
+    void *constants;                /* on huge pages where the context has them */
     kiln_compile_report report;
 } kiln_artifact;
 

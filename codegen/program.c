@@ -2,8 +2,9 @@
  * the graph. Everything lives in the artifact's arena, so the schedule may go. */
 #include "codegen/compile.h"
 
-#include <stdlib.h>
 #include <string.h>
+
+#include "runtime/context.h"
 
 typedef struct table_builder {
     kiln_compilation *compilation;
@@ -227,7 +228,8 @@ void kiln_fill_program(kiln_compilation *compilation, kiln_artifact *artifact, c
     fill_kernels(&builder);
     fill_steps(&builder);
     if (program->constant_bytes) {
-        artifact->constants = aligned_alloc(64, (size_t)program->constant_bytes);
+        artifact->context = compilation->source->context;
+        artifact->constants = kiln_context_allocate(artifact->context, program->constant_bytes);
         if (!artifact->constants) {
             kiln_fail(compilation->scope, KILN_NO_MEMORY, "constants: %lld bytes",
                       (long long)program->constant_bytes);
