@@ -1,10 +1,12 @@
-/* Runs ONNX cases: folders with model.onnx, input_<i>.npy and output_<i>.npy in the model's order, and
- * maybe a file `tolerance` ("rtol atol"). Prints a line for each case that does not pass and a summary.
+/* Runs ONNX cases: folders with model.onnx, input_<i>.npy and output_<i>.npy in the model's order,
+ * and maybe a file `tolerance` ("rtol atol"). Prints a line for each case that does not pass and a
+ * summary.
  *
  *     onnx-cases [--compiled] [--verbose] [--rtol R] [--atol A] [--only TEXT] FOLDER...
  *
- * FOLDER is a case or holds cases. Exit: 0 none failed, 1 some did, 2 usage. Nodes that the importer
- * refuses count apart. The reference evaluator runs the graph unless --compiled is given. */
+ * FOLDER is a case or holds cases. Exit: 0 none failed, 1 some did, 2 usage. Nodes that the
+ * importer refuses count apart. The reference evaluator runs the graph unless --compiled is given.
+ */
 #include <dirent.h>
 #include <math.h>
 #include <stdio.h>
@@ -70,7 +72,8 @@ static case_result run_import(case_run *run)
     snprintf(path, sizeof path, "%s/model.onnx", run->folder);
     kiln_status status = kiln_import_onnx(run->context, path, &options, &run->graph);
     if (status == KILN_OK) return PASSED;
-    snprintf(run->why, sizeof run->why, "%s: %s", kiln_status_name(status), kiln_context_message(run->context));
+    snprintf(run->why, sizeof run->why, "%s: %s", kiln_status_name(status),
+             kiln_context_message(run->context));
     return status == KILN_UNSUPPORTED ? UNSUPPORTED : FAILED;
 }
 
@@ -87,8 +90,10 @@ static bool ports_fit(case_run *run)
     }
     for (uint32_t i = 0; i < run->n_outputs; i++) {
         const kiln_type *type = kiln_graph_type(run->graph, run->graph->outputs.at[i].value);
-        bool is_same = type->rank == run->wanted[i].rank && type->bytes == (int64_t)run->wanted[i].bytes;
-        for (uint32_t k = 0; is_same && k < type->rank; k++) is_same = type->dims[k] == run->wanted[i].dims[k];
+        bool is_same =
+            type->rank == run->wanted[i].rank && type->bytes == (int64_t)run->wanted[i].bytes;
+        for (uint32_t k = 0; is_same && k < type->rank; k++)
+            is_same = type->dims[k] == run->wanted[i].dims[k];
         if (!is_same) {
             kiln_text text = {.arena = &run->graph->arena};
             kiln_scope scope;
@@ -132,9 +137,11 @@ static case_result run_compiled(case_run *run)
 static case_result run_graph(case_run *run)
 {
     if (run->options->is_compiled) return run_compiled(run);
-    kiln_status status = kiln_evaluate(run->graph, run->inputs, run->n_inputs, run->got, run->n_outputs);
+    kiln_status status =
+        kiln_evaluate(run->graph, run->inputs, run->n_inputs, run->got, run->n_outputs);
     if (status == KILN_OK) return PASSED;
-    snprintf(run->why, sizeof run->why, "%s: %s", kiln_status_name(status), kiln_graph_message(run->graph));
+    snprintf(run->why, sizeof run->why, "%s: %s", kiln_status_name(status),
+             kiln_graph_message(run->graph));
     return FAILED;
 }
 
@@ -149,10 +156,12 @@ static case_result output_compare(case_run *run, uint32_t i, double rtol, double
         double b = kiln_element_to_double(want->dtype, (char *)want->data + k * width);
         double room = atol + rtol * fabs(b), apart = fabs(a - b);
         if (a == b || (isnan(a) && isnan(b))) continue;
-        double excess = isnan(apart) || isinf(apart) ? INFINITY : apart / (room > 0 ? room : 1e-300);
+        double excess =
+            isnan(apart) || isinf(apart) ? INFINITY : apart / (room > 0 ? room : 1e-300);
         if (excess <= 1 || excess <= worst) continue;
         worst = excess;
-        snprintf(run->why, sizeof run->why, "output %u, element %zu is %.9g; expected %.9g", i, k, a, b);
+        snprintf(run->why, sizeof run->why, "output %u, element %zu is %.9g; expected %.9g", i, k,
+                 a, b);
     }
     return worst > 1 ? FAILED : PASSED;
 }
@@ -187,7 +196,8 @@ static case_result case_do(const case_options *options, kiln_context *context, c
     if (result == PASSED) result = run_compare(run);
     const char *name = strrchr(folder, '/') ? strrchr(folder, '/') + 1 : folder;
     static const char *const words[] = {"passed", "unsupported", "FAILED"};
-    if (result == FAILED || options->is_verbose) printf("%s %s: %s\n", words[result], name, run->why);
+    if (result == FAILED || options->is_verbose)
+        printf("%s %s: %s\n", words[result], name, run->why);
     for (uint32_t i = 0; i < run->n_outputs; i++) free(run->got[i].data);
     for (uint32_t i = 0; i < run->n_inputs; i++) kiln_tensor_free(&run->inputs[i]);
     for (uint32_t i = 0; i < run->n_outputs; i++) kiln_tensor_free(&run->wanted[i]);
@@ -201,7 +211,8 @@ static int names_ascend(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-static void folder_do(const case_options *options, kiln_context *context, const char *folder, uint32_t *counts)
+static void folder_do(const case_options *options, kiln_context *context, const char *folder,
+                      uint32_t *counts)
 {
     char path[4096];
     struct dirent **entries = NULL;
@@ -213,7 +224,8 @@ static void folder_do(const case_options *options, kiln_context *context, const 
     int n = scandir(folder, &entries, NULL, names_ascend);
     for (int i = 0; i < n; i++) {
         snprintf(path, sizeof path, "%s/%s/model.onnx", folder, entries[i]->d_name);
-        bool is_wanted = is_file(path) && (!options->only || strstr(entries[i]->d_name, options->only));
+        bool is_wanted =
+            is_file(path) && (!options->only || strstr(entries[i]->d_name, options->only));
         path[strlen(path) - strlen("/model.onnx")] = 0;
         if (is_wanted) counts[case_do(options, context, path)]++;
         free(entries[i]);
@@ -229,16 +241,23 @@ int main(int argc, char **argv)
     int i = 1;
     for (; i < argc && argv[i][0] == '-'; i++) {
         bool has_value = i + 1 < argc;
-        if (!strcmp(argv[i], "--compiled")) options.is_compiled = true;
-        else if (!strcmp(argv[i], "--verbose")) options.is_verbose = true;
-        else if (has_value && !strcmp(argv[i], "--rtol")) options.rtol = atof(argv[++i]);
-        else if (has_value && !strcmp(argv[i], "--atol")) options.atol = atof(argv[++i]);
-        else if (has_value && !strcmp(argv[i], "--only")) options.only = argv[++i];
-        else return 2;
+        if (!strcmp(argv[i], "--compiled"))
+            options.is_compiled = true;
+        else if (!strcmp(argv[i], "--verbose"))
+            options.is_verbose = true;
+        else if (has_value && !strcmp(argv[i], "--rtol"))
+            options.rtol = atof(argv[++i]);
+        else if (has_value && !strcmp(argv[i], "--atol"))
+            options.atol = atof(argv[++i]);
+        else if (has_value && !strcmp(argv[i], "--only"))
+            options.only = argv[++i];
+        else
+            return 2;
     }
     if (i == argc || kiln_context_create(NULL, &context)) return 2;
     for (; i < argc; i++) folder_do(&options, context, argv[i], counts);
-    printf("%u passed, %u unsupported, %u failed\n", counts[PASSED], counts[UNSUPPORTED], counts[FAILED]);
+    printf("%u passed, %u unsupported, %u failed\n", counts[PASSED], counts[UNSUPPORTED],
+           counts[FAILED]);
     kiln_context_destroy(context);
     return counts[FAILED] != 0;
 }
