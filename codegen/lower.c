@@ -138,10 +138,10 @@ static lower_fn *const cpu_rows[] = {
 };
 
 static lower_fn *const gpu_rows[] = {
-    [KILN_GROUP_POINTWISE] = NULL, [KILN_GROUP_ROW] = NULL,
+    [KILN_GROUP_POINTWISE] = kiln_lower_gpu_pointwise, [KILN_GROUP_ROW] = kiln_lower_gpu_row,
     [KILN_GROUP_COLUMN] = NULL, [KILN_GROUP_WINDOW] = NULL, [KILN_GROUP_DOT] = NULL,
     [KILN_GROUP_CONV] = NULL,   [KILN_GROUP_PACK] = NULL,   [KILN_GROUP_ATTENTION] = NULL,
-    [KILN_GROUP_ROUTINE] = NULL,
+    [KILN_GROUP_ROUTINE] = kiln_lower_gpu_pointwise,
 };
 
 kiln_lower kiln_lower_scratch(const kiln_lower *lower)

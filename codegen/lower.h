@@ -35,6 +35,7 @@ typedef struct kiln_binding {
     kiln_kv value;
     uint32_t buffer;
     const kiln_place *place; /* NULL: value */
+    kiln_kv base;            /* added to the place's offsets (i64 scalar), or none */
 } kiln_binding;
 
 typedef struct kiln_memo kiln_memo;   /* values at hand; lower_memo.c */

@@ -18,6 +18,7 @@
 typedef struct space {
     const kiln_type *type;   /* dims of its outputs */
     kiln_vec(uint32_t) outputs; /* numbers */
+    kiln_vec(kiln_value) maps;  /* ELEMENTWISE nodes at the outputs' own index, ids ascending */
     uint32_t split;          /* axes from here on are the inner one */
     int64_t n_rows, n_inner;
     uint32_t lanes, unroll;
@@ -52,7 +53,9 @@ static kiln_index space_index(kiln_lower *lower, const space *s, kiln_axis_index
 }
 
 /* Values of all outputs for `n` vectors from `inner` on, then the stores: reads of a tile come before
- * writes, so that loads need not wait where an output lies in an input's place. */
+ * writes, so that loads need not wait where an output lies in an input's place. The vectors advance
+ * node by node: a polynomial is one chain of dependent instructions longer than what a core looks
+ * ahead, so a second chain has to stand beside it. */
 static void emit_vectors(kiln_lower *lower, const space *s, kiln_axis_index row, kiln_axis_index inner,
                          uint32_t n)
 {
@@ -61,6 +64,10 @@ static void emit_vectors(kiln_lower *lower, const space *s, kiln_axis_index row,
     for (uint32_t u = 0; u < n; u++) {
         kiln_axis_index axis = kiln_axis_affine(lower, &inner, 1, (int64_t)u * s->lanes);
         index[u] = space_index(lower, s, row, axis);
+    }
+    for (uint32_t i = 0; n > 1 && i < s->maps.n; i++)
+        for (uint32_t u = 0; u < n; u++) kiln_lower_value(lower, s->maps.at[i], &index[u]);
+    for (uint32_t u = 0; u < n; u++) {
         for (uint32_t i = 0; i < s->outputs.n; i++) {
             kiln_value node = lower->group->outputs[s->outputs.at[i]].value;
             kiln_vec_push(&values, &lower->scope->arena, kiln_lower_value(lower, node, &index[u]));
@@ -229,6 +236,28 @@ static void emit_tile(kiln_lower *lower, const space *s, kiln_kv tile)
     kiln_k_end(k);
 }
 
+/* The nodes reached from the outputs through ELEMENTWISE nodes. */
+static void find_maps(kiln_lower *lower, space *s)
+{
+    const kiln_group *group = lower->group;
+    kiln_arena *arena = &lower->scope->arena;
+    bool *is_map = kiln_new_array(arena, bool, group->n_nodes + 1);
+    for (uint32_t i = 0; i < s->outputs.n; i++) {
+        uint32_t at = kiln_lower_position(lower, group->outputs[s->outputs.at[i]].value);
+        if (at != KILN_NONE) is_map[at] = true;
+    }
+    for (uint32_t i = group->n_nodes; i-- > 0;) {
+        const kiln_node *node = kiln_graph_node(lower->graph, group->nodes[i]);
+        is_map[i] = is_map[i] && kiln_node_row(node)->class_ == KILN_ELEMENTWISE;
+        for (uint32_t j = 0; is_map[i] && j < node->n_inputs; j++) {
+            uint32_t at = kiln_lower_position(lower, node->inputs[j]);
+            if (at != KILN_NONE) is_map[at] = true;
+        }
+    }
+    for (uint32_t i = 0; i < group->n_nodes; i++)
+        if (is_map[i]) kiln_vec_push(&s->maps, arena, group->nodes[i]);
+}
+
 static bool is_same_shape(const kiln_type *a, const kiln_type *b)
 {
     return a->rank == b->rank && memcmp(a->dims, b->dims, a->rank * sizeof *a->dims) == 0;
@@ -259,6 +288,7 @@ void kiln_lower_pointwise(kiln_lower *lower)
     space *spaces = find_spaces(lower, &n);
     int64_t n_tiles = 0;
     for (uint32_t i = 0; i < n; i++) {
+        find_maps(lower, &spaces[i]);
         choose_split(lower, &spaces[i]);
         if (n == 1 && kiln_lower_blocks(lower, spaces[i].type, spaces[i].cost)) return;
         choose_tiles(lower, &spaces[i]);

@@ -3,27 +3,16 @@
  * logical lane i mod 64, whatever the vectors' width; long rows are summed in chunks of CHUNK elements
  * that are added lane by lane, in order. Values that cost more than a load are kept in scratch memory
  * between the stages. */
-#include "codegen/lower_stage.h"
+#include "codegen/lower_row.h"
 
 #include "base/checked.h"
 #include "codegen/math.h"
 
-#define LOGICAL_LANES 64
 #define CHUNK 16384
 #define TILE_BYTES 65536
 
-typedef struct row_walk {
-    kiln_lower *lower;
-    kiln_stages stages;
-    const kiln_stage *stage;    /* at work */
-    kiln_axis_index row;
-    uint32_t unroll;            /* vectors of one trip: LOGICAL_LANES of them when reducing */
-    kiln_partials *partials;    /* of the stage's reductions */
-    uint32_t *locals;           /* of the kept values, by node position */
-} row_walk;
-
 /* Leading axes are the row, trailing ones the element, if the dims split there. */
-static kiln_index row_index(const row_walk *w, const kiln_type *type, kiln_axis_index element)
+static kiln_index row_index(const kiln_row_walk *w, const kiln_type *type, kiln_axis_index element)
 {
     kiln_lower *lower = w->lower;
     kiln_index index = {.rank = type->rank};
@@ -45,22 +34,26 @@ static kiln_index row_index(const row_walk *w, const kiln_type *type, kiln_axis_
     return index;
 }
 
-static kiln_kv row_value(const row_walk *w, kiln_value node, kiln_axis_index element)
+static kiln_kv row_value(const kiln_row_walk *w, kiln_value node, kiln_axis_index element)
 {
     kiln_index index = row_index(w, kiln_graph_type(w->lower->graph, node), element);
     return kiln_lower_value(w->lower, node, &index);
 }
 
-static void keep_value(const row_walk *w, kiln_value node, kiln_axis_index element, kiln_kv value)
+static void keep_value(const kiln_row_walk *w, kiln_value node, kiln_axis_index element, kiln_kv value)
 {
     kiln_lower *lower = w->lower;
     kiln_access access = {.buffer = w->locals[kiln_lower_position(lower, node)], .lanes = lower->lanes,
                           .offset = element};
+    if (w->local_base) {
+        kiln_axis_index base = kiln_axis_scalar(w->local_base, 1);
+        access.offset = kiln_axis_add(lower, &element, &base);
+    }
     /* room is rounded up to whole vectors, so tails need no mask */
     kiln_lower_store_at(lower, &access, value);
 }
 
-static kiln_axis_index element_axis(const row_walk *w, const kiln_axis_index *at, uint32_t number)
+static kiln_axis_index element_axis(const kiln_row_walk *w, const kiln_axis_index *at, uint32_t number)
 {
     kiln_axis_index axis = kiln_axis_affine(w->lower, at, 1, (int64_t)number * w->lower->lanes);
     axis.extent = w->stages.n_reduced;
@@ -68,7 +61,7 @@ static kiln_axis_index element_axis(const row_walk *w, const kiln_axis_index *at
 }
 
 /* Vector `number` of a trip that starts at `at`: reductions step, values are collected for storing. */
-static void walk_vector(row_walk *w, const kiln_axis_index *at, uint32_t number, kiln_kv *out_values)
+static void walk_vector(kiln_row_walk *w, const kiln_axis_index *at, uint32_t number, kiln_kv *out_values)
 {
     kiln_lower *lower = w->lower;
     const kiln_stage *stage = w->stage;
@@ -84,20 +77,20 @@ static void walk_vector(row_walk *w, const kiln_axis_index *at, uint32_t number,
         out_values[i] = row_value(w, lower->group->outputs[stage->outputs.at[i]].value, element);
 }
 
-/* `n` vectors from `at` on; the last one is masked by `mask`. */
-static void walk_trip(row_walk *w, kiln_axis_index at, uint32_t n, kiln_kv mask)
+/* `n` vectors from `at` on; the last one is masked by `mask`, all by the walk's own. */
+static void walk_trip(kiln_row_walk *w, kiln_axis_index at, uint32_t n, kiln_kv mask)
 {
     kiln_lower *lower = w->lower;
     uint32_t n_outputs = w->stage->outputs.n;
     kiln_kv *values = kiln_new_array(&lower->scope->arena, kiln_kv, (size_t)n * n_outputs + 1);
     for (uint32_t i = 0; i < n; i++) {
-        lower->mask = i + 1 == n ? mask : 0;
+        lower->mask = i + 1 == n && mask ? mask : w->mask;
         walk_vector(w, &at, i, values + i * n_outputs);
     }
     for (uint32_t i = 0; i < n * n_outputs; i++) {
         uint32_t vector = i / n_outputs, number = w->stage->outputs.at[i % n_outputs];
         kiln_value node = lower->group->outputs[number].value;
-        lower->mask = vector + 1 == n ? mask : 0;
+        lower->mask = vector + 1 == n && mask ? mask : w->mask;
         kiln_index index =
             row_index(w, kiln_graph_type(lower->graph, node), element_axis(w, &at, vector));
         kiln_lower_store(lower, number, &index, values[i]);
@@ -105,19 +98,19 @@ static void walk_trip(row_walk *w, kiln_axis_index at, uint32_t n, kiln_kv mask)
     lower->mask = 0;
 }
 
-static kiln_partials *copy_partials(const row_walk *w)
+static kiln_partials *copy_partials(const kiln_row_walk *w)
 {
     return kiln_arena_copy(&w->lower->scope->arena, w->partials,
                            w->stage->reductions.n * sizeof *w->partials);
 }
 
-static void open_carries(row_walk *w)
+static void open_carries(kiln_row_walk *w)
 {
     for (uint32_t i = 0; i < w->stage->reductions.n; i++)
         kiln_partials_carry(w->lower, &w->partials[i]);
 }
 
-static void close_loop(row_walk *w, const kiln_partials *carries, uint32_t mark)
+static void close_loop(kiln_row_walk *w, const kiln_partials *carries, uint32_t mark)
 {
     uint32_t n = w->stage->reductions.n;
     for (uint32_t i = 0; i < n; i++) kiln_partials_next(w->lower, &carries[i], &w->partials[i]);
@@ -126,25 +119,31 @@ static void close_loop(row_walk *w, const kiln_partials *carries, uint32_t mark)
     for (uint32_t i = 0; i < n; i++) kiln_partials_last(w->lower, &carries[i], &w->partials[i]);
 }
 
-/* Whole trips from `begin` to `end`. */
-static void walk_loop(row_walk *w, kiln_kv begin, kiln_kv end)
+/* Whole trips from `begin` to `end`; a thread of a GPU takes every 64th element. */
+static void walk_loop(kiln_row_walk *w, kiln_kv begin, kiln_kv end)
 {
     kiln_lower *lower = w->lower;
     int64_t step = (int64_t)w->unroll * lower->lanes;
+    if (w->thread_lane) {
+        begin = kiln_k_binary(lower->kernel, KILN_K_add, begin, w->thread_lane);
+        step = KILN_ROW_LANES;
+    }
     kiln_kv at = kiln_k_loop(lower->kernel, KILN_LOOP_SERIAL, begin, end, step);
     uint32_t mark = kiln_lower_mark(lower);
     open_carries(w);
     kiln_partials *carries = copy_partials(w);
-    walk_trip(w, kiln_axis_vector(at, step), w->unroll, 0);
+    kiln_axis_index axis = w->thread_lane ? kiln_axis_scalar(at, 1) : kiln_axis_vector(at, step);
+    walk_trip(w, axis, w->unroll, 0);
     close_loop(w, carries, mark);
 }
 
 /* Elements `begin` to `end`, both known. */
-static void walk_range(row_walk *w, int64_t begin, int64_t end)
+static void walk_range(kiln_row_walk *w, int64_t begin, int64_t end)
 {
     kiln_lower *lower = w->lower;
     int64_t step = (int64_t)w->unroll * lower->lanes, main_end = begin + (end - begin) / step * step;
-    if (main_end == begin + step)
+    if (w->thread_lane) main_end = end;
+    if (main_end == begin + step && !w->thread_lane)
         walk_trip(w, (kiln_axis_index){.base = kiln_lower_i64(lower, begin), .multiple = begin, .step = 1},
                   w->unroll, 0);
     else if (main_end > begin)
@@ -158,17 +157,17 @@ static void walk_range(row_walk *w, int64_t begin, int64_t end)
     walk_trip(w, at, n, mask);
 }
 
-static void begin_partials(row_walk *w)
+static void begin_partials(kiln_row_walk *w)
 {
     kiln_lower *lower = w->lower;
     int64_t used = kiln_ceil_div(kiln_max_i64(w->stages.n_reduced, 1), lower->lanes);
-    int64_t n = kiln_min_i64(LOGICAL_LANES / lower->lanes, used);
+    int64_t n = w->thread_lane ? 1 : kiln_min_i64(KILN_ROW_LANES / lower->lanes, used);
     for (uint32_t i = 0; i < w->stage->reductions.n; i++)
         kiln_partials_begin(lower, w->stage->reductions.at[i], (uint32_t)n, &w->partials[i]);
 }
 
 /* Chunks of a long row: each is reduced from the identity and then merged into the totals. */
-static void walk_chunks(row_walk *w)
+static void walk_chunks(kiln_row_walk *w)
 {
     kiln_lower *lower = w->lower;
     kiln_kernel *k = lower->kernel;
@@ -196,21 +195,22 @@ static void walk_chunks(row_walk *w)
 }
 
 /* One stage of the row, after which its reductions and kept values are bound. */
-static void walk_stage(row_walk *w, uint32_t number)
+static void walk_stage(kiln_row_walk *w, uint32_t number)
 {
     kiln_lower *lower = w->lower;
     const kiln_type *full = w->stages.full;
     w->stage = &w->stages.stage[number];
     uint32_t n = w->stage->reductions.n;
     w->partials = kiln_new_array(&lower->scope->arena, kiln_partials, n + 1);
-    w->unroll = n > 0 ? LOGICAL_LANES / lower->lanes : 2;
+    w->unroll = n > 0 ? KILN_ROW_LANES / lower->lanes : 2;
+    if (w->thread_lane) w->unroll = 1;
     begin_partials(w);
     if (n > 0 && w->stages.n_reduced > CHUNK)
         walk_chunks(w);
     else
         walk_range(w, 0, w->stages.n_reduced);
     kiln_kv *results = kiln_new_array(&lower->scope->arena, kiln_kv, n + 1);
-    for (uint32_t i = 0; i < n; i++) results[i] = kiln_partials_tree(lower, &w->partials[i]);
+    for (uint32_t i = 0; i < n; i++) results[i] = w->tree(w, &w->partials[i]);
     for (uint32_t i = 0; i < n; i++) kiln_lower_bind(lower, w->stage->reductions.at[i], results[i]);
     int64_t strides[KILN_MAX_RANK] = {0}, stride = 1;
     for (uint32_t i = full->rank; i-- > 0 && stride < w->stages.n_reduced;) {
@@ -220,14 +220,17 @@ static void walk_stage(row_walk *w, uint32_t number)
     for (uint32_t i = 0; i < w->stage->kept.n; i++) {
         kiln_value node = w->stage->kept.at[i];
         kiln_lower_bind_local(lower, node, w->locals[kiln_lower_position(lower, node)], strides);
+        lower->bindings.at[lower->bindings.n - 1].base = w->local_base;
     }
+    if (w->thread_lane && w->stage->kept.n > 0) kiln_k_barrier(lower->kernel);
 }
 
-static void store_small(row_walk *w)
+static void store_small(kiln_row_walk *w)
 {
     kiln_lower *lower = w->lower;
     uint32_t lanes = lower->lanes;
     lower->lanes = 1;
+    lower->mask = w->small_mask;
     for (uint32_t i = 0; i < w->stages.small_outputs.n; i++) {
         uint32_t number = w->stages.small_outputs.at[i];
         kiln_value node = lower->group->outputs[number].value;
@@ -237,9 +240,10 @@ static void store_small(row_walk *w)
         kiln_lower_store(lower, number, &index, kiln_lower_value(lower, node, &index));
     }
     lower->lanes = lanes;
+    lower->mask = 0;
 }
 
-static void walk_row(row_walk *w)
+void kiln_row_walk_all(kiln_row_walk *w)
 {
     uint32_t n_bindings = w->lower->bindings.n;
     for (uint32_t i = 0; i < w->stages.n; i++) walk_stage(w, i);
@@ -247,7 +251,7 @@ static void walk_row(row_walk *w)
     kiln_lower_unbind(w->lower, w->lower->bindings.n - n_bindings);
 }
 
-static void add_locals(row_walk *w)
+void kiln_row_add_locals(kiln_row_walk *w, int64_t n_rows)
 {
     kiln_lower *lower = w->lower;
     w->locals = kiln_new_array(&lower->scope->arena, uint32_t, lower->group->n_nodes);
@@ -255,14 +259,14 @@ static void add_locals(row_walk *w)
         for (uint32_t j = 0; j < w->stages.stage[i].kept.n; j++) {
             kiln_value node = w->stages.stage[i].kept.at[j];
             kiln_dtype dtype = kiln_compute_dtype(kiln_graph_type(lower->graph, node)->dtype);
-            int64_t n = kiln_round_up(w->stages.n_reduced, LOGICAL_LANES);
+            int64_t n = n_rows * kiln_round_up(w->stages.n_reduced, KILN_ROW_LANES);
             w->locals[kiln_lower_position(lower, node)] = kiln_kernel_add_local(lower->kernel, dtype, n);
         }
     }
 }
 
 /* Bytes that one row moves. */
-static double row_bytes(const row_walk *w)
+static double row_bytes(const kiln_row_walk *w)
 {
     double bytes = 0;
     const kiln_lower *lower = w->lower;
@@ -274,20 +278,25 @@ static double row_bytes(const row_walk *w)
     return bytes;
 }
 
-static void choose_lanes(row_walk *w)
+static void choose_lanes(kiln_row_walk *w)
 {
     uint32_t lanes = 1;
     while (lanes < w->lower->lanes && lanes < w->stages.n_reduced) lanes *= 2;
     w->lower->lanes = lanes;
 }
 
+static kiln_kv tree_of_vectors(kiln_row_walk *w, kiln_partials *partials)
+{
+    return kiln_partials_tree(w->lower, partials);
+}
+
 void kiln_lower_row(kiln_lower *lower)
 {
     kiln_kernel *k = lower->kernel;
-    row_walk w = {.lower = lower};
+    kiln_row_walk w = {.lower = lower, .tree = tree_of_vectors};
     kiln_stages_find(lower, lower->machine->l2_bytes / 4, &w.stages);
     choose_lanes(&w);
-    add_locals(&w);
+    kiln_row_add_locals(&w, 1);
     int64_t n_rows = w.stages.n_results;
     int64_t per_tile = kiln_max_i64(1, (int64_t)(TILE_BYTES / (row_bytes(&w) + 1)));
     k->n_tiles = (uint32_t)kiln_ceil_div(n_rows, per_tile);
@@ -295,14 +304,14 @@ void kiln_lower_row(kiln_lower *lower)
     uint32_t mark = kiln_lower_mark(lower);
     if (n_rows == 1) {
         w.row = kiln_axis_zero(lower);
-        walk_row(&w);
+        kiln_row_walk_all(&w);
     } else {
         kiln_kv first = kiln_lower_op_imm(lower, KILN_K_mul, tile, per_tile);
         kiln_kv end = kiln_lower_op_imm(lower, KILN_K_add, first, per_tile);
         end = kiln_lower_op_imm(lower, KILN_K_min, end, n_rows);
         w.row = kiln_axis_scalar(kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, 1), 1);
         uint32_t inside = kiln_lower_mark(lower);
-        walk_row(&w);
+        kiln_row_walk_all(&w);
         kiln_lower_cut(lower, inside);
         kiln_k_end(k);
     }

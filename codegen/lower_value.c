@@ -138,19 +138,23 @@ kiln_kv kiln_lower_and(kiln_lower *lower, kiln_kv a, kiln_kv b)
 }
 
 /* Reads the node at the frame's site from a place. */
-static kiln_kv load_place(kiln_lower *lower, const kiln_frame *frame, const kiln_place *place,
-                          uint32_t buffer)
+static kiln_kv load_place(kiln_lower *lower, const kiln_frame *frame, const kiln_binding *at)
 {
+    const kiln_place *place = at->place;
     const kiln_site site = *kiln_frame_site(lower, frame);
     const kiln_type *type = kiln_graph_type(lower->graph, frame->node);
     if (!place->strides)
         kiln_fail(lower->scope, KILN_INTERNAL, "lower %s: %s is packed; expected strides",
                   lower->group->label, kiln_node_string(&lower->scope->arena, lower->graph, frame->node));
-    bool is_local = buffer >= KILN_LOCAL_FIRST;
-    kiln_access access = {.buffer = buffer, .dtype = is_local ? KILN_NO_DTYPE : type->dtype,
+    bool is_local = at->buffer >= KILN_LOCAL_FIRST;
+    kiln_access access = {.buffer = at->buffer, .dtype = is_local ? KILN_NO_DTYPE : type->dtype,
                           .lanes = site.lanes, .mask = kiln_lower_and(lower, site.mask, site.guard),
                           .is_guarded = site.guard != 0};
     access.offset = kiln_lower_offset(lower, place, &site.index);
+    if (at->base) {
+        kiln_axis_index base = kiln_axis_scalar(at->base, 1);
+        access.offset = kiln_axis_add(lower, &access.offset, &base);
+    }
     return kiln_lower_load_at(lower, &access);
 }
 
@@ -160,11 +164,12 @@ static kiln_kv value_load(kiln_lower *lower, const kiln_frame *frame)
     for (uint32_t i = lower->bindings.n; i-- > 0;) {
         const kiln_binding *binding = &lower->bindings.at[i];
         if (binding->node.id == frame->node.id)
-            return load_place(lower, frame, binding->place, binding->buffer);
+            return load_place(lower, frame, binding);
     }
     uint32_t input = kiln_lower_input(lower, frame->node);
     if (input == KILN_NONE) return 0;
-    return load_place(lower, frame, lower->place_of[input], lower->buffer_of[input]);
+    kiln_binding at = {.place = lower->place_of[input], .buffer = lower->buffer_of[input]};
+    return load_place(lower, frame, &at);
 }
 
 static kiln_kv value_elementwise(kiln_lower *lower, kiln_frame *frame)
