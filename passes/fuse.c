@@ -24,6 +24,7 @@ kiln_schedule *kiln_fuse(kiln_pipeline *pipeline, const kiln_graph *graph)
     };
     kiln_fusion_scan(&fusion);
     kiln_fuse_epilogues(&fusion);
+    kiln_fuse_attention(&fusion);
     kiln_fuse_siblings(&fusion);
     kiln_fuse_producers(&fusion);
     kiln_fuse_siblings(&fusion);

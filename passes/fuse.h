@@ -101,6 +101,8 @@ kiln_role kiln_fusion_role(const kiln_fusion *fusion, uint32_t number, uint32_t 
 /* Merges nodes that depend on a reduction, contraction or window into its cluster, ids ascending.
  */
 void kiln_fuse_epilogues(kiln_fusion *fusion);
+/* fuse_attention.c: merges two products with a softmax between them. */
+void kiln_fuse_attention(kiln_fusion *fusion);
 /* Whether two clusters are no slower as one. */
 bool kiln_fusion_pays(kiln_fusion *fusion, uint32_t a, uint32_t b);
 /* Merges two clusters of reductions over the same space that do not wait for each other. */

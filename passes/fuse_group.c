@@ -176,9 +176,9 @@ void kiln_fusion_emit(kiln_fusion *fusion)
     for (uint32_t number = 0; number < fusion->clusters.n; number++) {
         const kiln_cluster *cluster = &fusion->clusters.at[number];
         if (!cluster->is_alive) continue;
-        uint32_t anchor = cluster->anchor;
-        if (anchor && needs_pack_group(fusion, anchor)) {
-            kiln_vec_push(&groups, fusion->arena, pack_group(fusion, anchor));
+        for (uint32_t i = 0; i < cluster->nodes.n; i++) {
+            if (!needs_pack_group(fusion, cluster->nodes.at[i])) continue;
+            kiln_vec_push(&groups, fusion->arena, pack_group(fusion, cluster->nodes.at[i]));
         }
         kiln_vec_push(&groups, fusion->arena, cluster_group(fusion, number));
     }

@@ -58,12 +58,16 @@ static bool stores_fit(kiln_fusion *fusion, uint32_t producer, uint32_t consumer
     return true;
 }
 
-/* Whether the anchor of a contraction reads the producer, which it can only do from memory. */
-static bool is_operand_of_anchor(kiln_fusion *fusion, uint32_t producer, uint32_t consumer)
+/* Whether a contraction reads the producer as an operand, which it can only do from memory. */
+static bool is_contraction_operand(kiln_fusion *fusion, uint32_t producer, uint32_t consumer)
 {
     kiln_ids *sources = &fusion->found;
+    const kiln_cluster *cluster = &fusion->clusters.at[consumer];
     sources->n = 0;
-    kiln_fusion_sources(fusion, fusion->clusters.at[consumer].anchor, sources);
+    for (uint32_t i = 0; i < cluster->nodes.n; i++) {
+        uint32_t id = cluster->nodes.at[i];
+        if (kiln_fusion_class(fusion, id) == KILN_CONTRACT) kiln_fusion_sources(fusion, id, sources);
+    }
     for (uint32_t i = 0; i < sources->n; i++) {
         if (fusion->cluster_of[sources->at[i]] == producer) return true;
     }
@@ -83,12 +87,12 @@ static const char *refusal(kiln_fusion *fusion, uint32_t producer, uint32_t cons
         break;
     case KILN_GROUP_DOT:
     case KILN_GROUP_CONV:
+    case KILN_GROUP_ATTENTION:
         most = MAX_EPILOGUE_NODES;
-        if (is_operand_of_anchor(fusion, producer, consumer))
+        if (is_contraction_operand(fusion, producer, consumer))
             return "operands of contractions are stored";
         break;
     case KILN_GROUP_PACK:
-    case KILN_GROUP_ATTENTION:
     case KILN_GROUP_ROUTINE:
         return "operands of routines are stored";
     }

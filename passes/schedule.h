@@ -34,7 +34,8 @@ typedef enum kiln_group_kind {
                              output has the result's dims, or is a transpose of such a value */
     KILN_GROUP_CONV,      /* one convolution (NHWC, HWIO), the rest as for DOT */
     KILN_GROUP_PACK,      /* copies one operand of a later contraction to a packed format */
-    KILN_GROUP_ATTENTION, /* softmax(scale * Q K^T + mask) V in one kernel */
+    KILN_GROUP_ATTENTION, /* softmax(f(Q K^T)) V in one kernel, see kiln_group_attention; the anchor is
+                             the second product, outputs as for DOT */
     KILN_GROUP_ROUTINE,   /* one ROUTINE node (barrier is a copy) */
 } kiln_group_kind;
 
@@ -143,6 +144,16 @@ typedef struct kiln_row_space {
 } kiln_row_space;
 /* False when the axes are not the trailing ones. */
 bool kiln_reduce_row_space(const kiln_graph *graph, kiln_value reduce, kiln_row_space *out_space);
+
+/* The parts of an ATTENTION group: second = dot(probabilities, V), probabilities = exponentials / sum,
+ * exponentials = exp(scores - maximum), all over the last axis of scores, which are elementwise in
+ * first = dot(Q, K). K and V are panels for their products; m and n of each are one axis, batch axes
+ * lead. False for a group that is not built so. */
+typedef struct kiln_attention_parts {
+    kiln_value first, scores, maximum, exponentials, sum, probabilities, second;
+} kiln_attention_parts;
+bool kiln_group_attention(kiln_arena *arena, const kiln_graph *graph, const kiln_group *group,
+                          kiln_attention_parts *out_found);
 
 /* The value whose bytes hold `value`: reshapes of a dense value are that value. */
 kiln_value kiln_stored_value(const kiln_graph *graph, kiln_value value);

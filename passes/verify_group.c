@@ -183,6 +183,27 @@ static kiln_status check_single(kiln_check_state *check, uint32_t g, kiln_class 
     return KILN_OK;
 }
 
+static kiln_status check_attention(kiln_check_state *check, uint32_t g)
+{
+    const kiln_group *group = &check->schedule->groups.at[g];
+    kiln_attention_parts found;
+    if (!kiln_group_attention(check->arena, check->schedule->graph, group, &found)) {
+        return kiln_check_fail(check, g, "it is no softmax between two products");
+    }
+    uint32_t n_reductions = count_class(check->schedule, group, KILN_REDUCE);
+    if (n_reductions != 2 || count_class(check->schedule, group, KILN_CONTRACT) != 2) {
+        return kiln_check_fail(check, g, "it has other products or reductions");
+    }
+    kiln_value inner[] = {found.first,        found.scores, found.maximum,
+                          found.exponentials, found.sum,    found.probabilities};
+    for (size_t i = 0; i < sizeof inner / sizeof *inner; i++) {
+        if (check->mark[inner[i].id] != check->stamp || check->maker[inner[i].id] != KILN_NONE) {
+            return kiln_check_fail(check, g, "a part of its softmax is not its own");
+        }
+    }
+    return KILN_OK;
+}
+
 static kiln_status check_pointwise(kiln_check_state *check, uint32_t g)
 {
     const kiln_group *group = &check->schedule->groups.at[g];
@@ -241,7 +262,7 @@ kiln_status kiln_check_group_shape(kiln_check_state *check, uint32_t g)
     case KILN_GROUP_ROUTINE:
         return check_single(check, g, KILN_ROUTINE);
     case KILN_GROUP_ATTENTION:
-        return KILN_OK;
+        return check_attention(check, g);
     }
     return kiln_check_fail(check, g, "its kind is unknown");
 }

@@ -24,7 +24,7 @@ typedef struct golden {
     size_t n_stages;
 } golden;
 
-/* One word after the stages: a machine, threads=N, unfused or strict. */
+/* One word after the stages: a machine, threads=N, unfused, strict or attention. */
 static void read_word(golden *test, const char *word)
 {
     unsigned threads;
@@ -34,6 +34,8 @@ static void read_word(golden *test, const char *word)
         test->pipeline.is_unfused = true;
     } else if (strcmp(word, "strict") == 0) {
         test->pipeline.is_strict = true;
+    } else if (strcmp(word, "attention") == 0) {
+        test->pipeline.has_attention = true;
     } else if (kiln_machine_find(word)) {
         test->pipeline.machine = kiln_machine_find(word);
     } else {
