@@ -12,6 +12,7 @@
 
 #include "codegen/backend.h"
 #include "codegen/math.h"
+#include "kiln/runtime.h"
 
 #define TILE 4096
 #define N_THREADS 2
@@ -295,10 +296,7 @@ static bool check_function(kiln_scope *scope, const kiln_machine *machine, const
 
 int main(int argc, char **argv)
 {
-    __builtin_cpu_init();
-    const char *best = __builtin_cpu_supports("x86-64-v4")   ? "x86-64-v4"
-                       : __builtin_cpu_supports("x86-64-v3") ? "x86-64-v3"
-                                                             : "x86-64";
+    const char *best = kiln_machine_best(kiln_cpu_features())->name;
     bool is_exhaustive = false, is_all = true, is_right = true;
     for (int i = 1; i < argc; i++) {
         is_exhaustive = is_exhaustive || strcmp(argv[i], "--exhaustive") == 0;
