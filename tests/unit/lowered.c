@@ -12,7 +12,13 @@
 
 #include "lowered.h"
 
+#include <dlfcn.h>
+#include <unistd.h>
+
 #include "codegen/backend.h"
+#include "codegen/c/print_c.h"
+#include "codegen/cuda/nvrtc.h"
+#include "codegen/cuda/print_cuda.h"
 #include "codegen/lower.h"
 #include "codegen/pack.h"
 #include "graph/element.h"
@@ -180,13 +186,9 @@ static void make_tensors(bench *b)
     kiln_eval(&b->scope, g, ports, b->expected);
 }
 
-static void run_kernel(bench *b, const kiln_kernel *kernel)
+/* One address per operand, in the kernel's order. */
+static void **make_buffers(bench *b)
 {
-    const kiln_backend *backend = kiln_backend_open(&b->scope, "llvm");
-    kiln_object object;
-    kiln_code *code;
-    backend->compile(&b->scope, kernel, "k", &object);
-    backend->load(&b->scope, &object, 1, &code);
     uint32_t n = b->group.n_inputs + b->group.n_outputs;
     void **buffers = kiln_arena_array(&b->scope.arena, n, sizeof *buffers);
     for (uint32_t i = 0; i < b->group.n_inputs; i++) buffers[i] = input_data(b, i);
@@ -194,6 +196,17 @@ static void run_kernel(bench *b, const kiln_kernel *kernel)
         const kiln_place *place = kiln_schedule_place(&b->schedule, b->group.outputs[i]);
         buffers[b->group.n_inputs + i] = b->found[place->index].data;
     }
+    return buffers;
+}
+
+static void run_kernel(bench *b, const kiln_kernel *kernel)
+{
+    const kiln_backend *backend = kiln_backend_open(&b->scope, "llvm");
+    kiln_object object;
+    kiln_code *code;
+    backend->compile(&b->scope, kernel, "k", &object);
+    backend->load(&b->scope, &object, 1, &code);
+    void **buffers = make_buffers(b);
     void *scratch = aligned_alloc(64, (size_t)kernel->scratch_bytes / 64 * 64 + 64);
     kiln_kernel_args args = {.buffers = buffers, .scratch = scratch};
     for (uint32_t tile = kernel->n_tiles; tile-- > 0;) backend->function(code, 0)(&args, tile, tile + 1);
@@ -239,51 +252,55 @@ static bool is_runnable(const char *name)
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
-/* Without barriers, the threads of a block may run one after the other. */
-static void put_on_cpu(kiln_kernel *kernel)
+static bench *open_bench(const group_case *c)
 {
-    kernel->machine = kiln_machine_find("x86-64-v3");
-    for (uint32_t i = 0; i < kernel->instrs.n; i++) {
-        kiln_instr *instr = &kernel->instrs.at[i];
-        bool is_threads = instr->op == KILN_K_loop && instr->flags == KILN_LOOP_THREADS;
-        if (is_threads) instr->flags = KILN_LOOP_SERIAL;
+    bench *b = calloc(1, sizeof *b);
+    if (kiln_graph_create(context, c->name, &b->graph)) fail();
+    c->build(b->graph);
+    if (kiln_graph_status(b->graph)) fail_msg("%s: %s", c->name, kiln_graph_message(b->graph));
+    kiln_scope_open(&b->scope, &b->error);
+    return b;
+}
+
+static void close_bench(bench *b, const char *what)
+{
+    if (kiln_scope_close(&b->scope)) fail_msg("%s: %s", what, b->error.message);
+    kiln_graph_destroy(b->graph);
+    free(b);
+}
+
+/* Lowers for the machine and verifies. */
+static kiln_kernel *lower_case(bench *b, const group_case *c, const char *name)
+{
+    make_schedule(b, c, kiln_machine_find(name));
+    make_tensors(b);
+    kiln_kernel *kernel = kiln_lower_group(&b->scope, &b->schedule, 0);
+    kiln_error error = {0};
+    if (getenv("KILN_PRINT_KERNEL")) {
+        kiln_text text = {.arena = &b->scope.arena};
+        kiln_kernel_print(kernel, &text);
+        puts(kiln_text_string(&text));
     }
+    if (kiln_kernel_verify(kernel, &error)) fail_msg("%s: %s", c->name, error.message);
+    return kernel;
 }
 
 /* Builds, lowers, verifies, runs and compares; the hash of the results. */
 static uint64_t run_case(const group_case *c, const char *name)
 {
     volatile uint64_t hash = 0;
-    bench *b = calloc(1, sizeof *b);
-    const kiln_machine *machine = kiln_machine_find(name);
-    if (kiln_graph_create(context, c->name, &b->graph)) fail();
-    c->build(b->graph);
-    if (kiln_graph_status(b->graph)) fail_msg("%s: %s", c->name, kiln_graph_message(b->graph));
-    kiln_scope_open(&b->scope, &b->error);
+    bench *b = open_bench(c);
     if (kiln_scope_try(&b->scope)) {
-        make_schedule(b, c, machine);
-        make_tensors(b);
-        kiln_kernel *kernel = kiln_lower_group(&b->scope, &b->schedule, 0);
-        kiln_error error = {0};
-        if (getenv("KILN_PRINT_KERNEL")) {
-            kiln_text text = {.arena = &b->scope.arena};
-            kiln_kernel_print(kernel, &text);
-            puts(kiln_text_string(&text));
-        }
-        if (kiln_kernel_verify(kernel, &error)) fail_msg("%s: %s", c->name, error.message);
-        bool is_runnable_here = machine->kind == KILN_MACHINE_CPU || c->kind != KILN_GROUP_ROW;
-        if (machine->kind == KILN_MACHINE_GPU) put_on_cpu(kernel);
-        if (is_runnable_here) {
-            run_kernel(b, kernel);
-            compare(b, c, name);
-            hash = hash_outputs(b);
-        }
+        run_kernel(b, lower_case(b, c, name));
+        compare(b, c, name);
+        hash = hash_outputs(b);
     }
-    if (kiln_scope_close(&b->scope)) fail_msg("%s on %s: %s", c->name, name, b->error.message);
-    kiln_graph_destroy(b->graph);
-    free(b);
+    close_bench(b, c->name);
     return hash;
 }
+
+static const group_case *first_case;
+static uint64_t v3_hashes[64]; /* by case */
 
 static void test_case(void **state)
 {
@@ -292,14 +309,124 @@ static void test_case(void **state)
     run_case(c, "x86-64");
     if (is_runnable("x86-64-v3")) v3 = run_case(c, "x86-64-v3");
     if (is_runnable("x86-64-v4")) v4 = run_case(c, "x86-64-v4");
-    bool has_gpu = c->kind == KILN_GROUP_POINTWISE || c->kind == KILN_GROUP_ROW;
-    if (has_gpu && v3) run_case(c, "sm_90a");
+    v3_hashes[c - first_case] = v3;
     if (v3 && v4 && v3 != v4) fail_msg("%s: x86-64-v3 and x86-64-v4 differ in bits", c->name);
+}
+
+/* The GPU: all kernels that there are in one text, through the shim; and through NVRTC, if there is. */
+
+typedef struct device_run {
+    const group_case *c;
+    bench *b;
+    const kiln_kernel *kernel;
+} device_run;
+
+static device_run device_runs[64];
+static size_t n_device_runs;
+static kiln_text device_text;
+
+static void print_device_case(const group_case *c)
+{
+    device_run *run = &device_runs[n_device_runs];
+    char symbol[32];
+    run->c = c;
+    run->b = open_bench(c);
+    if (!kiln_scope_try(&run->b->scope)) {
+        close_bench(run->b, c->name);
+        return;
+    }
+    run->kernel = lower_case(run->b, c, "sm_90a");
+    snprintf(symbol, sizeof symbol, "g_%zu", n_device_runs++);
+    kiln_kernel_print_cuda(run->kernel, symbol, &device_text);
+}
+
+static void *compile_device_text(void)
+{
+    char folder[] = "/tmp/kiln-lowered-XXXXXX", source[64], library[64], command[1024];
+    assert_non_null(mkdtemp(folder));
+    snprintf(source, sizeof source, "%s/g.c", folder);
+    snprintf(library, sizeof library, "%s/g.so", folder);
+    FILE *file = fopen(source, "w");
+    assert_non_null(file);
+    fprintf(file, "#include \"codegen/cuda/shim.h\"\n%s%s", kiln_prelude, kiln_text_string(&device_text));
+    fclose(file);
+    snprintf(command, sizeof command, "cc -I'%s' -std=gnu11 -O1 -fPIC -shared -ffp-contract=off %s -o %s -lm",
+             SOURCE_ROOT, source, library);
+    assert_int_equal(system(command), 0);
+    void *module = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    if (!module) fail_msg("%s", dlerror());
+    unlink(source);
+    unlink(library);
+    rmdir(folder);
+    return module;
+}
+
+typedef int shim_fn(void *const *buffers, unsigned n_blocks);
+
+static void run_on_shim(void *module, size_t number)
+{
+    const device_run *run = &device_runs[number];
+    char symbol[32];
+    shim_fn *function;
+    snprintf(symbol, sizeof symbol, "g_%zu_shim", number);
+    *(void **)&function = dlsym(module, symbol);
+    assert_non_null(function);
+    if (function(make_buffers(run->b), run->kernel->n_tiles)) fail_msg("%s: threads part at a barrier", run->c->name);
+    compare(run->b, run->c, "sm_90a");
+    uint64_t v3 = v3_hashes[run->c - first_case];
+    if (v3 && v3 != hash_outputs(run->b)) fail_msg("%s: sm_90a and x86-64-v3 differ in bits", run->c->name);
+}
+
+static void compile_by_nvrtc(void)
+{
+    kiln_error error = {0};
+    kiln_scope scope;
+    kiln_scope_open(&scope, &error);
+    if (kiln_scope_try(&scope)) {
+        kiln_cubin cubin;
+        kiln_text text = {.arena = &scope.arena};
+        kiln_text_append(&text, kiln_prelude);
+        kiln_text_append(&text, kiln_text_string(&device_text));
+        kiln_nvrtc_compile(&scope, kiln_text_string(&text), "sm_90a", &cubin);
+        printf("NVRTC %d.%d: %zu kernels, %zu bytes\n", cubin.major, cubin.minor, n_device_runs, cubin.bytes);
+    }
+    kiln_status status = kiln_scope_close(&scope);
+    if (status == KILN_UNSUPPORTED) printf("SKIP compiling by NVRTC: %s\n", error.message);
+    else if (status) fail_msg("%s", error.message);
+}
+
+typedef struct case_list {
+    const group_case *cases;
+    size_t n;
+} case_list;
+
+static void test_device(void **state)
+{
+    const case_list *list = *state;
+    const char *only = getenv("KILN_CASE");
+    kiln_error error = {0};
+    kiln_scope scope;
+    kiln_scope_open(&scope, &error);
+    device_text = (kiln_text){.arena = &scope.arena};
+    for (size_t i = 0; i < list->n && i < 64; i++) {
+        kiln_group_kind kind = list->cases[i].kind;
+        if (only && strcmp(only, list->cases[i].name) != 0) continue;
+        if (kind == KILN_GROUP_POINTWISE || kind == KILN_GROUP_ROW) print_device_case(&list->cases[i]);
+    }
+    if (!n_device_runs) skip();
+    void *module = compile_device_text();
+    for (size_t i = 0; i < n_device_runs; i++) run_on_shim(module, i);
+    dlclose(module);
+    compile_by_nvrtc();
+    for (size_t i = 0; i < n_device_runs; i++) close_bench(device_runs[i].b, device_runs[i].c->name);
+    kiln_scope_close(&scope);
 }
 
 int run_cases(const group_case *cases, size_t n_cases)
 {
-    struct CMUnitTest tests[64] = {0};
+    struct CMUnitTest tests[65] = {0};
+    case_list list = {cases, n_cases};
+    first_case = cases;
     size_t n = 0;
     const char *only = getenv("KILN_CASE");
     if (kiln_context_create(NULL, &context)) return 1;
@@ -308,6 +435,7 @@ int run_cases(const group_case *cases, size_t n_cases)
         tests[n++] = (struct CMUnitTest){.name = cases[i].name, .test_func = test_case,
                                          .initial_state = (void *)(uintptr_t)&cases[i]};
     }
+    tests[n++] = (struct CMUnitTest){.name = "device", .test_func = test_device, .initial_state = &list};
     int failed = _cmocka_run_group_tests("lower", tests, n, NULL, NULL);
     kiln_context_destroy(context);
     return failed;
