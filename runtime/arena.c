@@ -52,7 +52,7 @@ void *kiln_arena_alloc(kiln_arena *arena, size_t bytes)
         kiln_fail(arena->scope, KILN_LIMIT, "arena: a request of %zu bytes", bytes);
     }
     size_t padded = (bytes + 15) & ~(size_t)15;
-    if (padded > (size_t)(arena->end - arena->next)) {
+    if (!arena->next || padded > (size_t)(arena->end - arena->next)) {
         size_t grown = arena->bytes < CHUNK_MIN ? CHUNK_MIN : arena->bytes;
         if (grown > CHUNK_MAX) grown = CHUNK_MAX;
         if (padded > grown / 4) return add_chunk(arena, padded)->data;

@@ -91,6 +91,27 @@ static const Kiln__Onnx__TensorType *tensor_type(kiln_onnx *onnx, const Kiln__On
     return value->type->tensor;
 }
 
+/* Notes the value that the caller fixed for this input, if any. */
+static void value_bind(kiln_onnx *onnx, const char *name, kiln_value input)
+{
+    const kiln_type *type = kiln_graph_type(onnx->graph, input);
+    for (uint32_t i = 0; i < onnx->options->n_values; i++) {
+        const kiln_value_binding *given = &onnx->options->values[i];
+        if (strcmp(given->input, name)) continue;
+        bool is_same = given->value.dtype == type->dtype && given->value.rank == type->rank &&
+                       (int64_t)given->value.bytes == type->bytes && given->value.data;
+        for (uint32_t k = 0; is_same && k < type->rank; k++)
+            is_same = given->value.dims[k] == type->dims[k];
+        if (!is_same)
+            kiln_fail(onnx->scope, KILN_INVALID,
+                      "input %s: bound to a value of another type; expected that of the input",
+                      kiln_onnx_quote(&onnx->scope->arena, name));
+        onnx->bound[i].id = input.id;
+        onnx->bound[i].data =
+            kiln_arena_copy(&onnx->scope->arena, given->value.data, given->value.bytes);
+    }
+}
+
 static void input_import(kiln_onnx *onnx, kiln_onnx_frame *frame, uint32_t index,
                          kiln_text *unbound)
 {
@@ -127,6 +148,7 @@ static void input_import(kiln_onnx *onnx, kiln_onnx_frame *frame, uint32_t index
     if (!is_bound) return;
     const kiln_type *type = kiln_graph_tensor(onnx->graph, dtype, (uint32_t)rank, dims);
     kiln_value made = kiln_add_input(onnx->graph, type, name, false);
+    value_bind(onnx, name, made);
     kiln_onnx_name_add(onnx, frame, &(kiln_onnx_name){name, KILN_ONNX_INPUT, index, made, false});
 }
 
@@ -411,6 +433,7 @@ static void model_import(kiln_onnx *onnx)
                   onnx->source->where);
     for (size_t i = 0; i < graph->n_output; i++) output_import(onnx, frame, graph->output[i]);
     if (onnx->unsupported.n) unsupported_fail(onnx);
+    kiln_onnx_bound_check(onnx);
 }
 
 /* Entries */
@@ -441,6 +464,10 @@ static void options_check(kiln_scope *scope, const kiln_import_options *options)
                       "import options: dim %u has no name or a size below 0; "
                       "expected both",
                       i);
+    }
+    for (uint32_t i = 0; options && i < options->n_values; i++) {
+        if (!options->values[i].input)
+            kiln_fail(scope, KILN_INVALID, "import options: value %u has no input name", i);
     }
     for (uint32_t i = 0; options && i < options->n_shapes; i++) {
         const kiln_shape_binding *shape = &options->shapes[i];
@@ -487,6 +514,7 @@ static kiln_graph *import_run(kiln_scope *scope, const import_request *request)
     kiln_source *source = kiln_new(&scope->arena, kiln_source);
     onnx->scope = scope;
     onnx->options = options_take(scope, request->options);
+    onnx->bound = kiln_new_array(&scope->arena, kiln_onnx_bound, onnx->options->n_values + 1);
     if (request->path) {
         kiln_source_open(source, scope, request->path);
     } else {

@@ -14,7 +14,7 @@
 #include "graph/io/prescan.h"
 #include "kiln/model.h"
 
-#define KILN_ONNX_MIN_OPSET 7
+#define KILN_ONNX_MIN_OPSET 6
 #define KILN_ONNX_MAX_OPSET 28
 #define KILN_ONNX_NEWEST 9999 /* rows: to the newest operator set */
 #define KILN_ONNX_ANY 255     /* rows: any number of operands */
@@ -83,6 +83,13 @@ kiln_onnx_name *kiln_onnx_name_add(kiln_onnx *onnx, kiln_onnx_frame *frame,
  * cycle. n_nodes indices in the import's arena. */
 const uint32_t *kiln_onnx_order(kiln_onnx *onnx, kiln_onnx_frame *frame);
 
+/* An input whose value the caller fixed. */
+typedef struct kiln_onnx_bound {
+    uint32_t id;
+    const void *data;
+    bool is_used; /* the graph was built for this value: a run must check it */
+} kiln_onnx_bound;
+
 struct kiln_onnx {
     kiln_scope *scope; /* of the import; scopes of calls come and go */
     kiln_graph *graph;
@@ -95,6 +102,7 @@ struct kiln_onnx {
     kiln_vec(const char *) unsupported; /* one line a node */
     uint32_t depth;                     /* of nested graphs and functions */
     uint32_t n_expanded;                /* nodes imported so far, bodies included */
+    kiln_onnx_bound *bound;             /* of options->values */
     /* what is known of values without running the model; see onnx_known.c */
     kiln_vec(uint8_t) constness;
     kiln_vec(const void *) known;
@@ -180,6 +188,8 @@ kiln_ints kiln_onnx_known_ints(kiln_onnx_call *call, uint32_t i);
 int64_t kiln_onnx_known_int(kiln_onnx_call *call, uint32_t i);
 /* Operand i as doubles; returns their number. */
 uint32_t kiln_onnx_known_floats(kiln_onnx_call *call, uint32_t i, const double **out);
+/* Adds the checks for inputs whose fixed value was used. */
+void kiln_onnx_bound_check(kiln_onnx *onnx);
 /* Element i of known bytes. */
 int64_t kiln_onnx_int_at(kiln_dtype dtype, const void *data, int64_t i);
 double kiln_onnx_float_at(kiln_dtype dtype, const void *data, int64_t i);

@@ -4,16 +4,30 @@
 
 #include "graph/io/onnx.h"
 
+/* Operand 0, f16 and bf16 as f32: several steps would round several times. */
+static kiln_value wide_operand(kiln_onnx_call *call)
+{
+    kiln_value a = kiln_onnx_operand(call, 0);
+    return kiln_add_convert(call->graph, a, kiln_dtype_accumulator(kiln_onnx_type(call, 0)->dtype));
+}
+
+static kiln_value narrow(kiln_onnx_call *call, kiln_value a)
+{
+    return kiln_add_convert(call->graph, a, kiln_onnx_type(call, 0)->dtype);
+}
+
 static kiln_value import_unary(kiln_onnx_call *call)
 {
-    return kiln_add_unary(call->graph, call->row->kiln, kiln_onnx_operand(call, 0));
+    if (call->row->kiln == KILN_OP_relu)
+        return kiln_add_unary(call->graph, KILN_OP_relu, kiln_onnx_operand(call, 0));
+    return narrow(call, kiln_add_unary(call->graph, call->row->kiln, wide_operand(call)));
 }
 
 static kiln_value with_attrs(kiln_onnx_call *call, kiln_op op, const kiln_attrs *attrs)
 {
-    kiln_value a = kiln_onnx_operand(call, 0);
-    return kiln_graph_add(call->graph,
-                          &(kiln_node_spec){.op = op, .inputs = &a, .n_inputs = 1, .attrs = attrs});
+    kiln_value a = wide_operand(call);
+    kiln_node_spec spec = {.op = op, .inputs = &a, .n_inputs = 1, .attrs = attrs};
+    return narrow(call, kiln_graph_add(call->graph, &spec));
 }
 
 /* LeakyRelu and Elu: one slope, called alpha. */
@@ -132,10 +146,11 @@ static kiln_value hardmax(kiln_onnx_call *call, kiln_value a, uint32_t axis)
 static kiln_value softmax_along(kiln_onnx_call *call, kiln_value a, uint32_t axis)
 {
     if (call->row->kiln == KILN_OP_argmax) return hardmax(call, a, axis);
+    kiln_dtype dtype = kiln_graph_type(call->graph, a)->dtype;
     kiln_attrs attrs = {KILN_FAMILY_axis, .axis = {axis}};
-    return kiln_graph_add(
-        call->graph,
-        &(kiln_node_spec){.op = call->row->kiln, .inputs = &a, .n_inputs = 1, .attrs = &attrs});
+    a = kiln_add_convert(call->graph, a, kiln_dtype_accumulator(dtype));
+    kiln_node_spec spec = {.op = call->row->kiln, .inputs = &a, .n_inputs = 1, .attrs = &attrs};
+    return kiln_add_convert(call->graph, kiln_graph_add(call->graph, &spec), dtype);
 }
 
 /* Before operator set 13 the dims from `axis` on count as one. */
@@ -162,24 +177,24 @@ static kiln_value import_softmax(kiln_onnx_call *call)
     }
 
 const kiln_onnx_row kiln_onnx_activation_rows[] = {
-    UNARY("Relu", 7, relu),
-    UNARY("Sigmoid", 7, logistic),
-    UNARY("Softplus", 7, softplus),
+    UNARY("Relu", 6, relu),
+    UNARY("Sigmoid", 6, logistic),
+    UNARY("Softplus", 6, softplus),
     UNARY("Mish", 18, mish),
     UNARY("HardSwish", 14, hard_swish),
-    {"LeakyRelu", 7, KILN_ONNX_NEWEST, 1, 1, import_sloped, KILN_OP_leaky_relu},
-    {"Elu", 7, KILN_ONNX_NEWEST, 1, 1, import_sloped, KILN_OP_elu},
-    ROW("HardSigmoid", 7, import_hard_sigmoid),
+    {"LeakyRelu", 6, KILN_ONNX_NEWEST, 1, 1, import_sloped, KILN_OP_leaky_relu},
+    {"Elu", 6, KILN_ONNX_NEWEST, 1, 1, import_sloped, KILN_OP_elu},
+    ROW("HardSigmoid", 6, import_hard_sigmoid),
     ROW("Gelu", 20, import_gelu),
-    ROW("Selu", 7, import_selu),
+    ROW("Selu", 6, import_selu),
     ROW("Celu", 12, import_celu),
     ROW("ThresholdedRelu", 10, import_thresholded_relu),
-    ROW("Softsign", 7, import_softsign),
+    ROW("Softsign", 6, import_softsign),
     ROW("Shrink", 9, import_shrink),
     ROW("Swish", 24, import_swish),
-    {"PRelu", 7, KILN_ONNX_NEWEST, 2, 2, import_prelu},
-    {"Softmax", 7, KILN_ONNX_NEWEST, 1, 1, import_softmax, KILN_OP_softmax},
-    {"LogSoftmax", 7, KILN_ONNX_NEWEST, 1, 1, import_softmax, KILN_OP_log_softmax},
-    {"Hardmax", 7, KILN_ONNX_NEWEST, 1, 1, import_softmax, KILN_OP_argmax},
+    {"PRelu", 6, KILN_ONNX_NEWEST, 2, 2, import_prelu},
+    {"Softmax", 6, KILN_ONNX_NEWEST, 1, 1, import_softmax, KILN_OP_softmax},
+    {"LogSoftmax", 6, KILN_ONNX_NEWEST, 1, 1, import_softmax, KILN_OP_log_softmax},
+    {"Hardmax", 6, KILN_ONNX_NEWEST, 1, 1, import_softmax, KILN_OP_argmax},
     {0},
 };

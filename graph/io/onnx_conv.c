@@ -197,7 +197,8 @@ static void pads_turn(kiln_onnx_call *call, kiln_onnx_window *window)
         if (has_shape || window->same) {
             int64_t out = has_shape ? wanted[i] : dims[i] * window->strides[i];
             int64_t total = window->strides[i] * (dims[i] - 1) + extra[i] + reach - out;
-            window->low[i] = window->same == 'U' ? total / 2 : total - total / 2;
+            int64_t cut = kiln_max_i64(total, 0);
+            window->low[i] = window->same == 'U' ? cut / 2 : cut - cut / 2;
             window->high[i] = total - window->low[i];
         }
         window->low[i] = reach - 1 - window->low[i];
@@ -238,7 +239,7 @@ static kiln_value import_conv_transpose(kiln_onnx_call *call)
 }
 
 const kiln_onnx_row kiln_onnx_conv_rows[] = {
-    {"Conv", 7, KILN_ONNX_NEWEST, 2, 3, import_conv},
-    {"ConvTranspose", 7, KILN_ONNX_NEWEST, 2, 3, import_conv_transpose},
+    {"Conv", 6, KILN_ONNX_NEWEST, 2, 3, import_conv},
+    {"ConvTranspose", 6, KILN_ONNX_NEWEST, 2, 3, import_conv_transpose},
     {0},
 };

@@ -295,7 +295,7 @@ static kiln_value import_compress(kiln_onnx_call *call)
     }
 
 const kiln_onnx_row kiln_onnx_index_rows[] = {
-    ROW("Gather", 7, 2, 2, import_gather),
+    ROW("Gather", 6, 2, 2, import_gather),
     ROW("GatherElements", 11, 2, 2, import_gather_elements),
     ROW("GatherND", 11, 2, 2, import_gather_nd),
     ROW("OneHot", 9, 3, 3, import_one_hot),

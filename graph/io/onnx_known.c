@@ -10,6 +10,35 @@
 
 #define KNOWN_MAX_ELEMENTS ((int64_t)1 << 20) /* of all values that one evaluation computes */
 
+static kiln_onnx_bound *bound_find(kiln_onnx *onnx, uint32_t id)
+{
+    for (uint32_t i = 0; i < onnx->options->n_values; i++) {
+        if (onnx->bound[i].id == id) return &onnx->bound[i];
+    }
+    return NULL;
+}
+
+void kiln_onnx_bound_check(kiln_onnx *onnx)
+{
+    kiln_graph *graph = onnx->graph;
+    for (uint32_t i = 0; i < onnx->options->n_values; i++) {
+        const kiln_onnx_bound *bound = &onnx->bound[i];
+        if (!bound->is_used) continue;
+        kiln_value input = {bound->id, graph->id};
+        const kiln_type *type = kiln_graph_type(graph, input);
+        int64_t axes[KILN_MAX_RANK];
+        for (uint32_t k = 0; k < type->rank; k++) axes[k] = k;
+        kiln_value differs =
+            kiln_add_binary(graph, KILN_OP_ne, input, kiln_add_constant(graph, type, bound->data));
+        kiln_value count = kiln_add_convert(graph, differs, KILN_i64);
+        if (type->rank) count = kiln_add_reduce(graph, KILN_OP_reduce_sum, count, type->rank, axes);
+        kiln_add_check(graph, count,
+                       kiln_arena_format(
+                           &onnx->scope->arena, "input %s: another value than at import",
+                           kiln_onnx_quote(&onnx->scope->arena, onnx->options->values[i].input)));
+    }
+}
+
 /* Extends `constness` to all nodes made so far: a value is constant when all its operands are. */
 static void constness_update(kiln_onnx *onnx)
 {
@@ -17,12 +46,18 @@ static void constness_update(kiln_onnx *onnx)
     kiln_arena *arena = &onnx->scope->arena;
     while (onnx->constness.n < graph->nodes.n) {
         const kiln_node *node = graph->nodes.at[onnx->constness.n];
-        uint8_t is_constant = node && node->op != KILN_OP_input && node->op != KILN_OP_barrier;
+        const void *given = NULL;
+        uint8_t is_constant = node && node->op != KILN_OP_barrier;
+        if (node && node->op == KILN_OP_input) {
+            const kiln_onnx_bound *bound = bound_find(onnx, onnx->constness.n);
+            given = bound ? bound->data : NULL;
+            is_constant = given != NULL;
+        }
         for (uint32_t i = 0; is_constant && i < node->n_inputs; i++) {
             is_constant = onnx->constness.at[node->inputs[i].id];
         }
         kiln_vec_push(&onnx->constness, arena, is_constant);
-        kiln_vec_push(&onnx->known, arena, NULL);
+        kiln_vec_push(&onnx->known, arena, given);
         kiln_vec_push(&onnx->copies, arena, (kiln_value){0});
         kiln_vec_push(&onnx->seen, arena, 0);
     }
@@ -48,6 +83,7 @@ static bool collect(kiln_onnx_call *call, uint32_t id, known_set *set)
         set->n_elements += node->type->n_elements;
         if (set->n_elements > KNOWN_MAX_ELEMENTS) return false;
         kiln_vec_push(&set->ids, arena, at);
+        if (node->op == KILN_OP_input) bound_find(onnx, at)->is_used = true;
         if (onnx->known.at[at]) continue;
         for (uint32_t i = 0; i < node->n_inputs; i++) {
             uint32_t input = node->inputs[i].id;
@@ -95,6 +131,7 @@ const void *kiln_onnx_known(kiln_onnx_call *call, kiln_value value)
     constness_update(onnx);
     if (!onnx->constness.at[value.id]) return NULL;
     const kiln_node *node = kiln_graph_node(call->graph, value);
+    if (node->op == KILN_OP_input) bound_find(onnx, value.id)->is_used = true;
     if (!onnx->known.at[value.id] && node->op == KILN_OP_constant) {
         if (node->type->n_elements > KNOWN_MAX_ELEMENTS) return NULL;
         void *data = kiln_arena_alloc(&onnx->scope->arena, (size_t)node->type->bytes + 16);

@@ -97,6 +97,7 @@ static kiln_value import_gemm(kiln_onnx_call *call)
 {
     const kiln_type *left = kiln_onnx_type(call, 0), *right = kiln_onnx_type(call, 1);
     double alpha = kiln_onnx_float(call, "alpha", 1), beta = kiln_onnx_float(call, "beta", 1);
+    if (call->opset < 7) kiln_onnx_ignore(call, "broadcast");
     if (left->rank != 2 || right->rank != 2)
         kiln_onnx_fail(call, "operands have rank %u and %u; expected matrices", left->rank,
                        right->rank);
@@ -116,7 +117,7 @@ static kiln_value import_gemm(kiln_onnx_call *call)
 }
 
 const kiln_onnx_row kiln_onnx_linear_rows[] = {
-    {"MatMul", 7, KILN_ONNX_NEWEST, 2, 2, import_matmul},
-    {"Gemm", 7, KILN_ONNX_NEWEST, 2, 3, import_gemm},
+    {"MatMul", 6, KILN_ONNX_NEWEST, 2, 2, import_matmul},
+    {"Gemm", 6, KILN_ONNX_NEWEST, 2, 3, import_gemm},
     {0},
 };

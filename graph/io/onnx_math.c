@@ -8,11 +8,25 @@ static kiln_value import_unary(kiln_onnx_call *call)
     return kiln_add_unary(call->graph, call->row->kiln, kiln_onnx_operand(call, 0));
 }
 
-/* floor, ceil and round of integers do nothing; ONNX has them for floats only */
+/* Before operator set 7 operand 1 stretched only with `broadcast`, its dims standing from `axis`
+ * on. */
+static kiln_value old_operand(kiln_onnx_call *call)
+{
+    const kiln_type *type = kiln_onnx_type(call, 0), *own = kiln_onnx_type(call, 1);
+    if (call->opset >= 7 || !kiln_onnx_flag(call, "broadcast", false)) return call->inputs[1];
+    if (!kiln_onnx_has_attribute(call, "axis")) return call->inputs[1];
+    uint32_t axis = kiln_onnx_axis(call, kiln_onnx_int(call, "axis", 0), type->rank);
+    int64_t dims[KILN_MAX_RANK];
+    if (axis + own->rank > type->rank)
+        kiln_onnx_fail(call, "operand 1 has rank %u from axis %u; expected at most rank %u",
+                       own->rank, axis, type->rank);
+    for (uint32_t i = 0; i < type->rank - axis; i++) dims[i] = i < own->rank ? own->dims[i] : 1;
+    return kiln_add_reshape(call->graph, call->inputs[1], type->rank - axis, dims);
+}
+
 static kiln_value import_binary(kiln_onnx_call *call)
 {
-    return kiln_onnx_binary(call, call->row->kiln, kiln_onnx_operand(call, 0),
-                            kiln_onnx_operand(call, 1));
+    return kiln_onnx_binary(call, call->row->kiln, kiln_onnx_operand(call, 0), old_operand(call));
 }
 
 /* Max, Min and Sum of any number of operands. */
@@ -43,7 +57,7 @@ static bool is_number(kiln_onnx_call *call, kiln_value value, double *out)
 /* The result has the type of the base. Squares and cubes are products. */
 static kiln_value import_pow(kiln_onnx_call *call)
 {
-    kiln_value base = kiln_onnx_operand(call, 0), power = kiln_onnx_operand(call, 1);
+    kiln_value base = kiln_onnx_operand(call, 0), power = old_operand(call);
     kiln_dtype dtype = kiln_onnx_type(call, 0)->dtype, other = kiln_onnx_type(call, 1)->dtype;
     double number;
     if (kiln_onnx_type(call, 1)->rank <= kiln_onnx_type(call, 0)->rank &&
@@ -70,8 +84,6 @@ static kiln_value import_mod(kiln_onnx_call *call)
     kiln_dtype_kind kind = kiln_dtype_kind_of(kiln_onnx_type(call, 0)->dtype);
     kiln_value rem = kiln_add_binary(graph, KILN_OP_rem, values[0], values[1]);
     if (kiln_onnx_flag(call, "fmod", false) || kind == KILN_DTYPE_KIND_UINT) return rem;
-    if (kind == KILN_DTYPE_KIND_FLOAT)
-        kiln_onnx_fail(call, "attr 'fmod' is 0 for floats; expected 1");
     kiln_value is_rem_low = kiln_onnx_with(call, KILN_OP_lt, rem, 0);
     kiln_value is_other_low = kiln_onnx_with(call, KILN_OP_lt, values[1], 0);
     kiln_value differs = kiln_add_binary(graph, KILN_OP_xor, is_rem_low, is_other_low);
@@ -88,8 +100,10 @@ static kiln_value import_shift(kiln_onnx_call *call)
     if (!is_left && direction[0] != 'R')
         kiln_onnx_fail(call, "attr 'direction' is %s; expected LEFT or RIGHT",
                        kiln_onnx_quote(&call->scope->arena, direction));
-    return kiln_onnx_binary(call, is_left ? KILN_OP_shift_left : KILN_OP_shift_right_logical,
-                            kiln_onnx_operand(call, 0), kiln_onnx_operand(call, 1));
+    bool is_signed = kiln_dtype_kind_of(kiln_onnx_type(call, 0)->dtype) == KILN_DTYPE_KIND_INT;
+    kiln_op right = is_signed ? KILN_OP_shift_right_arithmetic : KILN_OP_shift_right_logical;
+    return kiln_onnx_binary(call, is_left ? KILN_OP_shift_left : right, kiln_onnx_operand(call, 0),
+                            kiln_onnx_operand(call, 1));
 }
 
 static kiln_value import_is_nan(kiln_onnx_call *call)
@@ -241,52 +255,52 @@ static kiln_value import_atanh(kiln_onnx_call *call)
     }
 
 const kiln_onnx_row kiln_onnx_math_rows[] = {
-    UNARY("Neg", 7, neg),
-    UNARY("Abs", 7, abs),
+    UNARY("Neg", 6, neg),
+    UNARY("Abs", 6, abs),
     UNARY("Sign", 9, sign),
-    UNARY("Floor", 7, floor),
-    UNARY("Ceil", 7, ceil),
+    UNARY("Floor", 6, floor),
+    UNARY("Ceil", 6, ceil),
     UNARY("Round", 11, round_even),
-    UNARY("Exp", 7, exp),
-    UNARY("Log", 7, log),
-    UNARY("Sqrt", 7, sqrt),
-    UNARY("Sin", 7, sin),
-    UNARY("Cos", 7, cos),
-    UNARY("Tan", 7, tan),
-    UNARY("Atan", 7, atan),
-    UNARY("Tanh", 7, tanh),
+    UNARY("Exp", 6, exp),
+    UNARY("Log", 6, log),
+    UNARY("Sqrt", 6, sqrt),
+    UNARY("Sin", 6, sin),
+    UNARY("Cos", 6, cos),
+    UNARY("Tan", 6, tan),
+    UNARY("Atan", 6, atan),
+    UNARY("Tanh", 6, tanh),
     UNARY("Erf", 9, erf),
-    UNARY("Reciprocal", 7, reciprocal),
-    UNARY("Not", 7, not ),
+    UNARY("Reciprocal", 6, reciprocal),
+    UNARY("Not", 6, not ),
     UNARY("BitwiseNot", 18, not ),
-    BINARY("Add", 7, add),
-    BINARY("Sub", 7, sub),
-    BINARY("Mul", 7, mul),
-    BINARY("Div", 7, div),
-    BINARY("And", 7, and),
-    BINARY("Or", 7, or),
-    BINARY("Xor", 7, xor),
+    BINARY("Add", 6, add),
+    BINARY("Sub", 6, sub),
+    BINARY("Mul", 6, mul),
+    BINARY("Div", 6, div),
+    BINARY("And", 6, and),
+    BINARY("Or", 6, or),
+    BINARY("Xor", 6, xor),
     BINARY("BitwiseAnd", 18, and),
     BINARY("BitwiseOr", 18, or),
     BINARY("BitwiseXor", 18, xor),
-    BINARY("Equal", 7, eq),
-    BINARY("Less", 7, lt),
-    BINARY("Greater", 7, gt),
+    BINARY("Equal", 6, eq),
+    BINARY("Less", 6, lt),
+    BINARY("Greater", 6, gt),
     BINARY("LessOrEqual", 12, le),
     BINARY("GreaterOrEqual", 12, ge),
     VARIADIC("Max", max),
     VARIADIC("Min", min),
     VARIADIC("Sum", add),
-    {"Mean", 7, KILN_ONNX_NEWEST, 1, KILN_ONNX_ANY, import_mean, KILN_OP_add},
-    ROW("Pow", 7, 2, 2, import_pow),
+    {"Mean", 6, KILN_ONNX_NEWEST, 1, KILN_ONNX_ANY, import_mean, KILN_OP_add},
+    ROW("Pow", 6, 2, 2, import_pow),
     ROW("Mod", 10, 2, 2, import_mod),
     ROW("BitShift", 11, 2, 2, import_shift),
     ROW("IsNaN", 9, 1, 1, import_is_nan),
     ROW("IsInf", 10, 1, 1, import_is_inf),
     ROW("Where", 9, 3, 3, import_where),
-    ROW("Clip", 7, 1, 3, import_clip),
-    ROW("Asin", 7, 1, 1, import_arc),
-    ROW("Acos", 7, 1, 1, import_arc),
+    ROW("Clip", 6, 1, 3, import_clip),
+    ROW("Asin", 6, 1, 1, import_arc),
+    ROW("Acos", 6, 1, 1, import_arc),
     ROW("Sinh", 9, 1, 1, import_sinh),
     ROW("Cosh", 9, 1, 1, import_cosh),
     ROW("Asinh", 9, 1, 1, import_asinh),

@@ -49,6 +49,8 @@ static kiln_value import_batch_norm(kiln_onnx_call *call)
     const kiln_type *type = kiln_onnx_ranked(call, 0, 2);
     kiln_value operands[5] = {call->inputs[0]};
     kiln_onnx_ignore(call, "momentum");
+    kiln_onnx_ignore(call, "consumed_inputs");
+    if (call->opset < 7) kiln_onnx_ignore(call, "is_test");
     if (!kiln_onnx_flag(call, "spatial", true)) kiln_onnx_refuse(call, "attr 'spatial' is 0");
     for (uint32_t i = 1; i < 5; i++) {
         channel_check(call, i, type->dims[1]);
@@ -233,13 +235,13 @@ static kiln_value import_lp_norm(kiln_onnx_call *call)
     }
 
 const kiln_onnx_row kiln_onnx_norm_rows[] = {
-    ROW("BatchNormalization", 7, 5, 5, import_batch_norm),
+    ROW("BatchNormalization", 6, 5, 5, import_batch_norm),
     {"LayerNormalization", 17, KILN_ONNX_NEWEST, 1, 3, import_layer_norm, KILN_OP_layer_norm},
     {"RMSNormalization", 23, KILN_ONNX_NEWEST, 2, 2, import_layer_norm, KILN_OP_rms_norm},
-    ROW("InstanceNormalization", 7, 3, 3, import_instance_norm),
+    ROW("InstanceNormalization", 6, 3, 3, import_instance_norm),
     ROW("GroupNormalization", 18, 3, 3, import_group_norm),
-    ROW("LRN", 7, 1, 1, import_lrn),
+    ROW("LRN", 6, 1, 1, import_lrn),
     ROW("MeanVarianceNormalization", 9, 1, 1, import_mean_variance_norm),
-    ROW("LpNormalization", 7, 1, 1, import_lp_norm),
+    ROW("LpNormalization", 6, 1, 1, import_lp_norm),
     {0},
 };

@@ -173,11 +173,11 @@ static kiln_value import_global_lp(kiln_onnx_call *call)
 }
 
 const kiln_onnx_row kiln_onnx_pool_rows[] = {
-    {"MaxPool", 7, KILN_ONNX_NEWEST, 1, 1, import_max_pool},
-    {"AveragePool", 7, KILN_ONNX_NEWEST, 1, 1, import_average_pool},
-    {"LpPool", 7, KILN_ONNX_NEWEST, 1, 1, import_lp_pool},
-    {"GlobalAveragePool", 7, KILN_ONNX_NEWEST, 1, 1, import_global, KILN_OP_mean},
-    {"GlobalMaxPool", 7, KILN_ONNX_NEWEST, 1, 1, import_global, KILN_OP_reduce_max},
-    {"GlobalLpPool", 7, KILN_ONNX_NEWEST, 1, 1, import_global_lp},
+    {"MaxPool", 6, KILN_ONNX_NEWEST, 1, 1, import_max_pool},
+    {"AveragePool", 6, KILN_ONNX_NEWEST, 1, 1, import_average_pool},
+    {"LpPool", 6, KILN_ONNX_NEWEST, 1, 1, import_lp_pool},
+    {"GlobalAveragePool", 6, KILN_ONNX_NEWEST, 1, 1, import_global, KILN_OP_mean},
+    {"GlobalMaxPool", 6, KILN_ONNX_NEWEST, 1, 1, import_global, KILN_OP_reduce_max},
+    {"GlobalLpPool", 6, KILN_ONNX_NEWEST, 1, 1, import_global_lp},
     {0},
 };

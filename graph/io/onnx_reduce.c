@@ -144,7 +144,7 @@ const kiln_onnx_row kiln_onnx_reduce_rows[] = {
     ROW("ReduceSumSquare", import_norm, square),
     ROW("ReduceLogSum", import_log_sum, none),
     ROW("ReduceLogSumExp", import_log_sum_exp, none),
-    {"ArgMax", 7, KILN_ONNX_NEWEST, 1, 1, import_arg, KILN_OP_argmax},
-    {"ArgMin", 7, KILN_ONNX_NEWEST, 1, 1, import_arg, KILN_OP_argmin},
+    {"ArgMax", 6, KILN_ONNX_NEWEST, 1, 1, import_arg, KILN_OP_argmax},
+    {"ArgMin", 6, KILN_ONNX_NEWEST, 1, 1, import_arg, KILN_OP_argmin},
     {0},
 };

@@ -66,8 +66,7 @@ static void words_read(kiln_onnx_call *call, resize_plan *plan)
                       ? FLOOR
                       : (resize_round)word_read(call, "nearest_mode", "round_prefer_floor", rounds);
     plan->is_antialias = kiln_onnx_flag(call, "antialias", false);
-    plan->is_outside_excluded =
-        kiln_onnx_flag(call, "exclude_outside", false) || plan->is_antialias;
+    plan->is_outside_excluded = kiln_onnx_flag(call, "exclude_outside", false);
     plan->cubic = kiln_onnx_float(call, "cubic_coeff_a", -0.75);
     plan->outside = kiln_onnx_float(call, "extrapolation_value", 0);
 }
@@ -179,12 +178,13 @@ static void plan_read(kiln_onnx_call *call, resize_plan *plan)
 /* Where result element `at` stands along the operand's axis. */
 static float coordinate(const resize_plan *plan, uint32_t axis, int64_t in, int64_t at)
 {
-    float scale = plan->scale[axis], x = (float)at, n = (float)in, m = (float)plan->out[axis];
+    float scale = plan->scale[axis], x = (float)at, n = (float)in, m = scale * n;
+    if (fabsf(m - (float)plan->out[axis]) < 1e-3f) m = (float)plan->out[axis];
     switch (plan->place) {
     case HALF_PIXEL:
         return (x + 0.5f) / scale - 0.5f;
     case HALF_SYMMETRIC: {
-        float adjustment = m / (scale * n), center = n / 2;
+        float adjustment = (float)plan->out[axis] / (scale * n), center = n / 2;
         return center * (1 - adjustment) + (x + 0.5f) / scale - 0.5f;
     }
     case PYTORCH_HALF:
@@ -402,7 +402,7 @@ static kiln_value import_resize(kiln_onnx_call *call)
 }
 
 const kiln_onnx_row kiln_onnx_resize_rows[] = {
-    {"Upsample", 7, 8, 1, 1, import_resize},
+    {"Upsample", 6, 8, 1, 1, import_resize},
     {"Upsample", 9, 9, 2, 2, import_resize},
     {"Resize", 10, 10, 2, 2, import_resize},
     {"Resize", 11, KILN_ONNX_NEWEST, 1, 4, import_resize},

@@ -200,6 +200,7 @@ static kiln_value import_dropout(kiln_onnx_call *call)
     const kiln_type *type = kiln_onnx_type(call, 0);
     kiln_onnx_ignore(call, "ratio");
     kiln_onnx_ignore(call, "seed");
+    if (call->opset < 7) kiln_onnx_ignore(call, "is_test");
     if (kiln_onnx_has(call, 2) && kiln_onnx_known_int(call, 2)) {
         const double *ratio = NULL;
         uint32_t n = kiln_onnx_has(call, 1) ? kiln_onnx_known_floats(call, 1, &ratio) : 0;
@@ -239,6 +240,7 @@ static kiln_value import_bit_cast(kiln_onnx_call *call)
 {
     const kiln_type *type = kiln_onnx_type(call, 0);
     kiln_dtype dtype = kiln_onnx_dtype(call->onnx, kiln_onnx_int(call, "to", 0), "attr 'to'");
+    if (type->dtype == KILN_bool || dtype == KILN_bool) return cast(call, dtype);
     type = kiln_graph_tensor(call->graph, dtype, type->rank, type->dims);
     return kiln_graph_add(call->graph, &(kiln_node_spec){.op = KILN_OP_bitcast,
                                                          .given = type,
@@ -299,21 +301,21 @@ static kiln_value import_space_to_depth(kiln_onnx_call *call)
     }
 
 const kiln_onnx_row kiln_onnx_shape_rows[] = {
-    ROW("Shape", 7, 1, 1, import_shape),
-    ROW("Size", 7, 1, 1, import_size),
-    ROW("Reshape", 7, 2, 2, import_reshape),
-    ROW("Flatten", 7, 1, 1, import_flatten),
-    ROW("Squeeze", 7, 1, 2, import_squeeze),
-    ROW("Unsqueeze", 7, 1, 2, import_unsqueeze),
-    ROW("Transpose", 7, 1, 1, import_transpose),
+    ROW("Shape", 6, 1, 1, import_shape),
+    ROW("Size", 6, 1, 1, import_size),
+    ROW("Reshape", 6, 2, 2, import_reshape),
+    ROW("Flatten", 6, 1, 1, import_flatten),
+    ROW("Squeeze", 6, 1, 2, import_squeeze),
+    ROW("Unsqueeze", 6, 1, 2, import_unsqueeze),
+    ROW("Transpose", 6, 1, 1, import_transpose),
     ROW("Expand", 8, 2, 2, import_expand),
-    ROW("Tile", 7, 2, 2, import_tile),
-    ROW("Identity", 7, 1, 1, import_identity),
-    ROW("Dropout", 7, 1, 3, import_dropout),
-    ROW("Cast", 7, 1, 1, import_cast),
+    ROW("Tile", 6, 2, 2, import_tile),
+    ROW("Identity", 6, 1, 1, import_identity),
+    ROW("Dropout", 6, 1, 3, import_dropout),
+    ROW("Cast", 6, 1, 1, import_cast),
     ROW("CastLike", 15, 2, 2, import_cast_like),
     ROW("BitCast", 26, 1, 1, import_bit_cast),
-    ROW("DepthToSpace", 7, 1, 1, import_depth_to_space),
-    ROW("SpaceToDepth", 7, 1, 1, import_space_to_depth),
+    ROW("DepthToSpace", 6, 1, 1, import_depth_to_space),
+    ROW("SpaceToDepth", 6, 1, 1, import_space_to_depth),
     {0},
 };

@@ -276,12 +276,12 @@ static kiln_value import_trilu(kiln_onnx_call *call)
     }
 
 const kiln_onnx_row kiln_onnx_slice_rows[] = {
-    {"Slice", 7, 9, 1, 1, import_slice},
+    {"Slice", 6, 9, 1, 1, import_slice},
     {"Slice", 10, KILN_ONNX_NEWEST, 3, 5, import_slice},
     ROW("Concat", 1, KILN_ONNX_ANY, import_concat),
-    {"Split", 7, 12, 1, 1, import_split},
+    {"Split", 6, 12, 1, 1, import_split},
     {"Split", 13, KILN_ONNX_NEWEST, 1, 2, import_split},
-    {"Pad", 7, 10, 1, 1, import_pad},
+    {"Pad", 6, 10, 1, 1, import_pad},
     {"Pad", 11, KILN_ONNX_NEWEST, 2, 4, import_pad},
     {"Trilu", 14, KILN_ONNX_NEWEST, 1, 2, import_trilu},
     {0},

@@ -110,7 +110,7 @@ static kiln_value import_eye_like(kiln_onnx_call *call)
 }
 
 const kiln_onnx_row kiln_onnx_source_rows[] = {
-    {"Constant", 7, KILN_ONNX_NEWEST, 0, 0, import_constant},
+    {"Constant", 6, KILN_ONNX_NEWEST, 0, 0, import_constant},
     {"ConstantOfShape", 9, KILN_ONNX_NEWEST, 1, 1, import_constant_of_shape},
     {"Range", 11, KILN_ONNX_NEWEST, 3, 3, import_range},
     {"EyeLike", 9, KILN_ONNX_NEWEST, 1, 1, import_eye_like},

@@ -27,6 +27,13 @@ typedef struct kiln_shape_binding {
     const int64_t *dims;
 } kiln_shape_binding;
 
+/* Fixes the value of one input: a shape, axes or a count that the graph must know. The input stays a
+ * port of the graph; a run in which it has another value returns RANGE. */
+typedef struct kiln_value_binding {
+    const char *input;
+    kiln_tensor value;
+} kiln_value_binding;
+
 typedef struct kiln_import_options {
     size_t struct_bytes; /* sizeof(kiln_import_options) */
     const kiln_dim_binding *dims;
@@ -38,9 +45,12 @@ typedef struct kiln_import_options {
      * as many lines as fit. May be NULL. */
     void (*report)(void *user, const char *line);
     void *report_user;
+    const kiln_value_binding *values;
+    uint32_t n_values;
+    uint32_t reserved_values;
 } kiln_import_options;
 
-/* Reads an ONNX model (operator sets 7 to 28). MODEL for a malformed file; UNSUPPORTED lists all nodes
+/* Reads an ONNX model (operator sets 6 to 28). MODEL for a malformed file; UNSUPPORTED lists all nodes
  * that cannot be imported, one a line; INVALID names dims that nothing binds. Weights over 64 KiB stay
  * in the file and are read when the graph is compiled: keep it unchanged until then. Sentence on the
  * context. */
