@@ -28,22 +28,6 @@ static void fill_port(table_builder *builder, kiln_port_row *port, const kiln_ty
     };
 }
 
-/* A donated input serves the first output of its type that no other input serves. */
-static void bind_donations(kiln_program *program, const kiln_graph *graph, kiln_port_row *inputs)
-{
-    bool *is_taken = kiln_new_array(&graph->scope->arena, bool, program->n_outputs + 1);
-    for (uint32_t i = 0; i < program->n_inputs; i++) {
-        const kiln_node *node = kiln_graph_node(graph, graph->inputs.at[i]);
-        if (!node->attrs->input.donated) continue;
-        for (uint32_t o = 0; o < program->n_outputs; o++) {
-            if (is_taken[o] || kiln_graph_type(graph, graph->outputs.at[o].value) != node->type) continue;
-            inputs[i].donated_to = o;
-            is_taken[o] = true;
-            break;
-        }
-    }
-}
-
 static void fill_ports(table_builder *builder)
 {
     const kiln_graph *graph = builder->compilation->graph;
@@ -55,12 +39,12 @@ static void fill_ports(table_builder *builder)
     for (uint32_t i = 0; i < graph->inputs.n; i++) {
         const kiln_node *node = kiln_graph_node(graph, graph->inputs.at[i]);
         fill_port(builder, &inputs[i], node->type, node->label);
+        inputs[i].donated_to = builder->compilation->schedule->donations.at[i];
     }
     for (uint32_t i = 0; i < graph->outputs.n; i++) {
         const kiln_graph_output *output = &graph->outputs.at[i];
         fill_port(builder, &outputs[i], kiln_graph_type(graph, output->value), output->name);
     }
-    bind_donations(program, graph, inputs);
     program->inputs = inputs;
     program->outputs = outputs;
 }

@@ -16,9 +16,15 @@ typedef struct kiln_block {
  * step. */
 int64_t kiln_place_blocks(kiln_scope *scope, kiln_block *blocks, uint32_t n, int64_t *out_bound);
 
-/* plan_share.c: the input of group `number` whose memory its only output may take over, as a
- * position in group->inputs, or KILN_NONE. `can_take` says which inputs die there and lie in the
- * arena. */
-uint32_t kiln_shared_input(kiln_scope *scope, const kiln_schedule *schedule, uint32_t number,
+typedef struct kiln_output_ref {
+    uint32_t group, number; /* output `number` of a group */
+} kiln_output_ref;
+
+/* plan_share.c: the input whose memory an output of its group may take over, as a position in
+ * group->inputs, or KILN_NONE. `can_take` says which inputs are free for it. */
+uint32_t kiln_shared_input(kiln_scope *scope, const kiln_schedule *schedule, kiln_output_ref output,
                            const bool *can_take);
+
+/* plan_donate.c: fills schedule->donations; the places are complete. */
+void kiln_plan_donations(kiln_scope *scope, kiln_schedule *schedule);
 #endif

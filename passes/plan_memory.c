@@ -160,8 +160,10 @@ static void give_blocks(planner *plan, uint32_t g)
         uint32_t number = kiln_schedule_find_place(schedule, group->outputs[i]);
         kiln_place *place = &schedule->places.at[number];
         if (place->kind != KILN_PLACE_ARENA) continue;
-        uint32_t input = kiln_shared_input(plan->pipeline->scope, schedule, g, can_take);
+        kiln_output_ref output = {g, i};
+        uint32_t input = kiln_shared_input(plan->pipeline->scope, schedule, output, can_take);
         if (input != KILN_NONE) {
+            can_take[input] = false;
             place->shares = kiln_schedule_find_place(schedule, group->inputs[input]);
             plan->block_of[number] = plan->block_of[place->shares];
             plan->blocks.at[plan->block_of[number]].last = place->last_step;
@@ -250,6 +252,7 @@ void kiln_plan_memory(kiln_pipeline *pipeline, kiln_schedule *schedule)
         if (place->kind == KILN_PLACE_ARENA)
             place->offset = plan.blocks.at[plan.block_of[i]].offset;
     }
+    kiln_plan_donations(pipeline->scope, schedule);
     if (pipeline->max_bytes > 0 && schedule->arena_bytes > pipeline->max_bytes)
         fail_over_limit(&plan);
     kiln_error error = {0};

@@ -66,14 +66,13 @@ static void spread(share_walk *walk, uint32_t at)
     for (uint32_t i = 0; i < node->n_inputs; i++) note(walk, node->inputs[i], bits);
 }
 
-uint32_t kiln_shared_input(kiln_scope *scope, const kiln_schedule *schedule, uint32_t number,
+uint32_t kiln_shared_input(kiln_scope *scope, const kiln_schedule *schedule, kiln_output_ref output,
                            const bool *can_take)
 {
-    const kiln_group *group = &schedule->groups.at[number];
-    bool is_kind = group->kind == KILN_GROUP_POINTWISE || group->kind == KILN_GROUP_ROW;
-    if (!is_kind || group->n_outputs != 1) return KILN_NONE;
-    kiln_value output = group->outputs[0].value;
-    const kiln_type *type = kiln_graph_type(schedule->graph, output);
+    const kiln_group *group = &schedule->groups.at[output.group];
+    bool is_pointwise = group->kind == KILN_GROUP_POINTWISE;
+    if (!is_pointwise && (group->kind != KILN_GROUP_ROW || group->n_outputs != 1)) return KILN_NONE;
+    const kiln_type *type = kiln_graph_type(schedule->graph, group->outputs[output.number].value);
     share_walk walk = {
         .graph = schedule->graph,
         .group = group,
@@ -81,7 +80,7 @@ uint32_t kiln_shared_input(kiln_scope *scope, const kiln_schedule *schedule, uin
         .nodes = kiln_new_array(&scope->arena, uint8_t, group->n_nodes + 1),
         .inputs = kiln_new_array(&scope->arena, uint8_t, group->n_inputs + 1),
     };
-    note(&walk, output, AT_OUTPUT);
+    for (uint32_t i = 0; i < group->n_outputs; i++) note(&walk, group->outputs[i].value, AT_OUTPUT);
     for (uint32_t at = group->n_nodes; at-- > 0;) {
         if (walk.nodes[at]) spread(&walk, at);
     }

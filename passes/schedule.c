@@ -189,6 +189,12 @@ void kiln_schedule_print(const kiln_schedule *schedule, kiln_text *text)
         kiln_value_print(text, schedule->graph, from->operand.value);
         kiln_text_printf(text, " to output %u\n", schedule->copies.at[i].port);
     }
+    for (uint32_t i = 0; i < schedule->donations.n; i++) {
+        if (schedule->donations.at[i] == KILN_NONE) continue;
+        kiln_text_append(text, "donate ");
+        kiln_value_print(text, schedule->graph, schedule->graph->inputs.at[i]);
+        kiln_text_printf(text, " to output %u\n", schedule->donations.at[i]);
+    }
     if (schedule->places.n) {
         kiln_text_printf(text, "arena %" PRId64 " bytes, bound %" PRId64 "\n",
                          schedule->arena_bytes, schedule->lower_bound_bytes);

@@ -110,6 +110,8 @@ typedef struct kiln_schedule {
     int64_t arena_bytes, lower_bound_bytes;
     kiln_vec(const char *) refusals; /* one sentence per edge not fused, for explain */
     kiln_vec(kiln_output_copy) copies;
+    kiln_vec(uint32_t) donations;  /* by input of the graph: the output that may lie in its memory, or
+                                      KILN_NONE; nothing reads the input once the output is written */
 } kiln_schedule;
 
 /* Places stand in this order: value, format, consumer. */

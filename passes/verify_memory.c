@@ -82,8 +82,8 @@ static bool is_taken_over(const kiln_schedule *schedule, const stretch *a, const
     const kiln_place *from = &schedule->places.at[a->place], *to = &schedule->places.at[b->place];
     if (to->shares != a->place || a->last != b->first || from->offset != to->offset) return false;
     const kiln_group *group = &schedule->groups.at[b->first];
-    bool is_kind = group->kind == KILN_GROUP_POINTWISE || group->kind == KILN_GROUP_ROW;
-    return is_kind && group->n_outputs == 1 && from->bytes == to->bytes;
+    bool is_single = group->kind == KILN_GROUP_ROW && group->n_outputs == 1;
+    return (is_single || group->kind == KILN_GROUP_POINTWISE) && from->bytes == to->bytes;
 }
 
 static int compare_first(const void *a, const void *b)
@@ -111,6 +111,26 @@ static kiln_status check_overlaps(kiln_check_state *check, const stretch *stretc
     return KILN_OK;
 }
 
+/* A donated input is read for the last time before its output is written, or by the same group. */
+static kiln_status check_donations(kiln_check_state *check, const uint32_t *first,
+                                   const uint32_t *last)
+{
+    const kiln_schedule *schedule = check->schedule;
+    const kiln_graph *graph = schedule->graph;
+    for (uint32_t i = 0; i < schedule->donations.n; i++) {
+        uint32_t port = schedule->donations.at[i];
+        if (port == KILN_NONE) continue;
+        kiln_operand to = {.value = kiln_stored_value(graph, graph->outputs.at[port].value)};
+        uint32_t input =
+            kiln_schedule_find_place(schedule, (kiln_operand){.value = graph->inputs.at[i]});
+        uint32_t output = kiln_schedule_find_place(schedule, to);
+        bool is_read = input != KILN_NONE && first[input] != KILN_NONE;
+        if (!is_read || (output != KILN_NONE && last[input] <= first[output])) continue;
+        return fail_place(check, &schedule->places.at[input], "it is read after its donation");
+    }
+    return KILN_OK;
+}
+
 kiln_status kiln_check_memory(kiln_check_state *check)
 {
     const kiln_schedule *schedule = check->schedule;
@@ -128,5 +148,6 @@ kiln_status kiln_check_memory(kiln_check_state *check)
             (stretch){i, first[i], last[i], place->offset, place->offset + place->bytes};
     }
     qsort(stretches, n, sizeof *stretches, compare_first);
+    if (!status) status = check_donations(check, first, last);
     return status ? status : check_overlaps(check, stretches, n);
 }
