@@ -127,14 +127,16 @@ static double step_cycles(const kiln_machine *machine, uint32_t rows, uint32_t v
     return most > latency ? most : latency;
 }
 
+double kiln_tile_cycles(const kiln_machine *machine, uint32_t rows, uint32_t vectors, int64_t k)
+{
+    return step_cycles(machine, rows, vectors, k) * (double)k + 16 + 2.0 * rows * vectors;
+}
+
 static double rows_cycles(const kiln_machine *machine, int64_t m, kiln_tile_choice tile, int64_t k)
 {
-    double overhead = 16 + 2.0 * tile.rows * tile.vectors;
-    double cycles = (double)(m / tile.rows) *
-                    (step_cycles(machine, tile.rows, tile.vectors, k) * (double)k + overhead);
+    double cycles = (double)(m / tile.rows) * kiln_tile_cycles(machine, tile.rows, tile.vectors, k);
     uint32_t tail = (uint32_t)(m % tile.rows);
-    if (tail) cycles += step_cycles(machine, tail, tile.vectors, k) * (double)k + overhead;
-    return cycles;
+    return tail ? cycles + kiln_tile_cycles(machine, tail, tile.vectors, k) : cycles;
 }
 
 kiln_tile_choice kiln_tile_choose(const kiln_machine *machine, uint32_t lanes, int64_t m, int64_t n,

@@ -59,6 +59,8 @@ kiln_epilogue kiln_epilogue_create(kiln_lower *lower, kiln_value node, kiln_dtyp
 void kiln_epilogue_emit(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv row,
                         kiln_axis_index column, uint32_t last);
 
+/* Cycles of one register tile, k steps and its stores. */
+double kiln_tile_cycles(const kiln_machine *machine, uint32_t rows, uint32_t vectors, int64_t k);
 /* Rows and vectors of the cheapest tile for [m, n] with k, and what all tiles cost in cycles. */
 typedef struct kiln_tile_choice {
     uint32_t rows, vectors;

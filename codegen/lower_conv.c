@@ -1,0 +1,388 @@
+/* Convolution groups as implicit products: [image, depth, block of output rows, group, block of output
+ * features] tiles. A tile copies its input window, then register tiles of pixels x features accumulate
+ * over the taps. A 1 x 1 kernel with stride 1 and no padding is a plain product over all pixels, and
+ * goes the way of the dots. */
+#include "base/checked.h"
+#include "codegen/lower_conv.h"
+#include "codegen/lower_dot.h"
+#include "codegen/math.h"
+#include "kiln/program.h"
+
+#define LOCAL_BYTES (256 * 1024) /* of the input window */
+#define TILE_CYCLES 20000.0
+#define TILES_PER_THREAD 8
+
+typedef struct product {
+    kiln_conv *conv;
+    kiln_tile_source kernel;
+    bool is_packed;
+    int64_t kernel_step, kernel_origin; /* elements from one k to the next, when not packed */
+    int64_t k_size;                     /* taps x input features of a group */
+    bool is_row_joined;                 /* the taps of a kernel row and their features are one run */
+    int64_t height;                     /* rows of output pixels of a register tile */
+    uint32_t vectors;
+    int64_t block_features, n_feature_blocks, n_row_blocks;
+    kiln_kv group;                      /* of the tile at work */
+    kiln_kv block_row;                  /* its first output row */
+} product;
+
+/* A register tile: height x width pixels, `vectors` of features, `last` lanes in the last one. */
+typedef struct pixel_tile {
+    int64_t height, width;
+    uint32_t vectors, last;
+    kiln_kv feature; /* within the group */
+} pixel_tile;
+
+static kiln_tile make_tile(const product *p, const pixel_tile *shape)
+{
+    const kiln_conv *conv = p->conv;
+    kiln_kernel *k = conv->lower->kernel;
+    kiln_tile tile = {.lower = conv->lower, .dtype = conv->dtype, .lanes = conv->lanes,
+                      .rows = (uint32_t)(shape->height * shape->width), .vectors = shape->vectors,
+                      .a = {conv->local, KILN_NO_DTYPE}, .b = p->kernel, .a_k = 1};
+    for (int64_t y = 0; y < shape->height; y++)
+        for (int64_t x = 0; x < shape->width; x++)
+            tile.a_row[y * shape->width + x] = y * conv->axis[KILN_CONV_H].local_stride * conv->row_pitch +
+                                               x * conv->axis[KILN_CONV_W].local_stride * conv->pitch;
+    if (p->is_packed) {
+        kiln_tile_use_panels(&tile, p->k_size);
+        return tile;
+    }
+    tile.b_k = p->kernel_step;
+    for (uint32_t v = 0; v < tile.vectors; v++) tile.b_vector[v] = (int64_t)v * tile.lanes;
+    if (shape->last < tile.lanes)
+        tile.b_mask = kiln_k_active(k, tile.lanes, kiln_k_const_i64(k, shape->last));
+    return tile;
+}
+
+/* The kernel's element for k = 0 and the tile's first feature. */
+static kiln_kv kernel_offset(const product *p, kiln_kv feature)
+{
+    kiln_kernel *k = p->conv->lower->kernel;
+    int64_t features = p->conv->out_features;
+    if (!p->is_packed) {
+        kiln_kv first = kiln_k_add_imm(k, kiln_k_mul_imm(k, p->group, features), p->kernel_origin);
+        return kiln_k_binary(k, KILN_K_add, first, feature);
+    }
+    kiln_kv start = kiln_k_mul_imm(k, p->group, kiln_round_up(features, KILN_PANEL) * p->k_size);
+    return kiln_k_binary(k, KILN_K_add, start, kiln_k_mul_imm(k, feature, p->k_size));
+}
+
+/* A loop over taps, unless there is one. */
+static kiln_kv open_taps(kiln_tile *tile, int64_t n)
+{
+    kiln_kernel *k = tile->lower->kernel;
+    kiln_kv zero = kiln_k_const_i64(k, 0);
+    if (n == 1) return zero;
+    return kiln_tile_loop(tile, zero, kiln_k_const_i64(k, n), 1);
+}
+
+static kiln_kv step_by(kiln_kernel *k, kiln_kv base, kiln_kv tap, int64_t step)
+{
+    return kiln_k_binary(k, KILN_K_add, base, kiln_k_mul_imm(k, tap, step));
+}
+
+static void accumulate_taps(const product *p, kiln_tile *tile, kiln_kv a, kiln_kv b)
+{
+    const kiln_conv *conv = p->conv;
+    kiln_kernel *k = tile->lower->kernel;
+    const kiln_conv_axis *axis = conv->axis;
+    int64_t features = conv->in_features, width = axis[KILN_CONV_W].kernel;
+    int64_t of_row = width * features * tile->b_k, of_slice = axis[KILN_CONV_H].kernel * of_row;
+    kiln_kv depth = open_taps(tile, axis[KILN_CONV_D].kernel);
+    kiln_kv a_at = step_by(k, a, depth, conv->slice), b_at = step_by(k, b, depth, of_slice);
+    kiln_kv down = open_taps(tile, axis[KILN_CONV_H].kernel);
+    a_at = step_by(k, a_at, down, axis[KILN_CONV_H].rhs_dilation * conv->row_pitch);
+    b_at = step_by(k, b_at, down, of_row);
+    if (p->is_row_joined) {
+        kiln_tile_accumulate(tile, a_at, b_at, width * features);
+    } else {
+        kiln_kv right = open_taps(tile, width);
+        a_at = step_by(k, a_at, right, axis[KILN_CONV_W].rhs_dilation * conv->pitch);
+        b_at = step_by(k, b_at, right, features * tile->b_k);
+        kiln_tile_accumulate(tile, a_at, b_at, features);
+        if (width > 1) kiln_tile_loop_end(tile);
+    }
+    if (axis[KILN_CONV_H].kernel > 1) kiln_tile_loop_end(tile);
+    if (axis[KILN_CONV_D].kernel > 1) kiln_tile_loop_end(tile);
+}
+
+/* The register tile whose first pixel is (row, column) of the output. */
+static void emit_register_tile(product *p, const pixel_tile *shape, kiln_kv row, kiln_kv column)
+{
+    kiln_conv *conv = p->conv;
+    kiln_kernel *k = conv->lower->kernel;
+    kiln_tile tile = make_tile(p, shape);
+    kiln_kv down = kiln_k_binary(k, KILN_K_sub, row, p->block_row);
+    kiln_kv a = kiln_k_mul_imm(k, down, conv->axis[KILN_CONV_H].local_stride * conv->row_pitch);
+    a = step_by(k, a, column, conv->axis[KILN_CONV_W].local_stride * conv->pitch);
+    kiln_tile_zero(&tile);
+    accumulate_taps(p, &tile, a, kernel_offset(p, shape->feature));
+    conv->row = row;
+    conv->column = column;
+    conv->tile_width = shape->width;
+    kiln_kv feature = kiln_k_binary(k, KILN_K_add, shape->feature,
+                                    kiln_k_mul_imm(k, p->group, conv->out_features));
+    kiln_axis_index features = kiln_axis_vector(feature, 1);
+    features.extent = conv->out_features * conv->groups;
+    kiln_epilogue_emit(&conv->epilogue, &tile, kiln_k_const_i64(k, 0), features, shape->last);
+}
+
+/* All columns of output rows first … end in steps of the full height. */
+static void emit_rows(product *p, pixel_tile shape, kiln_kv first, kiln_kv end)
+{
+    kiln_conv *conv = p->conv;
+    kiln_kernel *k = conv->lower->kernel;
+    int64_t out = conv->axis[KILN_CONV_W].out, whole = out / shape.width * shape.width;
+    kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, p->height);
+    uint32_t mark = kiln_lower_mark(conv->lower);
+    kiln_kv begin = kiln_k_const_i64(k, 0), stop = kiln_k_const_i64(k, whole);
+    kiln_kv column = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, stop, shape.width);
+    uint32_t inner = kiln_lower_mark(conv->lower);
+    emit_register_tile(p, &shape, row, column);
+    kiln_lower_cut(conv->lower, inner);
+    kiln_k_end(k);
+    if (whole < out) {
+        shape.width = out - whole;
+        emit_register_tile(p, &shape, row, stop);
+    }
+    kiln_lower_cut(conv->lower, mark);
+    kiln_k_end(k);
+}
+
+/* Features first … end of the group in steps of the full width. */
+static void emit_features(product *p, pixel_tile shape, kiln_kv first, kiln_kv end)
+{
+    kiln_conv *conv = p->conv;
+    kiln_kernel *k = conv->lower->kernel;
+    int64_t out = conv->axis[KILN_CONV_H].out, whole = out / p->height * p->height;
+    kiln_kv row_end = kiln_k_add_imm(k, p->block_row, conv->block_rows);
+    row_end = kiln_k_min(k, row_end, kiln_k_const_i64(k, out));
+    kiln_kv split = kiln_k_const_i64(k, whole);
+    shape.feature = kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, (int64_t)p->vectors * conv->lanes);
+    uint32_t mark = kiln_lower_mark(conv->lower);
+    shape.height = p->height;
+    emit_rows(p, shape, p->block_row, kiln_k_min(k, row_end, split));
+    if (whole < out) {
+        shape.height = out - whole;
+        emit_rows(p, shape, kiln_k_max(k, p->block_row, split), row_end);
+    }
+    kiln_lower_cut(conv->lower, mark);
+    kiln_k_end(k);
+}
+
+static void emit_tile(product *p, kiln_kv number, int64_t tile_width)
+{
+    kiln_conv *conv = p->conv;
+    kiln_lower *lower = conv->lower;
+    kiln_kernel *k = lower->kernel;
+    int64_t width = (int64_t)p->vectors * conv->lanes, features = conv->out_features;
+    kiln_kv block = kiln_lower_op_imm(lower, KILN_K_rem, number, p->n_feature_blocks);
+    kiln_kv rest = kiln_lower_op_imm(lower, KILN_K_div, number, p->n_feature_blocks);
+    p->group = kiln_lower_op_imm(lower, KILN_K_rem, rest, conv->groups);
+    rest = kiln_lower_op_imm(lower, KILN_K_div, rest, conv->groups);
+    kiln_kv rows = kiln_lower_op_imm(lower, KILN_K_rem, rest, p->n_row_blocks);
+    rest = kiln_lower_op_imm(lower, KILN_K_div, rest, p->n_row_blocks);
+    conv->depth = kiln_lower_op_imm(lower, KILN_K_rem, rest, conv->axis[KILN_CONV_D].out);
+    conv->image = kiln_lower_op_imm(lower, KILN_K_div, rest, conv->axis[KILN_CONV_D].out);
+    p->block_row = kiln_k_mul_imm(k, rows, conv->block_rows);
+    conv->first_row = p->block_row;
+    conv->feature = kiln_k_mul_imm(k, p->group, conv->in_features);
+    kiln_conv_copy(conv);
+    kiln_kv first = kiln_k_mul_imm(k, block, p->block_features);
+    kiln_kv end = kiln_k_add_imm(k, first, p->block_features);
+    end = kiln_k_min(k, end, kiln_k_const_i64(k, features));
+    kiln_kv whole = kiln_k_const_i64(k, features / width * width);
+    pixel_tile shape = {.width = tile_width, .vectors = p->vectors, .last = conv->lanes};
+    if (features >= width) emit_features(p, shape, first, kiln_k_min(k, end, whole));
+    if (features % width == 0) return;
+    shape.vectors = (uint32_t)kiln_ceil_div(features % width, conv->lanes);
+    shape.last = (uint32_t)((features - 1) % conv->lanes + 1);
+    emit_features(p, shape, kiln_k_max(k, first, whole), end);
+}
+
+/* Pixels of a register tile: as many of a row as fit, then more rows; the cheapest over all tails. */
+static double choose_pixels(const product *p, uint32_t rows, int64_t *out_width, int64_t *out_height)
+{
+    const kiln_conv_axis *axis = p->conv->axis;
+    int64_t out = axis[KILN_CONV_W].out, n = kiln_ceil_div(out, rows);
+    *out_width = kiln_ceil_div(out, n);
+    *out_height = kiln_max_i64(1, kiln_min_i64(rows / *out_width, axis[KILN_CONV_H].out));
+    double used = (double)(out * axis[KILN_CONV_H].out);
+    double tiles = (double)(n * kiln_ceil_div(axis[KILN_CONV_H].out, *out_height));
+    return tiles / used; /* register tiles per pixel */
+}
+
+/* Rows, width and vectors with the fewest cycles: the cost of a full tile times their number. */
+static double choose_tile(product *p, int64_t *out_width)
+{
+    const kiln_conv *conv = p->conv;
+    const kiln_machine *machine = conv->lower->machine;
+    uint32_t unit = conv->lanes < KILN_PANEL ? KILN_PANEL / conv->lanes : 1;
+    double best = -1;
+    for (uint32_t vectors = unit; vectors <= KILN_TILE_VECTORS; vectors += unit) {
+        int64_t groups = kiln_ceil_div(conv->out_features, (int64_t)vectors * conv->lanes);
+        for (uint32_t rows = 1; rows <= KILN_TILE_ROWS; rows++) {
+            bool fits = rows * vectors + vectors + 1 <= machine->n_vector_registers ||
+                        (rows <= 2 && vectors == unit);
+            if (!fits || rows * vectors > KILN_TILE_SUMS) continue;
+            int64_t width, height;
+            double tiles = choose_pixels(p, rows, &width, &height);
+            double cycles = kiln_tile_cycles(machine, (uint32_t)(width * height), vectors, p->k_size) *
+                            tiles * (double)groups;
+            if (best >= 0 && cycles >= best) continue;
+            best = cycles;
+            p->vectors = vectors;
+            p->height = height;
+            *out_width = width;
+        }
+    }
+    return best * (double)(conv->axis[KILN_CONV_W].out * conv->axis[KILN_CONV_H].out);
+}
+
+/* Blocks of rows whose window fits the cache; then more blocks, of rows or features, for the threads. */
+static void choose_blocks(product *p, double cycles)
+{
+    kiln_conv *conv = p->conv;
+    const kiln_conv_axis *axis = conv->axis;
+    int64_t width = (int64_t)p->vectors * conv->lanes, out = axis[KILN_CONV_H].out, rows = p->height;
+    int64_t row_bytes = kiln_conv_axis_local(&axis[KILN_CONV_W], axis[KILN_CONV_W].out) *
+                        conv->in_features * (int64_t)kiln_dtype_bytes(conv->dtype) *
+                        axis[KILN_CONV_D].kernel;
+    while (rows + p->height <= out &&
+           kiln_conv_axis_local(&axis[KILN_CONV_H], rows + p->height) * row_bytes <= LOCAL_BYTES)
+        rows += p->height;
+    int64_t independent = conv->batch * axis[KILN_CONV_D].out * conv->groups;
+    double threads = conv->lower->schedule->n_threads;
+    double wanted = cycles * (double)independent / TILE_CYCLES, most = threads * TILES_PER_THREAD;
+    if (wanted > most) wanted = most;
+    if (threads <= 1) wanted = 1;
+    int64_t n_rows = kiln_ceil_div(out, rows), n_features = 1;
+    int64_t missing = (int64_t)(wanted / (double)(independent * n_rows) + 0.999);
+    int64_t most_rows = kiln_ceil_div(out, 2 * p->height), width_blocks = kiln_ceil_div(conv->out_features, width);
+    bool has_small_input = out * row_bytes < p->k_size * conv->out_features * (int64_t)kiln_dtype_bytes(conv->dtype);
+    if (missing > 1 && has_small_input) {
+        n_features = kiln_min_i64(missing, width_blocks);
+        missing = kiln_ceil_div(missing, n_features);
+    }
+    if (missing > 1) n_rows = kiln_max_i64(n_rows, kiln_min_i64(n_rows * missing, most_rows));
+    rows = kiln_round_up(kiln_ceil_div(out, n_rows), p->height);
+    p->n_row_blocks = kiln_ceil_div(out, rows);
+    p->block_features = kiln_round_up(kiln_ceil_div(conv->out_features, n_features), width);
+    p->n_feature_blocks = kiln_ceil_div(conv->out_features, p->block_features);
+    kiln_conv_add_local(conv, rows, conv->in_features);
+}
+
+/* Where the kernel stands: in panels, or dense with features innermost and one distance between k. */
+static void find_kernel(product *p)
+{
+    kiln_conv *conv = p->conv;
+    kiln_lower *lower = conv->lower;
+    kiln_value value = conv->node->inputs[1];
+    kiln_strided strided;
+    for (uint32_t i = 0; i < lower->group->n_inputs; i++) {
+        const kiln_operand *operand = &lower->group->inputs[i];
+        if (operand->value.id != value.id || operand->format != KILN_FORMAT_PANEL16) continue;
+        p->is_packed = true;
+        p->kernel = (kiln_tile_source){lower->buffer_of[i], conv->kernel->dtype};
+        return;
+    }
+    bool is_right = kiln_lower_strided(lower, value, &strided);
+    int64_t expected = is_right ? strided.strides[conv->kernel_axes.at[1]] : 0;
+    p->kernel_step = expected;
+    expected *= conv->in_features;
+    for (uint32_t i = conv->n_spatial + 2; is_right && i-- > 2;) {
+        int64_t axis = conv->kernel_axes.at[i];
+        is_right = conv->kernel->dims[axis] == 1 || strided.strides[axis] == expected;
+        expected *= conv->kernel->dims[axis];
+    }
+    is_right = is_right && strided.strides[conv->kernel_axes.at[0]] == 1;
+    if (!is_right)
+        kiln_fail(lower->scope, KILN_INTERNAL,
+                  "group %s: the kernel is neither packed nor dense with output features innermost",
+                  lower->group->label);
+    p->kernel = (kiln_tile_source){lower->buffer_of[strided.input], conv->kernel->dtype};
+    p->kernel_origin = strided.origin;
+}
+
+static void lower_product(kiln_conv *conv)
+{
+    kiln_lower *lower = conv->lower;
+    kiln_kernel *k = lower->kernel;
+    const kiln_conv_axis *axis = conv->axis;
+    product p = {.conv = conv};
+    p.k_size = axis[KILN_CONV_D].kernel * axis[KILN_CONV_H].kernel * axis[KILN_CONV_W].kernel * conv->in_features;
+    find_kernel(&p);
+    int64_t tile_width = 1;
+    double cycles = choose_tile(&p, &tile_width);
+    choose_blocks(&p, cycles);
+    p.is_row_joined = axis[KILN_CONV_W].rhs_dilation == 1 && conv->pitch == conv->in_features;
+    int64_t n, sizes[] = {conv->batch, axis[KILN_CONV_D].out, p.n_row_blocks, conv->groups, p.n_feature_blocks};
+    if (!kiln_checked_product(sizes, 5, &n) || n > UINT32_MAX)
+        kiln_fail(lower->scope, KILN_LIMIT, "group %s: more than 2^32 - 1 tiles; expected fewer",
+                  lower->group->label);
+    k->n_tiles = (uint32_t)n;
+    conv->epilogue = kiln_epilogue_create(lower, lower->group->anchor, conv->dtype);
+    conv->epilogue.index = kiln_conv_result_index;
+    conv->epilogue.user = conv;
+    kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
+    kiln_kv number = kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
+    uint32_t mark = kiln_lower_mark(lower);
+    emit_tile(&p, number, tile_width);
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+}
+
+/* The roles of a 1 x 1 convolution as a product: batch and space are rows. */
+static bool is_plain_product(const kiln_conv *conv)
+{
+    for (uint32_t i = 0; i < KILN_CONV_AXES; i++) {
+        const kiln_conv_axis *axis = &conv->axis[i];
+        if (axis->kernel != 1 || axis->stride != 1 || axis->low != 0 || axis->lhs_dilation != 1) return false;
+        if (axis->in != axis->out) return false;
+    }
+    return conv->groups == 1;
+}
+
+static kiln_ints axes_but(kiln_arena *arena, kiln_ints axes, uint32_t skipped)
+{
+    int64_t *list = kiln_new_array(arena, int64_t, axes.n);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < axes.n; i++)
+        if (i != skipped) list[n++] = axes.at[i];
+    return (kiln_ints){n, list};
+}
+
+static void lower_plain_product(kiln_conv *conv)
+{
+    kiln_arena *arena = &conv->lower->scope->arena;
+    const kiln_attrs *attrs = conv->node->attrs;
+    kiln_matmul_roles roles = {.batch_size = 1, .n_size = conv->out_features, .k_size = conv->in_features};
+    roles.m = axes_but(arena, attrs->conv.output_axes, 1);
+    roles.n = (kiln_ints){1, attrs->conv.output_axes.at + 1};
+    roles.a_m = axes_but(arena, attrs->conv.input_axes, 1);
+    roles.a_k = roles.k = (kiln_ints){1, attrs->conv.input_axes.at + 1};
+    roles.b_k = (kiln_ints){1, attrs->conv.kernel_axes.at + 1};
+    roles.b_n = (kiln_ints){1, attrs->conv.kernel_axes.at};
+    roles.m_size = conv->batch;
+    for (uint32_t i = 0; i < KILN_CONV_AXES; i++) roles.m_size *= conv->axis[i].out;
+    kiln_dot_lower_roles(conv->lower, &roles, conv->dtype);
+}
+
+void kiln_lower_conv(kiln_lower *lower)
+{
+    kiln_conv conv;
+    kiln_conv_describe(lower, &conv);
+    kiln_kernel *k = lower->kernel;
+    if (conv.node->type->n_elements == 0) {
+        kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
+        kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
+        kiln_k_end(k);
+    } else if (conv.groups > 1 && conv.in_features == 1) {
+        kiln_conv_lower_depthwise(&conv);
+    } else if (is_plain_product(&conv)) {
+        lower_plain_product(&conv);
+    } else {
+        lower_product(&conv);
+    }
+}
