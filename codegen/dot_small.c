@@ -32,8 +32,11 @@ static kiln_kv add_products(kiln_dot *dot, kiln_kv row, kiln_kv column, kiln_kv 
     kiln_index index = kiln_dot_a_index(dot, kiln_axis_scalar(row, 1), kiln_axis_vector(at, ROW_LANES));
     kiln_kv a = kiln_k_convert(k, kiln_lower_value(lower, dot->a.value, &index), dot->dtype);
     kiln_kv b = kiln_k_convert(k, load_b(dot, column, kiln_axis_vector(at, ROW_LANES)), dot->dtype);
-    if (kiln_dtype_is_float(dot->dtype)) return kiln_k_fma(k, a, b, sum);
-    return kiln_k_binary(k, KILN_K_add, sum, kiln_k_binary(k, KILN_K_mul, a, b));
+    bool is_float = kiln_dtype_is_float(dot->dtype);
+    kiln_kv next = is_float ? kiln_k_fma(k, a, b, sum)
+                            : kiln_k_binary(k, KILN_K_add, sum, kiln_k_binary(k, KILN_K_mul, a, b));
+    /* operands that all lanes share are not 0 where the mask is off */
+    return lower->mask ? kiln_k_select(k, lower->mask, next, sum) : next;
 }
 
 static kiln_kv add_lanes(kiln_kernel *k, kiln_kv sum)

@@ -15,7 +15,7 @@ uint32_t kiln_machine_lanes(const kiln_machine *machine, kiln_dtype compute)
 uint32_t kiln_lower_input(const kiln_lower *lower, kiln_value node)
 {
     for (uint32_t i = 0; i < lower->group->n_inputs; i++)
-        if (lower->group->inputs[i].value.id == node.id) return i;
+        if (kiln_operand_compare(lower->group->inputs[i], (kiln_operand){.value = node}) == 0) return i;
     return KILN_NONE;
 }
 

@@ -160,7 +160,7 @@ double kiln_lower_cost(const kiln_kernel *kernel, uint32_t first);
 kiln_kv kiln_axis_below(kiln_lower *lower, const kiln_axis_index *axis, kiln_kv n);
 kiln_kv kiln_lower_and(kiln_lower *lower, kiln_kv a, kiln_kv b);
 
-/* Position in group->inputs / group->nodes, or KILN_NONE. */
+/* Position in group->inputs (dense ones) / group->nodes, or KILN_NONE. */
 uint32_t kiln_lower_input(const kiln_lower *lower, kiln_value node);
 uint32_t kiln_lower_position(const kiln_lower *lower, kiln_value node);
 

@@ -12,6 +12,7 @@
 
 #include "kiln/program.h"
 #include "passes/pass.h"
+#include "random_graph.h"
 
 typedef struct runner {
     kiln_scope *scope;
@@ -134,208 +135,10 @@ static void run_schedule(runner *run)
     }
 }
 
-static uint32_t next_random(uint64_t *seed, uint32_t n)
-{
-    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(*seed >> 33) % n;
-}
-
-typedef struct maker {
-    kiln_graph *graph;
-    uint64_t seed;
-    kiln_value values[64];
-    uint32_t n;
-} maker;
-
-static kiln_value any_value(maker *make)
-{
-    return make->values[next_random(&make->seed, make->n)];
-}
-
-/* Another value of the dims of `like`, broadcast where one fits, else `like` itself. */
-static kiln_value match(maker *make, kiln_value like)
-{
-    const kiln_type *type = kiln_graph_type(make->graph, like);
-    uint32_t start = next_random(&make->seed, make->n);
-    for (uint32_t i = 0; i < make->n; i++) {
-        kiln_value value = make->values[(start + i) % make->n];
-        const kiln_type *other = kiln_graph_type(make->graph, value);
-        if (other == type && value.id != like.id) return value;
-        if (other->rank + 1 == type->rank &&
-            memcmp(other->dims, type->dims + 1, other->rank * sizeof *other->dims) == 0) {
-            return kiln_add_broadcast_to(make->graph, value, type->rank, type->dims);
-        }
-    }
-    return like;
-}
-
-static kiln_value add_attrs(maker *make, kiln_op op, kiln_value a, kiln_value b,
-                            const kiln_attrs *attrs)
-{
-    kiln_value inputs[] = {a, b};
-    kiln_node_spec spec = {.op = op, .inputs = inputs, .n_inputs = b.id ? 2 : 1, .attrs = attrs};
-    return kiln_graph_add(make->graph, &spec);
-}
-
-static kiln_value make_reduce(maker *make, kiln_value a)
-{
-    const kiln_type *type = kiln_graph_type(make->graph, a);
-    if (!type->rank) return a;
-    int64_t axis = type->rank - 1;
-    if (next_random(&make->seed, 3) == 0) axis = next_random(&make->seed, type->rank);
-    kiln_op op = next_random(&make->seed, 2) ? KILN_OP_reduce_sum : KILN_OP_reduce_max;
-    kiln_value r = kiln_add_reduce(make->graph, op, a, 1, &axis);
-    if (next_random(&make->seed, 3) == 0) return r;
-    return kiln_add_binary(make->graph, KILN_OP_sub, a,
-                           kiln_add_unreduce(make->graph, r, a, 1, &axis));
-}
-
-static kiln_value make_dot(maker *make, kiln_value a)
-{
-    const kiln_type *type = kiln_graph_type(make->graph, a);
-    if (type->rank < 2) return a;
-    for (uint32_t i = 0; i < 8; i++) {
-        kiln_value b = any_value(make);
-        const kiln_type *other = kiln_graph_type(make->graph, b);
-        int64_t last = type->rank - 1, zero = 0;
-        if (other->rank != 2 || other->dims[0] != type->dims[last]) continue;
-        kiln_attrs attrs = {.family = KILN_FAMILY_dot};
-        attrs.dot.lhs_contract = (kiln_ints){1, &last};
-        attrs.dot.rhs_contract = (kiln_ints){1, &zero};
-        attrs.dot.accumulate = KILN_f32;
-        return add_attrs(make, KILN_OP_dot_general, a, b, &attrs);
-    }
-    return a;
-}
-
-static kiln_value make_move(maker *make, kiln_value a)
-{
-    const kiln_type *type = kiln_graph_type(make->graph, a);
-    int64_t ones[4] = {1, 1, 1, 1}, zeros[4] = {0}, starts[4] = {0};
-    if (!type->rank) return a;
-    uint32_t axis = next_random(&make->seed, type->rank), n = type->rank;
-    kiln_attrs attrs = {.family = KILN_FAMILY_axis};
-    if (next_random(&make->seed, 2)) {
-        attrs.axis.axis = axis;
-        return add_attrs(make, KILN_OP_concat, a, match(make, a), &attrs);
-    }
-    if (next_random(&make->seed, 2)) {
-        attrs.family = KILN_FAMILY_pad;
-        attrs.pad.low = (kiln_ints){n, ones};
-        attrs.pad.high = attrs.pad.interior = (kiln_ints){n, zeros};
-        return add_attrs(make, KILN_OP_pad, a, kiln_add_splat(make->graph, KILN_f32, 0, NULL, 2),
-                         &attrs);
-    }
-    attrs.family = KILN_FAMILY_slice;
-    starts[axis] = type->dims[axis] > 1;
-    attrs.slice.starts = (kiln_ints){n, starts};
-    attrs.slice.limits = (kiln_ints){n, type->dims};
-    attrs.slice.strides = (kiln_ints){n, ones};
-    return add_attrs(make, KILN_OP_slice, a, (kiln_value){0}, &attrs);
-}
-
-static kiln_value make_view(maker *make, kiln_value a)
-{
-    const kiln_type *type = kiln_graph_type(make->graph, a);
-    int64_t reversed[KILN_MAX_RANK];
-    for (uint32_t i = 0; i < type->rank; i++) reversed[i] = type->rank - 1 - i;
-    if (next_random(&make->seed, 2)) return kiln_add_transpose(make->graph, a, reversed);
-    if (type->rank == 2) {
-        int64_t split[] = {type->dims[0], 1, type->dims[1]};
-        if (type->dims[0] % 2 == 0) {
-            split[0] = 2;
-            split[1] = type->dims[0] / 2;
-        }
-        return kiln_add_reshape(make->graph, a, 3, split);
-    }
-    if (type->rank != 3) return a;
-    int64_t flat[] = {type->dims[0] * type->dims[1], type->dims[2]};
-    return kiln_add_reshape(make->graph, a, 2, flat);
-}
-
-static kiln_value make_window(maker *make, kiln_value a)
-{
-    const kiln_type *type = kiln_graph_type(make->graph, a);
-    int64_t sizes[4] = {2, 2, 2, 2}, ones[4] = {1, 1, 1, 1};
-    if (type->rank > 4) return a;
-    kiln_ints list = {type->rank, ones};
-    kiln_attrs attrs = {.family = KILN_FAMILY_window};
-    attrs.window.sizes = (kiln_ints){type->rank, sizes};
-    attrs.window.strides = attrs.window.low = attrs.window.dilations = list;
-    attrs.window.high = list;
-    return add_attrs(make, KILN_OP_window_max, a, (kiln_value){0}, &attrs);
-}
-
-static kiln_value make_value(maker *make)
-{
-    kiln_value a = any_value(make);
-    if (kiln_graph_type(make->graph, a)->n_elements > 4096) return a;
-    switch (next_random(&make->seed, 10)) {
-    case 0:
-    case 1:
-        return make_reduce(make, a);
-    case 2:
-        return make_dot(make, a);
-    case 3:
-        return make_move(make, a);
-    case 4:
-        return make_view(make, a);
-    case 5:
-        return make_window(make, a);
-    case 6:
-        return kiln_add_unary(make->graph, KILN_OP_tanh, a);
-    default:
-        return kiln_add_binary(make->graph, next_random(&make->seed, 2) ? KILN_OP_add : KILN_OP_mul,
-                               a, match(make, a));
-    }
-}
-
-static void build_random(maker *make, kiln_graph *graph, uint64_t seed)
-{
-    static const int64_t sizes[][2] = {{4, 6}, {4, 6}, {4, 6}, {1, 6},
-                                       {4, 1}, {1, 1}, {0, 6}, {4, 0}};
-    const int64_t m = sizes[seed % 8][0], n = sizes[seed % 8][1];
-    const int64_t shapes[][3] = {{m, n}, {n, n}, {n}, {2, m, n}};
-    static const uint32_t ranks[] = {2, 2, 1, 3};
-    *make = (maker){.graph = graph, .seed = seed};
-    for (uint32_t i = 0; i < 4; i++) {
-        const kiln_type *type = kiln_graph_tensor(graph, KILN_f32, ranks[i], shapes[i]);
-        const char *names[] = {"a", "b", "c", "d"};
-        make->values[make->n++] = kiln_add_input(graph, type, names[i], false);
-    }
-    float weights[36];
-    for (uint32_t i = 0; i < 36; i++) weights[i] = (float)i / 36 - 0.5f;
-    const kiln_type *square = kiln_graph_tensor(graph, KILN_f32, 2, shapes[1]);
-    make->values[make->n++] = kiln_add_constant(graph, square, weights);
-    while (make->n < 32) {
-        kiln_value value = make_value(make);
-        make->values[make->n++] = value;
-    }
-    for (uint32_t i = 0; i < 4; i++) kiln_add_output(graph, any_value(make), NULL);
-    kiln_add_output(graph, make->values[make->n - 1], NULL);
-}
-
-/* Largest difference, relative to the largest magnitude; the evaluator sums in f64 either way, but
- * a value stored between groups is rounded. */
-static bool is_near(const kiln_tensor *a, const kiln_tensor *b)
-{
-    const float *x = a->data, *y = b->data;
-    double most = 1e-3, difference = 0;
-    for (size_t i = 0; i < a->bytes / sizeof *x; i++) {
-        if (memcmp(&x[i], &y[i], sizeof *x) == 0) continue;
-        double d = (double)x[i] - y[i], magnitude = x[i] < 0 ? -x[i] : x[i];
-        if (d < 0) d = -d;
-        if (!(d <= difference)) difference = d;
-        if (magnitude > most) most = magnitude;
-    }
-    return difference <= 1e-5 * most;
-}
-
 static void run_random(kiln_scope *scope, uint64_t seed)
 {
-    maker make;
     kiln_graph *graph = kiln_graph_open(scope, NULL, "test");
-    build_random(&make, graph, seed);
+    random_graph_build(graph, seed);
     kiln_pipeline pipeline = {.scope = scope,
                               .machine = kiln_machine_find("x86-64-v4"),
                               .n_threads = 2,
@@ -346,10 +149,7 @@ static void run_random(kiln_scope *scope, uint64_t seed)
     kiln_tensor inputs[4], expected[5], outputs[5];
     for (uint32_t i = 0; i < 4; i++) {
         inputs[i] = new_tensor(&run, kiln_graph_type(graph, graph->inputs.at[i]));
-        float *data = inputs[i].data;
-        for (size_t j = 0; j < inputs[i].bytes / 4; j++) {
-            data[j] = (float)next_random(&make.seed, 1000) / 500 - 1;
-        }
+        random_graph_fill(seed * 4 + i, inputs[i].data, inputs[i].bytes / sizeof(float));
     }
     for (uint32_t i = 0; i < 5; i++) {
         expected[i] = new_tensor(&run, kiln_graph_type(graph, graph->outputs.at[i].value));
@@ -362,7 +162,7 @@ static void run_random(kiln_scope *scope, uint64_t seed)
     kiln_text dump = {.arena = &scope->arena};
     kiln_schedule_print(schedule, &dump);
     for (uint32_t i = 0; i < 5; i++) {
-        if (is_near(&expected[i], &outputs[i])) continue;
+        if (random_graph_is_near(&expected[i], &outputs[i])) continue;
         fail_msg("graph %llu, output %u (%%%u):\n%s", (unsigned long long)seed, i,
                  graph->outputs.at[i].value.id, kiln_text_string(&dump));
     }
