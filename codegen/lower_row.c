@@ -60,12 +60,31 @@ static kiln_axis_index element_axis(const kiln_row_walk *w, const kiln_axis_inde
     return axis;
 }
 
+/* Asks for the next row's inputs while this row is being computed: the first walk of a row waits for
+ * memory, the later ones leave it idle. */
+static void prefetch_next(kiln_row_walk *w, kiln_axis_index element)
+{
+    kiln_lower *lower = w->lower;
+    const kiln_axis_index row = w->row;
+    int64_t n_full = w->stages.n_results * w->stages.n_reduced;
+    w->row = kiln_axis_affine(lower, &row, 1, 1);
+    for (uint32_t i = 0; i < lower->group->n_inputs; i++) {
+        const kiln_type *type = kiln_graph_type(lower->graph, lower->group->inputs[i].value);
+        if (type->n_elements != n_full || !lower->place_of[i]->strides) continue;
+        kiln_index index = row_index(w, type, element);
+        kiln_axis_index offset = kiln_lower_offset(lower, lower->place_of[i], &index);
+        if (!offset.lanes) kiln_k_prefetch(lower->kernel, lower->buffer_of[i], offset.base);
+    }
+    w->row = row;
+}
+
 /* Vector `number` of a trip that starts at `at`: reductions step, values are collected for storing. */
 static void walk_vector(kiln_row_walk *w, const kiln_axis_index *at, uint32_t number, kiln_kv *out_values)
 {
     kiln_lower *lower = w->lower;
     const kiln_stage *stage = w->stage;
     kiln_axis_index element = element_axis(w, at, number);
+    if (w->is_prefetching) prefetch_next(w, element);
     for (uint32_t i = 0; i < stage->reductions.n; i++) {
         const kiln_node *node = kiln_graph_node(lower->graph, stage->reductions.at[i]);
         kiln_kv value = row_value(w, node->inputs[0], element);
@@ -204,6 +223,7 @@ static void walk_stage(kiln_row_walk *w, uint32_t number)
     w->partials = kiln_new_array(&lower->scope->arena, kiln_partials, n + 1);
     w->unroll = n > 0 ? KILN_ROW_LANES / lower->lanes : 2;
     if (w->thread_lane) w->unroll = 1;
+    w->is_prefetching = number == 1 && !w->thread_lane && w->stages.n_results > 1;
     begin_partials(w);
     if (n > 0 && w->stages.n_reduced > CHUNK)
         walk_chunks(w);
