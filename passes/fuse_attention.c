@@ -3,7 +3,7 @@
  * V a third; where nothing in between is needed elsewhere, they become one, and the scores never
  * reach memory:
  *
- *     dot(Q, K) -> scores -> row(max, exp, sum, div) -> probabilities -> dot(., V)
+ *     dot(Q, K) -> scores -> row(max, exp, sum, 1 / sum, mul) -> probabilities -> dot(., V)
  *
  * Both right operands are read from panels. Not in strict compiles: the kernel rescales its sums.
  */
@@ -53,13 +53,31 @@ static bool match_exponential(const kiln_graph *graph, kiln_value value,
     return kiln_graph_node(graph, found->maximum)->inputs[0].id == found->scores.id;
 }
 
-static bool match_softmax(const kiln_graph *graph, kiln_value value, kiln_attention_parts *found)
+/* The operand of 1 / x; else none. */
+static kiln_value under_reciprocal(const kiln_graph *graph, kiln_value value)
 {
     const kiln_node *div = kiln_graph_node(graph, value);
-    if (div->op != KILN_OP_div || div->type->dtype != KILN_f32 || div->type->rank < 2) return false;
+    if (div->op != KILN_OP_div || div->type->dtype != KILN_f32) return (kiln_value){0};
+    const kiln_node *one = kiln_graph_node(graph, kiln_view_base(graph, div->inputs[0]));
+    if (one->op != KILN_OP_constant || one->attrs->literal.value.kind != KILN_LITERAL_SPLAT)
+        return (kiln_value){0};
+    float number;
+    memcpy(&number, one->attrs->literal.value.data, sizeof number);
+    return number == 1.0f ? div->inputs[1] : (kiln_value){0};
+}
+
+/* exponentials / sum, or exponentials * (1 / sum) with the operands in any order. */
+static bool match_softmax(const kiln_graph *graph, kiln_value value, kiln_attention_parts *found)
+{
+    const kiln_node *node = kiln_graph_node(graph, value);
+    bool is_div = node->op == KILN_OP_div, is_mul = node->op == KILN_OP_mul;
+    if ((!is_div && !is_mul) || node->type->dtype != KILN_f32 || node->type->rank < 2) return false;
+    uint32_t at = is_mul && kiln_graph_node(graph, node->inputs[0])->op != KILN_OP_exp ? 1 : 0;
     found->probabilities = value;
-    found->exponentials = div->inputs[0];
-    found->sum = under_row_broadcast(graph, div->inputs[1]);
+    found->exponentials = node->inputs[at];
+    found->sum = under_row_broadcast(graph, node->inputs[1 - at]);
+    if (found->sum.id && is_mul) found->sum = under_reciprocal(graph, found->sum);
+    if (found->sum.id) found->sum = kiln_stored_value(graph, found->sum);
     if (!found->sum.id || !is_last_axis_reduce(graph, found->sum, KILN_OP_reduce_sum)) return false;
     if (kiln_graph_node(graph, found->sum)->inputs[0].id != found->exponentials.id) return false;
     return match_exponential(graph, found->exponentials, found);
@@ -166,9 +184,9 @@ static void try_attention(kiln_fusion *fusion, uint32_t last)
     if (!match_softmax(graph, probabilities, &found)) return;
     uint32_t row = cluster_at(fusion, probabilities), first = cluster_at(fusion, found.scores);
     if (row == KILN_NONE || first == KILN_NONE || first == row) return;
-    /* max, sub, exp, sum and div, and nothing else */
-    if (fusion->clusters.at[row].kind != KILN_GROUP_ROW || fusion->clusters.at[row].nodes.n != 5)
-        return;
+    /* max, sub, exp, sum and div (or 1 / sum and mul), and nothing else */
+    uint32_t n = kiln_graph_node(graph, probabilities)->op == KILN_OP_mul ? 6 : 5;
+    if (fusion->clusters.at[row].kind != KILN_GROUP_ROW || fusion->clusters.at[row].nodes.n != n) return;
     if (fusion->clusters.at[first].kind != KILN_GROUP_DOT) return;
     found.first = kiln_fusion_value(fusion, fusion->clusters.at[first].anchor);
     if (!match_first(fusion->arena, graph, &found) || !is_worth_it(fusion, &found)) return;

@@ -50,7 +50,9 @@ kiln_value kiln_rule_softmax(kiln_graph *graph, kiln_value a, int64_t axis)
         kiln_add_binary(graph, KILN_OP_sub, a, kiln_add_unreduce(graph, top, a, 1, &axis));
     kiln_value power = kiln_add_unary(graph, KILN_OP_exp, low);
     kiln_value sum = kiln_add_reduce(graph, KILN_OP_reduce_sum, power, 1, &axis);
-    return kiln_add_binary(graph, KILN_OP_div, power, kiln_add_unreduce(graph, sum, a, 1, &axis));
+    /* one division a row: dividing each element costs more than all the rest but exp */
+    kiln_value share = kiln_add_binary(graph, KILN_OP_div, kiln_add_splat_like(graph, sum, 1), sum);
+    return kiln_add_binary(graph, KILN_OP_mul, power, kiln_add_unreduce(graph, share, a, 1, &axis));
 }
 
 const char *kiln_rule_type(const kiln_graph *graph, kiln_value a)
