@@ -11,17 +11,23 @@
 
 #include "base/context.h"
 
-static int64_t opset_of(const kiln_onnx *onnx, const kiln_onnx_frame *frame, const char *domain)
+static int64_t opset_in(size_t n, Kiln__Onnx__OpsetId *const *ids, const char *domain)
 {
     if (!strcmp(domain, "ai.onnx")) domain = "";
-    (void)frame;
-    for (size_t i = 0; i < onnx->model->n_opset_import; i++) {
-        const Kiln__Onnx__OpsetId *id = onnx->model->opset_import[i];
-        const char *name = id->domain ? id->domain : "";
+    for (size_t i = 0; i < n; i++) {
+        const char *name = ids[i]->domain ? ids[i]->domain : "";
         if (!strcmp(name, "ai.onnx")) name = "";
-        if (!strcmp(name, domain)) return id->version;
+        if (!strcmp(name, domain)) return ids[i]->version;
     }
     return 0;
+}
+
+/* The operator set of a domain: the function's own within a function's body. */
+static int64_t opset_of(const kiln_onnx *onnx, const kiln_onnx_frame *frame, const char *domain)
+{
+    while (frame && !frame->body) frame = frame->parent;
+    if (frame) return opset_in(frame->body->n_opset_import, frame->body->opset_import, domain);
+    return opset_in(onnx->model->n_opset_import, onnx->model->opset_import, domain);
 }
 
 static void opsets_check(kiln_onnx *onnx)
@@ -170,13 +176,12 @@ static void inputs_import(kiln_onnx *onnx, kiln_onnx_frame *frame)
                   onnx->source->where, kiln_text_string(&unbound));
 }
 
-static void initializers_import(kiln_onnx *onnx, kiln_onnx_frame *frame,
-                                const Kiln__Onnx__Graph *graph)
+void kiln_onnx_initializers(kiln_onnx *onnx, kiln_onnx_frame *frame, const Kiln__Onnx__Graph *graph)
 {
     kiln_arena *arena = &onnx->scope->arena;
     if (graph->n_sparse_initializer)
-        kiln_fail(onnx->scope, KILN_UNSUPPORTED, "%s: sparse initializers; expected dense ones",
-                  onnx->source->where);
+        kiln_fail(onnx->graph->scope, KILN_UNSUPPORTED,
+                  "%s: sparse initializers; expected dense ones", onnx->source->where);
     for (size_t i = 0; i < graph->n_initializer; i++) {
         const Kiln__Onnx__Tensor *tensor = graph->initializer[i];
         const char *name = tensor->name ? tensor->name : "";
@@ -262,8 +267,16 @@ static void call_run(kiln_onnx_call *call)
     call_attributes(call);
     call->opset = opset_of(call->onnx, call->frame, domain);
     call->row = kiln_onnx_row_find(domain, op, call->opset);
-    if (!call->row) kiln_onnx_refuse(call, "no such operator here");
+    if (++call->onnx->n_imported > KILN_ONNX_MAX_NODES)
+        kiln_fail(call->scope, KILN_LIMIT, "over %d nodes with unrolled bodies; expected less",
+                  KILN_ONNX_MAX_NODES);
+    const Kiln__Onnx__Function *function = kiln_onnx_function_find(call->onnx, domain, op);
+    if (!call->row && !function) kiln_onnx_refuse(call, "no such operator here");
     if (call->is_tainted) return;
+    if (function) {
+        kiln_onnx_function(call, function);
+        return;
+    }
     if (call->n_inputs < call->row->min_inputs || call->n_inputs > call->row->max_inputs)
         kiln_onnx_fail(call, "%u operands; expected %u to %u", call->n_inputs,
                        call->row->min_inputs, call->row->max_inputs);
@@ -425,7 +438,7 @@ static void model_import(kiln_onnx *onnx)
     frame->arena = &onnx->scope->arena;
     frame->nodes = graph->node;
     frame->n_nodes = (uint32_t)graph->n_node;
-    initializers_import(onnx, frame, graph);
+    kiln_onnx_initializers(onnx, frame, graph);
     inputs_import(onnx, frame);
     kiln_onnx_nodes(onnx, frame);
     if (graph->n_output == 0)

@@ -42,7 +42,7 @@ typedef struct kiln_onnx_family {
 extern const kiln_onnx_row kiln_onnx_math_rows[], kiln_onnx_activation_rows[],
     kiln_onnx_shape_rows[], kiln_onnx_slice_rows[], kiln_onnx_index_rows[], kiln_onnx_reduce_rows[],
     kiln_onnx_linear_rows[], kiln_onnx_conv_rows[], kiln_onnx_pool_rows[], kiln_onnx_norm_rows[],
-    kiln_onnx_resize_rows[], kiln_onnx_source_rows[];
+    kiln_onnx_resize_rows[], kiln_onnx_source_rows[], kiln_onnx_flow_rows[];
 
 /* The row of that operator and operator set, or NULL. */
 const kiln_onnx_row *kiln_onnx_row_find(const char *domain, const char *op, int64_t opset);
@@ -71,7 +71,9 @@ typedef struct kiln_onnx_frame {
     uint32_t n_slots;
     Kiln__Onnx__Node *const *nodes;
     uint32_t n_nodes;
-    const struct kiln_onnx_call *function; /* the call that a function body serves, or NULL */
+    /* a function's body sees no names outside: the call that it serves, or NULL */
+    const struct kiln_onnx_call *function;
+    const Kiln__Onnx__Function *body;
 } kiln_onnx_frame;
 
 /* Finds a name here or in the parents; NULL when it is not there. */
@@ -101,7 +103,7 @@ struct kiln_onnx {
     const char *folder_path;
     kiln_vec(const char *) unsupported; /* one line a node */
     uint32_t depth;                     /* of nested graphs and functions */
-    uint32_t n_expanded;                /* nodes imported so far, bodies included */
+    uint32_t n_imported;                /* nodes so far, those of bodies each time */
     kiln_onnx_bound *bound;             /* of options->values */
     /* what is known of values without running the model; see onnx_known.c */
     kiln_vec(uint8_t) constness;
@@ -136,9 +138,14 @@ _Noreturn void kiln_onnx_refuse(kiln_onnx_call *call, const char *format, ...)
 
 /* Imports all nodes of a frame in order. */
 void kiln_onnx_nodes(kiln_onnx *onnx, kiln_onnx_frame *frame);
-/* Imports the body of a graph attribute (no inputs) and returns its outputs in `out`. */
-void kiln_onnx_body(kiln_onnx_call *call, const Kiln__Onnx__Graph *body, uint32_t n,
-                    kiln_value *out);
+/* Adds the initializers of a graph to its frame. */
+void kiln_onnx_initializers(kiln_onnx *onnx, kiln_onnx_frame *frame,
+                            const Kiln__Onnx__Graph *graph);
+/* The model's own function of that name, or NULL; importing a call of it sets the call's outputs.
+ */
+const Kiln__Onnx__Function *kiln_onnx_function_find(const kiln_onnx *onnx, const char *domain,
+                                                    const char *op);
+void kiln_onnx_function(kiln_onnx_call *call, const Kiln__Onnx__Function *function);
 
 /* Tensors: a constant of the graph; FILE literals beyond KILN_LITERAL_BYTES_MAX. */
 kiln_value kiln_onnx_tensor(kiln_onnx *onnx, const Kiln__Onnx__Tensor *tensor, const char *where);

@@ -113,7 +113,11 @@ static kiln_value import_shrink(kiln_onnx_call *call)
 static kiln_value import_prelu(kiln_onnx_call *call)
 {
     kiln_value a = kiln_onnx_operand(call, 0);
-    kiln_value low = kiln_onnx_binary(call, KILN_OP_mul, a, kiln_onnx_operand(call, 1));
+    kiln_value slope = kiln_onnx_operand(call, 1);
+    uint32_t rank = kiln_onnx_type(call, 0)->rank;
+    bool is_channel = call->opset < 7 && kiln_onnx_type(call, 1)->rank == 1 && rank > 1;
+    if (is_channel) slope = kiln_onnx_along(call, slope, 1, rank);
+    kiln_value low = kiln_onnx_binary(call, KILN_OP_mul, a, slope);
     kiln_value is_low = kiln_onnx_with(call, KILN_OP_lt, a, 0);
     return kiln_onnx_select(call, is_low, low, a);
 }

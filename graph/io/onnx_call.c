@@ -121,7 +121,12 @@ static const Kiln__Onnx__Attribute *resolve(kiln_onnx_call *call, const char *na
         if (!frame)
             kiln_onnx_fail(call, "attribute '%s' refers to one of a function; expected a value",
                            name);
-        found = lookup(frame->function->node, found->ref_attr_name, &at);
+        const char *outer = found->ref_attr_name;
+        found = lookup(frame->function->node, outer, &at);
+        for (size_t i = 0; !found && i < frame->body->n_attribute_proto; i++) {
+            const Kiln__Onnx__Attribute *fallback = frame->body->attribute_proto[i];
+            if (fallback->name && !strcmp(fallback->name, outer)) found = fallback;
+        }
         frame = frame->function->frame;
     }
     return found;

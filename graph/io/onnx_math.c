@@ -247,7 +247,7 @@ static kiln_value import_atanh(kiln_onnx_call *call)
     }
 #define VARIADIC(op, kiln)                                                                         \
     {                                                                                              \
-        op, 7, KILN_ONNX_NEWEST, 1, KILN_ONNX_ANY, import_variadic, KILN_OP_##kiln                 \
+        op, 6, KILN_ONNX_NEWEST, 1, KILN_ONNX_ANY, import_variadic, KILN_OP_##kiln                 \
     }
 #define ROW(op, since, least, most, function)                                                      \
     {                                                                                              \

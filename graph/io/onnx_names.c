@@ -104,7 +104,7 @@ _Noreturn static void fail_cycle(kiln_onnx *onnx, kiln_onnx_frame *frame, const 
 const uint32_t *kiln_onnx_order(kiln_onnx *onnx, kiln_onnx_frame *frame)
 {
     enum { NEW, OPEN, DONE };
-    kiln_arena *arena = &onnx->scope->arena;
+    kiln_arena *arena = frame->arena;
     uint32_t *order = kiln_new_array(arena, uint32_t, frame->n_nodes + 1), n_order = 0;
     for (uint32_t i = 0; i < frame->n_nodes; i++) order[i] = i;
     if (is_ordered(frame)) return order;

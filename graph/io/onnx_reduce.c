@@ -130,7 +130,7 @@ static kiln_value import_arg(kiln_onnx_call *call)
 
 #define ROW(op, function, kiln)                                                                    \
     {                                                                                              \
-        op, 7, KILN_ONNX_NEWEST, 1, 2, function, KILN_OP_##kiln                                    \
+        op, 6, KILN_ONNX_NEWEST, 1, 2, function, KILN_OP_##kiln                                    \
     }
 
 const kiln_onnx_row kiln_onnx_reduce_rows[] = {

@@ -272,7 +272,7 @@ static kiln_value import_trilu(kiln_onnx_call *call)
 
 #define ROW(op, least, most, function)                                                             \
     {                                                                                              \
-        op, 7, KILN_ONNX_NEWEST, least, most, function                                             \
+        op, 6, KILN_ONNX_NEWEST, least, most, function                                             \
     }
 
 const kiln_onnx_row kiln_onnx_slice_rows[] = {

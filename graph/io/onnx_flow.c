@@ -1,0 +1,296 @@
+/* Graphs within graphs: If, Loop, Scan and the model's own functions, all imported in place. Every
+ * kiln op is pure and total, so an If whose condition is data imports both branches and selects;
+ * loops are unrolled, which needs a trip count known at import. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "graph/io/onnx.h"
+
+#define MAX_DEPTH 64
+#define MAX_TRIPS 4096
+
+/* Imports what a frame holds and looks its outputs up. False when one of them is tainted. */
+static bool frame_import(kiln_onnx_call *call, kiln_onnx_frame *frame, uint32_t n,
+                         char *const *names, kiln_value *out)
+{
+    kiln_onnx *onnx = call->onnx;
+    bool is_good = true;
+    if (onnx->depth >= MAX_DEPTH)
+        kiln_fail(call->scope, KILN_LIMIT, "graphs nest deeper than %d; expected less", MAX_DEPTH);
+    onnx->depth++;
+    kiln_onnx_nodes(onnx, frame);
+    onnx->depth--;
+    for (uint32_t i = 0; i < n; i++) {
+        const kiln_onnx_name *found = kiln_onnx_name_find(frame, names[i]);
+        if (!found)
+            kiln_onnx_fail(call, "output %s of the body is not defined; expected a node's output",
+                           kiln_onnx_quote(&call->scope->arena, names[i]));
+        out[i] = found->value;
+        is_good = is_good && !found->is_tainted;
+    }
+    return is_good;
+}
+
+static void input_name(kiln_onnx_call *call, kiln_onnx_frame *frame, const char *name,
+                       kiln_value value)
+{
+    kiln_onnx_name made = {.name = name ? name : "", .origin = KILN_ONNX_INPUT, .value = value};
+    if (*made.name) kiln_onnx_name_add(call->onnx, frame, &made);
+}
+
+typedef struct body_ports {
+    uint32_t n_inputs, n_outputs;
+    const kiln_value *inputs;
+    kiln_value *outputs;
+} body_ports;
+
+/* False, with the call tainted, when the body cannot be imported. */
+static bool body_import(kiln_onnx_call *call, const Kiln__Onnx__Graph *body,
+                        const body_ports *ports)
+{
+    kiln_onnx_frame *frame = kiln_new(&call->scope->arena, kiln_onnx_frame);
+    char **names = kiln_new_array(&call->scope->arena, char *, body->n_output + 1);
+    frame->parent = call->frame;
+    frame->arena = &call->scope->arena;
+    frame->nodes = body->node;
+    frame->n_nodes = (uint32_t)body->n_node;
+    if (body->n_input != ports->n_inputs || body->n_output != ports->n_outputs)
+        kiln_onnx_fail(call, "the body has %zu inputs and %zu outputs; expected %u and %u",
+                       body->n_input, body->n_output, ports->n_inputs, ports->n_outputs);
+    kiln_onnx_initializers(call->onnx, frame, body);
+    for (uint32_t i = 0; i < ports->n_inputs; i++)
+        input_name(call, frame, body->input[i]->name, ports->inputs[i]);
+    for (uint32_t i = 0; i < ports->n_outputs; i++)
+        names[i] = body->output[i]->name ? body->output[i]->name : "";
+    bool is_good = frame_import(call, frame, ports->n_outputs, names, ports->outputs);
+    if (!is_good) call->is_tainted = true;
+    return is_good;
+}
+
+static const Kiln__Onnx__Graph *body_read(kiln_onnx_call *call, const char *name)
+{
+    const Kiln__Onnx__Graph *body = kiln_onnx_graph_attribute(call, name);
+    if (!body) kiln_onnx_fail(call, "attr '%s' is missing; expected a graph", name);
+    return body;
+}
+
+static kiln_value import_if(kiln_onnx_call *call)
+{
+    const Kiln__Onnx__Graph *bodies[2] = {body_read(call, "else_branch"),
+                                          body_read(call, "then_branch")};
+    const kiln_type *type = kiln_onnx_type(call, 0);
+    if (type->n_elements != 1 || type->dtype != KILN_bool)
+        kiln_onnx_fail(call, "operand 0 is no bool; expected one");
+    const void *known = kiln_onnx_known(call, call->inputs[0]);
+    kiln_value *results[2];
+    for (uint32_t i = 0; i < 2; i++) {
+        results[i] = kiln_new_array(&call->scope->arena, kiln_value, call->n_outputs + 1);
+        body_ports ports = {0, call->n_outputs, NULL, results[i]};
+        bool is_taken = !known || (kiln_onnx_int_at(KILN_bool, known, 0) != 0) == (i == 1);
+        if (is_taken && !body_import(call, bodies[i], &ports)) return (kiln_value){0};
+    }
+    for (uint32_t i = 0; i < call->n_outputs; i++) {
+        if (known) {
+            call->outputs[i] = results[kiln_onnx_int_at(KILN_bool, known, 0) != 0][i];
+            continue;
+        }
+        if (kiln_graph_type(call->graph, results[0][i]) !=
+            kiln_graph_type(call->graph, results[1][i]))
+            kiln_onnx_refuse(call, "output %u has another type in each branch", i);
+        kiln_value condition = kiln_add_reshape(call->graph, call->inputs[0], 0, NULL);
+        call->outputs[i] = kiln_onnx_select(call, condition, results[1][i], results[0][i]);
+    }
+    return call->outputs[0];
+}
+
+/* Rows collected over the trips, one after the other along a new first axis. */
+static kiln_value rows_join(kiln_onnx_call *call, uint32_t n, const kiln_value *rows, uint32_t axis,
+                            bool is_reversed)
+{
+    if (n == 0) kiln_onnx_refuse(call, "a loop of no trips has scan outputs of unknown shape");
+    const kiln_type *type = kiln_graph_type(call->graph, rows[0]);
+    kiln_value *parts = kiln_new_array(&call->scope->arena, kiln_value, n);
+    int64_t dims[KILN_MAX_RANK];
+    if (type->rank == KILN_MAX_RANK) kiln_onnx_refuse(call, "scan outputs of rank %u", type->rank);
+    for (uint32_t i = 0; i <= type->rank; i++) dims[i] = i == axis ? 1 : type->dims[i - (i > axis)];
+    for (uint32_t i = 0; i < n; i++)
+        parts[is_reversed ? n - 1 - i : i] =
+            kiln_add_reshape(call->graph, rows[i], type->rank + 1, dims);
+    return kiln_onnx_concat(call, n, parts, axis);
+}
+
+typedef struct loop_state {
+    const Kiln__Onnx__Graph *body;
+    uint32_t n_carried, n_scanned, n_trips;
+    kiln_value *inputs, *outputs;
+    kiln_value *rows[KILN_ONNX_ANY]; /* of scan output i, by trip */
+} loop_state;
+
+static void loop_open(kiln_onnx_call *call, loop_state *loop, uint32_t n_fixed, uint32_t n_in)
+{
+    kiln_arena *arena = &call->scope->arena;
+    if (loop->body->n_output < (size_t)n_fixed + loop->n_carried ||
+        loop->body->n_output > KILN_ONNX_ANY)
+        kiln_onnx_fail(call, "the body has %zu outputs; expected at least %u", loop->body->n_output,
+                       n_fixed + loop->n_carried);
+    loop->n_scanned = (uint32_t)loop->body->n_output - n_fixed - loop->n_carried;
+    if (call->n_outputs > loop->n_carried + loop->n_scanned)
+        kiln_onnx_fail(call, "%u outputs; expected at most %u", call->n_outputs,
+                       loop->n_carried + loop->n_scanned);
+    loop->inputs = kiln_new_array(arena, kiln_value, n_in + 1);
+    loop->outputs = kiln_new_array(arena, kiln_value, loop->body->n_output + 1);
+    for (uint32_t i = 0; i < loop->n_scanned; i++)
+        loop->rows[i] = kiln_new_array(arena, kiln_value, MAX_TRIPS);
+}
+
+/* One trip: the body on loop->inputs; keeps its scan outputs. */
+static bool loop_trip(kiln_onnx_call *call, loop_state *loop, uint32_t n_in, uint32_t n_fixed)
+{
+    body_ports ports = {n_in, (uint32_t)loop->body->n_output, loop->inputs, loop->outputs};
+    if (loop->n_trips == MAX_TRIPS) kiln_onnx_refuse(call, "over %d trips", MAX_TRIPS);
+    if (!body_import(call, loop->body, &ports)) return false;
+    for (uint32_t i = 0; i < loop->n_scanned; i++)
+        loop->rows[i][loop->n_trips] = loop->outputs[n_fixed + loop->n_carried + i];
+    loop->n_trips++;
+    return true;
+}
+
+/* A condition known to be true; refuses one that depends on the data. */
+static bool is_on(kiln_onnx_call *call, kiln_value condition)
+{
+    if (!condition.id) return true;
+    const void *data = kiln_onnx_known(call, condition);
+    if (!data) kiln_onnx_refuse(call, "the condition depends on the data");
+    return kiln_onnx_int_at(kiln_graph_type(call->graph, condition)->dtype, data, 0) != 0;
+}
+
+static kiln_value import_loop(kiln_onnx_call *call)
+{
+    loop_state loop = {.body = body_read(call, "body"),
+                       .n_carried = call->n_inputs > 2 ? call->n_inputs - 2 : 0};
+    int64_t limit = kiln_onnx_has(call, 0) ? kiln_onnx_known_int(call, 0) : INT64_MAX;
+    kiln_value condition = kiln_onnx_has(call, 1) ? call->inputs[1] : (kiln_value){0};
+    uint32_t n_in = loop.n_carried + 2;
+    loop_open(call, &loop, 1, n_in);
+    for (uint32_t i = 0; i < loop.n_carried; i++)
+        loop.inputs[i + 2] = kiln_onnx_operand(call, i + 2);
+    for (int64_t trip = 0; trip < limit && is_on(call, condition); trip++) {
+        const kiln_type *scalar = kiln_graph_tensor(call->graph, KILN_i64, 0, NULL);
+        loop.inputs[0] = kiln_add_constant(call->graph, scalar, &trip);
+        loop.inputs[1] = condition.id ? condition : kiln_onnx_scalar(call, KILN_bool, 1);
+        if (!loop_trip(call, &loop, n_in, 1)) return (kiln_value){0};
+        condition = loop.outputs[0];
+        for (uint32_t i = 0; i < loop.n_carried; i++) loop.inputs[i + 2] = loop.outputs[i + 1];
+    }
+    for (uint32_t i = 0; i < call->n_outputs; i++) {
+        bool is_carried = i < loop.n_carried;
+        if (!kiln_onnx_wants(call, i)) continue;
+        kiln_value *rows = is_carried ? NULL : loop.rows[i - loop.n_carried];
+        call->outputs[i] =
+            is_carried ? loop.inputs[i + 2] : rows_join(call, loop.n_trips, rows, 0, false);
+    }
+    return call->outputs[0];
+}
+
+static int64_t list_entry(kiln_onnx_call *call, const char *name, uint32_t i)
+{
+    kiln_ints list;
+    if (!kiln_onnx_ints(call, name, &list)) return 0;
+    if (i >= list.n) kiln_onnx_fail(call, "attr '%s' has %u entries; expected more", name, list.n);
+    return list.at[i];
+}
+
+/* Element `at` of operand i along its scan axis, without that axis. */
+static kiln_value scan_element(kiln_onnx_call *call, uint32_t i, uint32_t axis, int64_t at)
+{
+    const kiln_type *type = kiln_onnx_ranked(call, i, 1);
+    int64_t dims[KILN_MAX_RANK];
+    for (uint32_t k = 0; k + 1 < type->rank; k++) dims[k] = type->dims[k + (k >= axis)];
+    kiln_value part = kiln_onnx_slice(call, call->inputs[i], axis, at, at + 1);
+    return kiln_add_reshape(call->graph, part, type->rank - 1, dims);
+}
+
+static kiln_value import_scan(kiln_onnx_call *call)
+{
+    loop_state loop = {.body = body_read(call, "body")};
+    int64_t n_scan = kiln_onnx_int(call, "num_scan_inputs", 0), trips = 0;
+    if (n_scan < 1 || n_scan > call->n_inputs)
+        kiln_onnx_fail(call, "attr 'num_scan_inputs' is %" PRId64 "; expected 1 to %u", n_scan,
+                       call->n_inputs);
+    loop.n_carried = call->n_inputs - (uint32_t)n_scan;
+    loop_open(call, &loop, 0, call->n_inputs);
+    for (uint32_t i = 0; i < loop.n_carried; i++) loop.inputs[i] = kiln_onnx_operand(call, i);
+    for (int64_t trip = 0; trip == 0 || trip < trips; trip++) {
+        for (uint32_t i = 0; i < n_scan; i++) {
+            const kiln_type *type = kiln_onnx_ranked(call, loop.n_carried + i, 1);
+            uint32_t axis =
+                kiln_onnx_axis(call, list_entry(call, "scan_input_axes", i), type->rank);
+            if (trip == 0 && i == 0) trips = type->dims[axis];
+            if (type->dims[axis] != trips || trips < 1)
+                kiln_onnx_fail(call, "scan input %u has length %" PRId64 "; expected %" PRId64, i,
+                               type->dims[axis], trips);
+            int64_t at = list_entry(call, "scan_input_directions", i) ? trips - 1 - trip : trip;
+            loop.inputs[loop.n_carried + i] = scan_element(call, loop.n_carried + i, axis, at);
+        }
+        if (!loop_trip(call, &loop, call->n_inputs, 0)) return (kiln_value){0};
+        for (uint32_t i = 0; i < loop.n_carried; i++) loop.inputs[i] = loop.outputs[i];
+    }
+    for (uint32_t i = 0; i < call->n_outputs; i++) {
+        uint32_t k = i - loop.n_carried;
+        call->outputs[i] = loop.inputs[i];
+        if (i < loop.n_carried) continue;
+        uint32_t rank = kiln_graph_type(call->graph, loop.rows[k][0])->rank + 1;
+        uint32_t axis = kiln_onnx_axis(call, list_entry(call, "scan_output_axes", k), rank);
+        bool is_reversed = list_entry(call, "scan_output_directions", k) != 0;
+        call->outputs[i] = rows_join(call, loop.n_trips, loop.rows[k], axis, is_reversed);
+    }
+    return call->outputs[0];
+}
+
+/* Functions of the model */
+
+const Kiln__Onnx__Function *kiln_onnx_function_find(const kiln_onnx *onnx, const char *domain,
+                                                    const char *op)
+{
+    for (size_t i = 0; i < onnx->model->n_function; i++) {
+        const Kiln__Onnx__Function *function = onnx->model->function[i];
+        if (!strcmp(function->name ? function->name : "", op) &&
+            !strcmp(function->domain ? function->domain : "", domain))
+            return function;
+    }
+    return NULL;
+}
+
+void kiln_onnx_function(kiln_onnx_call *call, const Kiln__Onnx__Function *function)
+{
+    kiln_onnx_frame *frame = kiln_new(&call->scope->arena, kiln_onnx_frame);
+    for (const kiln_onnx_frame *at = call->frame; at;
+         at = at->function ? at->function->frame : at->parent) {
+        if (at->body == function)
+            kiln_onnx_fail(call,
+                           "recursion %s -> %s; expected functions that do not call themselves",
+                           call->node->op_type, call->node->op_type);
+    }
+    if (call->n_inputs > function->n_input || call->n_outputs > function->n_output)
+        kiln_onnx_fail(call, "%u operands and %u outputs; expected at most %zu and %zu",
+                       call->n_inputs, call->n_outputs, function->n_input, function->n_output);
+    frame->arena = &call->scope->arena;
+    frame->nodes = function->node;
+    frame->n_nodes = (uint32_t)function->n_node;
+    frame->function = call;
+    frame->body = function;
+    for (uint32_t i = 0; i < function->n_input; i++) {
+        kiln_value given = i < call->n_inputs ? call->inputs[i] : (kiln_value){0};
+        input_name(call, frame, function->input[i], given);
+    }
+    call->read = UINT64_MAX;
+    if (!frame_import(call, frame, call->n_outputs, function->output, call->outputs))
+        call->is_tainted = true;
+}
+
+const kiln_onnx_row kiln_onnx_flow_rows[] = {
+    {"If", 6, KILN_ONNX_NEWEST, 1, 1, import_if},
+    {"Loop", 6, KILN_ONNX_NEWEST, 0, KILN_ONNX_ANY, import_loop},
+    {"Scan", 9, KILN_ONNX_NEWEST, 1, KILN_ONNX_ANY, import_scan},
+    {0},
+};
