@@ -1,7 +1,7 @@
 /* An ONNX file -> a kiln graph: scan and unpack (prescan.c, unpack.c), then operator sets, inputs,
  * initializers, nodes in order, outputs. Nodes that cannot be imported taint what they make, the
  * rest goes on, and all of them are reported together. */
-#include "graph/io/onnx.h"
+#include "graph/io/onnx_op.h"
 
 #include <fcntl.h>
 #include <inttypes.h>

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "graph/io/onnx.h"
+#include "graph/io/onnx_op.h"
 
 /* Operand 0, f16 and bf16 as f32: several steps would round several times. */
 static kiln_value wide_operand(kiln_onnx_call *call)

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/checked.h"
-#include "graph/io/onnx.h"
+#include "graph/io/onnx_op.h"
 
 int64_t *kiln_onnx_dims(kiln_onnx_call *call, uint32_t n)
 {

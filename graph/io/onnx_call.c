@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "graph/io/onnx.h"
+#include "graph/io/onnx_op.h"
 
 const char *kiln_onnx_quote(kiln_arena *arena, const char *name)
 {
@@ -75,7 +75,16 @@ void kiln_onnx_result(kiln_onnx_call *call, uint32_t output, kiln_value value)
 }
 
 /* Numbers of AttributeProto.type. */
-enum { HAS_FLOAT = 1, HAS_INT, HAS_STRING, HAS_TENSOR, HAS_GRAPH, HAS_FLOATS, HAS_INTS };
+enum {
+    HAS_FLOAT = 1,
+    HAS_INT,
+    HAS_STRING,
+    HAS_TENSOR,
+    HAS_GRAPH,
+    HAS_FLOATS,
+    HAS_INTS,
+    HAS_STRINGS
+};
 
 static const char *const attribute_types[] = {"none",  "FLOAT",  "INT",  "STRING", "TENSOR",
                                               "GRAPH", "FLOATS", "INTS", "STRINGS"};
@@ -174,13 +183,24 @@ double kiln_onnx_float(kiln_onnx_call *call, const char *name, double fallback)
     return found ? (double)found->f : fallback;
 }
 
+static const char *text_of(kiln_onnx_call *call, const ProtobufCBinaryData *data)
+{
+    char *text = kiln_arena_alloc(&call->scope->arena, data->len + 1);
+    if (data->len) memcpy(text, data->data, data->len);
+    return text;
+}
+
 const char *kiln_onnx_string(kiln_onnx_call *call, const char *name, const char *fallback)
 {
     const Kiln__Onnx__Attribute *found = find(call, name, HAS_STRING);
-    if (!found) return fallback;
-    char *text = kiln_arena_alloc(&call->scope->arena, found->s.len + 1);
-    if (found->s.len) memcpy(text, found->s.data, found->s.len);
-    return text;
+    return found ? text_of(call, &found->s) : fallback;
+}
+
+uint32_t kiln_onnx_strings(kiln_onnx_call *call, const char *name, const char **out, uint32_t at)
+{
+    const Kiln__Onnx__Attribute *found = find(call, name, HAS_STRINGS);
+    if (found && out && at < found->n_strings) *out = text_of(call, &found->strings[at]);
+    return found ? (uint32_t)found->n_strings : 0;
 }
 
 bool kiln_onnx_ints(kiln_onnx_call *call, const char *name, kiln_ints *out_ints)

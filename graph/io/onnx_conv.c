@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/checked.h"
-#include "graph/io/onnx.h"
+#include "graph/io/onnx_op.h"
 
 #define WINDOW_MAX ((int64_t)1 << 20)
 

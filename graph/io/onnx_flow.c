@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "graph/io/onnx.h"
+#include "graph/io/onnx_op.h"
 
 #define MAX_DEPTH 64
 #define MAX_TRIPS 4096

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/checked.h"
-#include "graph/io/onnx.h"
+#include "graph/io/onnx_op.h"
 
 static kiln_value import_gather(kiln_onnx_call *call)
 {

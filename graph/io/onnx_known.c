@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "graph/element.h"
-#include "graph/io/onnx.h"
+#include "graph/io/onnx_op.h"
 
 #define KNOWN_MAX_ELEMENTS ((int64_t)1 << 20) /* of all values that one evaluation computes */
 

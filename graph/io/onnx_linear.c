@@ -1,7 +1,7 @@
 /* MatMul and Gemm: contractions without copies, transposes are told by the contracted axes. */
 #include <inttypes.h>
 
-#include "graph/io/onnx.h"
+#include "graph/io/onnx_op.h"
 
 static kiln_value dot(kiln_onnx_call *call, const kiln_value *operands, const kiln_attrs *attrs)
 {

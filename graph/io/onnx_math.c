@@ -1,7 +1,7 @@
 /* Elementwise arithmetic, comparison and logic of ONNX. Operands broadcast as in NumPy. */
 #include <math.h>
 
-#include "graph/io/onnx.h"
+#include "graph/io/onnx_op.h"
 
 static kiln_value import_unary(kiln_onnx_call *call)
 {

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/checked.h"
-#include "graph/io/onnx.h"
+#include "graph/io/onnx_op.h"
 
 static kiln_value norm(kiln_onnx_call *call, kiln_op op, const kiln_value *operands,
                        const kiln_attrs *attrs)

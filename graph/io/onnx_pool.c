@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/checked.h"
-#include "graph/io/onnx.h"
+#include "graph/io/onnx_op.h"
 
 typedef struct pool_plan {
     kiln_onnx_window window;

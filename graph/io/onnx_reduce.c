@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "graph/io/onnx.h"
+#include "graph/io/onnx_op.h"
 
 typedef struct reduce_axes {
     kiln_ints axes; /* sorted */

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/checked.h"
-#include "graph/io/onnx.h"
+#include "graph/io/onnx_op.h"
 
 typedef enum resize_mode { NEAREST, LINEAR, CUBIC } resize_mode;
 typedef enum resize_place {

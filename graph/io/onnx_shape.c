@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/checked.h"
-#include "graph/io/onnx.h"
+#include "graph/io/onnx_op.h"
 
 /* The dims of the operand, or those from `start` to `end`. */
 static kiln_value import_shape(kiln_onnx_call *call)

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/checked.h"
-#include "graph/io/onnx.h"
+#include "graph/io/onnx_op.h"
 
 /* Starts, ends, axes and steps of Slice, wherever this operator set has them. */
 typedef struct slice_request {

@@ -3,7 +3,7 @@
 #include <math.h>
 
 #include "base/checked.h"
-#include "graph/io/onnx.h"
+#include "graph/io/onnx_op.h"
 
 static kiln_value constant_floats(kiln_onnx_call *call, uint32_t n, const float *values,
                                   uint32_t rank)
