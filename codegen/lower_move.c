@@ -129,6 +129,10 @@ static kiln_kv move_pad(kiln_lower *lower, kiln_frame *frame)
  * elements, in order. */
 static kiln_kv concat_select(kiln_lower *lower, kiln_frame *frame)
 {
+    if (frame->subs.n == 0) { /* no operand has elements: nobody reads this */
+        kiln_dtype dtype = kiln_graph_type(lower->graph, frame->node)->dtype;
+        return kiln_k_const_bits(lower->kernel, kiln_compute_dtype(dtype), 1, 0);
+    }
     kiln_kv value = kiln_frame_sub(lower, frame, frame->subs.n - 1);
     for (uint32_t i = frame->subs.n - 1; i-- > 0;)
         value = select_spread(lower, frame->conditions.at[i], kiln_frame_sub(lower, frame, i), value);
