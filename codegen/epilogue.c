@@ -49,16 +49,33 @@ static kiln_index output_index(const kiln_epilogue *epilogue, kiln_value output,
     return at;
 }
 
+/* A result of one column has the same index in all lanes: only the first lane of its sums counts. */
+static bool has_one_column(const kiln_index *index)
+{
+    for (uint32_t i = 0; i < index->rank; i++)
+        if (!kiln_axis_is_uniform(&index->axis[i])) return false;
+    return true;
+}
+
+/* Sets the lanes and mask of vector `v`. */
+static void enter_vector(kiln_lower *lower, uint32_t lanes, const kiln_index *index, kiln_kv mask)
+{
+    bool is_scalar = has_one_column(index);
+    lower->lanes = is_scalar ? 1 : lanes;
+    lower->mask = is_scalar ? 0 : mask;
+}
+
 /* One row: values of all vectors and outputs, then their stores. */
 static void emit_row(kiln_epilogue *epilogue, const kiln_kv *sums, uint32_t n, const kiln_index *indices,
                      kiln_kv last_mask)
 {
     kiln_lower *lower = epilogue->lower;
     kiln_vec(kiln_kv) values = {0};
-    uint32_t n_outputs = lower->group->n_outputs;
+    uint32_t n_outputs = lower->group->n_outputs, lanes = lower->lanes;
     for (uint32_t v = 0; v < n; v++) {
-        lower->mask = v + 1 == n ? last_mask : 0;
+        enter_vector(lower, lanes, &indices[v], v + 1 == n ? last_mask : 0);
         kiln_kv sum = kiln_math_op(lower->kernel, KILN_OP_convert, epilogue->from, epilogue->to, &sums[v]);
+        if (lower->lanes < lanes) sum = kiln_k_extract(lower->kernel, sum, 0);
         kiln_lower_bind(lower, epilogue->node, sum);
         for (uint32_t i = 0; i < n_outputs; i++) {
             kiln_value output = lower->group->outputs[i].value;
@@ -68,12 +85,13 @@ static void emit_row(kiln_epilogue *epilogue, const kiln_kv *sums, uint32_t n, c
         kiln_lower_unbind(lower, 1);
     }
     for (uint32_t v = 0; v < n; v++) {
-        lower->mask = v + 1 == n ? last_mask : 0;
+        enter_vector(lower, lanes, &indices[v], v + 1 == n ? last_mask : 0);
         for (uint32_t i = 0; i < n_outputs; i++) {
             kiln_index index = output_index(epilogue, lower->group->outputs[i].value, &indices[v]);
             kiln_lower_store(lower, i, &index, values.at[v * n_outputs + i]);
         }
     }
+    lower->lanes = lanes;
     lower->mask = 0;
 }
 

@@ -133,7 +133,7 @@ static lower_fn *const cpu_rows[] = {
     [KILN_GROUP_POINTWISE] = kiln_lower_pointwise, [KILN_GROUP_ROW] = kiln_lower_row,
     [KILN_GROUP_COLUMN] = kiln_lower_column,       [KILN_GROUP_WINDOW] = kiln_lower_window,
     [KILN_GROUP_DOT] = kiln_lower_dot,             [KILN_GROUP_CONV] = kiln_lower_conv,
-    [KILN_GROUP_PACK] = kiln_lower_pack,           [KILN_GROUP_ATTENTION] = NULL,
+    [KILN_GROUP_PACK] = kiln_lower_pack,           [KILN_GROUP_ATTENTION] = kiln_lower_attention,
     [KILN_GROUP_ROUTINE] = kiln_lower_pointwise, /* a barrier is a copy */
 };
 

@@ -68,6 +68,7 @@ void kiln_lower_row(kiln_lower *lower);
 void kiln_lower_column(kiln_lower *lower);
 void kiln_lower_window(kiln_lower *lower);
 void kiln_lower_dot(kiln_lower *lower);
+void kiln_lower_attention(kiln_lower *lower);
 void kiln_lower_conv(kiln_lower *lower);
 void kiln_lower_pack(kiln_lower *lower);
 /* The same for GPU machines: blocks and threads. */

@@ -172,6 +172,22 @@ static const int64_t *dims_of(const kiln_lower *lower, kiln_value value, kiln_in
     return dims;
 }
 
+void kiln_dot_describe(kiln_dot *dot, kiln_value contraction)
+{
+    kiln_lower *lower = dot->lower;
+    const kiln_node *node = kiln_graph_node(lower->graph, contraction);
+    const kiln_matmul_roles *roles = &dot->roles;
+    dot->batch_dims = dims_of(lower, node->inputs[0], roles->a_batch);
+    dot->m_dims = dims_of(lower, node->inputs[0], roles->a_m);
+    dot->k_dims = dims_of(lower, node->inputs[0], roles->a_k);
+    dot->n_dims = dims_of(lower, node->inputs[1], roles->b_n);
+    dot->a.value = node->inputs[0];
+    dot->b.value = node->inputs[1];
+    dot->lanes = kiln_machine_lanes(lower->machine, dot->dtype);
+    if (dot->lanes > KILN_PANEL) dot->lanes = KILN_PANEL;
+    lower->lanes = dot->lanes;
+}
+
 static void set_tiles(kiln_dot *dot)
 {
     int64_t n, sizes[] = {dot->roles.batch_size, dot->n_row_blocks, dot->n_column_blocks};
@@ -209,18 +225,9 @@ static void lower_tiled(kiln_dot *dot)
 
 void kiln_dot_lower_roles(kiln_lower *lower, const kiln_matmul_roles *roles, kiln_dtype dtype)
 {
-    const kiln_node *node = kiln_graph_node(lower->graph, lower->group->anchor);
     kiln_dot dot = {.lower = lower, .roles = *roles, .dtype = dtype};
-    dot.batch_dims = dims_of(lower, node->inputs[0], roles->a_batch);
-    dot.m_dims = dims_of(lower, node->inputs[0], roles->a_m);
-    dot.k_dims = dims_of(lower, node->inputs[0], roles->a_k);
-    dot.n_dims = dims_of(lower, node->inputs[1], roles->b_n);
-    dot.a.value = node->inputs[0];
-    dot.b.value = node->inputs[1];
-    dot.lanes = kiln_machine_lanes(lower->machine, dtype);
-    if (dot.lanes > KILN_PANEL) dot.lanes = KILN_PANEL;
-    lower->lanes = dot.lanes;
-    if (node->type->n_elements < KILN_PANEL)
+    kiln_dot_describe(&dot, lower->group->anchor);
+    if (kiln_graph_type(lower->graph, lower->group->anchor)->n_elements < KILN_PANEL)
         kiln_dot_lower_small(&dot);
     else
         lower_tiled(&dot);

@@ -37,6 +37,8 @@ typedef struct kiln_dot {
 
 /* Lowers a contraction (the group's anchor) whose roles are given; sums in `dtype`. */
 void kiln_dot_lower_roles(kiln_lower *lower, const kiln_matmul_roles *roles, kiln_dtype dtype);
+/* Operands, sizes and lanes of a contraction of dot->lower's group; needs lower, roles and dtype. */
+void kiln_dot_describe(kiln_dot *dot, kiln_value contraction);
 /* Finds the operands and decides how they are read; needs rows and vectors. */
 void kiln_dot_find_operands(kiln_dot *dot);
 /* Adds the locals of copied operands; needs the blocks. */

@@ -5,6 +5,8 @@
  * between the stages. */
 #include "codegen/lower_row.h"
 
+#include <string.h>
+
 #include "base/checked.h"
 #include "codegen/math.h"
 
@@ -213,11 +215,20 @@ static void walk_chunks(kiln_row_walk *w)
     }
 }
 
+void kiln_row_strides(const kiln_type *type, int64_t n_reduced, int64_t *out_strides)
+{
+    int64_t stride = 1;
+    memset(out_strides, 0, type->rank * sizeof *out_strides);
+    for (uint32_t i = type->rank; i-- > 0 && stride < n_reduced;) {
+        out_strides[i] = stride;
+        stride *= type->dims[i];
+    }
+}
+
 /* One stage of the row, after which its reductions and kept values are bound. */
 static void walk_stage(kiln_row_walk *w, uint32_t number)
 {
     kiln_lower *lower = w->lower;
-    const kiln_type *full = w->stages.full;
     w->stage = &w->stages.stage[number];
     uint32_t n = w->stage->reductions.n;
     w->partials = kiln_new_array(&lower->scope->arena, kiln_partials, n + 1);
@@ -232,13 +243,10 @@ static void walk_stage(kiln_row_walk *w, uint32_t number)
     kiln_kv *results = kiln_new_array(&lower->scope->arena, kiln_kv, n + 1);
     for (uint32_t i = 0; i < n; i++) results[i] = w->tree(w, &w->partials[i]);
     for (uint32_t i = 0; i < n; i++) kiln_lower_bind(lower, w->stage->reductions.at[i], results[i]);
-    int64_t strides[KILN_MAX_RANK] = {0}, stride = 1;
-    for (uint32_t i = full->rank; i-- > 0 && stride < w->stages.n_reduced;) {
-        strides[i] = stride;
-        stride *= full->dims[i];
-    }
     for (uint32_t i = 0; i < w->stage->kept.n; i++) {
         kiln_value node = w->stage->kept.at[i];
+        int64_t strides[KILN_MAX_RANK];
+        kiln_row_strides(kiln_graph_type(lower->graph, node), w->stages.n_reduced, strides);
         kiln_lower_bind_local(lower, node, w->locals[kiln_lower_position(lower, node)], strides);
         lower->bindings.at[lower->bindings.n - 1].base = w->local_base;
     }
@@ -298,14 +306,14 @@ static double row_bytes(const kiln_row_walk *w)
     return bytes;
 }
 
-static void choose_lanes(kiln_row_walk *w)
+uint32_t kiln_row_lanes(const kiln_lower *lower, int64_t n_reduced)
 {
     uint32_t lanes = 1;
-    while (lanes < w->lower->lanes && lanes < w->stages.n_reduced) lanes *= 2;
-    w->lower->lanes = lanes;
+    while (lanes < lower->lanes && lanes < n_reduced) lanes *= 2;
+    return lanes;
 }
 
-static kiln_kv tree_of_vectors(kiln_row_walk *w, kiln_partials *partials)
+kiln_kv kiln_row_tree(kiln_row_walk *w, kiln_partials *partials)
 {
     return kiln_partials_tree(w->lower, partials);
 }
@@ -313,9 +321,9 @@ static kiln_kv tree_of_vectors(kiln_row_walk *w, kiln_partials *partials)
 void kiln_lower_row(kiln_lower *lower)
 {
     kiln_kernel *k = lower->kernel;
-    kiln_row_walk w = {.lower = lower, .tree = tree_of_vectors};
+    kiln_row_walk w = {.lower = lower, .tree = kiln_row_tree};
     kiln_stages_find(lower, lower->machine->l2_bytes / 4, &w.stages);
-    choose_lanes(&w);
+    lower->lanes = kiln_row_lanes(lower, w.stages.n_reduced);
     kiln_row_add_locals(&w, 1);
     int64_t n_rows = w.stages.n_results;
     int64_t per_tile = kiln_max_i64(1, (int64_t)(TILE_BYTES / (row_bytes(&w) + 1)));

@@ -23,8 +23,8 @@ kiln_schedule *kiln_fuse(kiln_pipeline *pipeline, const kiln_graph *graph)
         .n_nodes = graph->nodes.n,
     };
     kiln_fusion_scan(&fusion);
-    kiln_fuse_epilogues(&fusion);
     kiln_fuse_attention(&fusion);
+    kiln_fuse_epilogues(&fusion);
     kiln_fuse_siblings(&fusion);
     kiln_fuse_producers(&fusion);
     kiln_fuse_siblings(&fusion);

@@ -95,14 +95,16 @@ void kiln_fusion_refuse(kiln_fusion *fusion, uint32_t producer, uint32_t consume
 /* In unfused schedules only nodes of one origin meet. */
 bool kiln_fusion_may_meet(const kiln_fusion *fusion, uint32_t a, uint32_t b);
 
+/* fuse_attention.c: merges two contractions and what lies between them. Comes first, while every node
+ * is a cluster of its own. */
+void kiln_fuse_attention(kiln_fusion *fusion);
+
 /* fuse_epilogue.c: how node `id` lies in the row space of cluster `number` (or in the index space
  * of a contraction's, window's or column's result: FULL is the result's own index). */
 kiln_role kiln_fusion_role(const kiln_fusion *fusion, uint32_t number, uint32_t id);
 /* Merges nodes that depend on a reduction, contraction or window into its cluster, ids ascending.
  */
 void kiln_fuse_epilogues(kiln_fusion *fusion);
-/* fuse_attention.c: merges two products with a softmax between them. */
-void kiln_fuse_attention(kiln_fusion *fusion);
 /* Whether two clusters are no slower as one. */
 bool kiln_fusion_pays(kiln_fusion *fusion, uint32_t a, uint32_t b);
 /* Merges two clusters of reductions over the same space that do not wait for each other. */

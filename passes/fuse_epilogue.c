@@ -116,7 +116,9 @@ static kiln_role stored_view_role(const kiln_fusion *fusion, uint32_t number, co
     uint32_t operand = node->inputs[0].id;
     bool is_result =
         fusion->cluster_of[operand] == number && fusion->role[operand] == KILN_ROLE_FULL;
-    if (kind != KILN_GROUP_DOT && kind != KILN_GROUP_CONV) return KILN_ROLE_LOST;
+    bool is_contraction =
+        kind == KILN_GROUP_DOT || kind == KILN_GROUP_CONV || kind == KILN_GROUP_ATTENTION;
+    if (!is_contraction) return KILN_ROLE_LOST;
     return node->op == KILN_OP_transpose && is_result ? KILN_ROLE_FREE : KILN_ROLE_LOST;
 }
 

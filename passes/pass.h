@@ -29,7 +29,6 @@ typedef struct kiln_pipeline {
     uint32_t n_threads;
     bool is_strict, is_unfused, flush_denormals;
     int precision;              /* kiln_precision */
-    bool has_attention;         /* the lowerings of the target know ATTENTION groups */
     int64_t max_bytes;
     const char *dump_dir;       /* NULL: no dumps */
     kiln_run_constant_fn *run_constant;

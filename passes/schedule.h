@@ -34,7 +34,7 @@ typedef enum kiln_group_kind {
                              output has the result's dims, or is a transpose of such a value */
     KILN_GROUP_CONV,      /* one convolution (NHWC, HWIO), the rest as for DOT */
     KILN_GROUP_PACK,      /* copies one operand of a later contraction to a packed format */
-    KILN_GROUP_ATTENTION, /* softmax(f(Q K^T)) V in one kernel, see kiln_group_attention; the anchor is
+    KILN_GROUP_ATTENTION, /* softmax(f(Q K^T)) V in one kernel, see kiln_match_attention; the anchor is
                              the second product, outputs as for DOT */
     KILN_GROUP_ROUTINE,   /* one ROUTINE node (barrier is a copy) */
 } kiln_group_kind;
@@ -147,15 +147,22 @@ typedef struct kiln_row_space {
 /* False when the axes are not the trailing ones. */
 bool kiln_reduce_row_space(const kiln_graph *graph, kiln_value reduce, kiln_row_space *out_space);
 
-/* The parts of an ATTENTION group: second = dot(probabilities, V), probabilities = exponentials / sum,
- * exponentials = exp(scores - maximum), all over the last axis of scores, which are elementwise in
- * first = dot(Q, K). K and V are panels for their products; m and n of each are one axis, batch axes
- * lead. False for a group that is not built so. */
-typedef struct kiln_attention_parts {
-    kiln_value first, scores, maximum, exponentials, sum, probabilities, second;
-} kiln_attention_parts;
-bool kiln_group_attention(kiln_arena *arena, const kiln_graph *graph, const kiln_group *group,
-                          kiln_attention_parts *out_found);
+/* softmax(…q k^T…) v in any spelling: between two dot_generals lies a chain of elementwise work and
+ * reductions over the rows of the scores. Operand i of the chain is all that reduction i and what follows
+ * need of the scores, so a row runs through reduction after reduction in one buffer. */
+#define KILN_MAX_ATTENTION_REDUCTIONS 4
+typedef struct kiln_attention_match {
+    kiln_value scores;  /* the first contraction, [batch…, m…, columns] */
+    kiln_value weights; /* the first operand of the second one, rows as they stand in `scores` */
+    uint32_t n_reductions;
+    kiln_value reductions[KILN_MAX_ATTENTION_REDUCTIONS]; /* in order */
+    kiln_value operands[KILN_MAX_ATTENTION_REDUCTIONS];   /* full rows */
+    int64_t rows, columns;  /* of one batch element */
+    bool *is_inside;        /* by node id: scores, weights and what lies between; in the arena */
+} kiln_attention_match;
+/* Whether `dot` is the second contraction of an attention. */
+bool kiln_match_attention(kiln_arena *arena, const kiln_graph *graph, kiln_value dot,
+                          kiln_attention_match *out_attention);
 
 /* The value whose bytes hold `value`: reshapes of a dense value are that value. */
 kiln_value kiln_stored_value(const kiln_graph *graph, kiln_value value);

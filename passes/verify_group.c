@@ -186,18 +186,17 @@ static kiln_status check_single(kiln_check_state *check, uint32_t g, kiln_class 
 static kiln_status check_attention(kiln_check_state *check, uint32_t g)
 {
     const kiln_group *group = &check->schedule->groups.at[g];
-    kiln_attention_parts found;
-    if (!kiln_group_attention(check->arena, check->schedule->graph, group, &found)) {
+    kiln_attention_match match;
+    if (!kiln_match_attention(check->arena, check->schedule->graph, group->anchor, &match)) {
         return kiln_check_fail(check, g, "it is no softmax between two products");
     }
     uint32_t n_reductions = count_class(check->schedule, group, KILN_REDUCE);
-    if (n_reductions != 2 || count_class(check->schedule, group, KILN_CONTRACT) != 2) {
+    if (n_reductions != match.n_reductions || count_class(check->schedule, group, KILN_CONTRACT) != 2) {
         return kiln_check_fail(check, g, "it has other products or reductions");
     }
-    kiln_value inner[] = {found.first,        found.scores, found.maximum,
-                          found.exponentials, found.sum,    found.probabilities};
-    for (size_t i = 0; i < sizeof inner / sizeof *inner; i++) {
-        if (check->mark[inner[i].id] != check->stamp || check->maker[inner[i].id] != KILN_NONE) {
+    for (uint32_t id = match.scores.id; id <= match.weights.id; id++) {
+        if (!match.is_inside[id]) continue;
+        if (check->mark[id] != check->stamp || check->maker[id] != KILN_NONE) {
             return kiln_check_fail(check, g, "a part of its softmax is not its own");
         }
     }

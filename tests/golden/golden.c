@@ -34,8 +34,6 @@ static void read_word(golden *test, const char *word)
         test->pipeline.is_unfused = true;
     } else if (strcmp(word, "strict") == 0) {
         test->pipeline.is_strict = true;
-    } else if (strcmp(word, "attention") == 0) {
-        test->pipeline.has_attention = true;
     } else if (kiln_machine_find(word)) {
         test->pipeline.machine = kiln_machine_find(word);
     } else {

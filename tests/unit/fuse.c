@@ -202,7 +202,7 @@ static void fused_cases(void **state)
         {build_column, false, "column", 0},
         {build_copies, false, "pointwise", 0},
         {build_unstrided, false, "pointwise dot", 16 * 32 * 4},
-        {build_in_place, false, "pack dot row pack dot", -1},
+        {build_in_place, false, "attention", -1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) run_case(&cases[i]);
 }

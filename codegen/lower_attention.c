@@ -1,0 +1,311 @@
+/* Attention groups: tiles are a batch element or a stretch of its rows. A tile packs the keys once; then,
+ * for each block of rows: scores by register tiles into a local, the rows through their reductions in
+ * place (the walk of row groups), and the weights times the values by register tiles again. Scores never
+ * leave the first caches. Every element is computed as the separate groups would, so the bits agree. */
+#include "codegen/lower_dot.h"
+#include "codegen/lower_row.h"
+
+#include "base/checked.h"
+#include "codegen/math.h"
+#include "kiln/program.h"
+
+#define SCORE_BYTES 40000 /* of a block of rows: most of the first cache */
+#define TILES_PER_THREAD 4
+
+typedef struct attention {
+    kiln_lower *lower;
+    kiln_attention_match match;
+    kiln_dot first, second;
+    uint32_t scores, keys, values; /* locals; values: KILN_NONE when read in place */
+    int64_t pitch;                 /* of a row of scores, in elements */
+    int64_t value_pitch;
+    int64_t block, n_parts, part_rows;
+    kiln_row_walk walk;
+} attention;
+
+/* A block of rows at work: `rows` of them from `row` on. */
+typedef struct row_block {
+    kiln_kv row;
+    uint32_t rows;
+} row_block;
+
+/* Where a register tile stands: rows row0 … of the block, columns from `column` on, of whose last vector
+ * `last` lanes exist. */
+typedef struct tile_place {
+    uint32_t row0, last;
+    kiln_kv column;
+} tile_place;
+
+/* What a product of the block does for one register tile. */
+typedef void tile_fn(attention *a, const row_block *block, kiln_tile *tile, const tile_place *at);
+
+/* Copies one operand of a product to a local of panels: vectors along n, element by element of k. */
+static void pack_panels(attention *a, kiln_dot *dot, uint32_t local)
+{
+    kiln_lower *lower = a->lower;
+    kiln_kernel *k = lower->kernel;
+    int64_t n = dot->roles.n_size, depth = dot->roles.k_size;
+    kiln_kv zero = kiln_k_const_i64(k, 0);
+    kiln_kv column = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, kiln_k_const_i64(k, n), dot->lanes);
+    uint32_t outer = kiln_lower_mark(lower);
+    kiln_kv mask = n % dot->lanes ? kiln_k_active(k, dot->lanes, kiln_k_binary(k, KILN_K_sub,
+                                                  kiln_k_const_i64(k, n), column)) : 0;
+    kiln_kv panel = kiln_k_mul_imm(k, kiln_k_div_imm(k, column, KILN_PANEL), depth * KILN_PANEL);
+    kiln_kv base = kiln_k_binary(k, KILN_K_add, panel, kiln_k_rem_imm(k, column, KILN_PANEL));
+    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, kiln_k_const_i64(k, depth), 1);
+    uint32_t inner = kiln_lower_mark(lower);
+    lower->lanes = dot->lanes;
+    lower->mask = mask;
+    kiln_index index = kiln_dot_b_index(dot, kiln_axis_vector(column, dot->lanes), kiln_axis_scalar(at, 1));
+    kiln_kv value = kiln_lower_value(lower, dot->b.value, &index);
+    if (mask) value = kiln_k_select(k, mask, value, kiln_k_const_bits(k, dot->dtype, dot->lanes, 0));
+    lower->mask = 0;
+    kiln_kv to = kiln_k_binary(k, KILN_K_add, base, kiln_k_mul_imm(k, at, KILN_PANEL));
+    kiln_k_store(k, local, to, value, 0, 0);
+    kiln_lower_cut(lower, inner);
+    kiln_k_end(k);
+    kiln_lower_cut(lower, outer);
+    kiln_k_end(k);
+}
+
+static kiln_tile make_tile(attention *a, kiln_dot *dot, uint32_t rows, uint32_t vectors)
+{
+    return (kiln_tile){.lower = a->lower, .dtype = dot->dtype, .lanes = dot->lanes, .rows = rows,
+                       .vectors = vectors};
+}
+
+/* All register tiles of the block's rows and n columns: whole groups of vectors in a loop, then the rest. */
+static void emit_product(attention *a, kiln_dot *dot, const row_block *block, int64_t n, tile_fn *emit)
+{
+    kiln_kernel *k = a->lower->kernel;
+    uint32_t lanes = dot->lanes;
+    kiln_tile_choice choice =
+        kiln_tile_choose(a->lower->machine, lanes, block->rows, n, dot->roles.k_size);
+    int64_t width = (int64_t)choice.vectors * lanes, whole = n / width * width;
+    for (uint32_t row0 = 0; row0 < block->rows; row0 += choice.rows) {
+        uint32_t rows = block->rows - row0 < choice.rows ? block->rows - row0 : choice.rows;
+        if (whole) {
+            kiln_kv column = kiln_k_loop(k, KILN_LOOP_SERIAL, kiln_k_const_i64(k, 0),
+                                         kiln_k_const_i64(k, whole), width);
+            uint32_t mark = kiln_lower_mark(a->lower);
+            kiln_tile tile = make_tile(a, dot, rows, choice.vectors);
+            emit(a, block, &tile, &(tile_place){row0, lanes, column});
+            kiln_lower_cut(a->lower, mark);
+            kiln_k_end(k);
+        }
+        if (whole == n) continue;
+        uint32_t mark = kiln_lower_mark(a->lower);
+        kiln_tile tile = make_tile(a, dot, rows, (uint32_t)kiln_ceil_div(n - whole, lanes));
+        tile_place at = {row0, (uint32_t)((n - 1) % lanes + 1), kiln_k_const_i64(k, whole)};
+        emit(a, block, &tile, &at);
+        kiln_lower_cut(a->lower, mark);
+    }
+}
+
+/* Scores of a register tile, to the local. Columns past the last key are products with zeros that
+ * nothing reads. */
+static void emit_scores(attention *a, const row_block *block, kiln_tile *tile, const tile_place *place)
+{
+    kiln_kernel *k = a->lower->kernel;
+    kiln_dot *dot = &a->first;
+    tile->a = dot->a.source;
+    tile->a_k = dot->a.k_step;
+    for (uint32_t r = 0; r < tile->rows; r++) tile->a_row[r] = r * dot->a.step;
+    tile->b = (kiln_tile_source){.buffer = a->keys, .dtype = KILN_NO_DTYPE};
+    kiln_tile_use_panels(tile, dot->roles.k_size);
+    kiln_kv from = kiln_dot_row_offset(dot, kiln_k_add_imm(k, block->row, place->row0));
+    kiln_tile_zero(tile);
+    kiln_tile_accumulate(tile, from, kiln_k_mul_imm(k, place->column, dot->roles.k_size), dot->roles.k_size);
+    for (uint32_t i = 0; i < tile->rows * tile->vectors; i++) {
+        int64_t at = (place->row0 + i / tile->vectors) * a->pitch + (int64_t)(i % tile->vectors) * tile->lanes;
+        kiln_k_store(k, a->scores, kiln_k_add_imm(k, place->column, at), tile->sums[i], 0, 0);
+    }
+}
+
+static void emit_outputs(attention *a, const row_block *block, kiln_tile *tile, const tile_place *place)
+{
+    kiln_kernel *k = a->lower->kernel;
+    kiln_dot *dot = &a->second;
+    tile->a = (kiln_tile_source){.buffer = a->scores, .dtype = KILN_NO_DTYPE};
+    tile->a_k = 1;
+    for (uint32_t r = 0; r < tile->rows; r++) tile->a_row[r] = r * a->pitch;
+    kiln_kv from;
+    if (a->values == KILN_NONE) {
+        tile->b = dot->b.source;
+        tile->b_k = dot->b.k_step;
+        for (uint32_t v = 0; v < tile->vectors; v++) tile->b_vector[v] = (int64_t)v * tile->lanes;
+        if (place->last < tile->lanes) {
+            tile->b_mask = kiln_k_active(k, tile->lanes, kiln_k_const_i64(k, place->last));
+        }
+        from = kiln_dot_column_offset(dot, place->column);
+    } else {
+        tile->b = (kiln_tile_source){.buffer = a->values, .dtype = KILN_NO_DTYPE};
+        kiln_tile_use_panels(tile, dot->roles.k_size);
+        from = kiln_k_mul_imm(k, place->column, dot->roles.k_size);
+    }
+    kiln_tile_zero(tile);
+    kiln_tile_accumulate(tile, kiln_k_const_i64(k, place->row0 * a->pitch), from, dot->roles.k_size);
+    kiln_kv row = kiln_k_add_imm(k, block->row, place->row0);
+    kiln_epilogue_emit(&dot->epilogue, tile, row, kiln_axis_vector(place->column, tile->lanes), place->last);
+}
+
+/* The block's rows, one after the other, through the reductions. */
+static void emit_rows(attention *a, const row_block *block)
+{
+    kiln_lower *lower = a->lower;
+    kiln_kernel *k = lower->kernel;
+    kiln_kv r = kiln_k_loop(k, KILN_LOOP_SERIAL, kiln_k_const_i64(k, 0), kiln_k_const_i64(k, block->rows), 1);
+    uint32_t mark = kiln_lower_mark(lower), n_bindings = lower->bindings.n;
+    kiln_kv before = kiln_k_mul_imm(k, a->first.batch, a->match.rows);
+    kiln_kv row = kiln_k_binary(k, KILN_K_add, before, kiln_k_binary(k, KILN_K_add, block->row, r));
+    a->walk.row = kiln_axis_scalar(row, 1);
+    a->walk.local_base = kiln_k_mul_imm(k, r, a->pitch);
+    lower->lanes = a->first.lanes;
+    lower->lanes = kiln_row_lanes(lower, a->match.columns);
+    int64_t strides[KILN_MAX_RANK];
+    kiln_row_strides(kiln_graph_type(lower->graph, a->match.scores), a->match.columns, strides);
+    kiln_lower_bind_local(lower, a->match.scores, a->scores, strides);
+    lower->bindings.at[n_bindings].base = a->walk.local_base;
+    kiln_row_walk_all(&a->walk);
+    kiln_lower_unbind(lower, lower->bindings.n - n_bindings);
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+}
+
+static void emit_block(attention *a, const row_block *block)
+{
+    kiln_lower *lower = a->lower;
+    kiln_kernel *k = lower->kernel;
+    a->first.first_row = block->row;
+    kiln_dot_copy_rows(&a->first, block->row, kiln_k_add_imm(k, block->row, block->rows));
+    emit_product(a, &a->first, block, kiln_round_up(a->match.columns, KILN_PANEL), emit_scores);
+    emit_rows(a, block);
+    emit_product(a, &a->second, block, a->second.roles.n_size, emit_outputs);
+}
+
+static void emit_tile(attention *a, kiln_kv number)
+{
+    kiln_lower *lower = a->lower;
+    kiln_kernel *k = lower->kernel;
+    int64_t rows = a->match.rows, whole = rows / a->block * a->block;
+    kiln_kv batch = kiln_k_div_imm(k, number, a->n_parts), part = kiln_k_rem_imm(k, number, a->n_parts);
+    a->first.batch = a->second.batch = batch;
+    pack_panels(a, &a->first, a->keys);
+    if (a->values != KILN_NONE) pack_panels(a, &a->second, a->values);
+    kiln_kv first = kiln_k_mul_imm(k, part, a->part_rows);
+    kiln_kv end = kiln_k_min(k, kiln_k_add_imm(k, first, a->part_rows), kiln_k_const_i64(k, rows));
+    if (whole) {
+        kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, first, kiln_k_min(k, end, kiln_k_const_i64(k, whole)),
+                                  a->block);
+        uint32_t mark = kiln_lower_mark(lower);
+        emit_block(a, &(row_block){row, (uint32_t)a->block});
+        kiln_lower_cut(lower, mark);
+        kiln_k_end(k);
+    }
+    if (whole == rows) return;
+    kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, kiln_k_max(k, first, kiln_k_const_i64(k, whole)), end,
+                              a->block);
+    uint32_t mark = kiln_lower_mark(lower);
+    emit_block(a, &(row_block){row, (uint32_t)(rows - whole)});
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+}
+
+/* Stages of the walk: reduction i over operand i, kept in place of the scores; last, the weights. */
+static void set_stages(attention *a)
+{
+    kiln_lower *lower = a->lower;
+    kiln_arena *arena = &lower->scope->arena;
+    const kiln_attention_match *match = &a->match;
+    kiln_stages *stages = &a->walk.stages;
+    a->walk.lower = lower;
+    a->walk.tree = kiln_row_tree;
+    stages->n = match->n_reductions + 1;
+    stages->n_results = a->first.roles.batch_size * match->rows;
+    stages->n_reduced = match->columns;
+    stages->full = kiln_graph_type(lower->graph, match->scores);
+    kiln_value kept = match->scores;
+    for (uint32_t i = 0; i < stages->n; i++) {
+        bool is_last = i == match->n_reductions;
+        kiln_value full = is_last ? match->weights : match->operands[i];
+        if (!is_last) kiln_vec_push(&stages->stage[i].reductions, arena, match->reductions[i]);
+        if (full.id != kept.id) kiln_vec_push(&stages->stage[i].kept, arena, full);
+        kept = full;
+    }
+    a->walk.locals = kiln_new_array(arena, uint32_t, lower->group->n_nodes + 1);
+    for (uint32_t i = 0; i < lower->group->n_nodes; i++) a->walk.locals[i] = a->scores;
+}
+
+static void choose_blocks(attention *a)
+{
+    int64_t rows = a->match.rows, most = SCORE_BYTES / (a->pitch * (int64_t)sizeof(float));
+    kiln_tile_choice choice = kiln_tile_choose(a->lower->machine, a->first.lanes, rows, a->match.columns,
+                                               a->first.roles.k_size);
+    int64_t block = choice.rows;
+    while (block * 2 <= most && block * 2 <= rows && block < 16) block *= 2;
+    a->block = kiln_ceil_div(rows, kiln_ceil_div(rows, block));
+    int64_t n_blocks = kiln_ceil_div(rows, a->block);
+    int64_t enough = (int64_t)a->lower->schedule->n_threads * TILES_PER_THREAD;
+    int64_t n_parts = kiln_ceil_div(enough, a->first.roles.batch_size);
+    if (a->lower->schedule->n_threads <= 1) n_parts = 1;
+    a->part_rows = kiln_ceil_div(n_blocks, kiln_min_i64(n_parts, n_blocks)) * a->block;
+    a->n_parts = kiln_ceil_div(rows, a->part_rows);
+}
+
+static void prepare_products(attention *a)
+{
+    kiln_lower *lower = a->lower;
+    kiln_kernel *k = lower->kernel;
+    kiln_dot *first = &a->first, *second = &a->second;
+    first->rows = second->rows = (uint32_t)a->block;
+    first->vectors = second->vectors = 2;
+    first->block_rows = a->block;
+    kiln_dot_find_operands(first);
+    first->b.mode = KILN_DOT_PANELS;
+    kiln_dot_add_locals(first);
+    kiln_dot_find_operands(second);
+    int64_t key_columns = kiln_round_up(a->match.columns, KILN_PANEL);
+    a->scores = kiln_kernel_add_local(k, KILN_f32, a->block * a->pitch);
+    a->keys = kiln_kernel_add_local(k, KILN_f32, key_columns * first->roles.k_size);
+    a->values = KILN_NONE;
+    if (second->b.mode != KILN_DOT_DIRECT) {
+        int64_t columns = kiln_round_up(second->roles.n_size, KILN_PANEL);
+        a->values = kiln_kernel_add_local(k, KILN_f32, columns * second->roles.k_size);
+    }
+    second->epilogue = kiln_epilogue_create(lower, lower->group->anchor, second->dtype);
+    second->epilogue.index = kiln_dot_result_index;
+    second->epilogue.user = second;
+}
+
+static void describe_product(kiln_dot *dot, kiln_value node)
+{
+    dot->dtype = KILN_f32;
+    kiln_dot_roles(&dot->lower->scope->arena, dot->lower->graph, node, &dot->roles);
+    kiln_dot_describe(dot, node);
+}
+
+void kiln_lower_attention(kiln_lower *lower)
+{
+    attention a = {.lower = lower, .first = {.lower = lower}, .second = {.lower = lower}};
+    if (!kiln_match_attention(&lower->scope->arena, lower->graph, lower->group->anchor, &a.match)) {
+        kiln_fail(lower->scope, KILN_INTERNAL, "group %s: it is no attention", lower->group->label);
+    }
+    describe_product(&a.first, a.match.scores);
+    describe_product(&a.second, lower->group->anchor);
+    a.pitch = kiln_round_up(a.match.columns, KILN_PANEL) + KILN_PANEL; /* an odd number of lines, mostly */
+    choose_blocks(&a);
+    prepare_products(&a);
+    set_stages(&a);
+    kiln_kernel *k = lower->kernel;
+    int64_t n_tiles;
+    if (!kiln_checked_mul(a.first.roles.batch_size, a.n_parts, &n_tiles) || n_tiles > UINT32_MAX) {
+        kiln_fail(lower->scope, KILN_LIMIT, "group %s: more than 2^32 - 1 tiles; expected fewer",
+                  lower->group->label);
+    }
+    k->n_tiles = (uint32_t)n_tiles;
+    kiln_kv number = kiln_k_loop(k, KILN_LOOP_TILES, kiln_k_tile_begin(k), kiln_k_tile_end(k), 1);
+    uint32_t mark = kiln_lower_mark(lower);
+    emit_tile(&a, number);
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+}
