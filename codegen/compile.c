@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/hash.h"
+#include "codegen/cuda/backend.h"
 #include "codegen/library.h"
 #include "codegen/lower.h"
 #include "codegen/object.h"
@@ -99,7 +100,8 @@ void kiln_compilation_run(kiln_compilation *compilation)
         kiln_fail_with(scope, &error);
     }
     dump_schedule(compilation);
-    compilation->backend = kiln_backend_open(scope, "llvm");
+    bool is_gpu = pipeline->machine->kind == KILN_MACHINE_GPU;
+    compilation->backend = is_gpu ? kiln_backend_cuda() : kiln_backend_open(scope, "llvm");
     lower_groups(compilation);
     for (uint32_t i = 0; i < compilation->units.n; i++) dump_unit(compilation, &compilation->units.at[i]);
     report_progress(compilation, "compile", 0, compilation->units.n);
@@ -124,6 +126,10 @@ void kiln_artifact_destroy(void *object)
 static void load_code(kiln_compilation *compilation, kiln_artifact *artifact)
 {
     kiln_program *program = &artifact->program;
+    if (compilation->pipeline.machine->kind == KILN_MACHINE_GPU) {
+        kiln_fill_device_kernels(compilation, artifact);
+        return;
+    }
     kiln_code_load(compilation->scope, artifact->objects, program->n_kernels, &artifact->code);
     kiln_kernel_fn **kernels = kiln_new_array(&artifact->arena, kiln_kernel_fn *, program->n_kernels);
     for (uint32_t i = 0; i < program->n_kernels; i++) {
@@ -170,11 +176,9 @@ static const kiln_machine *find_machine(kiln_scope *scope, const kiln_compile_op
 {
     const char *target = options->target ? options->target : "cpu";
     const char *cpu = options->target_cpu ? options->target_cpu : "host";
+    if (strcmp(target, "cuda") == 0) return kiln_find_device(scope, options, is_run_here);
     if (strcmp(target, "cpu") != 0) {
-        kiln_fail(scope, strcmp(target, "cuda") == 0 ? KILN_DEVICE : KILN_INVALID,
-                  strcmp(target, "cuda") == 0 ? "target \"%s\": no CUDA device was found on this machine"
-                                              : "target \"%s\" is unknown; expected cpu or cuda",
-                  target);
+        kiln_fail(scope, KILN_INVALID, "target \"%s\" is unknown; expected cpu or cuda", target);
     }
     const kiln_machine *machine = strcmp(cpu, "host") == 0 ? kiln_machine_best(kiln_cpu_features())
                                                            : kiln_machine_find(cpu);
@@ -279,6 +283,10 @@ kiln_status kiln_compile_library(const kiln_graph *graph, const kiln_compile_opt
     kiln_scope_open(&scope, &error);
     if (kiln_scope_try(&scope)) {
         kiln_compilation *compilation = open_compilation(&scope, graph, options, false);
+        if (compilation->pipeline.machine->kind == KILN_MACHINE_GPU) {
+            kiln_fail(&scope, KILN_UNSUPPORTED, "compile_library: target cuda has no shared objects yet; "
+                      "expected target cpu");
+        }
         kiln_compilation_run(compilation);
         kiln_artifact *artifact = kiln_artifact_create(compilation, false);
         kiln_library_spec spec = {
@@ -348,7 +356,8 @@ static kiln_status run_constant(void *user, const kiln_graph *graph, kiln_tensor
     if (kiln_scope_try(&scope)) {
         kiln_compilation *compilation = open_compilation(&scope, graph, NULL, true);
         compilation->pipeline.context = outer->pipeline.context;
-        compilation->pipeline.machine = outer->pipeline.machine;
+        bool is_cpu = outer->pipeline.machine->kind == KILN_MACHINE_CPU;
+        if (is_cpu) compilation->pipeline.machine = outer->pipeline.machine;
         compilation->pipeline.run_constant = NULL;
         compilation->pipeline.dump_dir = NULL;
         kiln_compilation_run(compilation);

@@ -62,6 +62,11 @@ void kiln_fill_program(kiln_compilation *compilation, kiln_artifact *artifact, c
 /* An artifact in the compilation's scope, with constants; code loaded when is_loaded. */
 kiln_artifact *kiln_artifact_create(kiln_compilation *compilation, bool is_loaded);
 
+/* The machine model of target cuda: the device's, which must be there when is_run_here; and the kernels
+ * of an artifact for it. */
+const kiln_machine *kiln_find_device(kiln_scope *scope, const kiln_compile_options *options, bool is_run_here);
+void kiln_fill_device_kernels(const kiln_compilation *compilation, kiln_artifact *artifact);
+
 /* Passes, fusion and planning only, reported as text. */
 void kiln_explain_compilation(kiln_compilation *compilation, kiln_text *text);
 /* The named passes only, the result printed. */

@@ -7,7 +7,7 @@
 _Static_assert(sizeof(kiln_port_row) == 40, "port row");
 _Static_assert(sizeof(kiln_buffer_row) == 24, "buffer row");
 _Static_assert(sizeof(kiln_step_row) == 40, "step row");
-_Static_assert(sizeof(kiln_program) == 168, "program");
+_Static_assert(sizeof(kiln_program) == 176, "program");
 
 typedef unsigned long long ull;
 
@@ -119,6 +119,7 @@ static void print_program(kiln_text *text, const char *prefix, const kiln_progra
                      program->n_strings, program->flags);
     kiln_text_printf(text, "\t.quad .Lconstants, %lld, %lld, %lld\n", (long long)program->constant_bytes,
                      (long long)program->arena_bytes, (long long)program->scratch_bytes);
+    kiln_text_append(text, "\t.quad 0\n"); /* device_kernels */
 }
 
 static void print_entry(kiln_text *text, const char *prefix, const char *name, const char *moves)

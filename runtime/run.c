@@ -80,6 +80,18 @@ static kiln_status stopped_status(kiln_workspace *workspace, uint32_t state)
                           (long long)workspace->deadline_ns);
 }
 
+static bool device_should_stop(void *workspace)
+{
+    return kiln_run_should_stop(workspace);
+}
+
+static kiln_status device_run(kiln_workspace *workspace)
+{
+    kiln_cuda_run_args args = {.ports = workspace->port_data, .should_stop = device_should_stop,
+                               .user = workspace, .error = &workspace->error};
+    return kiln_cuda_run(workspace->cuda, &args);
+}
+
 static kiln_status run_bound(kiln_workspace *workspace)
 {
     const kiln_program *program = workspace->executable->program;
@@ -92,6 +104,7 @@ static kiln_status run_bound(kiln_workspace *workspace)
         has_deadline = false;
     }
     workspace->deadline_at = has_deadline ? end : 0;
+    if (workspace->cuda) return device_run(workspace);
     uint32_t mxcsr = _mm_getcsr();
     _mm_setcsr(workspace->mxcsr);
     kiln_status status = kiln_steps_run(workspace);

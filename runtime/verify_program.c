@@ -152,7 +152,11 @@ static bool copy_is_right(const kiln_program *program, const kiln_step_row *step
 
 static bool kernel_is_right(const kiln_program *program, const kiln_step_row *step)
 {
-    return step->target < program->n_kernels && program->kernels[step->target];
+    if (step->target >= program->n_kernels) return false;
+    if (!program->device_kernels) return program->kernels[step->target] != NULL;
+    const kiln_device_kernel *kernel = &program->device_kernels[step->target];
+    return kernel->image && kernel->symbol && kernel->block_threads >= 1 &&
+           kernel->block_threads <= 1024 && step->n_tiles <= INT32_MAX;
 }
 
 static bool step_is_right(const kiln_program *program, const kiln_step_row *step)
@@ -203,6 +207,8 @@ static kiln_status verify_steps(const verifier *at)
 static kiln_status verify_tables(const verifier *at)
 {
     const kiln_program *program = at->program;
+    const void *kernels = program->kernels;
+    if (program->device_kernels) kernels = program->device_kernels;
     const struct {
         const char *name;
         const void *table;
@@ -213,7 +219,7 @@ static kiln_status verify_tables(const verifier *at)
         {"buffers", program->buffers, program->n_buffers},
         {"operands", program->operands, program->n_operands},
         {"steps", program->steps, program->n_steps},
-        {"kernels", program->kernels, program->n_kernels},
+        {"kernels", kernels, program->n_kernels},
         {"strings", program->strings, program->n_strings},
     };
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {

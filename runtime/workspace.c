@@ -69,6 +69,7 @@ static void step_plan(kiln_workspace *workspace, uint32_t number)
         plan->n_tiles = (uint32_t)kiln_min_i64(kiln_ceil_div(bytes, COPY_TILE), UINT32_MAX);
         cost = (double)bytes / COPY_BYTES_PER_NS;
     } else if (step->kind == KILN_STEP_KERNEL || step->kind == KILN_STEP_PACK) {
+        if (program->device_kernels) return;
         plan->kernel = program->kernels[step->target];
         plan->n_tiles = step->n_tiles;
     }
@@ -164,7 +165,7 @@ static bool allocate_tables(kiln_workspace *workspace)
 static bool allocate_memory(kiln_workspace *workspace)
 {
     const kiln_program *program = workspace->executable->program;
-    int64_t arena = kiln_program_arena_bytes(program);
+    int64_t arena = program->device_kernels ? 0 : kiln_program_arena_bytes(program);
     workspace->scratch_stride = kiln_program_scratch_bytes(program);
     workspace->memory_bytes = arena + workspace->scratch_stride * workspace->threads;
     if (workspace->memory_bytes == 0) { /* an address that nobody uses, to spare NULL + 0 */
@@ -191,7 +192,8 @@ static kiln_status workspace_fill(kiln_workspace *workspace)
     const kiln_program *program = workspace->executable->program;
     kiln_context *context = workspace->context;
     workspace->threads = context->threads;
-    if (program_is_parallel(program)) workspace->pool = kiln_context_pool(context);
+    bool is_device = program->device_kernels != NULL;
+    if (!is_device && program_is_parallel(program)) workspace->pool = kiln_context_pool(context);
     workspace->mxcsr = program->flags & KILN_PROGRAM_FLUSH_DENORMALS ? MXCSR_FLUSH : MXCSR_EXACT;
     if (!allocate_tables(workspace) || !allocate_memory(workspace)) {
         return kiln_context_fail(context, KILN_NO_MEMORY,
@@ -203,7 +205,9 @@ static kiln_status workspace_fill(kiln_workspace *workspace)
     plan_regions(workspace);
     bind_fixed(workspace);
     list_uses(workspace);
-    return KILN_OK;
+    if (!is_device) return KILN_OK;
+    kiln_status status = kiln_cuda_open(program, &workspace->cuda, &workspace->error);
+    return status ? kiln_context_fail(context, status, "%s", workspace->error.message) : KILN_OK;
 }
 
 kiln_status kiln_workspace_create(kiln_executable *executable, kiln_workspace **out_workspace)
@@ -232,6 +236,7 @@ kiln_status kiln_workspace_create(kiln_executable *executable, kiln_workspace **
 void kiln_workspace_destroy(kiln_workspace *workspace)
 {
     if (!workspace) return;
+    kiln_cuda_close(workspace->cuda);
     if (workspace->memory_bytes > 0) {
         kiln_context_release(workspace->context, workspace->memory, workspace->memory_bytes);
     }

@@ -6,6 +6,7 @@
 #ifndef KILN_RUNTIME_WORKSPACE_H
 #define KILN_RUNTIME_WORKSPACE_H
 
+#include "runtime/cuda.h"
 #include "runtime/executable.h"
 
 enum { KILN_RUN_IDLE, KILN_RUN_RUNNING, KILN_RUN_CANCELLED, KILN_RUN_DEADLINE };
@@ -42,6 +43,7 @@ struct kiln_workspace {
     kiln_threads *pool;          /* NULL: the caller's threads, or none */
     uint32_t threads;
     uint32_t mxcsr;
+    kiln_cuda *cuda; /* NULL unless the program has device_kernels; then it runs there */
 
     char *memory; /* arena, then scratch of each worker */
     int64_t memory_bytes;

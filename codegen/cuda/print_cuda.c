@@ -41,8 +41,9 @@ static void print_shim(const kiln_kernel *kernel, const char *symbol, kiln_text 
 {
     kiln_text_printf(text, "#ifdef KILN_SHIM\nstatic void %s_thread(void *const *buffers)\n{\n    %s(", symbol, symbol);
     for (uint32_t i = 0; i < kernel->params.n; i++) kiln_text_printf(text, "%sbuffers[%u]", i ? ", " : "", i);
-    kiln_text_printf(text, ");\n}\nKILN_SHIM_ENTRY(%s, %u, %lld, %d)\n#endif\n", symbol, kernel->block_threads,
-                     (long long)kernel->scratch_bytes, has_barrier(kernel));
+    kiln_text_printf(text, ");\n}\nKILN_SHIM_ENTRY(%s, %u, %lld, %d)\n"
+                     "const unsigned %s_shim_params = %u;\n#endif\n", symbol, kernel->block_threads,
+                     (long long)kernel->scratch_bytes, has_barrier(kernel), symbol, kernel->params.n);
 }
 
 void kiln_kernel_print_cuda(const kiln_kernel *kernel, const char *symbol, kiln_text *text)

@@ -88,6 +88,15 @@ typedef struct kiln_step_row {
     uint32_t reserved;      /* 0 */
 } kiln_step_row;
 
+/* A kernel for a device: code that its driver loads. */
+typedef struct kiln_device_kernel {
+    const void *image;     /* cubin */
+    int64_t image_bytes;
+    const char *symbol;
+    uint32_t block_threads;
+    uint32_t shared_bytes; /* dynamic shared memory of a block */
+} kiln_device_kernel;
+
 typedef struct kiln_program {
     uint32_t abi;          /* KILN_PROGRAM_ABI */
     uint32_t struct_bytes; /* sizeof(kiln_program) where it was made */
@@ -111,6 +120,9 @@ typedef struct kiln_program {
     int64_t constant_bytes;
     int64_t arena_bytes;             /* per workspace */
     int64_t scratch_bytes;           /* per worker */
+
+    const kiln_device_kernel *device_kernels; /* for a device: n_kernels of them, and `kernels` is
+                                                 NULL; tiles are blocks. Else NULL */
 } kiln_program;
 
 #define KILN_PROGRAM_FLUSH_DENORMALS 0x1u
