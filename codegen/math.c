@@ -73,10 +73,24 @@ static bool float_constant(const kiln_kernel *k, kiln_kv a, double *out_value)
     return true;
 }
 
+/* max and min of f16 values by compares: LLVM 19 narrows its own instruction to f16 and there, without
+ * AVX512-FP16, gives the other operand for a NaN. Equal values have the same bits, or are zeros. */
+static kiln_kv extreme_f16(kiln_kernel *k, bool is_max, kiln_kv a, kiln_kv b)
+{
+    kiln_kv wins = kiln_k_binary(k, is_max ? KILN_K_gt : KILN_K_lt, a, b);
+    kiln_kv is_equal = kiln_k_binary(k, KILN_K_eq, a, b);
+    kiln_kv is_nan = kiln_k_binary(k, KILN_K_ne, a, a);
+    kiln_instr_op merge = is_max ? KILN_K_and : KILN_K_or;
+    kiln_kv zero = kiln_k_bitcast(k, kiln_k_binary(k, merge, bits_of(k, a), bits_of(k, b)), KILN_f32);
+    kiln_kv value = kiln_k_select(k, is_equal, zero, kiln_k_select(k, wins, a, b));
+    return kiln_k_select(k, is_nan, a, value);
+}
+
 /* max and min of floats. A constant operand leaves one instruction that keeps a NaN of the other; of
  * equal zeros it gives that other, so max with +0 adds +0, and min with -0 takes the general way. */
-static kiln_kv extreme(kiln_kernel *k, bool is_max, kiln_kv a, kiln_kv b)
+static kiln_kv extreme(kiln_kernel *k, bool is_max, kiln_dtype dtype, const kiln_kv *args)
 {
+    kiln_kv a = args[0], b = args[1];
     double c;
     kiln_instr_op fast = is_max ? KILN_K_max_fast : KILN_K_min_fast;
     kiln_instr_op full = is_max ? KILN_K_max : KILN_K_min;
@@ -87,15 +101,15 @@ static kiln_kv extreme(kiln_kernel *k, bool is_max, kiln_kv a, kiln_kv b)
         b = swap;
     }
     if (!float_constant(k, b, &c) || isnan(c) || (c == 0 && !is_max && signbit(c)))
-        return kiln_k_binary(k, full, a, b);
+        return dtype == KILN_f16 ? extreme_f16(k, is_max, a, b) : kiln_k_binary(k, full, a, b);
     kiln_kv value = kiln_k_binary(k, fast, b, a);
     return c == 0 && is_max && !signbit(c) ? add_num(k, value, 0.0) : value;
 }
 
-static kiln_kv clamp(kiln_kernel *k, const kiln_kv *args)
+static kiln_kv clamp(kiln_kernel *k, kiln_dtype dtype, const kiln_kv *args)
 {
-    kiln_kv value = extreme(k, true, args[1], args[0]);
-    return extreme(k, false, value, args[2]);
+    kiln_kv value = extreme(k, true, dtype, (kiln_kv[]){args[1], args[0]});
+    return extreme(k, false, dtype, (kiln_kv[]){value, args[2]});
 }
 
 static kiln_kv bitcast(kiln_kernel *k, kiln_kv a, kiln_dtype from, kiln_dtype to)
@@ -110,7 +124,7 @@ static kiln_kv odd_op(kiln_kernel *k, kiln_op op, const kiln_dtype types[2], con
 {
     switch ((int)op) {
     case KILN_OP_select: return kiln_k_select(k, args[0], args[1], args[2]);
-    case KILN_OP_clamp: return clamp(k, args);
+    case KILN_OP_clamp: return clamp(k, types[0], args);
     case KILN_OP_convert: return kiln_math_convert(k, args[0], types[0], types[1]);
     case KILN_OP_bitcast: return bitcast(k, args[0], types[0], types[1]);
     case KILN_OP_is_finite: return compare_num(k, KILN_K_lt, absolute(k, args[0]), INFINITY);
@@ -125,7 +139,7 @@ kiln_kv kiln_math_op(kiln_kernel *k, kiln_op op, kiln_dtype dtype, kiln_dtype re
     if (value) return value;
     const math_row *row = &rows[op];
     if (op == KILN_OP_max || op == KILN_OP_min) {
-        value = extreme(k, op == KILN_OP_max, args[0], args[1]);
+        value = extreme(k, op == KILN_OP_max, dtype, args);
     } else if (row->unary) {
         value = row->unary(k, args[0]);
     } else if (row->binary) {

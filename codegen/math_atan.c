@@ -12,12 +12,13 @@
 static kiln_kv octant_angle(kiln_kernel *k, kiln_kv small, kiln_kv big, bool is_full)
 {
     kiln_kv limit = mul_num(k, big, 0.41421356237309503);
+    kiln_kv both_infinite = compare_num(k, KILN_K_eq, small, INFINITY); /* then exactly pi/4 */
     kiln_kv is_far = kiln_k_binary(k, KILN_K_gt, small, limit);
+    is_far = kiln_k_binary(k, KILN_K_or, is_far, both_infinite);
     kiln_kv over = kiln_k_select(k, is_far, sub(k, small, big), small);
     kiln_kv under = kiln_k_select(k, is_far, add(k, small, big), big);
     kiln_kv q = quotient(k, over, under);
     q = num_where(k, compare_num(k, KILN_K_eq, big, 0.0), 0.0, q);
-    kiln_kv both_infinite = compare_num(k, KILN_K_eq, small, INFINITY);
     q = num_where(k, both_infinite, 0.0, q);
     kiln_kv z = mul(k, q, q);
     kiln_kv p = is_full ? poly_of(k, z, atan_f64) : poly_of(k, z, atan_mid);
