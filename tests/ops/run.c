@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ops/cases.h"
+#include "ops/compiled.h"
 
 typedef struct family {
     const char *name;
@@ -94,7 +95,104 @@ static void check_reference(tally *counts, const op_batch *batch, uint32_t outpu
     }
 }
 
-static void run_batch(kiln_scope *scope, tally *counts, const family *member, kiln_dtype dtype)
+/* What is compiled. `same_as` names an earlier variant whose bits this one must have. */
+typedef struct ops_variant {
+    compiled_variant compiled;
+    const char *same_as;
+    bool f32_only;
+} ops_variant;
+
+static const ops_variant variants[] = {
+    {{"fused", NULL, 0, 0, 2}, NULL, false},
+    {{"unfused", NULL, 1, 0, 1}, NULL, false},
+    {{"fused, one thread", NULL, 0, 0, 1}, "fused", true},
+    {{"fused v3", "x86-64-v3", 0, 0, 2}, NULL, true},
+    {{"fused v4", "x86-64-v4", 0, 0, 2}, "fused v3", true},
+    {{"fused x86-64", "x86-64", 0, 0, 1}, NULL, true},
+};
+#define N_VARIANTS (sizeof variants / sizeof *variants)
+
+typedef struct ops_run {
+    tally counts;
+    const char *family, *dtype, *variant; /* NULL or "all": every one */
+    compiled_contexts contexts;
+    uint64_t n_kernels, n_same;
+    double compile_seconds;
+} ops_run;
+
+static bool is_chosen(const char *choice, const char *name)
+{
+    return !choice || strcmp(choice, "all") == 0 || strcmp(choice, name) == 0;
+}
+
+static const char *output_name(const op_batch *batch, uint32_t i)
+{
+    return batch->graph->outputs.at[i].name;
+}
+
+static void check_compiled(ops_run *run, const op_batch *batch, const bounds *b,
+                           const char *variant, const compiled_result *result)
+{
+    for (uint32_t i = 0; i < batch->graph->outputs.n; i++) {
+        kiln_value value = b->map[batch->graph->outputs.at[i].value.id];
+        const kiln_type *type = kiln_graph_type(b->graph, value);
+        bound_miss miss =
+            bound_compare(type, result->outputs[i].data, b->values[value.id], b->errors[value.id]);
+        if (miss.index < 0) continue;
+        report(&run->counts, batch, variant, output_name(batch, i), miss.index, miss.found,
+               miss.expected, miss.bound);
+    }
+    if (result->overrun >= 0) {
+        fprintf(stderr, "%s %s: %s: writes beyond its memory\n", batch->name, variant,
+                output_name(batch, (uint32_t)result->overrun));
+        run->counts.failures++;
+    }
+}
+
+/* NaNs may differ in their bits, nothing else. */
+static void check_same_bits(ops_run *run, const op_batch *batch, const char *variant,
+                            const compiled_result *result, const compiled_result *other)
+{
+    run->n_same++;
+    for (uint32_t i = 0; i < batch->graph->outputs.n; i++) {
+        const kiln_type *type = kiln_graph_type(batch->graph, batch->graph->outputs.at[i].value);
+        bound_miss miss =
+            bound_compare(type, result->outputs[i].data, other->outputs[i].data, NULL);
+        if (miss.index < 0) continue;
+        report(&run->counts, batch, variant, output_name(batch, i), miss.index, miss.found,
+               miss.expected, 0);
+    }
+}
+
+static void run_variants(ops_run *run, const op_batch *batch, const bounds *b)
+{
+    compiled_result results[N_VARIANTS] = {0};
+    for (uint32_t v = 0; v < N_VARIANTS; v++) {
+        const ops_variant *variant = &variants[v];
+        const char *cpu = variant->compiled.target_cpu, *name = variant->compiled.name;
+        if (!is_chosen(run->variant, name) || (variant->f32_only && batch->dtype != KILN_f32))
+            continue;
+        if (cpu && !compiled_can_run(cpu)) continue;
+        results[v] = compiled_run(batch->scope, &run->contexts, batch->graph, &variant->compiled,
+                                  batch->inputs.at);
+        if (results[v].status != KILN_OK) {
+            fprintf(stderr, "%s %s: %s: %s\n", batch->name, name,
+                    kiln_status_name(results[v].status), results[v].message);
+            run->counts.failures++;
+            continue;
+        }
+        run->n_kernels += results[v].n_kernels;
+        run->compile_seconds += results[v].compile_seconds;
+        check_compiled(run, batch, b, name, &results[v]);
+        for (uint32_t other = 0; variant->same_as && other < v; other++) {
+            bool is_other = strcmp(variants[other].compiled.name, variant->same_as) == 0;
+            if (!is_other || !results[other].outputs) continue;
+            check_same_bits(run, batch, name, &results[v], &results[other]);
+        }
+    }
+}
+
+static void run_batch(kiln_scope *scope, ops_run *run, const family *member, kiln_dtype dtype)
 {
     op_batch batch = {
         .scope = scope, .dtype = dtype, .random = (uint64_t)dtype * 1000 + (uint64_t)*member->name};
@@ -102,38 +200,46 @@ static void run_batch(kiln_scope *scope, tally *counts, const family *member, ki
     batch.graph = kiln_graph_open(scope, NULL, batch.name);
     member->add(&batch);
     if (batch.graph->outputs.n == 0) return;
-    bounds *b = bounds_open(scope, batch.graph, batch.inputs.at);
+    const bounds *b = bounds_open(scope, batch.graph, batch.inputs.at);
     for (uint32_t i = 0; i < batch.graph->outputs.n; i++) {
         kiln_value value = b->map[batch.graph->outputs.at[i].value.id];
-        check_reference(counts, &batch, i, b->values[value.id]);
-        counts->elements += (uint64_t)kiln_graph_type(b->graph, value)->n_elements;
+        check_reference(&run->counts, &batch, i, b->values[value.id]);
+        run->counts.elements += (uint64_t)kiln_graph_type(b->graph, value)->n_elements;
     }
-    counts->cases += batch.graph->outputs.n;
+    run->counts.cases += batch.graph->outputs.n;
+    run_variants(run, &batch, b);
 }
 
-static bool run_one(tally *counts, const family *member, kiln_dtype dtype)
+static void run_one(ops_run *run, const family *member, kiln_dtype dtype)
 {
     kiln_error error = {0};
     kiln_scope scope;
     kiln_scope_open(&scope, &error);
-    if (kiln_scope_try(&scope)) run_batch(&scope, counts, member, dtype);
-    if (kiln_scope_close(&scope) == KILN_OK) return true;
+    if (kiln_scope_try(&scope)) run_batch(&scope, run, member, dtype);
+    if (kiln_scope_close(&scope) == KILN_OK) return;
     fprintf(stderr, "%s %s: %s\n", member->name, kiln_dtype_name(dtype), error.message);
-    counts->failures++;
-    return false;
+    run->counts.failures++;
 }
 
 int main(int argc, char **argv)
 {
-    tally counts = {0};
+    ops_run run = {.family = argc > 1 ? argv[1] : NULL,
+                   .dtype = argc > 2 ? argv[2] : NULL,
+                   .variant = argc > 3 ? argv[3] : NULL};
+    if (!compiled_contexts_open(&run.contexts)) return 1;
+    if (!compiled_can_run("x86-64-v4")) puts("skipped: no AVX-512 here to compare x86-64-v4 on");
     for (uint32_t f = 0; f < sizeof families / sizeof *families; f++) {
-        if (argc > 1 && strcmp(argv[1], families[f].name) != 0) continue;
+        if (!is_chosen(run.family, families[f].name)) continue;
         for (int dtype = KILN_bool; dtype <= KILN_f64; dtype++) {
-            if (argc > 2 && strcmp(argv[2], kiln_dtype_name((kiln_dtype)dtype)) != 0) continue;
-            run_one(&counts, &families[f], (kiln_dtype)dtype);
+            if (!is_chosen(run.dtype, kiln_dtype_name((kiln_dtype)dtype))) continue;
+            run_one(&run, &families[f], (kiln_dtype)dtype);
         }
     }
-    printf("%llu cases, %llu elements, %llu failures\n", (unsigned long long)counts.cases,
-           (unsigned long long)counts.elements, (unsigned long long)counts.failures);
-    return counts.failures || counts.cases == 0;
+    compiled_contexts_close(&run.contexts);
+    printf("%llu cases, %llu elements, %llu kernels compiled in %.1f s, %llu graphs bit for bit "
+           "alike, %llu failures\n",
+           (unsigned long long)run.counts.cases, (unsigned long long)run.counts.elements,
+           (unsigned long long)run.n_kernels, run.compile_seconds, (unsigned long long)run.n_same,
+           (unsigned long long)run.counts.failures);
+    return run.counts.failures || run.counts.cases == 0;
 }

@@ -1,0 +1,189 @@
+/* The generator's frame: inputs, picking operands, how often each class comes, outputs. Biases:
+ * sizes around the vector width, empty and unit dims, few dtypes per graph so that values meet,
+ * special values in one input of four. */
+#include "fuzz/generate.h"
+
+#include <string.h>
+
+uint64_t fuzz_below(fuzz_graph *g, uint64_t n)
+{
+    return op_random(&g->batch) % n;
+}
+
+bool fuzz_chance(fuzz_graph *g, uint32_t percent)
+{
+    return fuzz_below(g, 100) < percent;
+}
+
+const kiln_type *fuzz_type(const fuzz_graph *g, kiln_value value)
+{
+    return kiln_graph_type(g->batch.graph, value);
+}
+
+bool fuzz_fits(const fuzz_graph *g, uint32_t rank, const int64_t *dims)
+{
+    int64_t n = 1;
+    for (uint32_t i = 0; i < rank; i++) n *= dims[i] > 0 ? dims[i] : 1;
+    return rank <= 6 && n <= g->max_elements;
+}
+
+void fuzz_note(fuzz_graph *g, kiln_value value)
+{
+    for (uint32_t i = 0; i < g->values.n; i++) {
+        if (g->values.at[i].id == value.id) return;
+    }
+    kiln_vec_push(&g->values, &g->batch.scope->arena, value);
+    kiln_vec_push(&g->uses, &g->batch.scope->arena, 0u);
+}
+
+static void note_use(fuzz_graph *g, kiln_value value)
+{
+    for (uint32_t i = 0; i < g->values.n; i++) {
+        if (g->values.at[i].id == value.id) g->uses.at[i]++;
+    }
+}
+
+kiln_value fuzz_node(fuzz_graph *g, kiln_op op, uint32_t n_inputs, const kiln_value *inputs,
+                     const kiln_attrs *attrs)
+{
+    kiln_value value = op_node(&g->batch, op, n_inputs, inputs, attrs);
+    for (uint32_t i = 0; i < n_inputs; i++) note_use(g, inputs[i]);
+    fuzz_note(g, value);
+    return value;
+}
+
+kiln_value fuzz_input(fuzz_graph *g, kiln_dtype dtype, uint32_t rank, const int64_t *dims)
+{
+    op_values values = fuzz_chance(g, 25) ? OP_VALUES_ANY : OP_VALUES_SMALL;
+    kiln_value value = op_input(&g->batch, dtype, rank, dims, values);
+    fuzz_note(g, value);
+    return value;
+}
+
+/* The latest values come more often: chains grow deep. */
+kiln_value fuzz_pick(fuzz_graph *g)
+{
+    uint64_t at = fuzz_below(g, g->values.n);
+    if (fuzz_chance(g, 50)) at = g->values.n - 1 - fuzz_below(g, g->values.n < 4 ? g->values.n : 4);
+    return g->values.at[at];
+}
+
+static int64_t pick_dim(fuzz_graph *g)
+{
+    static const int64_t dims[] = {1,  1,  2,  3,  4,  5,  7,  8,  9,   15,
+                                   16, 17, 31, 32, 33, 63, 64, 65, 100, 129};
+    if (fuzz_chance(g, 2)) return 0;
+    return dims[fuzz_below(g, sizeof dims / sizeof *dims)];
+}
+
+static kiln_dtype pick_dtype(fuzz_graph *g)
+{
+    static const kiln_dtype dtypes[] = {
+        KILN_f32, KILN_f32, KILN_f32, KILN_f32, KILN_f32,  KILN_f32, KILN_f64, KILN_bf16, KILN_f16,
+        KILN_i32, KILN_i64, KILN_i8,  KILN_u8,  KILN_bool, KILN_u32, KILN_i16, KILN_u16,  KILN_u64,
+    };
+    return dtypes[fuzz_below(g, sizeof dtypes / sizeof *dtypes)];
+}
+
+static kiln_value fresh_input(fuzz_graph *g, kiln_dtype dtype)
+{
+    int64_t dims[5];
+    uint32_t rank = (uint32_t)fuzz_below(g, 5);
+    for (uint32_t i = 0; i < rank; i++) dims[i] = pick_dim(g);
+    while (!fuzz_fits(g, rank, dims)) dims[fuzz_below(g, rank)] = 1 + (int64_t)fuzz_below(g, 3);
+    return fuzz_input(g, dtype, rank, dims);
+}
+
+kiln_value fuzz_pick_in(fuzz_graph *g, kiln_dtype_set set)
+{
+    for (int tries = 0; tries < 8; tries++) {
+        kiln_value value = fuzz_pick(g);
+        if (kiln_dtype_in(fuzz_type(g, value)->dtype, set)) return value;
+    }
+    kiln_dtype dtype = pick_dtype(g);
+    while (!kiln_dtype_in(dtype, set)) dtype = pick_dtype(g);
+    return fresh_input(g, dtype);
+}
+
+/* Whether `from` broadcasts to `to` with trailing axes lined up. */
+static bool broadcasts_to(const kiln_type *from, const kiln_type *to)
+{
+    if (from->rank > to->rank) return false;
+    for (uint32_t i = 0; i < from->rank; i++) {
+        int64_t dim = to->dims[to->rank - from->rank + i];
+        if (from->dims[i] != dim && from->dims[i] != 1) return false;
+    }
+    return true;
+}
+
+kiln_value fuzz_operand(fuzz_graph *g, const kiln_type *type)
+{
+    kiln_graph *graph = g->batch.graph;
+    for (int tries = 0; tries < 6; tries++) {
+        kiln_value value = fuzz_pick(g);
+        const kiln_type *found = fuzz_type(g, value);
+        if (found == type) return value;
+        if (!broadcasts_to(found, type) || found->dtype != type->dtype) continue;
+        return kiln_add_broadcast_to(graph, value, type->rank, type->dims);
+    }
+    if (fuzz_chance(g, 30)) {
+        double number = (double)fuzz_below(g, 9) / 2 - 2;
+        return kiln_add_splat(graph, type->dtype, type->rank, type->dims, number);
+    }
+    uint32_t rank =
+        type->rank && fuzz_chance(g, 40) ? (uint32_t)fuzz_below(g, type->rank) : type->rank;
+    kiln_value value = fuzz_input(g, type->dtype, rank, type->dims + (type->rank - rank));
+    return kiln_add_broadcast_to(graph, value, type->rank, type->dims);
+}
+
+static const struct {
+    fuzz_step_fn *step;
+    uint32_t weight;
+} steps[] = {
+    {fuzz_step_elementwise, 38}, {fuzz_step_convert, 5}, {fuzz_step_select, 4},
+    {fuzz_step_reduce, 12},      {fuzz_step_window, 3},  {fuzz_step_view, 14},
+    {fuzz_step_move, 8},         {fuzz_step_dot, 6},     {fuzz_step_convolution, 3},
+    {fuzz_step_composite, 9},
+};
+
+static void add_step(fuzz_graph *g)
+{
+    uint32_t total = 0;
+    for (uint32_t i = 0; i < sizeof steps / sizeof *steps; i++) total += steps[i].weight;
+    uint64_t at = fuzz_below(g, total);
+    for (uint32_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        if (at < steps[i].weight) {
+            steps[i].step(g);
+            return;
+        }
+        at -= steps[i].weight;
+    }
+}
+
+/* What nothing reads is an output, and now and then something that is read too. */
+static void add_outputs(fuzz_graph *g)
+{
+    uint32_t n_outputs = 0;
+    for (uint32_t i = 0; i < g->values.n; i++) {
+        bool is_last = i + 1 == g->values.n && n_outputs == 0;
+        if (g->uses.at[i] > 0 && !is_last && !fuzz_chance(g, 8)) continue;
+        kiln_add_output(g->batch.graph, g->values.at[i],
+                        kiln_arena_format(&g->batch.scope->arena, "out%u", n_outputs++));
+    }
+}
+
+fuzz_graph *fuzz_generate(kiln_scope *scope, uint64_t seed)
+{
+    fuzz_graph *g = kiln_new(&scope->arena, fuzz_graph);
+    g->batch.scope = scope;
+    g->batch.random = seed * 0x9e3779b97f4a7c15u + 1;
+    g->batch.name = kiln_arena_format(&scope->arena, "seed %llu", (unsigned long long)seed);
+    g->batch.graph = kiln_graph_open(scope, NULL, "fuzz");
+    g->max_elements = fuzz_chance(g, 10) ? 20000 : 3000;
+    g->n_wanted = 1 + (uint32_t)fuzz_below(g, fuzz_chance(g, 20) ? 40 : 12);
+    uint32_t n_inputs = 1 + (uint32_t)fuzz_below(g, 3);
+    for (uint32_t i = 0; i < n_inputs; i++) fresh_input(g, pick_dtype(g));
+    for (uint32_t i = 0; i < g->n_wanted; i++) add_step(g);
+    add_outputs(g);
+    return g;
+}
