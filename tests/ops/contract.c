@@ -236,9 +236,12 @@ static void add_convs(op_batch *batch)
              "1d causal");
 }
 
-void op_cases_contract(op_batch *batch)
+void op_cases_dot(op_batch *batch)
 {
-    if (batch->dtype == KILN_bool) return;
-    add_dots(batch);
-    add_convs(batch);
+    if (batch->dtype != KILN_bool) add_dots(batch);
+}
+
+void op_cases_convolution(op_batch *batch)
+{
+    if (batch->dtype != KILN_bool) add_convs(batch);
 }
