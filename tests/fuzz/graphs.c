@@ -35,6 +35,7 @@ typedef struct fuzz_run {
 } fuzz_run;
 
 typedef struct fuzz_failure {
+    int tried;   /* the variant at work */
     int variant; /* -1: none */
     kiln_status status;
     char sentence[KILN_MESSAGE_BYTES];
@@ -68,9 +69,10 @@ static void set_miss(fuzz_failure *failure, int variant, const char *output, con
              miss->bound);
 }
 
-static void compare_bounds(kiln_scope *scope, const fuzz_case *c, const bounds *b, int v,
+static void compare_bounds(kiln_scope *scope, const fuzz_case *c, const bounds *b,
                            const compiled_result *result, fuzz_failure *failure)
 {
+    int v = failure->tried;
     for (uint32_t i = 0; i < c->graph->outputs.n && failure->variant < 0; i++) {
         kiln_value value = b->map[c->graph->outputs.at[i].value.id];
         const kiln_type *type = kiln_graph_type(b->graph, value);
@@ -127,7 +129,8 @@ static fuzz_failure check_case(fuzz_run *run, kiln_scope *scope, const fuzz_case
                      results[v].message);
             break;
         }
-        compare_bounds(scope, c, b, v, &results[v], &failure);
+        failure.tried = v;
+        compare_bounds(scope, c, b, &results[v], &failure);
         if (variant->same_as >= 0) compare_bits(c, v, results, &failure);
     }
     return failure;
