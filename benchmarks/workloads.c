@@ -4,15 +4,21 @@
 #include <math.h>
 #include <stdlib.h>
 
+static uint32_t weight_state = 1;
+
+void restart_weights(void)
+{
+    weight_state = 1;
+}
+
 kiln_value random_weights(kiln_graph *graph, uint32_t rank, const int64_t *dims, float scale)
 {
-    static uint32_t state = 1;
     size_t n = 1;
     for (uint32_t i = 0; i < rank; i++) n *= (size_t)dims[i];
     float *data = malloc(n * sizeof *data);
     for (size_t i = 0; data && i < n; i++) {
-        state = state * 1664525u + 1013904223u;
-        data[i] = ((float)(state >> 8) / (1 << 23) - 1) * scale;
+        weight_state = weight_state * 1664525u + 1013904223u;
+        data[i] = ((float)(weight_state >> 8) / (1 << 23) - 1) * scale;
     }
     kiln_value value = kiln_constant(graph, KILN_f32, rank, dims, data);
     free(data);

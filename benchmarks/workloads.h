@@ -19,6 +19,8 @@ extern const unsigned n_workloads;
 void build_resnet50(kiln_graph *graph);
 void build_bert_base(kiln_graph *graph);
 
-/* A constant of pseudo-random values in [-scale, scale), the same in every run. */
+/* A constant of pseudo-random values in [-scale, scale): the next ones of a sequence that is the same in
+ * every process, and starts again at restart_weights. */
+void restart_weights(void);
 kiln_value random_weights(kiln_graph *graph, uint32_t rank, const int64_t *dims, float scale);
 #endif

@@ -54,6 +54,7 @@ static model build_model(void (*build)(kiln_graph *), uint32_t threads)
 {
     model made = {.context = make_context(threads)};
     if (build) {
+        restart_weights();
         assert_int_equal(kiln_graph_create(made.context, "model", &made.graph), KILN_OK);
         build(made.graph);
         return made;
