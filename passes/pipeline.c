@@ -33,7 +33,7 @@ static void dump_graph(kiln_pipeline *pipeline, const char *name, const kiln_gra
     if (!pipeline->dump_dir) return;
     kiln_arena *arena = &pipeline->scope->arena;
     kiln_text text = {.arena = arena};
-    kiln_graph_print(graph, &text);
+    kiln_graph_print_brief(graph, &text);
     kiln_pipeline_dump(pipeline, kiln_arena_format(arena, "%s.kiln", name),
                        kiln_text_string(&text));
 }
@@ -62,6 +62,9 @@ kiln_graph *kiln_pass_run(kiln_pipeline *pipeline, const kiln_pass *pass, const 
 
 kiln_graph *kiln_pipeline_run(kiln_pipeline *pipeline, const kiln_graph *graph)
 {
+    if (graph->outputs.n == 0) {
+        kiln_fail(pipeline->scope, KILN_INVALID, "graph: has no outputs; expected at least one");
+    }
     uint32_t facts = KILN_FACT_VERIFIED;
     kiln_graph *next = NULL;
     dump_graph(pipeline, "source", graph);

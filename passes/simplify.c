@@ -1,0 +1,56 @@
+/* simplify: the rules of rules_*.c, applied in sweeps until none fires. A node with no elements is
+ * a constant; views and moves that do nothing vanish; constants stand second and are collected;
+ * scales move into the weights of contractions.
+ *
+ *     %1: f32[2,3] = transpose %0 {permutation = [1, 0]}
+ *     %2: f32[3,2] = transpose %1 {permutation = [1, 0]}      =>   (nothing: users read %0) */
+#include "passes/rewrite.h"
+
+const kiln_rule *const kiln_rule_families[] = {
+    kiln_rules_view,  kiln_rules_move,   kiln_rules_arithmetic,
+    kiln_rules_logic, kiln_rules_linear, NULL,
+};
+
+#define MAX_RULES 256
+
+/* How often each rule fired, in the order of the tables. */
+typedef struct tally {
+    uint32_t n[MAX_RULES];
+} tally;
+
+static kiln_value apply_rules(kiln_rewrite *rewrite, const kiln_node *node)
+{
+    tally *counts = rewrite->user;
+    uint32_t number = 0;
+    if (node->n_inputs == 0) return (kiln_value){0, 0}; /* rules look at operands */
+    for (const kiln_rule *const *family = kiln_rule_families; *family; family++) {
+        for (const kiln_rule *rule = *family; rule->name; rule++, number++) {
+            if (rule->op && rule->op != node->op) continue;
+            if (rule->grade == KILN_GRADE_ROUND && rewrite->pipeline->is_strict) continue;
+            kiln_value value = rule->apply(rewrite, node);
+            if (!value.id) continue;
+            counts->n[number % MAX_RULES]++;
+            return value;
+        }
+    }
+    return (kiln_value){0, 0};
+}
+
+static void log_rules(kiln_pipeline *pipeline, const tally *counts)
+{
+    uint32_t number = 0;
+    for (const kiln_rule *const *family = kiln_rule_families; *family; family++) {
+        for (const kiln_rule *rule = *family; rule->name; rule++, number++) {
+            uint32_t n = counts->n[number % MAX_RULES];
+            if (n) kiln_text_printf(pipeline->log, "simplify: rule %s, %u times\n", rule->name, n);
+        }
+    }
+}
+
+kiln_graph *kiln_pass_simplify(kiln_pipeline *pipeline, const kiln_graph *graph)
+{
+    tally *counts = kiln_new(&pipeline->scope->arena, tally);
+    kiln_graph *result = kiln_rewrite_run(pipeline, graph, apply_rules, counts, "simplify");
+    if (pipeline->log) log_rules(pipeline, counts);
+    return result;
+}
