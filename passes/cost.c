@@ -4,7 +4,9 @@
  * flops (an add takes two slots: it fills a port that could have done an FMA). How often a node of
  * a group is evaluated follows from its users: each index of a view or move evaluates its operand
  * once more, which is what fusing a producer into a reader of broadcasts or windows costs.
- * Bandwidth is that of the smallest level which holds all that the group touches. */
+ * Bandwidth is that of the smallest level which holds a footprint: what the group touches, or, when
+ * ways to group are compared, the largest group among them, so that no way wins by a cache's edge.
+ */
 #include "base/checked.h"
 #include "kiln/program.h"
 #include "passes/fuse.h"
@@ -236,9 +238,10 @@ static double bandwidth(const kiln_machine *machine, double bytes, double thread
     return rate < machine->memory_bytes_per_ns ? rate : machine->memory_bytes_per_ns;
 }
 
-static double time_of(const kiln_machine *machine, const kiln_cost *cost, double threads)
+static double time_of(const kiln_machine *machine, const kiln_cost *cost, double footprint,
+                      double threads)
 {
-    double memory = cost->bytes / bandwidth(machine, cost->bytes, threads);
+    double memory = cost->bytes / bandwidth(machine, footprint, threads);
     double work = cost->slots / (machine->flops_per_ns * threads);
     return memory > work ? memory : work;
 }
@@ -260,9 +263,13 @@ kiln_cost kiln_fusion_cost(kiln_fusion *fusion, uint32_t number, uint32_t other)
     for (uint32_t i = 0; i < walk.nodes->n; i++) count_node(&walk, walk.nodes->at[i]);
     bool is_one = is_serial(fusion, number) || is_serial(fusion, other);
     bool is_gpu = fusion->machine->kind == KILN_MACHINE_GPU;
-    double threads =
-        is_one || is_gpu || !fusion->pipeline->n_threads ? 1 : fusion->pipeline->n_threads;
-    walk.cost.ns = time_of(fusion->machine, &walk.cost, threads) + fusion->machine->launch_ns;
-    walk.cost.one_core_ns = time_of(fusion->machine, &walk.cost, 1);
+    bool is_single = is_one || is_gpu || !fusion->pipeline->n_threads;
+    walk.cost.threads = is_single ? 1 : fusion->pipeline->n_threads;
+    walk.cost.one_core_ns = time_of(fusion->machine, &walk.cost, walk.cost.bytes, 1);
     return walk.cost;
+}
+
+double kiln_cost_ns(const kiln_fusion *fusion, const kiln_cost *cost, double footprint)
+{
+    return time_of(fusion->machine, cost, footprint, cost->threads) + fusion->machine->launch_ns;
 }

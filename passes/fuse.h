@@ -31,8 +31,8 @@ typedef struct kiln_cluster {
 
 typedef struct kiln_cost {
     double flops, bytes, slots; /* slots: issue slots, a flop counted by what it costs */
-    double ns;                  /* of a run on all threads, launch included */
-    double one_core_ns;         /* without it */
+    double threads;             /* that share it */
+    double one_core_ns;         /* of a run on one core, without launch */
 } kiln_cost;
 
 typedef struct kiln_fusion {
@@ -118,6 +118,8 @@ void kiln_fuse_producers(kiln_fusion *fusion);
 /* cost.c */
 /* Cost of one cluster; of two as if merged when `other` is not KILN_NONE. */
 kiln_cost kiln_fusion_cost(kiln_fusion *fusion, uint32_t number, uint32_t other);
+/* Time on all threads with launch, at the bandwidth of the level that holds `footprint` bytes. */
+double kiln_cost_ns(const kiln_fusion *fusion, const kiln_cost *cost, double footprint);
 /* Issue slots of one element of an op, in f32 flops; flops by the usual count. */
 double kiln_op_slots(const kiln_node *node);
 double kiln_op_flops(const kiln_graph *graph, const kiln_node *node);

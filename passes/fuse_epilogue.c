@@ -141,7 +141,9 @@ static kiln_role joining_role(const kiln_fusion *fusion, uint32_t number, uint32
         }
         return role == KILN_ROLE_FREE ? KILN_ROLE_LOST : role;
     case KILN_REDUCE:
-        *out_reason = "it does not reduce the same rows";
+        *out_reason = fusion->clusters.at[number].kind == KILN_GROUP_ROW
+                          ? "it does not reduce the same rows"
+                          : "a reduction of the result needs a pass of its own";
         return reduce_role(fusion, number, id);
     case KILN_VIEW:
         *out_reason = "only a transpose of the result can be written directly";
@@ -188,9 +190,14 @@ static bool join(kiln_fusion *fusion, uint32_t number, uint32_t producer, uint32
 
 bool kiln_fusion_pays(kiln_fusion *fusion, uint32_t a, uint32_t b)
 {
+    kiln_cost first = kiln_fusion_cost(fusion, a, KILN_NONE);
+    kiln_cost second = kiln_fusion_cost(fusion, b, KILN_NONE);
+    kiln_cost both = kiln_fusion_cost(fusion, a, b);
+    double footprint = first.bytes > second.bytes ? first.bytes : second.bytes;
+    if (both.bytes > footprint) footprint = both.bytes;
     double apart =
-        kiln_fusion_cost(fusion, a, KILN_NONE).ns + kiln_fusion_cost(fusion, b, KILN_NONE).ns;
-    return kiln_fusion_cost(fusion, a, b).ns <= apart;
+        kiln_cost_ns(fusion, &first, footprint) + kiln_cost_ns(fusion, &second, footprint);
+    return kiln_cost_ns(fusion, &both, footprint) <= apart;
 }
 
 static bool is_same_row_space(const kiln_cluster *a, const kiln_cluster *b)

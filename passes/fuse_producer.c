@@ -66,7 +66,8 @@ static bool is_contraction_operand(kiln_fusion *fusion, uint32_t producer, uint3
     sources->n = 0;
     for (uint32_t i = 0; i < cluster->nodes.n; i++) {
         uint32_t id = cluster->nodes.at[i];
-        if (kiln_fusion_class(fusion, id) == KILN_CONTRACT) kiln_fusion_sources(fusion, id, sources);
+        if (kiln_fusion_class(fusion, id) == KILN_CONTRACT)
+            kiln_fusion_sources(fusion, id, sources);
     }
     for (uint32_t i = 0; i < sources->n; i++) {
         if (fusion->cluster_of[sources->at[i]] == producer) return true;
@@ -192,11 +193,23 @@ static void set_floating(kiln_fusion *fusion, const kiln_cluster *cluster, uint3
     }
 }
 
-static double total_cost(kiln_fusion *fusion, const kiln_ids *clusters)
+static double largest_bytes(kiln_fusion *fusion, const kiln_ids *clusters)
+{
+    double most = 0;
+    for (uint32_t i = 0; i < clusters->n; i++) {
+        kiln_cost cost = kiln_fusion_cost(fusion, clusters->at[i], KILN_NONE);
+        if (cost.bytes > most) most = cost.bytes;
+    }
+    return most;
+}
+
+static double total_cost(kiln_fusion *fusion, const kiln_ids *clusters, double footprint)
 {
     double ns = 0;
-    for (uint32_t i = 0; i < clusters->n; i++)
-        ns += kiln_fusion_cost(fusion, clusters->at[i], KILN_NONE).ns;
+    for (uint32_t i = 0; i < clusters->n; i++) {
+        kiln_cost cost = kiln_fusion_cost(fusion, clusters->at[i], KILN_NONE);
+        ns += kiln_cost_ns(fusion, &cost, footprint);
+    }
     return ns;
 }
 
@@ -212,9 +225,12 @@ static void repeat(kiln_fusion *fusion, uint32_t number, kiln_ids *consumers)
         if (refusal(fusion, number, consumers->at[i])) return;
         if (fusion->clusters.at[consumers->at[i]].kind == KILN_GROUP_WINDOW) return;
     }
-    double before = total_cost(fusion, consumers) + kiln_fusion_cost(fusion, number, KILN_NONE).ns;
+    kiln_cost own = kiln_fusion_cost(fusion, number, KILN_NONE);
+    double footprint = largest_bytes(fusion, consumers);
+    double before =
+        total_cost(fusion, consumers, footprint) + kiln_cost_ns(fusion, &own, footprint);
     set_floating(fusion, cluster, number, true);
-    if (total_cost(fusion, consumers) <= before) {
+    if (total_cost(fusion, consumers, footprint) <= before) {
         cluster->is_alive = false;
     } else {
         set_floating(fusion, cluster, number, false);
