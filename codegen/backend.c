@@ -47,7 +47,8 @@ const kiln_backend *kiln_backend_open(kiln_scope *scope, const char *name)
     if (!path)
         kiln_fail(scope, KILN_UNSUPPORTED,
                   "backend %s: kiln-%s.so is not beside the library, in its kiln folder or in "
-                  "$KILN_LIBDIR; expected it to be installed", name, name);
+                  "$KILN_LIBDIR; expected it to be installed",
+                  name, name);
     void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!module) kiln_fail(scope, KILN_UNSUPPORTED, "backend %s: %s", name, dlerror());
     kiln_backend_entry *entry = NULL;

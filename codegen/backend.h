@@ -6,8 +6,8 @@
 #include "codegen/kernel.h"
 #include "kiln/program.h"
 
-/* Machine code of one kernel: a relocatable object with one function `symbol` of type kiln_kernel_fn
- * and no undefined symbol. */
+/* Machine code of one kernel: a relocatable object with one function `symbol` of type
+ * kiln_kernel_fn and no undefined symbol. */
 typedef struct kiln_object {
     const void *data; /* in the scope's arena */
     size_t bytes;
@@ -25,20 +25,23 @@ typedef struct kiln_backend {
     void (*emit)(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol, kiln_text *text);
     /* One kernel to an object. Safe to call from several threads, each with its own scope. The same
      * kernel gives the same bytes. INTERNAL when the object would need a symbol from outside. */
-    void (*compile)(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol, kiln_object *out_object);
+    void (*compile)(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol,
+                    kiln_object *out_object);
     /* Links objects into this process. */
     void (*load)(kiln_scope *scope, const kiln_object *objects, uint32_t n, kiln_code **out_code);
     kiln_kernel_fn *(*function)(const kiln_code *code, uint32_t number);
     void (*unload)(kiln_code *code);
     /* An object that defines global `symbol` as the program's tables (everything const, kernels by
-     * their object symbols, which become hidden) plus the entry points named in kiln_library_spec. */
+     * their object symbols, which become hidden) plus the entry points named in kiln_library_spec.
+     */
 } kiln_backend;
 
 /* The symbol the LLVM module exports: const kiln_backend *kiln_backend_llvm(void). */
 typedef const kiln_backend *kiln_backend_entry(void);
 
-/* Opens the module of that name ("llvm": kiln-llvm.so), once per process for good, from $KILN_LIBDIR,
- * the folder of this library, its `kiln` folder or the build tree. UNSUPPORTED, naming the places, when
- * it is not there; ABI when it is of another version. Safe from several threads. */
+/* Opens the module of that name ("llvm": kiln-llvm.so), once per process for good, from
+ * $KILN_LIBDIR, the folder of this library, its `kiln` folder or the build tree. UNSUPPORTED,
+ * naming the places, when it is not there; ABI when it is of another version. Safe from several
+ * threads. */
 const kiln_backend *kiln_backend_open(kiln_scope *scope, const char *name);
 #endif

@@ -1,5 +1,5 @@
-/* What compiling for a device adds to compile.c: which machine model it is, and how its kernels stand
- * in the program. */
+/* What compiling for a device adds to compile.c: which machine model it is, and how its kernels
+ * stand in the program. */
 #include "codegen/compile.h"
 
 #include <string.h>
@@ -20,20 +20,24 @@ static const char *probe_device(kiln_scope *scope)
     for (size_t i = 0; i < sizeof generations / sizeof *generations; i++) {
         if (generations[i].capability == capability) return generations[i].machine;
     }
-    kiln_fail(scope, KILN_UNSUPPORTED, "target cuda: the device has compute capability %d.%d; expected 8.x or 9.0",
+    kiln_fail(scope, KILN_UNSUPPORTED,
+              "target cuda: the device has compute capability %d.%d; expected 8.x or 9.0",
               capability / 10, capability % 10);
 }
 
-const kiln_machine *kiln_find_device(kiln_scope *scope, const kiln_compile_options *options, bool is_run_here)
+const kiln_machine *kiln_find_device(kiln_scope *scope, const kiln_compile_options *options,
+                                     bool is_run_here)
 {
     const char *name = options->target_cpu ? options->target_cpu : "host";
     bool is_host = strcmp(name, "host") == 0;
     const char *found = is_run_here || is_host ? probe_device(scope) : name;
     const kiln_machine *machine = kiln_machine_find(is_host ? found : name);
     if (!machine || machine->kind != KILN_MACHINE_GPU)
-        kiln_fail(scope, KILN_INVALID, "target cuda: processor \"%s\" is unknown; expected host, sm_80 or sm_90a", name);
+        kiln_fail(scope, KILN_INVALID,
+                  "target cuda: processor \"%s\" is unknown; expected host, sm_80 or sm_90a", name);
     if (is_run_here && strcmp(found, machine->name) != 0)
-        kiln_fail(scope, KILN_UNSUPPORTED, "target cuda: code for %s does not run on the device, which needs %s",
+        kiln_fail(scope, KILN_UNSUPPORTED,
+                  "target cuda: code for %s does not run on the device, which needs %s",
                   machine->name, found);
     return machine;
 }

@@ -1,5 +1,6 @@
-/* The kernel struct: instructions in, a list of them out. Values from nowhere (constants, lane numbers,
- * tile bounds) are interned in a small open-addressing table, so a kernel holds each once. */
+/* The kernel struct: instructions in, a list of them out. Values from nowhere (constants, lane
+ * numbers, tile bounds) are interned in a small open-addressing table, so a kernel holds each once.
+ */
 #include "codegen/kernel.h"
 
 #include "base/checked.h"
@@ -71,8 +72,9 @@ static void check_elements(const kiln_kernel *kernel, kiln_dtype dtype, int64_t 
         kiln_fail(kernel->scope, KILN_INTERNAL, "kernel %s: buffer has dtype %d; expected a dtype",
                   kernel->label, (int)dtype);
     if (n_elements < 0 || n_elements > BUFFER_LIMIT)
-        kiln_fail(kernel->scope, KILN_LIMIT, "kernel %s: buffer has %lld elements; expected at most 2^56",
-                  kernel->label, (long long)n_elements);
+        kiln_fail(kernel->scope, KILN_LIMIT,
+                  "kernel %s: buffer has %lld elements; expected at most 2^56", kernel->label,
+                  (long long)n_elements);
 }
 
 uint32_t kiln_kernel_add_param(kiln_kernel *kernel, const kiln_param *param)
@@ -103,7 +105,8 @@ uint32_t kiln_kernel_add_table(kiln_kernel *kernel, kiln_dtype dtype, uint32_t n
     size_t bytes = n * kiln_dtype_bytes(dtype);
     for (uint32_t i = 0; i < kernel->tables.n; i++) {
         const kiln_table *table = &kernel->tables.at[i];
-        if (table->dtype == dtype && table->n == n && memcmp(table->data, data, bytes) == 0) return i;
+        if (table->dtype == dtype && table->n == n && memcmp(table->data, data, bytes) == 0)
+            return i;
     }
     if (n == 0 || n > KILN_K_MAX_TABLE)
         kiln_fail(kernel->scope, KILN_INTERNAL, "kernel %s: table has %u entries; expected 1 to %d",
@@ -118,8 +121,8 @@ static void check_buffer(const kiln_kernel *kernel, uint32_t buffer)
     bool is_known = buffer >= KILN_LOCAL_FIRST ? buffer - KILN_LOCAL_FIRST < kernel->locals.n
                                                : buffer < kernel->params.n;
     if (!is_known)
-        kiln_fail(kernel->scope, KILN_INTERNAL, "kernel %s: buffer %u is not declared", kernel->label,
-                  buffer);
+        kiln_fail(kernel->scope, KILN_INTERNAL, "kernel %s: buffer %u is not declared",
+                  kernel->label, buffer);
 }
 
 kiln_dtype kiln_kernel_buffer_dtype(const kiln_kernel *kernel, uint32_t buffer)
@@ -142,7 +145,8 @@ bool kiln_kernel_is_const(const kiln_kernel *kernel, kiln_kv value, int64_t *out
     if (instr->op != KILN_K_const || kiln_dtype_is_float(instr->dtype)) return false;
     uint32_t shift = 64 - 8 * (uint32_t)kiln_dtype_bytes(instr->dtype);
     uint64_t bits = (uint64_t)instr->imm << shift;
-    *out_value = kiln_dtype_is_signed(instr->dtype) ? (int64_t)bits >> shift : (int64_t)(bits >> shift);
+    *out_value =
+        kiln_dtype_is_signed(instr->dtype) ? (int64_t)bits >> shift : (int64_t)(bits >> shift);
     return true;
 }
 

@@ -1,16 +1,16 @@
-/* The kernel: how one group runs, for every target. A linear list of typed instructions in SSA form;
- * a value is the number of the instruction that defines it; loops are bracketed (loop … end) and carry
- * values by name. Vectors are explicit; masks are bool vectors; address arithmetic is i64 scalars.
- * Printers (LLVM IR, C, CUDA C) translate row by row and decide nothing.
+/* The kernel: how one group runs, for every target. A linear list of typed instructions in SSA
+ * form; a value is the number of the instruction that defines it; loops are bracketed (loop … end)
+ * and carry values by name. Vectors are explicit; masks are bool vectors; address arithmetic is i64
+ * scalars. Printers (LLVM IR, C, CUDA C) translate row by row and decide nothing.
  *
  * Invariants (codegen/verify_kernel.c): operands are defined earlier, in this or an enclosing loop;
- * values from nowhere (const, lanes, tile_begin, tile_end) are equal to defined at the start, so they
- * are interned per kernel and serve everywhere after their number; types are as kernel.def says; loops
- * nest; buffers are accessed as declared (reads, writes).
+ * values from nowhere (const, lanes, tile_begin, tile_end) are equal to defined at the start, so
+ * they are interned per kernel and serve everywhere after their number; types are as kernel.def
+ * says; loops nest; buffers are accessed as declared (reads, writes).
  *
  * Shape of every CPU kernel: one outermost KILN_LOOP_TILES loop from tile_begin to tile_end whose
- * variable is the tile number 0 … n_tiles - 1; everything else is inside it. On a GPU that loop is the
- * block index, and one KILN_LOOP_THREADS loop inside is the thread index. */
+ * variable is the tile number 0 … n_tiles - 1; everything else is inside it. On a GPU that loop is
+ * the block index, and one KILN_LOOP_THREADS loop inside is the thread index. */
 #ifndef KILN_CODEGEN_KERNEL_H
 #define KILN_CODEGEN_KERNEL_H
 
@@ -41,10 +41,10 @@ typedef enum kiln_loop_kind {
 #define KILN_MEM_STREAM 2u  /* store past the caches: not read again soon; implies ALIGNED */
 
 typedef struct kiln_instr {
-    uint8_t op;       /* kiln_instr_op */
-    uint8_t dtype;    /* of the result; of the value stored; KILN_NO_DTYPE for end and barrier */
-    uint16_t lanes;   /* of the result, or of the access; 1 = scalar, any number up to 64 */
-    uint32_t flags;   /* loop: kiln_loop_kind; load, store: KILN_MEM_ */
+    uint8_t op;     /* kiln_instr_op */
+    uint8_t dtype;  /* of the result; of the value stored; KILN_NO_DTYPE for end and barrier */
+    uint16_t lanes; /* of the result, or of the access; 1 = scalar, any number up to 64 */
+    uint32_t flags; /* loop: kiln_loop_kind; load, store: KILN_MEM_ */
     kiln_kv args[3];
     int64_t imm;
 } kiln_instr;
@@ -54,12 +54,15 @@ typedef struct kiln_param {
     kiln_dtype dtype;
     int64_t n_elements; /* that may be touched */
     bool is_read, is_written;
-    uint32_t alignment; /* bytes the base is known to be aligned to: 64, or the element's for ports */
-    bool may_overlap;   /* may be the memory of another parameter (an output in the place of a dying or
-                           donated input): accesses keep their order. Set on both; else both are noalias */
+    uint32_t
+        alignment;    /* bytes the base is known to be aligned to: 64, or the element's for ports */
+    bool may_overlap; /* may be the memory of another parameter (an output in the place of a dying
+                         or donated input): accesses keep their order. Set on both; else both are
+                         noalias */
 } kiln_param;
 
-/* Scratch memory of one tile: in registers' overflow space (CPU: the worker's scratch; GPU: shared). */
+/* Scratch memory of one tile: in registers' overflow space (CPU: the worker's scratch; GPU:
+ * shared). */
 typedef struct kiln_local {
     kiln_dtype dtype;
     int64_t n_elements;
@@ -82,12 +85,12 @@ typedef struct kiln_kernel {
     kiln_vec(kiln_param) params;
     kiln_vec(kiln_local) locals;
     kiln_vec(kiln_table) tables;
-    kiln_vec(int64_t) ints;     /* shuffles' lists */
-    kiln_vec(kiln_instr) instrs; /* at[0] is none */
+    kiln_vec(int64_t) ints;       /* shuffles' lists */
+    kiln_vec(kiln_instr) instrs;  /* at[0] is none */
     kiln_vec(kiln_kv) open_loops; /* while building */
     uint32_t n_tiles;
-    uint32_t block_threads;     /* GPU */
-    int64_t scratch_bytes;      /* of the locals */
+    uint32_t block_threads; /* GPU */
+    int64_t scratch_bytes;  /* of the locals */
     bool is_pack;
     struct kiln_kernel_consts *consts; /* interned values from nowhere; kernel.c */
 } kiln_kernel;
@@ -141,18 +144,21 @@ kiln_kv kiln_kernel_push(kiln_kernel *kernel, const kiln_instr *instr);
 
 /* Builders. They fold what costs nothing to fold: i64 scalar arithmetic on constants, x + 0, x * 1,
  * select on a constant; of floats nothing. Types follow from operands; a mismatch fails with
- * INTERNAL. Masks that are constant true are dropped; constant false makes a load 0, a store nothing.
- * Name operands in variables rather than nest two builder calls in one argument list: C leaves their
- * order open, and the numbering (so the text, so the identity) would depend on the C compiler. */
+ * INTERNAL. Masks that are constant true are dropped; constant false makes a load 0, a store
+ * nothing. Name operands in variables rather than nest two builder calls in one argument list: C
+ * leaves their order open, and the numbering (so the text, so the identity) would depend on the C
+ * compiler. */
 kiln_kv kiln_k_const_i64(kiln_kernel *k, int64_t value);
 kiln_kv kiln_k_const_int(kiln_kernel *k, kiln_dtype dtype, uint32_t lanes, int64_t value);
-kiln_kv kiln_k_const_float(kiln_kernel *k, kiln_dtype dtype, uint32_t lanes, double value); /* f32, f64 */
+kiln_kv kiln_k_const_float(kiln_kernel *k, kiln_dtype dtype, uint32_t lanes,
+                           double value); /* f32, f64 */
 kiln_kv kiln_k_const_bits(kiln_kernel *k, kiln_dtype dtype, uint32_t lanes, uint64_t bits);
 kiln_kv kiln_k_lanes(kiln_kernel *k, kiln_dtype dtype, uint32_t lanes);
 kiln_kv kiln_k_tile_begin(kiln_kernel *k);
 kiln_kv kiln_k_tile_end(kiln_kernel *k);
 kiln_kv kiln_k_unary(kiln_kernel *k, kiln_instr_op op, kiln_kv a);
-kiln_kv kiln_k_binary(kiln_kernel *k, kiln_instr_op op, kiln_kv a, kiln_kv b); /* compares included */
+kiln_kv kiln_k_binary(kiln_kernel *k, kiln_instr_op op, kiln_kv a,
+                      kiln_kv b); /* compares included */
 /* On machines without fma: mul then add. */
 kiln_kv kiln_k_fma(kiln_kernel *k, kiln_kv a, kiln_kv b, kiln_kv c);
 kiln_kv kiln_k_select(kiln_kernel *k, kiln_kv condition, kiln_kv a, kiln_kv b);
@@ -166,8 +172,10 @@ kiln_kv kiln_k_lookup(kiln_kernel *k, uint32_t table, kiln_kv index);
 
 /* bool values are one i1 per lane; memory of dtype bool is bytes: a load compares with 0, a store
  * writes 0 or 1. */
-kiln_kv kiln_k_load(kiln_kernel *k, uint32_t buffer, kiln_kv offset, uint32_t lanes, kiln_kv mask, uint32_t flags);
-void kiln_k_store(kiln_kernel *k, uint32_t buffer, kiln_kv offset, kiln_kv value, kiln_kv mask, uint32_t flags);
+kiln_kv kiln_k_load(kiln_kernel *k, uint32_t buffer, kiln_kv offset, uint32_t lanes, kiln_kv mask,
+                    uint32_t flags);
+void kiln_k_store(kiln_kernel *k, uint32_t buffer, kiln_kv offset, kiln_kv value, kiln_kv mask,
+                  uint32_t flags);
 kiln_kv kiln_k_gather(kiln_kernel *k, uint32_t buffer, kiln_kv offsets, kiln_kv mask);
 void kiln_k_scatter(kiln_kernel *k, uint32_t buffer, kiln_kv offsets, kiln_kv value, kiln_kv mask);
 void kiln_k_prefetch(kiln_kernel *k, uint32_t buffer, kiln_kv offset);

@@ -1,5 +1,5 @@
-/* The builders of kernel.h: types follow from operands, and what constants decide is decided here, so
- * that lowerings may write general index arithmetic and short kernels come out. */
+/* The builders of kernel.h: types follow from operands, and what constants decide is decided here,
+ * so that lowerings may write general index arithmetic and short kernels come out. */
 #include "codegen/kernel.h"
 
 static const kiln_instr *at(const kiln_kernel *k, kiln_kv value)
@@ -9,7 +9,8 @@ static const kiln_instr *at(const kiln_kernel *k, kiln_kv value)
 
 static kiln_kv push(kiln_kernel *k, kiln_instr_op op, const kiln_instr *like, kiln_kv a, kiln_kv b)
 {
-    kiln_instr instr = {.op = (uint8_t)op, .dtype = like->dtype, .lanes = like->lanes, .args = {a, b}};
+    kiln_instr instr = {
+        .op = (uint8_t)op, .dtype = like->dtype, .lanes = like->lanes, .args = {a, b}};
     return kiln_kernel_push(k, &instr);
 }
 
@@ -18,7 +19,9 @@ kiln_kv kiln_k_const_bits(kiln_kernel *k, kiln_dtype dtype, uint32_t lanes, uint
     uint32_t unused = 64 - 8 * (uint32_t)kiln_dtype_bytes(dtype);
     if (unused < 64) bits = bits << unused >> unused;
     if (dtype == KILN_bool) bits = bits != 0;
-    kiln_instr instr = {.op = KILN_K_const, .dtype = (uint8_t)dtype, .lanes = (uint16_t)lanes,
+    kiln_instr instr = {.op = KILN_K_const,
+                        .dtype = (uint8_t)dtype,
+                        .lanes = (uint16_t)lanes,
                         .imm = (int64_t)bits};
     return kiln_kernel_push(k, &instr);
 }
@@ -70,13 +73,26 @@ kiln_kv kiln_k_tile_end(kiln_kernel *k)
 static bool fold_order(kiln_instr_op op, int64_t a, int64_t b, int64_t *out)
 {
     switch ((int)op) {
-    case KILN_K_eq: *out = a == b; return true;
-    case KILN_K_ne: *out = a != b; return true;
-    case KILN_K_lt: *out = a < b; return true;
-    case KILN_K_le: *out = a <= b; return true;
-    case KILN_K_gt: *out = a > b; return true;
-    case KILN_K_ge: *out = a >= b; return true;
-    default: return false;
+    case KILN_K_eq:
+        *out = a == b;
+        return true;
+    case KILN_K_ne:
+        *out = a != b;
+        return true;
+    case KILN_K_lt:
+        *out = a < b;
+        return true;
+    case KILN_K_le:
+        *out = a <= b;
+        return true;
+    case KILN_K_gt:
+        *out = a > b;
+        return true;
+    case KILN_K_ge:
+        *out = a >= b;
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -84,13 +100,26 @@ static bool fold_arithmetic(kiln_instr_op op, int64_t a, int64_t b, int64_t *out
 {
     uint64_t x = (uint64_t)a, y = (uint64_t)b;
     switch ((int)op) {
-    case KILN_K_add: *out = (int64_t)(x + y); return true;
-    case KILN_K_sub: *out = (int64_t)(x - y); return true;
-    case KILN_K_mul: *out = (int64_t)(x * y); return true;
-    case KILN_K_and: *out = a & b; return true;
-    case KILN_K_or: *out = a | b; return true;
-    case KILN_K_xor: *out = a ^ b; return true;
-    default: return false;
+    case KILN_K_add:
+        *out = (int64_t)(x + y);
+        return true;
+    case KILN_K_sub:
+        *out = (int64_t)(x - y);
+        return true;
+    case KILN_K_mul:
+        *out = (int64_t)(x * y);
+        return true;
+    case KILN_K_and:
+        *out = a & b;
+        return true;
+    case KILN_K_or:
+        *out = a | b;
+        return true;
+    case KILN_K_xor:
+        *out = a ^ b;
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -102,9 +131,13 @@ static bool fold_signed(kiln_instr_op op, bool is_signed, int64_t a, int64_t b, 
     bool is_divisible = b != 0 && !(is_signed && b == -1);
     switch ((int)op) {
     case KILN_K_max:
-    case KILN_K_max_fast: *out = is_less ? b : a; return true;
+    case KILN_K_max_fast:
+        *out = is_less ? b : a;
+        return true;
     case KILN_K_min:
-    case KILN_K_min_fast: *out = is_less ? a : b; return true;
+    case KILN_K_min_fast:
+        *out = is_less ? a : b;
+        return true;
     case KILN_K_div:
         if (is_divisible) *out = is_signed ? a / b : (int64_t)(x / y);
         return is_divisible;
@@ -117,7 +150,8 @@ static bool fold_signed(kiln_instr_op op, bool is_signed, int64_t a, int64_t b, 
     case KILN_K_shr:
         if (y < 64) *out = is_signed ? a >> y : (int64_t)(x >> y);
         return y < 64;
-    default: return false;
+    default:
+        return false;
     }
 }
 
@@ -143,12 +177,14 @@ static kiln_kv fold_right(kiln_kernel *k, kiln_instr_op op, kiln_kv a, int64_t b
     if ((b == 0 && (op == KILN_K_mul || op == KILN_K_and)) || (b == 1 && op == KILN_K_rem))
         return kiln_k_const_int(k, like.dtype, like.lanes, 0);
     if (like.dtype == KILN_bool && op == KILN_K_and) return a; /* and true */
-    if (like.dtype == KILN_bool && op == KILN_K_or) return kiln_k_const_int(k, KILN_bool, like.lanes, 1);
+    if (like.dtype == KILN_bool && op == KILN_K_or)
+        return kiln_k_const_int(k, KILN_bool, like.lanes, 1);
     int64_t inner;
     if ((op == KILN_K_add || op == KILN_K_mul) && like.op == op &&
         kiln_kernel_is_const(k, like.args[1], &inner)) {
         uint64_t sum = (uint64_t)inner + (uint64_t)b, product = (uint64_t)inner * (uint64_t)b;
-        kiln_kv folded = kiln_k_const_bits(k, like.dtype, like.lanes, op == KILN_K_add ? sum : product);
+        kiln_kv folded =
+            kiln_k_const_bits(k, like.dtype, like.lanes, op == KILN_K_add ? sum : product);
         return kiln_k_binary(k, op, like.args[0], folded);
     }
     return 0;
@@ -157,10 +193,12 @@ static kiln_kv fold_right(kiln_kernel *k, kiln_instr_op op, kiln_kv a, int64_t b
 static bool is_commutative(kiln_instr_op op)
 {
     return op == KILN_K_add || op == KILN_K_mul || op == KILN_K_and || op == KILN_K_or ||
-           op == KILN_K_xor || op == KILN_K_max || op == KILN_K_min || op == KILN_K_eq || op == KILN_K_ne;
+           op == KILN_K_xor || op == KILN_K_max || op == KILN_K_min || op == KILN_K_eq ||
+           op == KILN_K_ne;
 }
 
-/* Operands have one type: the check of the push is not reached when folding, so it stands here too. */
+/* Operands have one type: the check of the push is not reached when folding, so it stands here too.
+ */
 static bool is_same_type(const kiln_kernel *k, kiln_kv a, kiln_kv b)
 {
     return at(k, a)->dtype == at(k, b)->dtype && at(k, a)->lanes == at(k, b)->lanes;
@@ -176,13 +214,15 @@ kiln_kv kiln_k_binary(kiln_kernel *k, kiln_instr_op op, kiln_kv a, kiln_kv b)
         kiln_kv folded = 0;
         if (kiln_kernel_is_const(k, b, &right)) folded = fold_constants(k, op, &like, left, right);
         if (folded) return folded;
-        if (!kiln_kernel_is_const(k, b, &right) && is_commutative(op)) return kiln_k_binary(k, op, b, a);
+        if (!kiln_kernel_is_const(k, b, &right) && is_commutative(op))
+            return kiln_k_binary(k, op, b, a);
     }
     if (is_foldable && kiln_kernel_is_const(k, b, &right)) {
         kiln_kv folded = fold_right(k, op, a, right);
         if (folded) return folded;
     }
-    if (is_foldable && a == b && (op == KILN_K_max || op == KILN_K_min || op == KILN_K_and || op == KILN_K_or))
+    if (is_foldable && a == b &&
+        (op == KILN_K_max || op == KILN_K_min || op == KILN_K_and || op == KILN_K_or))
         return a;
     kiln_instr shape = like;
     if (kiln_instr_rule_of(op) == KILN_RULE_COMPARE) shape.dtype = KILN_bool;
@@ -208,7 +248,8 @@ kiln_kv kiln_k_fma(kiln_kernel *k, kiln_kv a, kiln_kv b, kiln_kv c)
     if (!k->machine->has_fma)
         return kiln_k_binary(k, KILN_K_add, kiln_k_binary(k, KILN_K_mul, a, b), c);
     const kiln_instr *like = at(k, a);
-    kiln_instr instr = {.op = KILN_K_fma, .dtype = like->dtype, .lanes = like->lanes, .args = {a, b, c}};
+    kiln_instr instr = {
+        .op = KILN_K_fma, .dtype = like->dtype, .lanes = like->lanes, .args = {a, b, c}};
     return kiln_kernel_push(k, &instr);
 }
 
@@ -221,8 +262,8 @@ kiln_kv kiln_k_select(kiln_kernel *k, kiln_kv condition, kiln_kv a, kiln_kv b)
         if (kiln_kernel_is_const(k, condition, &value)) return value ? a : b;
     }
     const kiln_instr *like = at(k, a);
-    kiln_instr instr = {.op = KILN_K_select, .dtype = like->dtype, .lanes = like->lanes,
-                        .args = {condition, a, b}};
+    kiln_instr instr = {
+        .op = KILN_K_select, .dtype = like->dtype, .lanes = like->lanes, .args = {condition, a, b}};
     return kiln_kernel_push(k, &instr);
 }
 
@@ -232,10 +273,13 @@ kiln_kv kiln_k_convert(kiln_kernel *k, kiln_kv a, kiln_dtype dtype)
     int64_t value;
     if (from.dtype == dtype) return a;
     bool is_int = kiln_dtype_is_int(dtype) || dtype == KILN_bool;
-    if (is_int && kiln_kernel_is_const(k, a, &value) && from.dtype != KILN_f16 && from.dtype != KILN_bf16)
+    if (is_int && kiln_kernel_is_const(k, a, &value) && from.dtype != KILN_f16 &&
+        from.dtype != KILN_bf16)
         return kiln_k_const_int(k, dtype, from.lanes, value);
-    if (from.op == KILN_K_lanes && kiln_dtype_is_int(dtype)) return kiln_k_lanes(k, dtype, from.lanes);
-    return push(k, KILN_K_convert, &(kiln_instr){.dtype = (uint8_t)dtype, .lanes = from.lanes}, a, 0);
+    if (from.op == KILN_K_lanes && kiln_dtype_is_int(dtype))
+        return kiln_k_lanes(k, dtype, from.lanes);
+    return push(k, KILN_K_convert, &(kiln_instr){.dtype = (uint8_t)dtype, .lanes = from.lanes}, a,
+                0);
 }
 
 kiln_kv kiln_k_bitcast(kiln_kernel *k, kiln_kv a, kiln_dtype dtype)
@@ -245,7 +289,8 @@ kiln_kv kiln_k_bitcast(kiln_kernel *k, kiln_kv a, kiln_dtype dtype)
     bool is_same_size = kiln_dtype_bytes(from.dtype) == kiln_dtype_bytes(dtype);
     if (from.op == KILN_K_const && is_same_size && dtype != KILN_bool)
         return kiln_k_const_bits(k, dtype, from.lanes, (uint64_t)from.imm);
-    return push(k, KILN_K_bitcast, &(kiln_instr){.dtype = (uint8_t)dtype, .lanes = from.lanes}, a, 0);
+    return push(k, KILN_K_bitcast, &(kiln_instr){.dtype = (uint8_t)dtype, .lanes = from.lanes}, a,
+                0);
 }
 
 kiln_kv kiln_k_splat(kiln_kernel *k, kiln_kv a, uint32_t lanes)
@@ -264,9 +309,13 @@ kiln_kv kiln_k_shuffle(kiln_kernel *k, kiln_kv a, kiln_kv b, uint32_t lanes, con
     bool is_identity = lanes == like.lanes;
     for (uint32_t i = 0; i < lanes; i++) is_identity = is_identity && from[i] == (int64_t)i;
     if (is_identity) return a;
-    if (like.op == KILN_K_const && !b) return kiln_k_const_bits(k, like.dtype, lanes, (uint64_t)like.imm);
-    kiln_instr instr = {.op = KILN_K_shuffle, .dtype = like.dtype, .lanes = (uint16_t)lanes,
-                        .args = {a, b}, .imm = k->ints.n};
+    if (like.op == KILN_K_const && !b)
+        return kiln_k_const_bits(k, like.dtype, lanes, (uint64_t)like.imm);
+    kiln_instr instr = {.op = KILN_K_shuffle,
+                        .dtype = like.dtype,
+                        .lanes = (uint16_t)lanes,
+                        .args = {a, b},
+                        .imm = k->ints.n};
     for (uint32_t i = 0; i < lanes; i++) kiln_vec_push(&k->ints, &k->scope->arena, from[i]);
     return kiln_kernel_push(k, &instr);
 }
@@ -279,7 +328,10 @@ kiln_kv kiln_k_extract(kiln_kernel *k, kiln_kv a, uint32_t lane)
 kiln_kv kiln_k_lookup(kiln_kernel *k, uint32_t table, kiln_kv index)
 {
     kiln_dtype dtype = table < k->tables.n ? k->tables.at[table].dtype : KILN_NO_DTYPE;
-    kiln_instr instr = {.op = KILN_K_lookup, .dtype = (uint8_t)dtype, .lanes = at(k, index)->lanes,
-                        .args = {index}, .imm = table};
+    kiln_instr instr = {.op = KILN_K_lookup,
+                        .dtype = (uint8_t)dtype,
+                        .lanes = at(k, index)->lanes,
+                        .args = {index},
+                        .imm = table};
     return kiln_kernel_push(k, &instr);
 }

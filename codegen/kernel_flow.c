@@ -20,8 +20,12 @@ kiln_kv kiln_k_load(kiln_kernel *k, uint32_t buffer, kiln_kv offset, uint32_t la
 {
     kiln_dtype dtype = kiln_kernel_buffer_dtype(k, buffer);
     if (!mask_is_live(k, &mask)) return kiln_k_const_bits(k, dtype, lanes, 0);
-    kiln_instr instr = {.op = KILN_K_load, .dtype = (uint8_t)dtype, .lanes = (uint16_t)lanes,
-                        .flags = flags, .args = {offset, mask}, .imm = buffer};
+    kiln_instr instr = {.op = KILN_K_load,
+                        .dtype = (uint8_t)dtype,
+                        .lanes = (uint16_t)lanes,
+                        .flags = flags,
+                        .args = {offset, mask},
+                        .imm = buffer};
     return kiln_kernel_push(k, &instr);
 }
 
@@ -29,8 +33,12 @@ void kiln_k_store(kiln_kernel *k, uint32_t buffer, kiln_kv offset, kiln_kv value
                   uint32_t flags)
 {
     if (!mask_is_live(k, &mask)) return;
-    kiln_instr instr = {.op = KILN_K_store, .dtype = at(k, value)->dtype, .lanes = at(k, value)->lanes,
-                        .flags = flags, .args = {offset, value, mask}, .imm = buffer};
+    kiln_instr instr = {.op = KILN_K_store,
+                        .dtype = at(k, value)->dtype,
+                        .lanes = at(k, value)->lanes,
+                        .flags = flags,
+                        .args = {offset, value, mask},
+                        .imm = buffer};
     kiln_kernel_push(k, &instr);
 }
 
@@ -39,31 +47,44 @@ kiln_kv kiln_k_gather(kiln_kernel *k, uint32_t buffer, kiln_kv offsets, kiln_kv 
     kiln_dtype dtype = kiln_kernel_buffer_dtype(k, buffer);
     uint16_t lanes = at(k, offsets)->lanes;
     if (!mask_is_live(k, &mask)) return kiln_k_const_bits(k, dtype, lanes, 0);
-    kiln_instr instr = {.op = KILN_K_gather, .dtype = (uint8_t)dtype, .lanes = lanes,
-                        .args = {offsets, mask}, .imm = buffer};
+    kiln_instr instr = {.op = KILN_K_gather,
+                        .dtype = (uint8_t)dtype,
+                        .lanes = lanes,
+                        .args = {offsets, mask},
+                        .imm = buffer};
     return kiln_kernel_push(k, &instr);
 }
 
 void kiln_k_scatter(kiln_kernel *k, uint32_t buffer, kiln_kv offsets, kiln_kv value, kiln_kv mask)
 {
     if (!mask_is_live(k, &mask)) return;
-    kiln_instr instr = {.op = KILN_K_scatter, .dtype = at(k, value)->dtype, .lanes = at(k, value)->lanes,
-                        .args = {offsets, value, mask}, .imm = buffer};
+    kiln_instr instr = {.op = KILN_K_scatter,
+                        .dtype = at(k, value)->dtype,
+                        .lanes = at(k, value)->lanes,
+                        .args = {offsets, value, mask},
+                        .imm = buffer};
     kiln_kernel_push(k, &instr);
 }
 
 void kiln_k_prefetch(kiln_kernel *k, uint32_t buffer, kiln_kv offset)
 {
     kiln_dtype dtype = kiln_kernel_buffer_dtype(k, buffer);
-    kiln_instr instr = {.op = KILN_K_prefetch, .dtype = (uint8_t)dtype, .lanes = 1,
-                        .args = {offset}, .imm = buffer};
+    kiln_instr instr = {.op = KILN_K_prefetch,
+                        .dtype = (uint8_t)dtype,
+                        .lanes = 1,
+                        .args = {offset},
+                        .imm = buffer};
     kiln_kernel_push(k, &instr);
 }
 
 kiln_kv kiln_k_loop(kiln_kernel *k, kiln_loop_kind kind, kiln_kv begin, kiln_kv end, int64_t step)
 {
-    kiln_instr instr = {.op = KILN_K_loop, .dtype = KILN_i64, .lanes = 1, .flags = kind,
-                        .args = {begin, end}, .imm = step};
+    kiln_instr instr = {.op = KILN_K_loop,
+                        .dtype = KILN_i64,
+                        .lanes = 1,
+                        .flags = kind,
+                        .args = {begin, end},
+                        .imm = step};
     kiln_kv loop = kiln_kernel_push(k, &instr);
     kiln_vec_push(&k->open_loops, &k->scope->arena, loop);
     return loop;
@@ -71,7 +92,9 @@ kiln_kv kiln_k_loop(kiln_kernel *k, kiln_loop_kind kind, kiln_kv begin, kiln_kv 
 
 kiln_kv kiln_k_carry(kiln_kernel *k, kiln_kv first)
 {
-    kiln_instr instr = {.op = KILN_K_carry, .dtype = at(k, first)->dtype, .lanes = at(k, first)->lanes,
+    kiln_instr instr = {.op = KILN_K_carry,
+                        .dtype = at(k, first)->dtype,
+                        .lanes = at(k, first)->lanes,
                         .args = {first}};
     return kiln_kernel_push(k, &instr);
 }
@@ -92,7 +115,9 @@ void kiln_k_end(kiln_kernel *k)
 
 kiln_kv kiln_k_last(kiln_kernel *k, kiln_kv carry)
 {
-    kiln_instr instr = {.op = KILN_K_last, .dtype = at(k, carry)->dtype, .lanes = at(k, carry)->lanes,
+    kiln_instr instr = {.op = KILN_K_last,
+                        .dtype = at(k, carry)->dtype,
+                        .lanes = at(k, carry)->lanes,
                         .args = {carry}};
     return kiln_kernel_push(k, &instr);
 }
@@ -120,14 +145,15 @@ static bool is_power_of_two(int64_t b)
 static void check_divisor(const kiln_kernel *k, int64_t b)
 {
     if (b <= 0)
-        kiln_fail(k->scope, KILN_INTERNAL, "kernel %s: divisor is %lld; expected at least 1", k->label,
-                  (long long)b);
+        kiln_fail(k->scope, KILN_INTERNAL, "kernel %s: divisor is %lld; expected at least 1",
+                  k->label, (long long)b);
 }
 
 kiln_kv kiln_k_div_imm(kiln_kernel *k, kiln_kv a, int64_t b)
 {
     check_divisor(k, b);
-    if (is_power_of_two(b)) return kiln_k_binary(k, KILN_K_shr, a, kiln_k_const_i64(k, __builtin_ctzll((uint64_t)b)));
+    if (is_power_of_two(b))
+        return kiln_k_binary(k, KILN_K_shr, a, kiln_k_const_i64(k, __builtin_ctzll((uint64_t)b)));
     return kiln_k_binary(k, KILN_K_div, a, kiln_k_const_i64(k, b));
 }
 
@@ -155,7 +181,8 @@ kiln_kv kiln_k_active(kiln_kernel *k, uint32_t lanes, kiln_kv n)
     if (lanes == 1) return kiln_k_binary(k, KILN_K_gt, n, kiln_k_const_i64(k, 0));
     /* bytes compare in one instruction for many lanes; up to 16, i32 has the lanes' usual width */
     kiln_dtype dtype = lanes > 16 ? KILN_i8 : KILN_i32;
-    kiln_kv bound = kiln_k_max(k, kiln_k_min(k, n, kiln_k_const_i64(k, lanes)), kiln_k_const_i64(k, 0));
+    kiln_kv bound =
+        kiln_k_max(k, kiln_k_min(k, n, kiln_k_const_i64(k, lanes)), kiln_k_const_i64(k, 0));
     bound = kiln_k_splat(k, kiln_k_convert(k, bound, dtype), lanes);
     return kiln_k_binary(k, KILN_K_lt, kiln_k_lanes(k, dtype, lanes), bound);
 }

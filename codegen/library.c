@@ -40,7 +40,8 @@ static const char *folder_of(kiln_arena *arena, const char *path)
 static workshop *workshop_open(kiln_scope *scope, const char *path)
 {
     workshop *shop = kiln_new(&scope->arena, workshop);
-    char *folder = kiln_arena_format(&scope->arena, "%s/.kiln-XXXXXX", folder_of(&scope->arena, path));
+    char *folder =
+        kiln_arena_format(&scope->arena, "%s/.kiln-XXXXXX", folder_of(&scope->arena, path));
     if (!mkdtemp(folder))
         kiln_fail(scope, KILN_IO, "%s: cannot write in its folder: %s", path, strerror(errno));
     shop->scope = scope;
@@ -126,9 +127,12 @@ static void run_driver(workshop *shop, char **args)
         failure = spawn(drivers[i], args, log, &pid);
     }
     if (failure == ENOENT)
-        kiln_fail(scope, KILN_UNSUPPORTED, "compile_library: no C compiler driver; expected cc, gcc or clang "
+        kiln_fail(scope, KILN_UNSUPPORTED,
+                  "compile_library: no C compiler driver; expected cc, gcc or clang "
                   "on PATH to link the shared object");
-    if (failure) kiln_fail(scope, KILN_IO, "compile_library: cannot start %s: %s", args[0], strerror(failure));
+    if (failure)
+        kiln_fail(scope, KILN_IO, "compile_library: cannot start %s: %s", args[0],
+                  strerror(failure));
     while (waitpid(pid, &status, 0) < 0) {
         if (errno == EINTR) continue;
         status = 0; /* the host reaps its children itself: the missing file will tell */
@@ -142,7 +146,8 @@ static void check_prefix(kiln_scope *scope, const char *prefix)
 {
     size_t n = strspn(prefix, "abcdefghijklmnopqrstuvwxyz0123456789_");
     if (prefix[n] || n == 0 || n > 31 || prefix[0] < 'a' || prefix[0] > 'z')
-        kiln_fail(scope, KILN_INVALID, "compile_library: prefix is '%.40s'; expected [a-z][a-z0-9_]{0,30}", prefix);
+        kiln_fail(scope, KILN_INVALID,
+                  "compile_library: prefix is '%.40s'; expected [a-z][a-z0-9_]{0,30}", prefix);
 }
 
 typedef kiln_vec(char *) arguments;
@@ -166,7 +171,8 @@ static void write_inputs(workshop *shop, const kiln_library_spec *spec, argument
     kiln_scope *scope = shop->scope;
     kiln_text assembly = {.arena = &scope->arena};
     const kiln_program *program = spec->program;
-    const char *constants = shop_write(shop, "constants", program->constants, (size_t)program->constant_bytes);
+    const char *constants =
+        shop_write(shop, "constants", program->constants, (size_t)program->constant_bytes);
     kiln_library_print_assembly(spec, constants, &assembly);
     push(scope, args, shop_write_text(shop, "tables.s", &assembly));
     for (uint32_t i = 0; i < program->n_kernels; i++) {
@@ -175,29 +181,42 @@ static void write_inputs(workshop *shop, const kiln_library_spec *spec, argument
         const char *name = kiln_arena_format(&scope->arena, "kernel%u.o", i);
         push(scope, args, shop_write(shop, name, object->data, object->bytes));
     }
-    push(scope, args, shop_write(shop, "runtime.o", kiln_aot_object, (size_t)kiln_aot_object_bytes));
+    push(scope, args,
+         shop_write(shop, "runtime.o", kiln_aot_object, (size_t)kiln_aot_object_bytes));
 }
 
 static const char *write_exports(workshop *shop, const char *prefix)
 {
     kiln_text text = {.arena = &shop->scope->arena};
-    kiln_text_printf(&text, "{ global: %s_program; %s_run; %s_arena_bytes; %s_inputs; %s_outputs; local: *; };\n",
-                     prefix, prefix, prefix, prefix, prefix);
+    kiln_text_printf(
+        &text,
+        "{ global: %s_program; %s_run; %s_arena_bytes; %s_inputs; %s_outputs; local: *; };\n",
+        prefix, prefix, prefix, prefix, prefix);
     return shop_write_text(shop, "exports", &text);
 }
 
 static const char *link_library(workshop *shop, const kiln_library_spec *spec, const char *prefix)
 {
     static const char *const flags[] = {
-        "-shared", "-nostartfiles", "-static-libgcc", "-s", "-Wl,--exclude-libs,ALL", "-Wl,--build-id=none",
-        "-Wl,-z,noexecstack", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,--no-undefined", "-Wl,--as-needed",
+        "-shared",
+        "-nostartfiles",
+        "-static-libgcc",
+        "-s",
+        "-Wl,--exclude-libs,ALL",
+        "-Wl,--build-id=none",
+        "-Wl,-z,noexecstack",
+        "-Wl,-z,relro",
+        "-Wl,-z,now",
+        "-Wl,--no-undefined",
+        "-Wl,--as-needed",
     };
     kiln_scope *scope = shop->scope;
     arguments args = {0};
     const char *out = shop_path(shop, "library.so");
     push(scope, &args, "cc");
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) push(scope, &args, flags[i]);
-    push(scope, &args, kiln_arena_format(&scope->arena, "-Wl,--version-script=%s", write_exports(shop, prefix)));
+    push(scope, &args,
+         kiln_arena_format(&scope->arena, "-Wl,--version-script=%s", write_exports(shop, prefix)));
     push(scope, &args, "-o");
     push(scope, &args, out);
     write_inputs(shop, spec, &args);

@@ -1,6 +1,6 @@
 /* Writing a compiled model as a shared object with a C header. The tables of the program become an
- * assembly text with the constants by `.incbin`; the system's C compiler driver assembles and links it
- * with the kernels' objects and the small runtime that libkiln carries (runtime/aot.h). */
+ * assembly text with the constants by `.incbin`; the system's C compiler driver assembles and links
+ * it with the kernels' objects and the small runtime that libkiln carries (runtime/aot.h). */
 #ifndef KILN_CODEGEN_LIBRARY_H
 #define KILN_CODEGEN_LIBRARY_H
 
@@ -16,11 +16,12 @@ typedef struct kiln_library_spec {
 } kiln_library_spec;
 
 /* Writes both files whole or not at all. The object needs libc only and exports PREFIX_program,
- * PREFIX_run, PREFIX_arena_bytes, PREFIX_inputs and PREFIX_outputs. The same spec gives the same bytes
- * with the same compiler driver. INVALID (prefix), IO, or UNSUPPORTED when there is no cc. */
+ * PREFIX_run, PREFIX_arena_bytes, PREFIX_inputs and PREFIX_outputs. The same spec gives the same
+ * bytes with the same compiler driver. INVALID (prefix), IO, or UNSUPPORTED when there is no cc. */
 void kiln_library_write(kiln_scope *scope, const kiln_library_spec *spec);
 
 /* The two texts, for tests and dumps. `constants` is the file of the constants' bytes. */
-void kiln_library_print_assembly(const kiln_library_spec *spec, const char *constants, kiln_text *text);
+void kiln_library_print_assembly(const kiln_library_spec *spec, const char *constants,
+                                 kiln_text *text);
 void kiln_library_print_header(const kiln_library_spec *spec, kiln_text *text);
 #endif

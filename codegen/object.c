@@ -1,6 +1,6 @@
-/* ELF objects in memory: bounds-checked reading (they may come from a cache on disk), then a layout of
- * all code followed by all constants, copying, and the few relocations that position-independent code
- * without imports has. */
+/* ELF objects in memory: bounds-checked reading (they may come from a cache on disk), then a layout
+ * of all code followed by all constants, copying, and the few relocations that position-independent
+ * code without imports has. */
 #include "codegen/object.h"
 
 #include <elf.h>
@@ -79,7 +79,8 @@ static kiln_status elf_open(elf *o, const kiln_object *object, kiln_error *error
     }
     for (uint32_t i = 0; i < o->n_sections; i++) {
         if (o->sections[i].sh_type != SHT_SYMTAB) continue;
-        if (o->sections[i].sh_offset % 8) return FAIL(KILN_CORRUPT, "object: symbol table is misaligned");
+        if (o->sections[i].sh_offset % 8)
+            return FAIL(KILN_CORRUPT, "object: symbol table is misaligned");
         return open_symbols(o, &o->sections[i], error);
     }
     return FAIL(KILN_CORRUPT, "object: no symbol table");
@@ -109,14 +110,15 @@ kiln_status kiln_object_check(const kiln_object *object, kiln_error *error)
     return FAIL(KILN_INTERNAL, "object %s: does not define its symbol", object->symbol);
 }
 
-/* Gives a place to every section of the wanted kind; `at` runs on. Unwind tables are left out: nothing
- * unwinds through a kernel. */
+/* Gives a place to every section of the wanted kind; `at` runs on. Unwind tables are left out:
+ * nothing unwinds through a kernel. */
 static void place_sections(kiln_scope *scope, elf *o, bool is_code, int64_t *at)
 {
     for (uint32_t i = 0; i < o->n_sections; i++) {
         const Elf64_Shdr *section = &o->sections[i];
         bool is_loaded = (section->sh_flags & SHF_ALLOC) && section->sh_type == SHT_PROGBITS;
-        if (!is_loaded || !section->sh_size || is_code != !!(section->sh_flags & SHF_EXECINSTR)) continue;
+        if (!is_loaded || !section->sh_size || is_code != !!(section->sh_flags & SHF_EXECINSTR))
+            continue;
         if (section->sh_flags & SHF_WRITE)
             kiln_fail(scope, KILN_INTERNAL, "object: section %u is writable data", i);
         int64_t unit = section->sh_addralign ? (int64_t)section->sh_addralign : 1;
@@ -127,18 +129,20 @@ static void place_sections(kiln_scope *scope, elf *o, bool is_code, int64_t *at)
     }
 }
 
-static bool relocate_one(const elf *o, char *memory, const Elf64_Rela *rela, const Elf64_Shdr *section)
+static bool relocate_one(const elf *o, char *memory, const Elf64_Rela *rela,
+                         const Elf64_Shdr *section)
 {
     uint32_t type = ELF64_R_TYPE(rela->r_info), number = ELF64_R_SYM(rela->r_info);
     bool is_wide = type == R_X86_64_64 || type == R_X86_64_PC64;
     size_t bytes = is_wide ? 8 : 4;
-    if (number >= o->n_symbols || bytes > section->sh_size || rela->r_offset > section->sh_size - bytes)
+    if (number >= o->n_symbols || bytes > section->sh_size ||
+        rela->r_offset > section->sh_size - bytes)
         return false;
     const Elf64_Sym *symbol = &o->symbols[number];
     if (symbol->st_shndx >= o->n_sections || o->places[symbol->st_shndx] < 0) return false;
     char *place = memory + o->places[section - o->sections] + rela->r_offset;
-    uint64_t value = (uint64_t)(uintptr_t)(memory + o->places[symbol->st_shndx]) + symbol->st_value +
-                     (uint64_t)rela->r_addend;
+    uint64_t value = (uint64_t)(uintptr_t)(memory + o->places[symbol->st_shndx]) +
+                     symbol->st_value + (uint64_t)rela->r_addend;
     if (type != R_X86_64_64) value -= (uint64_t)(uintptr_t)place;
     if (!is_wide && type != R_X86_64_PC32 && type != R_X86_64_PLT32) return false;
     memcpy(place, &value, bytes);
@@ -156,7 +160,9 @@ static void relocate(kiln_scope *scope, const elf *o, char *memory)
         bool is_right = n * sizeof *rela == table->sh_size;
         for (size_t j = 0; j < n && is_right; j++)
             is_right = relocate_one(o, memory, &rela[j], &o->sections[table->sh_info]);
-        if (!is_right) kiln_fail(scope, KILN_CORRUPT, "object: relocation in section %u is not one of ours", i);
+        if (!is_right)
+            kiln_fail(scope, KILN_CORRUPT, "object: relocation in section %u is not one of ours",
+                      i);
     }
 }
 
@@ -164,7 +170,8 @@ static void copy_sections(const elf *o, char *memory)
 {
     for (uint32_t i = 0; i < o->n_sections; i++) {
         const Elf64_Shdr *section = &o->sections[i];
-        if (o->places[i] >= 0) memcpy(memory + o->places[i], o->data + section->sh_offset, section->sh_size);
+        if (o->places[i] >= 0)
+            memcpy(memory + o->places[i], o->data + section->sh_offset, section->sh_size);
     }
 }
 
@@ -191,7 +198,8 @@ static kiln_code *code_create(kiln_scope *scope, uint32_t n, size_t bytes)
     code->n = n;
     kiln_scope_defer(scope, release_code, code);
     char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) kiln_fail(scope, KILN_NO_MEMORY, "code: out of memory for %zu bytes", bytes);
+    if (memory == MAP_FAILED)
+        kiln_fail(scope, KILN_NO_MEMORY, "code: out of memory for %zu bytes", bytes);
     code->memory = memory;
     code->bytes = bytes;
     return code;
@@ -212,7 +220,8 @@ void kiln_code_load(kiln_scope *scope, const kiln_object *objects, uint32_t n, k
         const Elf64_Sym *symbol = find_symbol(&all[i], objects[i].symbol);
         int64_t place = all[i].places[symbol->st_shndx];
         if (place < 0 || place >= code_bytes || symbol->st_value >= (uint64_t)(code_bytes - place))
-            kiln_fail(scope, KILN_CORRUPT, "object %s: its symbol is not in code", objects[i].symbol);
+            kiln_fail(scope, KILN_CORRUPT, "object %s: its symbol is not in code",
+                      objects[i].symbol);
         void *function = code->memory + place + symbol->st_value;
         memcpy(&code->functions[i], &function, sizeof function);
     }

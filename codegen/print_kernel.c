@@ -56,7 +56,8 @@ static void print_bits(kiln_text *text, kiln_dtype dtype, uint64_t bits)
     } else if (kiln_dtype_is_int(dtype) || dtype == KILN_bool) {
         kiln_text_printf(text, "%llu", (unsigned long long)bits);
     } else {
-        kiln_text_printf(text, "0x%0*llx", (int)kiln_dtype_bytes(dtype) * 2, (unsigned long long)bits);
+        kiln_text_printf(text, "0x%0*llx", (int)kiln_dtype_bytes(dtype) * 2,
+                         (unsigned long long)bits);
     }
 }
 

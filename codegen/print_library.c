@@ -1,6 +1,6 @@
 /* The texts of a compiled model: its tables as assembly, field by field in the order of
- * kiln/program.h, and its header. Names come from models, so they are written as escapes of everything
- * that is not a letter, a digit or one of a few marks. */
+ * kiln/program.h, and its header. Names come from models, so they are written as escapes of
+ * everything that is not a letter, a digit or one of a few marks. */
 #include "codegen/library.h"
 
 /* The assembly below spells these structs out. */
@@ -14,7 +14,8 @@ typedef unsigned long long ull;
 static bool is_plain(unsigned char c)
 {
     bool is_letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-    return is_letter || (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '-' || c == ' ' || c == ':';
+    return is_letter || (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '-' || c == ' ' ||
+           c == ':';
 }
 
 static void print_name(kiln_text *text, const char *name)
@@ -41,10 +42,14 @@ static void print_strings(kiln_text *text, const kiln_program *program)
     print_string(text, "word", 0, program->name);
     print_string(text, "word", 1, program->target);
     print_string(text, "word", 2, program->producer);
-    for (uint32_t i = 0; i < program->n_inputs; i++) print_string(text, "input", i, program->inputs[i].name);
-    for (uint32_t i = 0; i < program->n_outputs; i++) print_string(text, "output", i, program->outputs[i].name);
-    for (uint32_t i = 0; i < program->n_kernels; i++) print_string(text, "kernel", i, program->kernel_names[i]);
-    for (uint32_t i = 0; i < program->n_strings; i++) print_string(text, "string", i, program->strings[i]);
+    for (uint32_t i = 0; i < program->n_inputs; i++)
+        print_string(text, "input", i, program->inputs[i].name);
+    for (uint32_t i = 0; i < program->n_outputs; i++)
+        print_string(text, "output", i, program->outputs[i].name);
+    for (uint32_t i = 0; i < program->n_kernels; i++)
+        print_string(text, "kernel", i, program->kernel_names[i]);
+    for (uint32_t i = 0; i < program->n_strings; i++)
+        print_string(text, "string", i, program->strings[i]);
     kiln_text_append(text, "\t.balign 8\n");
 }
 
@@ -52,7 +57,8 @@ static void print_dims(kiln_text *text, const char *label, const kiln_port_row *
 {
     for (uint32_t i = 0; i < n; i++) {
         kiln_text_printf(text, ".L%sdims%u:\n", label, i);
-        for (uint32_t j = 0; j < ports[i].rank; j++) kiln_text_printf(text, "\t.quad %lld\n", (long long)ports[i].dims[j]);
+        for (uint32_t j = 0; j < ports[i].rank; j++)
+            kiln_text_printf(text, "\t.quad %lld\n", (long long)ports[i].dims[j]);
     }
 }
 
@@ -69,12 +75,13 @@ static void print_plain_tables(kiln_text *text, const kiln_program *program)
     kiln_text_append(text, ".Lsteps:\n");
     for (uint32_t i = 0; i < program->n_steps; i++) {
         const kiln_step_row *row = &program->steps[i];
-        kiln_text_printf(text, "\t.long %u, %u, %u, %u, %u, %u\n\t.quad %llu\n\t.long %u, %u\n", row->kind,
-                         row->target, row->first_operand, row->n_operands, row->n_tiles, row->region,
-                         (ull)row->cost, row->label, row->reserved);
+        kiln_text_printf(text, "\t.long %u, %u, %u, %u, %u, %u\n\t.quad %llu\n\t.long %u, %u\n",
+                         row->kind, row->target, row->first_operand, row->n_operands, row->n_tiles,
+                         row->region, (ull)row->cost, row->label, row->reserved);
     }
     kiln_text_append(text, ".Loperands:\n");
-    for (uint32_t i = 0; i < program->n_operands; i++) kiln_text_printf(text, "\t.long %u\n", program->operands[i]);
+    for (uint32_t i = 0; i < program->n_operands; i++)
+        kiln_text_printf(text, "\t.long %u\n", program->operands[i]);
 }
 
 static void print_ports(kiln_text *text, const char *label, const kiln_port_row *ports, uint32_t n)
@@ -82,9 +89,10 @@ static void print_ports(kiln_text *text, const char *label, const kiln_port_row 
     kiln_text_printf(text, ".L%ss:\n", label);
     for (uint32_t i = 0; i < n; i++) {
         const kiln_port_row *port = &ports[i];
-        kiln_text_printf(text, "\t.quad .L%s%u\n\t.long %u, %u\n\t.quad .L%sdims%u, %lld\n\t.long %u, %u\n",
-                         label, i, port->dtype, port->rank, label, i, (long long)port->bytes,
-                         port->donated_to, port->reserved);
+        kiln_text_printf(
+            text, "\t.quad .L%s%u\n\t.long %u, %u\n\t.quad .L%sdims%u, %lld\n\t.long %u, %u\n",
+            label, i, port->dtype, port->rank, label, i, (long long)port->bytes, port->donated_to,
+            port->reserved);
     }
 }
 
@@ -100,44 +108,52 @@ static void print_pointer_tables(kiln_text *text, const kiln_library_spec *spec)
         kiln_text_printf(text, "\t.hidden %s\n\t.quad %s\n", symbol, symbol);
     }
     kiln_text_append(text, ".Lkernel_names:\n");
-    for (uint32_t i = 0; i < program->n_kernels; i++) kiln_text_printf(text, "\t.quad .Lkernel%u\n", i);
+    for (uint32_t i = 0; i < program->n_kernels; i++)
+        kiln_text_printf(text, "\t.quad .Lkernel%u\n", i);
     kiln_text_append(text, ".Lstrings:\n");
-    for (uint32_t i = 0; i < program->n_strings; i++) kiln_text_printf(text, "\t.quad .Lstring%u\n", i);
+    for (uint32_t i = 0; i < program->n_strings; i++)
+        kiln_text_printf(text, "\t.quad .Lstring%u\n", i);
 }
 
 /* The struct has two labels: the exported one, and one that code here may address directly. */
 static void print_program(kiln_text *text, const char *prefix, const kiln_program *program)
 {
-    kiln_text_printf(text, "\t.globl %s_program\n\t.type %s_program, @object\n\t.size %s_program, %zu\n", prefix,
-                     prefix, prefix, sizeof(kiln_program));
-    kiln_text_printf(text, "%s_program:\n.Lprogram:\n\t.long %u, %zu\n", prefix, KILN_PROGRAM_ABI, sizeof(kiln_program));
+    kiln_text_printf(text,
+                     "\t.globl %s_program\n\t.type %s_program, @object\n\t.size %s_program, %zu\n",
+                     prefix, prefix, prefix, sizeof(kiln_program));
+    kiln_text_printf(text, "%s_program:\n.Lprogram:\n\t.long %u, %zu\n", prefix, KILN_PROGRAM_ABI,
+                     sizeof(kiln_program));
     kiln_text_printf(text, "\t.quad .Lword0, .Lword1, .Lword2, %llu\n", (ull)program->cpu_features);
     kiln_text_append(text, "\t.quad .Linputs, .Loutputs, .Lbuffers, .Loperands, .Lsteps\n"
                            "\t.quad .Lkernels, .Lkernel_names, .Lstrings\n");
-    kiln_text_printf(text, "\t.long %u, %u, %u, %u, %u, %u, %u, %u\n", program->n_inputs, program->n_outputs,
-                     program->n_buffers, program->n_operands, program->n_steps, program->n_kernels,
-                     program->n_strings, program->flags);
-    kiln_text_printf(text, "\t.quad .Lconstants, %lld, %lld, %lld\n", (long long)program->constant_bytes,
-                     (long long)program->arena_bytes, (long long)program->scratch_bytes);
+    kiln_text_printf(text, "\t.long %u, %u, %u, %u, %u, %u, %u, %u\n", program->n_inputs,
+                     program->n_outputs, program->n_buffers, program->n_operands, program->n_steps,
+                     program->n_kernels, program->n_strings, program->flags);
+    kiln_text_printf(text, "\t.quad .Lconstants, %lld, %lld, %lld\n",
+                     (long long)program->constant_bytes, (long long)program->arena_bytes,
+                     (long long)program->scratch_bytes);
     kiln_text_append(text, "\t.quad 0\n"); /* device_kernels */
 }
 
 static void print_entry(kiln_text *text, const char *prefix, const char *name, const char *moves)
 {
-    kiln_text_printf(text,
-                     "\t.globl %s_%s\n\t.type %s_%s, @function\n\t.hidden kiln_aot_%s\n%s_%s:\n\tendbr64\n%s"
-                     "\tleaq .Lprogram(%%rip), %%rdi\n\tjmp kiln_aot_%s\n\t.size %s_%s, .-%s_%s\n",
-                     prefix, name, prefix, name, name, prefix, name, moves, name, prefix, name, prefix, name);
+    kiln_text_printf(
+        text,
+        "\t.globl %s_%s\n\t.type %s_%s, @function\n\t.hidden kiln_aot_%s\n%s_%s:\n\tendbr64\n%s"
+        "\tleaq .Lprogram(%%rip), %%rdi\n\tjmp kiln_aot_%s\n\t.size %s_%s, .-%s_%s\n",
+        prefix, name, prefix, name, name, prefix, name, moves, name, prefix, name, prefix, name);
 }
 
-void kiln_library_print_assembly(const kiln_library_spec *spec, const char *constants, kiln_text *text)
+void kiln_library_print_assembly(const kiln_library_spec *spec, const char *constants,
+                                 kiln_text *text)
 {
     const char *prefix = spec->prefix ? spec->prefix : "model";
     print_strings(text, spec->program);
     print_plain_tables(text, spec->program);
     print_pointer_tables(text, spec);
     print_program(text, prefix, spec->program);
-    kiln_text_append(text, "\t.section .rodata.constants, \"a\", @progbits\n\t.balign 64\n.Lconstants:\n");
+    kiln_text_append(
+        text, "\t.section .rodata.constants, \"a\", @progbits\n\t.balign 64\n.Lconstants:\n");
     if (spec->program->constant_bytes) {
         kiln_text_append(text, "\t.incbin ");
         print_name(text, constants);
@@ -161,7 +177,8 @@ static const char *upper(kiln_arena *arena, const char *prefix)
     return out;
 }
 
-static void print_port_comments(kiln_text *text, const char *word, const kiln_port_row *ports, uint32_t n)
+static void print_port_comments(kiln_text *text, const char *word, const kiln_port_row *ports,
+                                uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
         kiln_text_printf(text, " *   %s %u ", word, i);
@@ -169,7 +186,8 @@ static void print_port_comments(kiln_text *text, const char *word, const kiln_po
         kiln_text_append(text, ": ");
         kiln_text_type(text, ports[i].dtype, ports[i].rank, ports[i].dims);
         kiln_text_printf(text, ", %lld bytes", (long long)ports[i].bytes);
-        if (ports[i].donated_to != KILN_NONE) kiln_text_printf(text, "; may be the memory of output %u", ports[i].donated_to);
+        if (ports[i].donated_to != KILN_NONE)
+            kiln_text_printf(text, "; may be the memory of output %u", ports[i].donated_to);
         kiln_text_append(text, "\n");
     }
 }
@@ -179,7 +197,8 @@ static void print_port_macros(kiln_text *text, const char *upper_prefix, const c
 {
     kiln_text_printf(text, "#define %s_N_%sS %u\n", upper_prefix, word, n);
     for (uint32_t i = 0; i < n; i++)
-        kiln_text_printf(text, "#define %s_%s_%u_BYTES %lld\n", upper_prefix, word, i, (long long)ports[i].bytes);
+        kiln_text_printf(text, "#define %s_%s_%u_BYTES %lld\n", upper_prefix, word, i,
+                         (long long)ports[i].bytes);
 }
 
 void kiln_library_print_header(const kiln_library_spec *spec, kiln_text *text)
@@ -188,25 +207,32 @@ void kiln_library_print_header(const kiln_library_spec *spec, kiln_text *text)
     const char *prefix = spec->prefix ? spec->prefix : "model", *macro = upper(text->arena, prefix);
     kiln_text_append(text, "/* ");
     print_name(text, program->name ? program->name : "");
-    kiln_text_printf(text, ", compiled by %s for %s. Tensors are dense and row-major, aligned to the element.\n *\n",
-                     program->producer, program->target);
+    kiln_text_printf(
+        text,
+        ", compiled by %s for %s. Tensors are dense and row-major, aligned to the element.\n *\n",
+        program->producer, program->target);
     print_port_comments(text, "input", program->inputs, program->n_inputs);
     print_port_comments(text, "output", program->outputs, program->n_outputs);
-    kiln_text_printf(text, " */\n#ifndef %s_H\n#define %s_H\n\n#include <stdint.h>\n\n", macro, macro);
+    kiln_text_printf(text, " */\n#ifndef %s_H\n#define %s_H\n\n#include <stdint.h>\n\n", macro,
+                     macro);
     print_port_macros(text, macro, "INPUT", program->inputs, program->n_inputs);
     print_port_macros(text, macro, "OUTPUT", program->outputs, program->n_outputs);
     kiln_text_append(text, "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n");
-    kiln_text_printf(text,
-                     "/* Runs the model on the calling thread; returns 0 or a kiln_status. `arena` has\n"
-                     " * %s_arena_bytes(), aligned to 64 bytes, and is this call's alone; with NULL the\n"
-                     " * call allocates and frees it. */\n"
-                     "int %s_run(const void *const *inputs, void *const *outputs, void *arena);\n"
-                     "int64_t %s_arena_bytes(void);\n\n", prefix, prefix, prefix);
-    kiln_text_printf(text,
-                     "/* Ports with names, types and dims, and the program itself, as kiln/program.h\n"
-                     " * declares them; `out_n` may be NULL. */\n"
-                     "const struct kiln_port_row *%s_inputs(uint32_t *out_n);\n"
-                     "const struct kiln_port_row *%s_outputs(uint32_t *out_n);\n"
-                     "extern const struct kiln_program %s_program;\n", prefix, prefix, prefix);
+    kiln_text_printf(
+        text,
+        "/* Runs the model on the calling thread; returns 0 or a kiln_status. `arena` has\n"
+        " * %s_arena_bytes(), aligned to 64 bytes, and is this call's alone; with NULL the\n"
+        " * call allocates and frees it. */\n"
+        "int %s_run(const void *const *inputs, void *const *outputs, void *arena);\n"
+        "int64_t %s_arena_bytes(void);\n\n",
+        prefix, prefix, prefix);
+    kiln_text_printf(
+        text,
+        "/* Ports with names, types and dims, and the program itself, as kiln/program.h\n"
+        " * declares them; `out_n` may be NULL. */\n"
+        "const struct kiln_port_row *%s_inputs(uint32_t *out_n);\n"
+        "const struct kiln_port_row *%s_outputs(uint32_t *out_n);\n"
+        "extern const struct kiln_program %s_program;\n",
+        prefix, prefix, prefix);
     kiln_text_append(text, "\n#ifdef __cplusplus\n}\n#endif\n#endif\n");
 }

@@ -1,6 +1,6 @@
-/* What the C and CUDA texts of kernels stand on: types by the names of dtypes, and one function for each
- * operation that C has no exact operator for. Compile with -ffp-contract=off (CUDA: --fmad=false, with
- * precise division and square root). On a device a row has a second body. */
+/* What the C and CUDA texts of kernels stand on: types by the names of dtypes, and one function for
+ * each operation that C has no exact operator for. Compile with -ffp-contract=off (CUDA:
+ * --fmad=false, with precise division and square root). On a device a row has a second body. */
 #ifndef KILN_PRELUDE
 #define KILN_PRELUDE
 
@@ -69,9 +69,24 @@ KILN_FN kiln_f16 kiln_f32_to_f16(float x)
 }
 #else
 KILN_FN kiln_u32 kiln_bits_f32(float x) { kiln_u32 out; __builtin_memcpy(&out, &x, 4); return out; }
-KILN_FN float kiln_from_f32(kiln_u32 bits) { float out; __builtin_memcpy(&out, &bits, 4); return out; }
-KILN_FN kiln_u64 kiln_bits_f64(double x) { kiln_u64 out; __builtin_memcpy(&out, &x, 8); return out; }
-KILN_FN double kiln_from_f64(kiln_u64 bits) { double out; __builtin_memcpy(&out, &bits, 8); return out; }
+KILN_FN float kiln_from_f32(kiln_u32 bits)
+{
+    float out;
+    __builtin_memcpy(&out, &bits, 4);
+    return out;
+}
+KILN_FN kiln_u64 kiln_bits_f64(double x)
+{
+    kiln_u64 out;
+    __builtin_memcpy(&out, &x, 8);
+    return out;
+}
+KILN_FN double kiln_from_f64(kiln_u64 bits)
+{
+    double out;
+    __builtin_memcpy(&out, &bits, 8);
+    return out;
+}
 KILN_FN int kiln_popcnt(kiln_u64 x) { return __builtin_popcountll(x); }
 KILN_FN int kiln_clz(kiln_u64 x) { return x ? __builtin_clzll(x) : 64; }
 KILN_FN float kiln_fma_f32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
@@ -94,7 +109,10 @@ KILN_FN float kiln_f16_to_f32(kiln_f16 x)
 {
     kiln_u32 sign = (kiln_u32)(x & 0x8000) << 16, exponent = (x >> 10) & 31, fraction = x & 1023;
     if (exponent == 0) return kiln_from_f32(sign | kiln_bits_f32((float)fraction * 0x1p-24f));
-    if (exponent == 31) return kiln_from_f32(sign | 0x7f800000u | fraction << 13 | (fraction ? 0x400000u : 0));
+    if (exponent == 31) {
+        kiln_u32 quiet = fraction ? 0x400000u : 0;
+        return kiln_from_f32(sign | 0x7f800000u | fraction << 13 | quiet);
+    }
     return kiln_from_f32(sign | (exponent + 112) << 23 | fraction << 13);
 }
 /* Round to nearest even by adding half an ulp less one, plus the lowest kept bit. */
@@ -104,7 +122,8 @@ KILN_FN kiln_f16 kiln_f32_to_f16(float x)
     if (size > 0x7f800000u) return (kiln_f16)(sign | 0x7e00 | (size >> 13 & 0x3ff));
     if (size >= 0x477ff000u) return (kiln_f16)(sign | 0x7c00);
     if (size < 0x38800000u) {
-        float shifted = kiln_from_f32(size) + 0.5f; /* the ulp of 0.5 is 2^-24: the addition rounds */
+        /* the ulp of 0.5 is 2^-24: the addition rounds */
+        float shifted = kiln_from_f32(size) + 0.5f;
         return (kiln_f16)(sign | (kiln_bits_f32(shifted) - 0x3f000000u));
     }
     return (kiln_f16)(sign | ((size - 0x38000000u + 0xfff + (size >> 13 & 1)) >> 13));
@@ -118,31 +137,34 @@ KILN_FN void kiln_copy8(void *to, const void *from) { *(kiln_b8 *)to = *(const k
 KILN_FN void kiln_copy16(void *to, const void *from) { *(kiln_b16 *)to = *(const kiln_b16 *)from; }
 
 #define KILN_FLOAT_ROWS(S, mask)                                                                   \
-    KILN_FN kiln_##S kiln_abs_##S(kiln_##S a) { return kiln_from_##S(kiln_bits_##S(a) & (mask)); }  \
-    KILN_FN kiln_##S kiln_neg_##S(kiln_##S a) { return kiln_from_##S(kiln_bits_##S(a) ^ ~(mask)); } \
-    KILN_FN kiln_##S kiln_copysign_##S(kiln_##S a, kiln_##S b)                                      \
+    KILN_FN kiln_##S kiln_abs_##S(kiln_##S a) { return kiln_from_##S(kiln_bits_##S(a) & (mask)); } \
+    KILN_FN kiln_##S kiln_neg_##S(kiln_##S a)                                                      \
     {                                                                                              \
-        return kiln_from_##S((kiln_bits_##S(a) & (mask)) | (kiln_bits_##S(b) & ~(mask)));           \
+        return kiln_from_##S(kiln_bits_##S(a) ^ ~(mask));                                          \
     }                                                                                              \
-    KILN_FN kiln_##S kiln_max_##S(kiln_##S a, kiln_##S b)                                           \
+    KILN_FN kiln_##S kiln_copysign_##S(kiln_##S a, kiln_##S b)                                     \
+    {                                                                                              \
+        return kiln_from_##S((kiln_bits_##S(a) & (mask)) | (kiln_bits_##S(b) & ~(mask)));          \
+    }                                                                                              \
+    KILN_FN kiln_##S kiln_max_##S(kiln_##S a, kiln_##S b)                                          \
     {                                                                                              \
         if (a > b) return a;                                                                       \
         if (a < b) return b;                                                                       \
-        if (a == b) return kiln_from_##S(kiln_bits_##S(a) & kiln_bits_##S(b));                      \
+        if (a == b) return kiln_from_##S(kiln_bits_##S(a) & kiln_bits_##S(b));                     \
         return a + b;                                                                              \
     }                                                                                              \
-    KILN_FN kiln_##S kiln_min_##S(kiln_##S a, kiln_##S b)                                           \
+    KILN_FN kiln_##S kiln_min_##S(kiln_##S a, kiln_##S b)                                          \
     {                                                                                              \
         if (a < b) return a;                                                                       \
         if (a > b) return b;                                                                       \
-        if (a == b) return kiln_from_##S(kiln_bits_##S(a) | kiln_bits_##S(b));                      \
+        if (a == b) return kiln_from_##S(kiln_bits_##S(a) | kiln_bits_##S(b));                     \
         return a + b;                                                                              \
     }
 KILN_FLOAT_ROWS(f32, 0x7fffffffu)
 KILN_FLOAT_ROWS(f64, 0x7fffffffffffffffull)
 
-/* Float to integer: truncates, saturates, NaN gives 0. `low` and `high` are powers of two (or 0): the
- * first value too small to be exact is at most low, the first too large at least high. */
+/* Float to integer: truncates, saturates, NaN gives 0. `low` and `high` are powers of two (or 0):
+ * the first value too small to be exact is at most low, the first too large at least high. */
 #define KILN_INT_ROW(F, I, low, high, least, most)                                                 \
     KILN_FN kiln_##I kiln_##F##_to_##I(kiln_##F x)                                                 \
     {                                                                                              \

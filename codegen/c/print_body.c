@@ -1,7 +1,7 @@
-/* The statements of a kernel in C, shared by the C and CUDA printers. Each operation is a template in
- * which $a $b $c are the operands at lane l, $T the result's type, $U an unsigned type in which integer
- * arithmetic wraps, $N the unsigned type of the operand's width, $S and $R the operand's and the
- * result's dtype, $Z the bits by which the operand is narrower than 64. */
+/* The statements of a kernel in C, shared by the C and CUDA printers. Each operation is a template
+ * in which $a $b $c are the operands at lane l, $T the result's type, $U an unsigned type in which
+ * integer arithmetic wraps, $N the unsigned type of the operand's width, $S and $R the operand's
+ * and the result's dtype, $Z the bits by which the operand is narrower than 64. */
 #include "codegen/c/print_c.h"
 
 typedef struct printer {
@@ -57,7 +57,8 @@ static const kiln_instr *at(const printer *p, kiln_kv value)
 
 static const char *unsigned_name(size_t bytes)
 {
-    static const char *const names[] = {[1] = "kiln_u8", [2] = "kiln_u16", [4] = "kiln_u32", [8] = "kiln_u64"};
+    static const char *const names[] = {
+        [1] = "kiln_u8", [2] = "kiln_u16", [4] = "kiln_u32", [8] = "kiln_u64"};
     return names[bytes];
 }
 
@@ -106,13 +107,27 @@ static void print_template(const printer *p, const kiln_instr *instr, const char
             continue;
         }
         switch (*++c) {
-        case 'T': kiln_text_printf(p->text, "kiln_%s", kiln_dtype_name(result)); break;
-        case 'U': kiln_text_append(p->text, unsigned_name(kiln_dtype_bytes(result) == 8 ? 8 : 4)); break;
-        case 'N': kiln_text_append(p->text, unsigned_name(bytes)); break;
-        case 'S': kiln_text_append(p->text, kiln_dtype_name(operand)); break;
-        case 'R': kiln_text_append(p->text, kiln_dtype_name(result)); break;
-        case 'Z': kiln_text_printf(p->text, "%u", 64 - 8 * (unsigned)bytes); break;
-        default: print_lane(p, instr->args[*c - 'a'], "l"); break;
+        case 'T':
+            kiln_text_printf(p->text, "kiln_%s", kiln_dtype_name(result));
+            break;
+        case 'U':
+            kiln_text_append(p->text, unsigned_name(kiln_dtype_bytes(result) == 8 ? 8 : 4));
+            break;
+        case 'N':
+            kiln_text_append(p->text, unsigned_name(bytes));
+            break;
+        case 'S':
+            kiln_text_append(p->text, kiln_dtype_name(operand));
+            break;
+        case 'R':
+            kiln_text_append(p->text, kiln_dtype_name(result));
+            break;
+        case 'Z':
+            kiln_text_printf(p->text, "%u", 64 - 8 * (unsigned)bytes);
+            break;
+        default:
+            print_lane(p, instr->args[*c - 'a'], "l");
+            break;
         }
     }
 }
@@ -152,8 +167,8 @@ static void open_value(const printer *p, kiln_kv number, const kiln_instr *instr
     if (p->dialect->is_device && instr->lanes > 1) kiln_text_append(p->text, "KILN_WIDE ");
     kiln_text_printf(p->text, "kiln_%s v%u", kiln_dtype_name(instr->dtype), number);
     if (instr->lanes > 1) {
-        kiln_text_printf(p->text, "[%u]; KILN_UNROLL for (int l = 0; l < %u; l++) v%u[l]", instr->lanes,
-                         instr->lanes, number);
+        kiln_text_printf(p->text, "[%u]; KILN_UNROLL for (int l = 0; l < %u; l++) v%u[l]",
+                         instr->lanes, instr->lanes, number);
     }
     kiln_text_append(p->text, " = ");
 }
@@ -162,7 +177,8 @@ static void open_value(const printer *p, kiln_kv number, const kiln_instr *instr
 static void open_lanes(const printer *p, const kiln_instr *instr)
 {
     print_indent(p);
-    if (instr->lanes > 1) kiln_text_printf(p->text, "KILN_UNROLL for (int l = 0; l < %u; l++) ", instr->lanes);
+    if (instr->lanes > 1)
+        kiln_text_printf(p->text, "KILN_UNROLL for (int l = 0; l < %u; l++) ", instr->lanes);
 }
 
 static void print_shuffle(const printer *p, kiln_kv number, const kiln_instr *instr)
@@ -198,7 +214,8 @@ static bool is_wide_access(const printer *p, const kiln_instr *instr, kiln_kv ma
 {
     size_t bytes = kiln_dtype_bytes(instr->dtype) * instr->lanes;
     bool is_aligned = instr->flags & (KILN_MEM_ALIGNED | KILN_MEM_STREAM);
-    return p->dialect->is_device && is_aligned && !mask && instr->dtype != KILN_bool && (bytes == 8 || bytes == 16);
+    return p->dialect->is_device && is_aligned && !mask && instr->dtype != KILN_bool &&
+           (bytes == 8 || bytes == 16);
 }
 
 static void print_wide_place(const printer *p, const kiln_instr *instr)
@@ -214,8 +231,9 @@ static void print_load(const printer *p, kiln_kv number, const kiln_instr *instr
 {
     if (is_wide_access(p, instr, instr->args[1]) && instr->lanes > 1) {
         print_indent(p);
-        kiln_text_printf(p->text, "KILN_WIDE kiln_%s v%u[%u]; kiln_copy%zu(v%u, ", kiln_dtype_name(instr->dtype),
-                         number, instr->lanes, kiln_dtype_bytes(instr->dtype) * instr->lanes, number);
+        kiln_text_printf(p->text, "KILN_WIDE kiln_%s v%u[%u]; kiln_copy%zu(v%u, ",
+                         kiln_dtype_name(instr->dtype), number, instr->lanes,
+                         kiln_dtype_bytes(instr->dtype) * instr->lanes, number);
         print_wide_place(p, instr);
         kiln_text_append(p->text, ");\n");
         return;
@@ -232,7 +250,8 @@ static void print_load(const printer *p, kiln_kv number, const kiln_instr *instr
 
 static void print_store(const printer *p, const kiln_instr *instr)
 {
-    bool is_array = kiln_instr_rule_of(at(p, instr->args[1])->op) != KILN_RULE_VALUE && instr->lanes > 1;
+    bool is_array =
+        kiln_instr_rule_of(at(p, instr->args[1])->op) != KILN_RULE_VALUE && instr->lanes > 1;
     if (is_wide_access(p, instr, instr->args[2]) && is_array) {
         print_indent(p);
         kiln_text_printf(p->text, "kiln_copy%zu(", kiln_dtype_bytes(instr->dtype) * instr->lanes);
@@ -281,7 +300,8 @@ static void print_lookup(const printer *p, kiln_kv number, const kiln_instr *ins
 static void copy_value(const printer *p, const char *to, kiln_kv number, kiln_kv from)
 {
     uint32_t lanes = at(p, from)->lanes;
-    const char *place = kiln_arena_format(p->text->arena, lanes > 1 ? "%s%u[l] = " : "%s%u = ", to, number);
+    const char *place =
+        kiln_arena_format(p->text->arena, lanes > 1 ? "%s%u[l] = " : "%s%u = ", to, number);
     print_indent(p);
     if (lanes > 1) kiln_text_printf(p->text, "KILN_UNROLL for (int l = 0; l < %u; l++) ", lanes);
     kiln_text_append(p->text, place);
@@ -313,7 +333,8 @@ static void print_loop_head(const printer *p, kiln_kv number, const kiln_instr *
     bool is_block = p->dialect->is_device && instr->flags == KILN_LOOP_TILES;
     print_indent(p);
     if (is_block || instr->flags == KILN_LOOP_THREADS) {
-        kiln_text_printf(p->text, "{ kiln_i64 v%u = %s.x;\n", number, is_block ? "blockIdx" : "threadIdx");
+        kiln_text_printf(p->text, "{ kiln_i64 v%u = %s.x;\n", number,
+                         is_block ? "blockIdx" : "threadIdx");
         return;
     }
     if (instr->flags == KILN_LOOP_UNROLL) kiln_text_append(p->text, "KILN_UNROLL ");
@@ -338,7 +359,8 @@ static void print_loop_end(printer *p, kiln_kv loop, kiln_kv end)
         print_indent(p);
         uint32_t lanes = at(p, c)->lanes;
         if (lanes > 1) {
-            kiln_text_printf(p->text, "KILN_UNROLL for (int l = 0; l < %u; l++) v%u[l] = n%u[l];\n", lanes, c, c);
+            kiln_text_printf(p->text, "KILN_UNROLL for (int l = 0; l < %u; l++) v%u[l] = n%u[l];\n",
+                             lanes, c, c);
         } else {
             kiln_text_printf(p->text, "v%u = n%u;\n", c, c);
         }
@@ -359,7 +381,9 @@ static void print_flow(printer *p, kiln_kv number, const kiln_instr *instr)
         print_loop_head(p, number, instr);
         p->depth++;
         break;
-    case KILN_K_end: print_loop_end(p, (kiln_kv)instr->imm, number); break;
+    case KILN_K_end:
+        print_loop_end(p, (kiln_kv)instr->imm, number);
+        break;
     case KILN_K_last:
         declare(p, "v", number);
         copy_value(p, "v", number, instr->args[0]);
@@ -368,7 +392,8 @@ static void print_flow(printer *p, kiln_kv number, const kiln_instr *instr)
         print_indent(p);
         kiln_text_append(p->text, "__syncthreads();\n");
         break;
-    default: break;
+    default:
+        break;
     }
 }
 
@@ -395,14 +420,15 @@ void kiln_c_print_body(const kiln_kernel *kernel, const kiln_c_dialect *dialect,
     }
 }
 
-void kiln_c_print_tables(const kiln_kernel *kernel, const char *symbol, const kiln_c_dialect *dialect,
-                         kiln_text *text)
+void kiln_c_print_tables(const kiln_kernel *kernel, const char *symbol,
+                         const kiln_c_dialect *dialect, kiln_text *text)
 {
     for (uint32_t i = 0; i < kernel->tables.n; i++) {
         const kiln_table *table = &kernel->tables.at[i];
         size_t bytes = kiln_dtype_bytes(table->dtype);
-        kiln_text_printf(text, "%s const %s %s_t%u[] = {", dialect->is_device ? "KILN_TABLE" : "static",
-                         unsigned_name(bytes), symbol, i);
+        kiln_text_printf(text, "%s const %s %s_t%u[] = {",
+                         dialect->is_device ? "KILN_TABLE" : "static", unsigned_name(bytes), symbol,
+                         i);
         for (uint32_t j = 0; j < table->n; j++) {
             uint64_t bits = 0;
             memcpy(&bits, (const char *)table->data + j * bytes, bytes);

@@ -11,12 +11,14 @@ static void print_buffers(const kiln_kernel *kernel, const char *symbol, kiln_te
 {
     for (uint32_t i = 0; i < kernel->params.n; i++) {
         const kiln_param *param = &kernel->params.at[i];
-        kiln_text_printf(text, "    %skiln_%s *%s p%u = args->buffers[%u];\n", param->is_written ? "" : "const ",
-                         kiln_dtype_name(param->dtype), param->may_overlap ? "" : "__restrict", i, i);
+        kiln_text_printf(text, "    %skiln_%s *%s p%u = args->buffers[%u];\n",
+                         param->is_written ? "" : "const ", kiln_dtype_name(param->dtype),
+                         param->may_overlap ? "" : "__restrict", i, i);
     }
     for (uint32_t i = 0; i < kernel->locals.n; i++) {
         const kiln_local *local = &kernel->locals.at[i];
-        kiln_text_printf(text, "    kiln_%s *__restrict l%u = (void *)((char *)args->scratch + %lld);\n",
+        kiln_text_printf(text,
+                         "    kiln_%s *__restrict l%u = (void *)((char *)args->scratch + %lld);\n",
                          kiln_dtype_name(local->dtype), i, (long long)local->offset);
     }
     for (uint32_t i = 0; i < kernel->tables.n; i++) {
@@ -24,7 +26,8 @@ static void print_buffers(const kiln_kernel *kernel, const char *symbol, kiln_te
         size_t bits = 8 * kiln_dtype_bytes(kernel->tables.at[i].dtype);
         const char *name = *word ? kiln_arena_format(text->arena, "u%zu", bits)
                                  : kiln_dtype_name(kernel->tables.at[i].dtype);
-        kiln_text_printf(text, "    const kiln_%s *t%u = (const kiln_%s *)%s_t%u;\n", name, i, name, symbol, i);
+        kiln_text_printf(text, "    const kiln_%s *t%u = (const kiln_%s *)%s_t%u;\n", name, i, name,
+                         symbol, i);
     }
 }
 
@@ -32,8 +35,12 @@ void kiln_kernel_print_c(const kiln_kernel *kernel, const char *symbol, kiln_tex
 {
     static const kiln_c_dialect dialect = {.is_device = false};
     kiln_c_print_tables(kernel, symbol, &dialect, text);
-    kiln_text_printf(text, "void %s(const kiln_kernel_args *args, kiln_u32 tile_begin, kiln_u32 tile_end);\n", symbol);
-    kiln_text_printf(text, "void %s(const kiln_kernel_args *args, kiln_u32 tile_begin, kiln_u32 tile_end)\n{\n", symbol);
+    kiln_text_printf(
+        text, "void %s(const kiln_kernel_args *args, kiln_u32 tile_begin, kiln_u32 tile_end);\n",
+        symbol);
+    kiln_text_printf(
+        text, "void %s(const kiln_kernel_args *args, kiln_u32 tile_begin, kiln_u32 tile_end)\n{\n",
+        symbol);
     print_buffers(kernel, symbol, text);
     kiln_c_print_body(kernel, &dialect, text);
     kiln_text_append(text, "}\n");

@@ -12,13 +12,15 @@ static void check_kernel(kiln_scope *scope, const kiln_kernel *kernel)
     if (kiln_kernel_verify(kernel, &error)) kiln_fail_with(scope, &error);
 }
 
-static void cuda_emit(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol, kiln_text *text)
+static void cuda_emit(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol,
+                      kiln_text *text)
 {
     check_kernel(scope, kernel);
     kiln_kernel_print_cuda(kernel, symbol, text);
 }
 
-static void cuda_compile(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol, kiln_object *out_object)
+static void cuda_compile(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol,
+                         kiln_object *out_object)
 {
     kiln_cubin cubin;
     kiln_text text = {.arena = &scope->arena};
@@ -28,7 +30,8 @@ static void cuda_compile(kiln_scope *scope, const kiln_kernel *kernel, const cha
     *out_object = (kiln_object){cubin.data, cubin.bytes, kiln_arena_string(&scope->arena, symbol)};
 }
 
-static void cuda_load(kiln_scope *scope, const kiln_object *objects, uint32_t n, kiln_code **out_code)
+static void cuda_load(kiln_scope *scope, const kiln_object *objects, uint32_t n,
+                      kiln_code **out_code)
 {
     kiln_fail(scope, KILN_INTERNAL, "cuda: %u kernels are not code of this process", n);
 }

@@ -33,7 +33,10 @@ static const struct {
 };
 
 static const char *const libraries[] = {
-    "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so", "/usr/local/cuda/lib64/libnvrtc.so",
+    "libnvrtc.so.13",
+    "libnvrtc.so.12",
+    "libnvrtc.so",
+    "/usr/local/cuda/lib64/libnvrtc.so",
     "/usr/local/cuda/lib/libnvrtc.so",
 };
 
@@ -60,12 +63,15 @@ static void open_library(kiln_scope *scope, nvrtc *api)
     for (size_t i = 0; i < sizeof libraries / sizeof *libraries && !library; i++)
         library = dlopen(libraries[i], RTLD_NOW | RTLD_LOCAL);
     if (!library)
-        kiln_fail(scope, KILN_UNSUPPORTED, "cuda: NVRTC is not installed; expected libnvrtc.so.13 or .12 in the "
+        kiln_fail(scope, KILN_UNSUPPORTED,
+                  "cuda: NVRTC is not installed; expected libnvrtc.so.13 or .12 in the "
                   "library path or in /usr/local/cuda");
     kiln_scope_defer(scope, release_library, library);
     for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
         void *symbol = dlsym(library, symbols[i].name);
-        if (!symbol) kiln_fail(scope, KILN_UNSUPPORTED, "cuda: NVRTC lacks %s; expected version 12 or later", symbols[i].name);
+        if (!symbol)
+            kiln_fail(scope, KILN_UNSUPPORTED, "cuda: NVRTC lacks %s; expected version 12 or later",
+                      symbols[i].name);
         memcpy((char *)api + symbols[i].offset, &symbol, sizeof symbol);
     }
 }
@@ -82,12 +88,18 @@ static const char *log_text(kiln_scope *scope, job *at)
     return text;
 }
 
-void kiln_nvrtc_compile(kiln_scope *scope, const char *text, const char *arch, kiln_cubin *out_cubin)
+void kiln_nvrtc_compile(kiln_scope *scope, const char *text, const char *arch,
+                        kiln_cubin *out_cubin)
 {
     job *at = kiln_new(&scope->arena, job);
     const char *options[] = {
-        kiln_arena_format(&scope->arena, "--gpu-architecture=%s", arch), "--fmad=false", "--ftz=false",
-        "--prec-div=true", "--prec-sqrt=true", "--std=c++17", "--no-source-include",
+        kiln_arena_format(&scope->arena, "--gpu-architecture=%s", arch),
+        "--fmad=false",
+        "--ftz=false",
+        "--prec-div=true",
+        "--prec-sqrt=true",
+        "--std=c++17",
+        "--no-source-include",
     };
     kiln_cubin cubin = {0};
     open_library(scope, &at->api);
@@ -96,11 +108,13 @@ void kiln_nvrtc_compile(kiln_scope *scope, const char *text, const char *arch, k
     if (at->api.create(&at->program, text, "kiln.cu", 0, NULL, NULL))
         kiln_fail(scope, KILN_INTERNAL, "cuda: NVRTC cannot make a program");
     if (at->api.compile(at->program, (int)(sizeof options / sizeof *options), options))
-        kiln_fail(scope, KILN_INTERNAL, "cuda: NVRTC refuses the text for %s: %.600s", arch, log_text(scope, at));
+        kiln_fail(scope, KILN_INTERNAL, "cuda: NVRTC refuses the text for %s: %.600s", arch,
+                  log_text(scope, at));
     if (at->api.cubin_size(at->program, &cubin.bytes) || !cubin.bytes)
         kiln_fail(scope, KILN_INTERNAL, "cuda: NVRTC made no cubin for %s", arch);
     char *data = kiln_arena_alloc(&scope->arena, cubin.bytes);
-    if (at->api.cubin(at->program, data)) kiln_fail(scope, KILN_INTERNAL, "cuda: NVRTC made no cubin for %s", arch);
+    if (at->api.cubin(at->program, data))
+        kiln_fail(scope, KILN_INTERNAL, "cuda: NVRTC made no cubin for %s", arch);
     cubin.data = data;
     *out_cubin = cubin;
 }

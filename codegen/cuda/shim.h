@@ -1,6 +1,7 @@
-/* CUDA text on a CPU, for tests: blocks run one after the other; the threads of a block are coroutines
- * that switch at barriers, so shared memory and __syncthreads mean what they mean on a device. A barrier
- * that some threads of a block never reach makes the entry return 1. Include before the text. */
+/* CUDA text on a CPU, for tests: blocks run one after the other; the threads of a block are
+ * coroutines that switch at barriers, so shared memory and __syncthreads mean what they mean on a
+ * device. A barrier that some threads of a block never reach makes the entry return 1. Include
+ * before the text. */
 #ifndef KILN_CUDA_SHIM_H
 #define KILN_CUDA_SHIM_H
 
@@ -59,8 +60,8 @@ static int kiln_shim_block(unsigned threads, char *stacks, ucontext_t *contexts)
     }
 }
 
-static int kiln_shim_run(void (*thread)(void *const *), void *const *buffers, const unsigned sizes[3],
-                         int has_barrier)
+static int kiln_shim_run(void (*thread)(void *const *), void *const *buffers,
+                         const unsigned sizes[3], int has_barrier)
 {
     unsigned blocks = sizes[0], threads = sizes[1];
     char *stacks = has_barrier ? malloc((size_t)threads * KILN_SHIM_STACK) : NULL;

@@ -1,5 +1,5 @@
-/* The LLVM backend: kernel to object. Each compile has a context of its own, so compiles run side by
- * side; the only process-wide effect is LLVM's table of targets, filled once. */
+/* The LLVM backend: kernel to object. Each compile has a context of its own, so compiles run side
+ * by side; the only process-wide effect is LLVM's table of targets, filled once. */
 #include <llvm-c/Analysis.h>
 #include <llvm-c/Target.h>
 #include <llvm-c/TargetMachine.h>
@@ -9,7 +9,8 @@
 #include "codegen/llvm/emit.h"
 #include "codegen/object.h"
 
-#define TRIPLE "x86_64-unknown-linux-gnu" /* fixed: objects do not depend on where they are made */
+#define TRIPLE "x86_64-unknown-linux-gnu" /* fixed: objects do not depend on where they are made   \
+                                           */
 #define PASSES "early-cse<memssa>,loop-mssa(licm),instcombine<no-verify-fixpoint>,simplifycfg"
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -54,9 +55,9 @@ static LLVMTargetMachineRef open_machine(kiln_scope *scope, const kiln_machine *
         kiln_scope_defer(scope, release_message, message);
         kiln_fail(scope, KILN_INTERNAL, "llvm: %s", message);
     }
-    LLVMTargetMachineRef out = LLVMCreateTargetMachine(target, TRIPLE, machine->llvm_cpu,
-                                                       machine->llvm_features, LLVMCodeGenLevelDefault,
-                                                       LLVMRelocPIC, LLVMCodeModelSmall);
+    LLVMTargetMachineRef out =
+        LLVMCreateTargetMachine(target, TRIPLE, machine->llvm_cpu, machine->llvm_features,
+                                LLVMCodeGenLevelDefault, LLVMRelocPIC, LLVMCodeModelSmall);
     if (!out) kiln_fail(scope, KILN_INTERNAL, "llvm: no target machine for %s", machine->name);
     kiln_scope_defer(scope, release_machine, out);
     return out;
@@ -88,7 +89,8 @@ static void check_kernel(kiln_scope *scope, const kiln_kernel *kernel)
     if (kiln_kernel_verify(kernel, &error)) kiln_fail_with(scope, &error);
 }
 
-static void llvm_emit(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol, kiln_text *text)
+static void llvm_emit(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol,
+                      kiln_text *text)
 {
     kiln_llvm e;
     check_kernel(scope, kernel);
@@ -111,7 +113,8 @@ static void emit_object(kiln_scope *scope, LLVMModuleRef module, LLVMTargetMachi
     }
     kiln_scope_defer(scope, release_buffer, buffer);
     out_object->bytes = LLVMGetBufferSize(buffer);
-    out_object->data = kiln_arena_copy(&scope->arena, LLVMGetBufferStart(buffer), out_object->bytes);
+    out_object->data =
+        kiln_arena_copy(&scope->arena, LLVMGetBufferStart(buffer), out_object->bytes);
 }
 
 /* LLVM's objects are released at the end of the compile, not of the caller's scope: an inner scope
@@ -140,7 +143,8 @@ static void compile_inside(kiln_scope *scope, const compile_job *job)
     job->object->symbol = kiln_arena_string(&job->scope->arena, job->symbol);
 }
 
-static void llvm_compile(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol, kiln_object *out_object)
+static void llvm_compile(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol,
+                         kiln_object *out_object)
 {
     kiln_error error = {0};
     kiln_scope inner;

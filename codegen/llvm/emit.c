@@ -1,7 +1,8 @@
 /* Kernel to LLVM IR: the functions, the loops and the walk over the list. Two functions come out:
  *
  *     inner(noalias buffers…, noalias locals…, i32 begin, i32 end)    what the kernel says
- *     symbol(args, i32 begin, i32 end)                                loads the pointers, calls inner
+ *     symbol(args, i32 begin, i32 end)                                loads the pointers, calls
+ * inner
  *
  * Loops are emitted bottom-tested behind a guard, so no pass has to rotate them; unrolled ones by
  * walking the body once per trip. */
@@ -9,7 +10,8 @@
 
 #include <llvm-c/Analysis.h>
 
-#define UNROLL_LIMIT 8192 /* instructions that one unrolled loop may become; else it stays a loop */
+#define UNROLL_LIMIT 8192 /* instructions that one unrolled loop may become; else it stays a loop  \
+                           */
 
 LLVMTypeRef kiln_llvm_type(const kiln_llvm *e, kiln_dtype dtype, uint32_t lanes)
 {
@@ -61,10 +63,14 @@ static LLVMValueRef lane_numbers(const kiln_llvm *e, const kiln_instr *instr)
 static LLVMValueRef from_nowhere(kiln_llvm *e, const kiln_instr *instr)
 {
     switch ((int)instr->op) {
-    case KILN_K_tile_begin: return e->tile_begin;
-    case KILN_K_tile_end: return e->tile_end;
-    case KILN_K_lanes: return lane_numbers(e, instr);
-    default: return kiln_llvm_const(e, instr->dtype, instr->lanes, (uint64_t)instr->imm);
+    case KILN_K_tile_begin:
+        return e->tile_begin;
+    case KILN_K_tile_end:
+        return e->tile_end;
+    case KILN_K_lanes:
+        return lane_numbers(e, instr);
+    default:
+        return kiln_llvm_const(e, instr->dtype, instr->lanes, (uint64_t)instr->imm);
     }
 }
 
@@ -81,7 +87,8 @@ LLVMValueRef kiln_llvm_operand(kiln_llvm *e, kiln_kv value)
 LLVMValueRef kiln_llvm_intrinsic(kiln_llvm *e, const kiln_llvm_call *call)
 {
     unsigned id = LLVMLookupIntrinsicID(call->name, strlen(call->name));
-    if (!id) kiln_fail(e->scope, KILN_INTERNAL, "llvm: no intrinsic %s in this version", call->name);
+    if (!id)
+        kiln_fail(e->scope, KILN_INTERNAL, "llvm: no intrinsic %s in this version", call->name);
     LLVMTypeRef types[2] = {call->types[0], call->types[1]};
     LLVMValueRef args[4] = {call->args[0], call->args[1], call->args[2], call->args[3]};
     LLVMValueRef function = LLVMGetIntrinsicDeclaration(e->module, id, types, call->n_types);
@@ -104,7 +111,8 @@ static int64_t loop_trips(const kiln_llvm *e, kiln_kv loop)
 static kiln_kv loop_end(const kiln_llvm *e, kiln_kv loop)
 {
     kiln_kv v = loop + 1;
-    while (e->kernel->instrs.at[v].op != KILN_K_end || e->kernel->instrs.at[v].imm != (int64_t)loop) v++;
+    while (e->kernel->instrs.at[v].op != KILN_K_end || e->kernel->instrs.at[v].imm != (int64_t)loop)
+        v++;
     return v;
 }
 
@@ -146,11 +154,13 @@ static kiln_kv loop_open(kiln_llvm *e, kiln_kv number)
         kiln_vec_push(&e->loops, &e->scope->arena, loop);
         for (kiln_kv c = carry_after(e, number); c; c = carry_after(e, c)) carry_first(e, c);
         if (trips) return number;
-        for (kiln_kv c = carry_after(e, number); c; c = carry_after(e, c)) e->lasts[c] = e->values[c];
+        for (kiln_kv c = carry_after(e, number); c; c = carry_after(e, c))
+            e->lasts[c] = e->values[c];
         e->loops.n--;
         return end;
     }
-    LLVMValueRef begin = kiln_llvm_operand(e, instr->args[0]), bound = kiln_llvm_operand(e, instr->args[1]);
+    LLVMValueRef begin = kiln_llvm_operand(e, instr->args[0]),
+                 bound = kiln_llvm_operand(e, instr->args[1]);
     loop.before = LLVMGetInsertBlock(e->builder);
     loop.body = LLVMAppendBasicBlockInContext(e->context, e->inner, "");
     loop.after = LLVMAppendBasicBlockInContext(e->context, e->inner, "");
@@ -210,12 +220,20 @@ static kiln_kv emit_flow(kiln_llvm *e, kiln_kv v)
 {
     const kiln_instr *instr = kiln_kernel_at(e->kernel, v);
     switch ((int)instr->op) {
-    case KILN_K_loop: return loop_open(e, v);
-    case KILN_K_end: return loop_close(e, v);
-    case KILN_K_next: e->nexts[instr->args[0]] = kiln_llvm_operand(e, instr->args[1]); break;
-    case KILN_K_last: e->values[v] = e->lasts[instr->args[0]]; break;
-    case KILN_K_barrier: kiln_fail(e->scope, KILN_INTERNAL, "llvm: barrier in a CPU kernel");
-    default: break; /* carries are made with their loop */
+    case KILN_K_loop:
+        return loop_open(e, v);
+    case KILN_K_end:
+        return loop_close(e, v);
+    case KILN_K_next:
+        e->nexts[instr->args[0]] = kiln_llvm_operand(e, instr->args[1]);
+        break;
+    case KILN_K_last:
+        e->values[v] = e->lasts[instr->args[0]];
+        break;
+    case KILN_K_barrier:
+        kiln_fail(e->scope, KILN_INTERNAL, "llvm: barrier in a CPU kernel");
+    default:
+        break; /* carries are made with their loop */
     }
     return v;
 }
@@ -226,10 +244,17 @@ static void emit_body(kiln_llvm *e)
     for (kiln_kv v = 1; v < k->instrs.n; v++) {
         const kiln_instr *instr = kiln_kernel_at(k, v);
         switch ((int)kiln_instr_rule_of(instr->op)) {
-        case KILN_RULE_VALUE: break;
-        case KILN_RULE_LOOP: v = emit_flow(e, v); break;
-        case KILN_RULE_MEMORY: e->values[v] = kiln_llvm_emit_memory(e, instr); break;
-        default: e->values[v] = kiln_llvm_emit_value(e, instr); break;
+        case KILN_RULE_VALUE:
+            break;
+        case KILN_RULE_LOOP:
+            v = emit_flow(e, v);
+            break;
+        case KILN_RULE_MEMORY:
+            e->values[v] = kiln_llvm_emit_memory(e, instr);
+            break;
+        default:
+            e->values[v] = kiln_llvm_emit_value(e, instr);
+            break;
         }
     }
 }
@@ -244,8 +269,8 @@ static LLVMAttributeRef attribute(const kiln_llvm *e, const char *name, uint64_t
 
 static void set_text(const kiln_llvm *e, LLVMValueRef function, const char *name, const char *value)
 {
-    LLVMAttributeRef text = LLVMCreateStringAttribute(e->context, name, (unsigned)strlen(name), value,
-                                                      (unsigned)strlen(value));
+    LLVMAttributeRef text = LLVMCreateStringAttribute(e->context, name, (unsigned)strlen(name),
+                                                      value, (unsigned)strlen(value));
     LLVMAddAttributeAtIndex(function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex, text);
 }
 
@@ -270,7 +295,8 @@ static void set_pointer_attributes(const kiln_llvm *e, uint32_t number, const ki
     if (!param->may_overlap) LLVMAddAttributeAtIndex(e->inner, at, attribute(e, "noalias", 0));
     LLVMAddAttributeAtIndex(e->inner, at, attribute(e, "nocapture", 0));
     if (!param->is_written) LLVMAddAttributeAtIndex(e->inner, at, attribute(e, "readonly", 0));
-    if (param->alignment > 1) LLVMAddAttributeAtIndex(e->inner, at, attribute(e, "align", param->alignment));
+    if (param->alignment > 1)
+        LLVMAddAttributeAtIndex(e->inner, at, attribute(e, "align", param->alignment));
     if (bytes) LLVMAddAttributeAtIndex(e->inner, at, attribute(e, "dereferenceable", bytes));
 }
 
@@ -291,8 +317,11 @@ static void open_inner(kiln_llvm *e)
     set_function_attributes(e, e->inner);
     for (uint32_t i = 0; i < k->params.n; i++) set_pointer_attributes(e, i, &k->params.at[i]);
     for (uint32_t i = 0; i < k->locals.n; i++) {
-        kiln_param local = {.dtype = k->locals.at[i].dtype, .n_elements = k->locals.at[i].n_elements,
-                            .is_read = true, .is_written = true, .alignment = 64};
+        kiln_param local = {.dtype = k->locals.at[i].dtype,
+                            .n_elements = k->locals.at[i].n_elements,
+                            .is_read = true,
+                            .is_written = true,
+                            .alignment = 64};
         set_pointer_attributes(e, k->params.n + i, &local);
     }
     LLVMPositionBuilderAtEnd(e->builder, LLVMAppendBasicBlockInContext(e->context, e->inner, ""));
@@ -301,7 +330,8 @@ static void open_inner(kiln_llvm *e)
     e->tile_end = LLVMBuildZExt(e->builder, LLVMGetParam(e->inner, n + 1), wide, "");
 }
 
-/* Streaming stores are ordered with nothing until a fence: the next step may run on another core. */
+/* Streaming stores are ordered with nothing until a fence: the next step may run on another core.
+ */
 static void close_inner(kiln_llvm *e)
 {
     bool has_stream = false;
@@ -336,7 +366,8 @@ static void emit_wrapper(kiln_llvm *e, const char *symbol)
     LLVMValueRef scratch = k->locals.n ? load_pointer(e, args, 16) : NULL;
     for (uint32_t i = 0; i < k->locals.n; i++) {
         LLVMValueRef at = kiln_llvm_const(e, KILN_i64, 1, (uint64_t)k->locals.at[i].offset);
-        all[k->params.n + i] = LLVMBuildGEP2(e->builder, LLVMInt8TypeInContext(e->context), scratch, &at, 1, "");
+        all[k->params.n + i] =
+            LLVMBuildGEP2(e->builder, LLVMInt8TypeInContext(e->context), scratch, &at, 1, "");
     }
     all[n] = LLVMGetParam(wrapper, 1);
     all[n + 1] = LLVMGetParam(wrapper, 2);
@@ -365,7 +396,8 @@ static void release_message(void *message)
     LLVMDisposeMessage(message);
 }
 
-void kiln_llvm_emit(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol, kiln_llvm *out_llvm)
+void kiln_llvm_emit(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol,
+                    kiln_llvm *out_llvm)
 {
     kiln_llvm *e = out_llvm;
     uint32_t n = kernel->instrs.n;
@@ -387,6 +419,5 @@ void kiln_llvm_emit(kiln_scope *scope, const kiln_kernel *kernel, const char *sy
     char *message = NULL;
     bool is_broken = LLVMVerifyModule(e->module, LLVMReturnStatusAction, &message);
     kiln_scope_defer(scope, release_message, message);
-    if (is_broken)
-        kiln_fail(scope, KILN_INTERNAL, "llvm: kernel %s: %s", kernel->label, message);
+    if (is_broken) kiln_fail(scope, KILN_INTERNAL, "llvm: kernel %s: %s", kernel->label, message);
 }

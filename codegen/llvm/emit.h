@@ -1,5 +1,5 @@
-/* Kernel to LLVM IR: what the three emit files share. An emitter serves one kernel; its LLVM objects
- * are released with the scope. */
+/* Kernel to LLVM IR: what the three emit files share. An emitter serves one kernel; its LLVM
+ * objects are released with the scope. */
 #ifndef KILN_CODEGEN_LLVM_EMIT_H
 #define KILN_CODEGEN_LLVM_EMIT_H
 
@@ -21,17 +21,18 @@ typedef struct kiln_llvm {
     LLVMContextRef context;
     LLVMModuleRef module;
     LLVMBuilderRef builder;
-    LLVMValueRef inner;                 /* the function with one pointer per buffer */
-    LLVMValueRef tile_begin, tile_end;  /* i64 */
-    LLVMValueRef *values;               /* by number; values from nowhere are made when asked for */
-    LLVMValueRef *nexts;                /* of carries */
-    LLVMValueRef *lasts;                /* of carries of closed loops */
-    LLVMValueRef *tables;               /* private constants, made when asked for */
+    LLVMValueRef inner;                /* the function with one pointer per buffer */
+    LLVMValueRef tile_begin, tile_end; /* i64 */
+    LLVMValueRef *values;              /* by number; values from nowhere are made when asked for */
+    LLVMValueRef *nexts;               /* of carries */
+    LLVMValueRef *lasts;               /* of carries of closed loops */
+    LLVMValueRef *tables;              /* private constants, made when asked for */
     kiln_vec(kiln_llvm_loop) loops;
 } kiln_llvm;
 
 /* The module of `kernel`: function `symbol` and its inner function. Verified by LLVM. */
-void kiln_llvm_emit(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol, kiln_llvm *out_llvm);
+void kiln_llvm_emit(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol,
+                    kiln_llvm *out_llvm);
 
 /* Types of values, and of elements in memory (bool is a byte there). */
 LLVMTypeRef kiln_llvm_type(const kiln_llvm *e, kiln_dtype dtype, uint32_t lanes);

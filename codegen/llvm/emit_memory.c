@@ -1,5 +1,5 @@
-/* Kernel to LLVM IR: loads, stores, gathers, scatters and tables. Memory of bool is bytes. Addresses
- * carry no inbounds claim: only the kernel's verifier has proved anything. */
+/* Kernel to LLVM IR: loads, stores, gathers, scatters and tables. Memory of bool is bytes.
+ * Addresses carry no inbounds claim: only the kernel's verifier has proved anything. */
 #include "codegen/llvm/emit.h"
 
 #include "kiln/program.h"
@@ -64,7 +64,8 @@ static LLVMValueRef mask_operand(kiln_llvm *e, const kiln_instr *instr, kiln_kv 
 }
 
 /* Result lanes that are off are 0. `name` loads from `at`: one address, or one per lane. */
-static LLVMValueRef masked_read(kiln_llvm *e, const kiln_instr *instr, const char *name, LLVMValueRef at)
+static LLVMValueRef masked_read(kiln_llvm *e, const kiln_instr *instr, const char *name,
+                                LLVMValueRef at)
 {
     LLVMTypeRef vector = LLVMVectorType(kiln_llvm_memory_type(e, instr->dtype, 1), instr->lanes);
     kiln_llvm_call call = {.name = name, .n_types = 2, .n_args = 4};
@@ -148,11 +149,19 @@ static void emit_prefetch(kiln_llvm *e, const kiln_instr *instr)
 LLVMValueRef kiln_llvm_emit_memory(kiln_llvm *e, const kiln_instr *instr)
 {
     switch ((int)instr->op) {
-    case KILN_K_load: return emit_load(e, instr);
-    case KILN_K_gather: return emit_gather(e, instr);
-    case KILN_K_store: emit_store(e, instr); return NULL;
-    case KILN_K_scatter: emit_scatter(e, instr); return NULL;
-    default: emit_prefetch(e, instr); return NULL;
+    case KILN_K_load:
+        return emit_load(e, instr);
+    case KILN_K_gather:
+        return emit_gather(e, instr);
+    case KILN_K_store:
+        emit_store(e, instr);
+        return NULL;
+    case KILN_K_scatter:
+        emit_scatter(e, instr);
+        return NULL;
+    default:
+        emit_prefetch(e, instr);
+        return NULL;
     }
 }
 
@@ -173,7 +182,8 @@ static LLVMValueRef table_in_memory(kiln_llvm *e, uint32_t number)
     LLVMValueRef items[KILN_K_MAX_TABLE];
     kiln_dtype dtype = table->dtype == KILN_bool ? KILN_u8 : table->dtype;
     if (e->tables[number]) return e->tables[number];
-    for (uint32_t i = 0; i < table->n; i++) items[i] = kiln_llvm_const(e, dtype, 1, table_bits(table, i));
+    for (uint32_t i = 0; i < table->n; i++)
+        items[i] = kiln_llvm_const(e, dtype, 1, table_bits(table, i));
     LLVMValueRef global = LLVMAddGlobal(e->module, LLVMArrayType2(element, table->n), "table");
     LLVMSetInitializer(global, LLVMConstArray2(element, items, table->n));
     LLVMSetGlobalConstant(global, true);
@@ -188,17 +198,20 @@ static LLVMValueRef lookup_in_memory(kiln_llvm *e, const kiln_instr *instr, LLVM
     LLVMTypeRef element = kiln_llvm_memory_type(e, instr->dtype, 1);
     LLVMValueRef base = table_in_memory(e, (uint32_t)instr->imm);
     LLVMValueRef at = LLVMBuildGEP2(e->builder, element, base, &index, 1, "");
-    if (instr->lanes == 1) return from_memory(e, instr, LLVMBuildLoad2(e->builder, element, at, ""));
+    if (instr->lanes == 1)
+        return from_memory(e, instr, LLVMBuildLoad2(e->builder, element, at, ""));
     kiln_instr plain = *instr;
     plain.args[1] = 0;
     return masked_read(e, &plain, "llvm.masked.gather", at);
 }
 
 /* Entries first … first + lanes - 1 as floats; beyond the table 0. */
-static LLVMValueRef table_vector(const kiln_llvm *e, const kiln_table *table, uint32_t first, uint32_t lanes)
+static LLVMValueRef table_vector(const kiln_llvm *e, const kiln_table *table, uint32_t first,
+                                 uint32_t lanes)
 {
     LLVMValueRef items[16];
-    for (uint32_t i = 0; i < lanes; i++) items[i] = kiln_llvm_const(e, KILN_f32, 1, table_bits(table, first + i));
+    for (uint32_t i = 0; i < lanes; i++)
+        items[i] = kiln_llvm_const(e, KILN_f32, 1, table_bits(table, first + i));
     return LLVMConstVector(items, lanes);
 }
 
@@ -222,7 +235,8 @@ static LLVMValueRef permute_256(kiln_llvm *e, const kiln_table *table, LLVMValue
         kiln_llvm_call call = {.name = "llvm.x86.avx2.permps", .n_args = 2};
         call.args[0] = table_vector(e, table, first, 8);
         call.args[1] = index;
-        LLVMValueRef group = kiln_llvm_intrinsic(e, &call), bound = kiln_llvm_const(e, KILN_i32, 8, first);
+        LLVMValueRef group = kiln_llvm_intrinsic(e, &call),
+                     bound = kiln_llvm_const(e, KILN_i32, 8, first);
         if (!result) {
             result = group;
             continue;

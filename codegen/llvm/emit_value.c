@@ -1,5 +1,6 @@
-/* Kernel to LLVM IR: arithmetic, comparisons, conversions and lane moves. No flag that would let LLVM
- * change a bit is ever set; what has no instruction on the machine is expanded here, never a call. */
+/* Kernel to LLVM IR: arithmetic, comparisons, conversions and lane moves. No flag that would let
+ * LLVM change a bit is ever set; what has no instruction on the machine is expanded here, never a
+ * call. */
 #include "codegen/llvm/emit.h"
 
 static LLVMValueRef arg(kiln_llvm *e, const kiln_instr *instr, uint32_t i)
@@ -16,16 +17,11 @@ static kiln_dtype arg_dtype(const kiln_llvm *e, const kiln_instr *instr, uint32_
 static const struct {
     LLVMOpcode floats, is_signed, is_unsigned;
 } binary_rows[KILN_N_INSTRS] = {
-    [KILN_K_add] = {LLVMFAdd, LLVMAdd, LLVMAdd},
-    [KILN_K_sub] = {LLVMFSub, LLVMSub, LLVMSub},
-    [KILN_K_mul] = {LLVMFMul, LLVMMul, LLVMMul},
-    [KILN_K_div] = {LLVMFDiv, LLVMSDiv, LLVMUDiv},
-    [KILN_K_rem] = {0, LLVMSRem, LLVMURem},
-    [KILN_K_and] = {0, LLVMAnd, LLVMAnd},
-    [KILN_K_or] = {0, LLVMOr, LLVMOr},
-    [KILN_K_xor] = {0, LLVMXor, LLVMXor},
-    [KILN_K_shl] = {0, LLVMShl, LLVMShl},
-    [KILN_K_shr] = {0, LLVMAShr, LLVMLShr},
+    [KILN_K_add] = {LLVMFAdd, LLVMAdd, LLVMAdd}, [KILN_K_sub] = {LLVMFSub, LLVMSub, LLVMSub},
+    [KILN_K_mul] = {LLVMFMul, LLVMMul, LLVMMul}, [KILN_K_div] = {LLVMFDiv, LLVMSDiv, LLVMUDiv},
+    [KILN_K_rem] = {0, LLVMSRem, LLVMURem},      [KILN_K_and] = {0, LLVMAnd, LLVMAnd},
+    [KILN_K_or] = {0, LLVMOr, LLVMOr},           [KILN_K_xor] = {0, LLVMXor, LLVMXor},
+    [KILN_K_shl] = {0, LLVMShl, LLVMShl},        [KILN_K_shr] = {0, LLVMAShr, LLVMLShr},
 };
 
 /* Intrinsics overloaded on the result's type. */
@@ -67,7 +63,8 @@ static LLVMValueRef emit_compare(kiln_llvm *e, const kiln_instr *instr)
     if (kiln_dtype_is_float(dtype))
         return LLVMBuildFCmp(e->builder, compare_rows[instr->op].floats, a, b, "");
     bool is_signed = kiln_dtype_is_signed(dtype);
-    LLVMIntPredicate order = is_signed ? compare_rows[instr->op].is_signed : compare_rows[instr->op].is_unsigned;
+    LLVMIntPredicate order =
+        is_signed ? compare_rows[instr->op].is_signed : compare_rows[instr->op].is_unsigned;
     return LLVMBuildICmp(e->builder, order, a, b, "");
 }
 
@@ -82,13 +79,15 @@ static LLVMValueRef emit_intrinsic(kiln_llvm *e, const kiln_instr *instr, const 
 
 static LLVMValueRef emit_arithmetic(kiln_llvm *e, const kiln_instr *instr)
 {
-    bool is_float = kiln_dtype_is_float(instr->dtype), is_signed = kiln_dtype_is_signed(instr->dtype);
+    bool is_float = kiln_dtype_is_float(instr->dtype),
+         is_signed = kiln_dtype_is_signed(instr->dtype);
     const char *name = intrinsic_rows[instr->op].is_unsigned;
     if (is_float) name = intrinsic_rows[instr->op].floats;
     if (is_signed) name = intrinsic_rows[instr->op].is_signed;
     if (name) return emit_intrinsic(e, instr, name);
     LLVMValueRef a = arg(e, instr, 0);
-    if (instr->op == KILN_K_neg) return is_float ? LLVMBuildFNeg(e->builder, a, "") : LLVMBuildNeg(e->builder, a, "");
+    if (instr->op == KILN_K_neg)
+        return is_float ? LLVMBuildFNeg(e->builder, a, "") : LLVMBuildNeg(e->builder, a, "");
     if (instr->op == KILN_K_not) return LLVMBuildNot(e->builder, a, "");
     LLVMValueRef b = arg(e, instr, 1);
     if (instr->op == KILN_K_max_fast || instr->op == KILN_K_min_fast) {
@@ -128,11 +127,13 @@ static LLVMValueRef emit_convert(kiln_llvm *e, const kiln_instr *instr)
     bool is_from_float = kiln_dtype_is_float(from), is_to_float = kiln_dtype_is_float(to);
     bool is_signed = kiln_dtype_is_signed(from);
     if (from == KILN_f16 || to == KILN_f16) return convert_half(e, instr, a);
-    if (to == KILN_bool && is_from_float) return LLVMBuildFCmp(e->builder, LLVMRealUNE, a, zero, "");
+    if (to == KILN_bool && is_from_float)
+        return LLVMBuildFCmp(e->builder, LLVMRealUNE, a, zero, "");
     if (to == KILN_bool) return LLVMBuildICmp(e->builder, LLVMIntNE, a, zero, "");
     if (is_from_float && is_to_float) return LLVMBuildFPCast(e->builder, a, type, "");
     if (is_from_float) return float_to_int(e, instr, a);
-    LLVMOpcode op = is_to_float ? (is_signed ? LLVMSIToFP : LLVMUIToFP) : (is_signed ? LLVMSExt : LLVMZExt);
+    LLVMOpcode op =
+        is_to_float ? (is_signed ? LLVMSIToFP : LLVMUIToFP) : (is_signed ? LLVMSExt : LLVMZExt);
     size_t wide = from == KILN_bool ? 0 : kiln_dtype_bytes(from);
     if (!is_to_float && wide == kiln_dtype_bytes(to)) return a;
     if (!is_to_float && wide > kiln_dtype_bytes(to)) op = LLVMTrunc;
@@ -179,14 +180,21 @@ LLVMValueRef kiln_llvm_emit_value(kiln_llvm *e, const kiln_instr *instr)
 {
     switch ((int)instr->op) {
     case KILN_K_select:
-        return LLVMBuildSelect(e->builder, arg(e, instr, 0), arg(e, instr, 1), arg(e, instr, 2), "");
-    case KILN_K_convert: return emit_convert(e, instr);
+        return LLVMBuildSelect(e->builder, arg(e, instr, 0), arg(e, instr, 1), arg(e, instr, 2),
+                               "");
+    case KILN_K_convert:
+        return emit_convert(e, instr);
     case KILN_K_bitcast:
-        return LLVMBuildBitCast(e->builder, arg(e, instr, 0), kiln_llvm_type(e, instr->dtype, instr->lanes), "");
-    case KILN_K_splat: return emit_splat(e, instr);
-    case KILN_K_shuffle: return emit_shuffle(e, instr);
-    case KILN_K_lookup: return kiln_llvm_emit_lookup(e, instr);
-    default: break;
+        return LLVMBuildBitCast(e->builder, arg(e, instr, 0),
+                                kiln_llvm_type(e, instr->dtype, instr->lanes), "");
+    case KILN_K_splat:
+        return emit_splat(e, instr);
+    case KILN_K_shuffle:
+        return emit_shuffle(e, instr);
+    case KILN_K_lookup:
+        return kiln_llvm_emit_lookup(e, instr);
+    default:
+        break;
     }
     if (kiln_instr_rule_of(instr->op) == KILN_RULE_COMPARE) return emit_compare(e, instr);
     return emit_arithmetic(e, instr);

@@ -1,6 +1,7 @@
-/* libcuda.so.1 for tests: device memory is host memory, a module is a shared object that the shim made
- * (codegen/cuda/shim.h), a launch runs its blocks at once. Tests load it by path before the runtime
- * asks for the name. $KILN_FAKE_CUDA names a capability (default 90), "none" for no device. */
+/* libcuda.so.1 for tests: device memory is host memory, a module is a shared object that the shim
+ * made (codegen/cuda/shim.h), a launch runs its blocks at once. Tests load it by path before the
+ * runtime asks for the name. $KILN_FAKE_CUDA names a capability (default 90), "none" for no device.
+ */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <elf.h>
@@ -171,8 +172,8 @@ ENTRY(cuMemcpyDtoD_v2, uint64_t to, uint64_t from, size_t bytes)
     return 0;
 }
 
-ENTRY(cuLaunchKernel, void *at, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz,
-      unsigned shared_bytes, void *stream, void **params, void **extra)
+ENTRY(cuLaunchKernel, void *at, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by,
+      unsigned bz, unsigned shared_bytes, void *stream, void **params, void **extra)
 {
     const function *f = at;
     void *buffers[64];

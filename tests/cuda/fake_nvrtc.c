@@ -1,5 +1,5 @@
-/* libnvrtc.so.13 for tests: compiles CUDA text as C through the shim; the "cubin" is a shared object for
- * fake_driver.c. Built with SOURCE_ROOT, where codegen/cuda/shim.h is. */
+/* libnvrtc.so.13 for tests: compiles CUDA text as C through the shim; the "cubin" is a shared
+ * object for fake_driver.c. Built with SOURCE_ROOT, where codegen/cuda/shim.h is. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,8 +22,8 @@ ENTRY(nvrtcVersion, int *major, int *minor)
     return 0;
 }
 
-ENTRY(nvrtcCreateProgram, program **out, const char *text, const char *name, int n, const char *const *headers,
-      const char *const *names)
+ENTRY(nvrtcCreateProgram, program **out, const char *text, const char *name, int n,
+      const char *const *headers, const char *const *names)
 {
     program *p = calloc(1, sizeof *p);
     if (!name || n || headers || names) return 1;
@@ -57,7 +57,8 @@ ENTRY(nvrtcCompileProgram, program *p, int n, const char *const *options)
     fprintf(file, "#include \"codegen/cuda/shim.h\"\n%s", p->text);
     fclose(file);
     snprintf(command, sizeof command,
-             "cc -I'%s' -std=gnu11 -O0 -fPIC -shared -s -ffp-contract=off %s -o %s -lm", SOURCE_ROOT, source, library);
+             "cc -I'%s' -std=gnu11 -O0 -fPIC -shared -s -ffp-contract=off %s -o %s -lm",
+             SOURCE_ROOT, source, library);
     int failure = system(command) || read_file(p, library);
     unlink(source);
     unlink(library);

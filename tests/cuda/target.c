@@ -1,5 +1,6 @@
-/* Target cuda from graph to result: on this machine's device where there is one, and always on a fake
- * driver and a fake NVRTC that run the same text on the CPU. Arguments: the two fakes' paths. */
+/* Target cuda from graph to result: on this machine's device where there is one, and always on a
+ * fake driver and a fake NVRTC that run the same text on the CPU. Arguments: the two fakes' paths.
+ */
 #include <dlfcn.h>
 #include <math.h>
 #include <setjmp.h>
@@ -55,8 +56,10 @@ static kiln_status run(kiln_context *context, const char *target, result *out)
     kiln_graph_destroy(g);
     if (status) return status;
     kiln_tensor in = {KILN_f32, 2, dims, x, sizeof x};
-    kiln_tensor outs[] = {{KILN_f32, 2, dims, out->p, sizeof out->p}, {KILN_f32, 1, &rows, out->most, sizeof out->most}};
-    if (kiln_workspace_create(executable, &workspace)) fail_msg("%s", kiln_context_message(context));
+    kiln_tensor outs[] = {{KILN_f32, 2, dims, out->p, sizeof out->p},
+                          {KILN_f32, 1, &rows, out->most, sizeof out->most}};
+    if (kiln_workspace_create(executable, &workspace))
+        fail_msg("%s", kiln_context_message(context));
     for (int i = 0; i < 2; i++)
         if (kiln_run(workspace, &in, 1, outs, 2)) fail_msg("%s", kiln_workspace_message(workspace));
     kiln_workspace_destroy(workspace);

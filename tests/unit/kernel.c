@@ -1,4 +1,6 @@
-/* Kernels: what the builders fold, how a kernel prints, and that the verifier refuses broken ones. */
+/* Kernels: what the builders fold, how a kernel prints, and that the verifier refuses broken ones.
+ */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -126,37 +128,36 @@ static void test_text(void **state)
     assert_int_equal(kiln_kernel_verify(k, &fix.error), KILN_OK);
     kiln_text text = {.arena = &fix.scope.arena};
     kiln_kernel_print(k, &text);
-    assert_string_equal(kiln_text_string(&text),
-                        "kernel x86-64-v3 tiles 4 {\n"
-                        "  p0: f32[100] read align 64\n"
-                        "  p1: f32[100] write align 4\n"
-                        "  l0: u8[100] at 0\n"
-                        "  l1: f64[1] at 128\n"
-                        "  t0: i32[2] = 5 -6\n"
-                        "  %3 = tile_begin i64\n"
-                        "  %4 = tile_end i64\n"
-                        "  %5 = loop tiles %3 %4 step 1 {\n"
-                        "    %6 = mul i64 %5 20\n"
-                        "    %7 = const f32x8 0x00000000\n"
-                        "    %8 = loop serial 0 20 step 8 {\n"
-                        "      %9 = carry f32x8 %7\n"
-                        "      %10 = sub i64 20 %8\n"
-                        "      %12 = min i64 %10 8\n"
-                        "      %13 = max i64 %12 0\n"
-                        "      %14 = convert i32 %13\n"
-                        "      %15 = splat i32x8 %14\n"
-                        "      %16 = lanes i32x8\n"
-                        "      %17 = lt boolx8 %16 %15\n"
-                        "      %18 = add i64 %6 %8\n"
-                        "      %19 = load f32x8 p0[%18] mask %17\n"
-                        "      %20 = add f32x8 %9 %19\n"
-                        "      next %9 %20\n"
-                        "    }\n"
-                        "    %23 = last f32x8 %9\n"
-                        "    %24 = shuffle f32 %23 [0]\n"
-                        "    store p1[%5] %24 aligned\n"
-                        "  }\n"
-                        "}\n");
+    assert_string_equal(kiln_text_string(&text), "kernel x86-64-v3 tiles 4 {\n"
+                                                 "  p0: f32[100] read align 64\n"
+                                                 "  p1: f32[100] write align 4\n"
+                                                 "  l0: u8[100] at 0\n"
+                                                 "  l1: f64[1] at 128\n"
+                                                 "  t0: i32[2] = 5 -6\n"
+                                                 "  %3 = tile_begin i64\n"
+                                                 "  %4 = tile_end i64\n"
+                                                 "  %5 = loop tiles %3 %4 step 1 {\n"
+                                                 "    %6 = mul i64 %5 20\n"
+                                                 "    %7 = const f32x8 0x00000000\n"
+                                                 "    %8 = loop serial 0 20 step 8 {\n"
+                                                 "      %9 = carry f32x8 %7\n"
+                                                 "      %10 = sub i64 20 %8\n"
+                                                 "      %12 = min i64 %10 8\n"
+                                                 "      %13 = max i64 %12 0\n"
+                                                 "      %14 = convert i32 %13\n"
+                                                 "      %15 = splat i32x8 %14\n"
+                                                 "      %16 = lanes i32x8\n"
+                                                 "      %17 = lt boolx8 %16 %15\n"
+                                                 "      %18 = add i64 %6 %8\n"
+                                                 "      %19 = load f32x8 p0[%18] mask %17\n"
+                                                 "      %20 = add f32x8 %9 %19\n"
+                                                 "      next %9 %20\n"
+                                                 "    }\n"
+                                                 "    %23 = last f32x8 %9\n"
+                                                 "    %24 = shuffle f32 %23 [0]\n"
+                                                 "    store p1[%5] %24 aligned\n"
+                                                 "  }\n"
+                                                 "}\n");
     finish();
 }
 
@@ -190,7 +191,8 @@ static void wrong_lanes(kiln_kernel *k)
 
 static void wrong_shuffle(kiln_kernel *k)
 {
-    kiln_kv a = kiln_k_binary(k, KILN_K_add, kiln_k_lanes(k, KILN_i32, 4), kiln_k_lanes(k, KILN_i32, 4));
+    kiln_kv a =
+        kiln_k_binary(k, KILN_K_add, kiln_k_lanes(k, KILN_i32, 4), kiln_k_lanes(k, KILN_i32, 4));
     kiln_k_shuffle(k, a, 0, 2, (int64_t[]){0, 4});
 }
 
@@ -322,9 +324,37 @@ static void test_broken_kernels_are_refused(void **state)
             if (kiln_kernel_verify(fix.k, &error)) kiln_fail_with(&fix.scope, &error);
         }
         if (!strstr(fix.error.message, rows[i].sentence))
-            fail_msg("row %zu: '%s' is not in '%s'", (size_t)i, rows[i].sentence, fix.error.message);
+            fail_msg("row %zu: '%s' is not in '%s'", (size_t)i, rows[i].sentence,
+                     fix.error.message);
         assert_int_equal(kiln_scope_close(&fix.scope), KILN_INTERNAL);
     }
+}
+
+static void *verify_often(void *argument)
+{
+    const kiln_kernel *k = argument;
+    for (int i = 0; i < 2000; i++) {
+        kiln_error error = {0};
+        if (kiln_kernel_verify(k, &error)) return argument;
+    }
+    return NULL;
+}
+
+/* Compiles run side by side on kernels of one scope. */
+static void test_threads_share_a_finished_kernel(void **state)
+{
+    (void)state;
+    pthread_t threads[4];
+    kiln_kernel *k = begin("x86-64-v3");
+    build_row_sum(k);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, verify_often, k), 0);
+    for (int i = 0; i < 4; i++) {
+        void *failure;
+        pthread_join(threads[i], &failure);
+        assert_null(failure);
+    }
+    finish();
 }
 
 static void test_fma_needs_the_machine(void **state)
@@ -347,6 +377,7 @@ int main(void)
         cmocka_unit_test(test_masks_that_are_constant_vanish),
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_broken_kernels_are_refused),
+        cmocka_unit_test(test_threads_share_a_finished_kernel),
         cmocka_unit_test(test_fma_needs_the_machine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

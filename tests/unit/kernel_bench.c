@@ -17,9 +17,13 @@ const size_t n_bench_dtypes = sizeof bench_dtypes / sizeof *bench_dtypes;
 
 static uint32_t add_param(bench *b, kiln_dtype dtype, bool is_written)
 {
-    kiln_param param = {.dtype = dtype, .n_elements = SLOTS * LANES_MAX, .is_read = true,
-                        .is_written = is_written, .alignment = 16};
-    kiln_vec_push(&b->buffers, &b->scope->arena, kiln_arena_alloc(&b->scope->arena, 8 * SLOTS * LANES_MAX));
+    kiln_param param = {.dtype = dtype,
+                        .n_elements = SLOTS * LANES_MAX,
+                        .is_read = true,
+                        .is_written = is_written,
+                        .alignment = 16};
+    kiln_vec_push(&b->buffers, &b->scope->arena,
+                  kiln_arena_alloc(&b->scope->arena, 8 * SLOTS * LANES_MAX));
     return kiln_kernel_add_param(b->k, &param);
 }
 
@@ -60,14 +64,16 @@ static kiln_kv splat_int(bench *b, kiln_dtype dtype, int64_t value)
     return kiln_k_const_int(b->k, dtype, b->lanes, value);
 }
 
-static void expect(const bench *b, const char *what, kiln_dtype dtype, element found, element expected)
+static void expect(const bench *b, const char *what, kiln_dtype dtype, element found,
+                   element expected)
 {
     if (!is_same(dtype, expected, found))
-        fail_msg("%s %sx%u: %s is %llx; expected %llx", b->machine->name, kiln_dtype_name(b->dtype), b->lanes, what,
-                 (long long)found, (long long)expected);
+        fail_msg("%s %sx%u: %s is %llx; expected %llx", b->machine->name, kiln_dtype_name(b->dtype),
+                 b->lanes, what, (long long)found, (long long)expected);
 }
 
-/* Arithmetic. Buffers: 0 and 1 operands, 2 guarded second operands, 3 conditions, 4 results, 5 bool ones. */
+/* Arithmetic. Buffers: 0 and 1 operands, 2 guarded second operands, 3 conditions, 4 results, 5 bool
+ * ones. */
 
 static bool has_op(const bench *b, kiln_instr_op op)
 {
@@ -76,12 +82,18 @@ static bool has_op(const bench *b, kiln_instr_op op)
     if (op == KILN_K_fma) return is_float && b->machine->has_fma;
     if (op >= KILN_K_floor && op <= KILN_K_round_even) return is_float && b->machine->has_round;
     switch ((int)kiln_instr_rule_of(op)) {
-    case KILN_RULE_NUMBER: return is_float || is_int;
-    case KILN_RULE_FLOAT: return is_float;
-    case KILN_RULE_INTEGER: return is_int;
-    case KILN_RULE_BITS: return !is_float;
-    case KILN_RULE_COMPARE: return is_float || is_int || is_equality;
-    default: return op == KILN_K_select;
+    case KILN_RULE_NUMBER:
+        return is_float || is_int;
+    case KILN_RULE_FLOAT:
+        return is_float;
+    case KILN_RULE_INTEGER:
+        return is_int;
+    case KILN_RULE_BITS:
+        return !is_float;
+    case KILN_RULE_COMPARE:
+        return is_float || is_int || is_equality;
+    default:
+        return op == KILN_K_select;
     }
 }
 
@@ -92,7 +104,8 @@ static bool is_guarded(kiln_instr_op op)
 
 static kiln_kv build_op(bench *b, kiln_instr_op op)
 {
-    kiln_kv x = load_at(b, 0, op), y = load_at(b, is_guarded(op) ? 2 : 1, op), z = load_at(b, 2, op);
+    kiln_kv x = load_at(b, 0, op), y = load_at(b, is_guarded(op) ? 2 : 1, op),
+            z = load_at(b, 2, op);
     if (op == KILN_K_select) return kiln_k_select(b->k, load_at(b, 3, op), y, z);
     if (op == KILN_K_fma) return kiln_k_fma(b->k, x, y, z);
     return kiln_instr_n_args(op) == 1 ? kiln_k_unary(b->k, op, x) : kiln_k_binary(b->k, op, x, y);
@@ -122,12 +135,15 @@ static void check_ops(const bench *b)
     for (kiln_instr_op op = KILN_K_add; op <= KILN_K_select; op++) {
         bool is_compare = kiln_instr_rule_of(op) == KILN_RULE_COMPARE;
         for (uint32_t i = op * b->lanes; has_op(b, op) && i < (op + 1) * b->lanes; i++) {
-            element x = get(b, op == KILN_K_select ? 3 : 0, i), y = get(b, is_guarded(op) ? 2 : 1, i);
-            element expected = reference(b->dtype, op, x, y, get(b, 2, i)), found = get(b, is_compare ? 5 : 4, i);
+            element x = get(b, op == KILN_K_select ? 3 : 0, i),
+                    y = get(b, is_guarded(op) ? 2 : 1, i);
+            element expected = reference(b->dtype, op, x, y, get(b, 2, i)),
+                    found = get(b, is_compare ? 5 : 4, i);
             if (!is_same(is_compare ? KILN_bool : b->dtype, expected, found))
                 fail_msg("%s: %s %sx%u of %llx, %llx, %llx: %llx; expected %llx", b->machine->name,
-                         kiln_instr_name(op), kiln_dtype_name(b->dtype), b->lanes, (long long)x, (long long)y,
-                         (long long)get(b, 2, i), (long long)found, (long long)expected);
+                         kiln_instr_name(op), kiln_dtype_name(b->dtype), b->lanes, (long long)x,
+                         (long long)y, (long long)get(b, 2, i), (long long)found,
+                         (long long)expected);
         }
     }
 }
@@ -152,14 +168,16 @@ static void check_convert(const bench *b)
         for (uint32_t i = 0; i < 3 * b->lanes && bench_dtypes[d] != b->dtype; i++) {
             element x = get(b, 0, i);
             char what[64];
-            snprintf(what, sizeof what, "%llx to %s", (long long)x, kiln_dtype_name(bench_dtypes[d]));
-            expect(b, what, bench_dtypes[d], get(b, 1 + d, i), reference_convert(b->dtype, bench_dtypes[d], x));
+            snprintf(what, sizeof what, "%llx to %s", (long long)x,
+                     kiln_dtype_name(bench_dtypes[d]));
+            expect(b, what, bench_dtypes[d], get(b, 1 + d, i),
+                   reference_convert(b->dtype, bench_dtypes[d], x));
         }
     }
 }
 
-/* Half precision: there and back is the identity, and every half is what its bits say; back from any
- * float is the nearest half. Buffers: halves, halves, floats, floats, halves. */
+/* Half precision: there and back is the identity, and every half is what its bits say; back from
+ * any float is the nearest half. Buffers: halves, halves, floats, floats, halves. */
 
 static bool has_half(const bench *b)
 {
@@ -192,7 +210,8 @@ static void build_half(bench *b)
 static float half_value(element x)
 {
     int exponent = (int)(x >> 10 & 31), fraction = (int)(x & 1023);
-    float size = exponent ? ldexpf((float)(1024 + fraction), exponent - 25) : ldexpf((float)fraction, -24);
+    float size =
+        exponent ? ldexpf((float)(1024 + fraction), exponent - 25) : ldexpf((float)fraction, -24);
     if (exponent == 31) size = fraction ? NAN : INFINITY;
     return x & 0x8000 ? -size : size;
 }
@@ -219,7 +238,8 @@ static void check_half(const bench *b)
         element found = get(b, 4, i);
         expect(b, "half there and back", KILN_u16, get(b, 1, i), get(b, 0, i));
         expect(b, "half to float", KILN_f32, get(b, 2, i), from_f32(half_value(get(b, 0, i))));
-        if (i < 24 && !(isnan(x) && (found & 0x7fff) > 0x7c00)) expect(b, "float to half", KILN_u16, found, nearest_half(x));
+        if (i < 24 && !(isnan(x) && (found & 0x7fff) > 0x7c00))
+            expect(b, "float to half", KILN_u16, found, nearest_half(x));
     }
 }
 
@@ -257,8 +277,8 @@ static bool is_number(const bench *b)
     return b->dtype != KILN_bool;
 }
 
-/* Rows of 20: a carried sum and a carried count, two carries that swap, an inner loop over a local, a
- * loop of no trips. */
+/* Rows of 20: a carried sum and a carried count, two carries that swap, an inner loop over a local,
+ * a loop of no trips. */
 
 static kiln_kv build_lane_sum(bench *b, kiln_kv sum)
 {
@@ -289,7 +309,8 @@ static void build_reduction(bench *b)
     kiln_k_next(b->k, even, odd);
     kiln_k_next(b->k, sum, kiln_k_binary(b->k, KILN_K_add, sum, x));
     kiln_k_end(b->k);
-    kiln_kv total = kiln_k_binary(b->k, KILN_K_add, kiln_k_last(b->k, count), kiln_k_last(b->k, odd));
+    kiln_kv total =
+        kiln_k_binary(b->k, KILN_K_add, kiln_k_last(b->k, count), kiln_k_last(b->k, odd));
     kiln_k_store(b->k, 1, b->tile, build_lane_sum(b, kiln_k_last(b->k, sum)), 0, 0);
     kiln_k_loop(b->k, b->kind, width, b->zero, 1);
     kiln_kv same = kiln_k_carry(b->k, total);
@@ -303,7 +324,8 @@ static void check_reduction(const bench *b)
 {
     for (uint32_t row = 0; row < 3; row++) {
         expect(b, "row sum", KILN_f32, get(b, 1, row), from_f32((float)(20 * 20 * row + 190)));
-        expect(b, "row count", KILN_i64, get(b, 2, row), 41); /* 0 + 4 + … + 16, and five swaps from 0 */
+        expect(b, "row count", KILN_i64, get(b, 2, row),
+               41); /* 0 + 4 + … + 16, and five swaps from 0 */
     }
     expect(b, "past the last row", KILN_i64, get(b, 2, 3), 0);
 }
@@ -325,9 +347,11 @@ static uint32_t table_entries(const bench *b)
 static void build_gathers(bench *b)
 {
     int64_t reverse[2 * LANES_MAX];
-    kiln_kv lane32 = kiln_k_lanes(b->k, KILN_i32, b->lanes), lane64 = kiln_k_lanes(b->k, KILN_i64, b->lanes);
+    kiln_kv lane32 = kiln_k_lanes(b->k, KILN_i32, b->lanes),
+            lane64 = kiln_k_lanes(b->k, KILN_i64, b->lanes);
     kiln_kv back = kiln_k_binary(b->k, KILN_K_sub, splat_int(b, KILN_i64, b->lanes - 1), lane64);
-    kiln_kv mask = kiln_k_load(b->k, 2, b->zero, b->lanes, 0, 0), x = load_at(b, 0, 0), y = load_at(b, 0, 1);
+    kiln_kv mask = kiln_k_load(b->k, 2, b->zero, b->lanes, 0, 0), x = load_at(b, 0, 0),
+            y = load_at(b, 0, 1);
     store_at(b, 1, GATHER, kiln_k_gather(b->k, 0, back, mask));
     for (uint32_t i = 0; i < 2 * b->lanes; i++) reverse[i] = 2 * b->lanes - 1 - i;
     kiln_kv both = kiln_k_shuffle(b->k, x, y, 2 * b->lanes, reverse);
@@ -352,7 +376,8 @@ static void build_lanes(bench *b)
     uint32_t number = kiln_kernel_add_table(b->k, b->dtype, n, table);
     b->table = b->k->tables.at[number].data;
     open_body(b);
-    kiln_kv turn = kiln_k_binary(b->k, KILN_K_mul, kiln_k_lanes(b->k, KILN_i32, b->lanes), splat_int(b, KILN_i32, 5));
+    kiln_kv turn = kiln_k_binary(b->k, KILN_K_mul, kiln_k_lanes(b->k, KILN_i32, b->lanes),
+                                 splat_int(b, KILN_i32, 5));
     turn = kiln_k_binary(b->k, KILN_K_rem, turn, splat_int(b, KILN_i32, n));
     store_at(b, 1, LOOKUP, kiln_k_lookup(b->k, number, turn));
     build_gathers(b);
@@ -368,10 +393,12 @@ static void check_lanes(const bench *b)
         element entry = 0;
         memcpy(&entry, (const char *)b->table + i * 5 % table_entries(b) * bytes, bytes);
         expect(b, "lookup", b->dtype, get(b, 1, LOOKUP * n + i), entry);
-        expect(b, "gather", b->dtype, get(b, 1, GATHER * n + i), get(b, 2, i) ? get(b, 0, n - 1 - i) : 0);
+        expect(b, "gather", b->dtype, get(b, 1, GATHER * n + i),
+               get(b, 2, i) ? get(b, 0, n - 1 - i) : 0);
         expect(b, "shuffle", b->dtype, get(b, 1, SHUFFLE * n + i), get(b, 0, 2 * n - 1 - i));
         expect(b, "shuffle", b->dtype, get(b, 1, SHUFFLE * n + n + i), get(b, 0, n - 1 - i));
-        expect(b, "scatter", b->dtype, get(b, 1, SCATTER * n + 2 * i), get(b, 2, i) ? get(b, 0, i) : 0);
+        expect(b, "scatter", b->dtype, get(b, 1, SCATTER * n + 2 * i),
+               get(b, 2, i) ? get(b, 0, i) : 0);
         expect(b, "splat", b->dtype, get(b, 1, SPLAT * n + i), get(b, 0, n / 2));
     }
 }
@@ -390,7 +417,10 @@ bench *bench_create(kiln_scope *scope, const bench_case *row, const bench_spec *
 {
     const kiln_machine *machine = kiln_machine_find(spec->machine);
     bench *b = kiln_new(&scope->arena, bench);
-    *b = (bench){.scope = scope, .machine = machine, .dtype = spec->dtype, .lanes = spec->lanes,
+    *b = (bench){.scope = scope,
+                 .machine = machine,
+                 .dtype = spec->dtype,
+                 .lanes = spec->lanes,
                  .kind = spec->variant ? KILN_LOOP_UNROLL : KILN_LOOP_SERIAL};
     if (row->fits && !row->fits(b)) return NULL;
     b->k = kiln_kernel_create(scope, machine, row->name);

@@ -1,6 +1,6 @@
-/* Kernels for testing printers: small kernels over every instruction, dtype and lane count, with their
- * data and the results that plain C gives. A printer's test builds each case, runs it in its own way
- * and lets the case check itself. */
+/* Kernels for testing printers: small kernels over every instruction, dtype and lane count, with
+ * their data and the results that plain C gives. A printer's test builds each case, runs it in its
+ * own way and lets the case check itself. */
 #ifndef KILN_TESTS_KERNEL_BENCH_H
 #define KILN_TESTS_KERNEL_BENCH_H
 
@@ -30,11 +30,12 @@ typedef struct bench {
     const void *table;
 } bench;
 
-/* Builds the kernel of a case and fills its buffers; checks them after a run of tiles 0 … n_tiles - 1. */
+/* Builds the kernel of a case and fills its buffers; checks them after a run of tiles 0 … n_tiles
+ * - 1. */
 typedef struct bench_case {
     const char *name;
     uint32_t n_tiles;
-    uint32_t variants;         /* of each dtype and lane count: 0 … variants - 1 */
+    uint32_t variants;            /* of each dtype and lane count: 0 … variants - 1 */
     bool (*fits)(const bench *b); /* NULL: every dtype, lane count and machine */
     void (*build)(bench *b);
     void (*check)(const bench *b);

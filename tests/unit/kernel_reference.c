@@ -6,7 +6,8 @@
 int64_t as_int(kiln_dtype dtype, element x)
 {
     uint32_t shift = 64 - 8 * (uint32_t)kiln_dtype_bytes(dtype);
-    return kiln_dtype_is_signed(dtype) ? (int64_t)(x << shift) >> shift : (int64_t)(x << shift >> shift);
+    return kiln_dtype_is_signed(dtype) ? (int64_t)(x << shift) >> shift
+                                       : (int64_t)(x << shift >> shift);
 }
 
 element from_int(kiln_dtype dtype, int64_t x)
@@ -74,58 +75,103 @@ static element float_op(kiln_dtype dtype, kiln_instr_op op, element a, element b
 {
     double x = as_double(dtype, a), y = as_double(dtype, b), z = as_double(dtype, c);
     switch ((int)op) {
-    case KILN_K_add: return from_double(dtype, x + y);
-    case KILN_K_sub: return from_double(dtype, x - y);
-    case KILN_K_mul: return from_double(dtype, x * y);
-    case KILN_K_div: return from_double(dtype, x / y);
-    case KILN_K_neg: return a ^ (dtype == KILN_f32 ? 0x80000000u : 1ull << 63);
-    case KILN_K_abs: return a & (dtype == KILN_f32 ? 0x7fffffffu : ~(1ull << 63));
-    case KILN_K_copysign: return from_double(dtype, copysign(x, y));
-    case KILN_K_fma: return dtype == KILN_f32 ? from_f32(fmaf((float)x, (float)y, (float)z)) : from_f64(fma(x, y, z));
-    case KILN_K_sqrt: return from_double(dtype, sqrt(x));
-    case KILN_K_floor: return from_double(dtype, floor(x));
-    case KILN_K_ceil: return from_double(dtype, ceil(x));
-    case KILN_K_trunc: return from_double(dtype, trunc(x));
-    case KILN_K_round_even: return from_double(dtype, rint(x));
-    case KILN_K_max_fast: return x > y ? a : b;
-    case KILN_K_min_fast: return x < y ? a : b;
-    case KILN_K_eq: return x == y;
-    case KILN_K_ne: return x != y;
-    case KILN_K_lt: return x < y;
-    case KILN_K_le: return x <= y;
-    case KILN_K_gt: return x > y;
-    case KILN_K_ge: return x >= y;
-    default: return float_minmax(dtype, op, a, b);
+    case KILN_K_add:
+        return from_double(dtype, x + y);
+    case KILN_K_sub:
+        return from_double(dtype, x - y);
+    case KILN_K_mul:
+        return from_double(dtype, x * y);
+    case KILN_K_div:
+        return from_double(dtype, x / y);
+    case KILN_K_neg:
+        return a ^ (dtype == KILN_f32 ? 0x80000000u : 1ull << 63);
+    case KILN_K_abs:
+        return a & (dtype == KILN_f32 ? 0x7fffffffu : ~(1ull << 63));
+    case KILN_K_copysign:
+        return from_double(dtype, copysign(x, y));
+    case KILN_K_fma:
+        return dtype == KILN_f32 ? from_f32(fmaf((float)x, (float)y, (float)z))
+                                 : from_f64(fma(x, y, z));
+    case KILN_K_sqrt:
+        return from_double(dtype, sqrt(x));
+    case KILN_K_floor:
+        return from_double(dtype, floor(x));
+    case KILN_K_ceil:
+        return from_double(dtype, ceil(x));
+    case KILN_K_trunc:
+        return from_double(dtype, trunc(x));
+    case KILN_K_round_even:
+        return from_double(dtype, rint(x));
+    case KILN_K_max_fast:
+        return x > y ? a : b;
+    case KILN_K_min_fast:
+        return x < y ? a : b;
+    case KILN_K_eq:
+        return x == y;
+    case KILN_K_ne:
+        return x != y;
+    case KILN_K_lt:
+        return x < y;
+    case KILN_K_le:
+        return x <= y;
+    case KILN_K_gt:
+        return x > y;
+    case KILN_K_ge:
+        return x >= y;
+    default:
+        return float_minmax(dtype, op, a, b);
     }
 }
 
 static int64_t unsigned_op(kiln_instr_op op, uint64_t x, uint64_t y)
 {
     switch ((int)op) {
-    case KILN_K_div: return (int64_t)(x / y);
-    case KILN_K_rem: return (int64_t)(x % y);
-    case KILN_K_shr: return (int64_t)(x >> y);
-    case KILN_K_max: case KILN_K_max_fast: return (int64_t)(x > y ? x : y);
-    case KILN_K_min: case KILN_K_min_fast: return (int64_t)(x < y ? x : y);
-    case KILN_K_lt: return x < y;
-    case KILN_K_le: return x <= y;
-    case KILN_K_gt: return x > y;
-    default: return x >= y;
+    case KILN_K_div:
+        return (int64_t)(x / y);
+    case KILN_K_rem:
+        return (int64_t)(x % y);
+    case KILN_K_shr:
+        return (int64_t)(x >> y);
+    case KILN_K_max:
+    case KILN_K_max_fast:
+        return (int64_t)(x > y ? x : y);
+    case KILN_K_min:
+    case KILN_K_min_fast:
+        return (int64_t)(x < y ? x : y);
+    case KILN_K_lt:
+        return x < y;
+    case KILN_K_le:
+        return x <= y;
+    case KILN_K_gt:
+        return x > y;
+    default:
+        return x >= y;
     }
 }
 
 static int64_t signed_op(kiln_instr_op op, int64_t x, int64_t y)
 {
     switch ((int)op) {
-    case KILN_K_div: return x / y;
-    case KILN_K_rem: return x % y;
-    case KILN_K_shr: return x >> y;
-    case KILN_K_max: case KILN_K_max_fast: return x > y ? x : y;
-    case KILN_K_min: case KILN_K_min_fast: return x < y ? x : y;
-    case KILN_K_lt: return x < y;
-    case KILN_K_le: return x <= y;
-    case KILN_K_gt: return x > y;
-    default: return x >= y;
+    case KILN_K_div:
+        return x / y;
+    case KILN_K_rem:
+        return x % y;
+    case KILN_K_shr:
+        return x >> y;
+    case KILN_K_max:
+    case KILN_K_max_fast:
+        return x > y ? x : y;
+    case KILN_K_min:
+    case KILN_K_min_fast:
+        return x < y ? x : y;
+    case KILN_K_lt:
+        return x < y;
+    case KILN_K_le:
+        return x <= y;
+    case KILN_K_gt:
+        return x > y;
+    default:
+        return x >= y;
     }
 }
 
@@ -140,19 +186,34 @@ static int64_t int_op(kiln_dtype dtype, kiln_instr_op op, element a, element b)
 {
     uint64_t x = (uint64_t)as_int(dtype, a), y = (uint64_t)as_int(dtype, b);
     switch ((int)op) {
-    case KILN_K_add: return (int64_t)(x + y);
-    case KILN_K_sub: return (int64_t)(x - y);
-    case KILN_K_mul: return (int64_t)(x * y);
-    case KILN_K_neg: return (int64_t)-x;
-    case KILN_K_eq: return x == y;
-    case KILN_K_ne: return x != y;
-    case KILN_K_and: return (int64_t)(x & y);
-    case KILN_K_or: return (int64_t)(x | y);
-    case KILN_K_xor: return (int64_t)(x ^ y);
-    case KILN_K_not: return dtype == KILN_bool ? !x : (int64_t)~x;
-    case KILN_K_shl: return (int64_t)(x << y);
-    case KILN_K_popcnt: case KILN_K_clz: return count_bits(dtype, op, a);
-    default: return kiln_dtype_is_signed(dtype) ? signed_op(op, (int64_t)x, (int64_t)y) : unsigned_op(op, x, y);
+    case KILN_K_add:
+        return (int64_t)(x + y);
+    case KILN_K_sub:
+        return (int64_t)(x - y);
+    case KILN_K_mul:
+        return (int64_t)(x * y);
+    case KILN_K_neg:
+        return (int64_t)-x;
+    case KILN_K_eq:
+        return x == y;
+    case KILN_K_ne:
+        return x != y;
+    case KILN_K_and:
+        return (int64_t)(x & y);
+    case KILN_K_or:
+        return (int64_t)(x | y);
+    case KILN_K_xor:
+        return (int64_t)(x ^ y);
+    case KILN_K_not:
+        return dtype == KILN_bool ? !x : (int64_t)~x;
+    case KILN_K_shl:
+        return (int64_t)(x << y);
+    case KILN_K_popcnt:
+    case KILN_K_clz:
+        return count_bits(dtype, op, a);
+    default:
+        return kiln_dtype_is_signed(dtype) ? signed_op(op, (int64_t)x, (int64_t)y)
+                                           : unsigned_op(op, x, y);
     }
 }
 
@@ -200,16 +261,19 @@ uint64_t random_bits(void)
 
 element random_float(kiln_dtype dtype)
 {
-    static const double special[] = {0.0, -0.0, INFINITY, -INFINITY, NAN, 1e-310, 1.5, -2.5, 0.5, 3e9, -3e9, 1.8e19, 255.5, 1e-42};
+    static const double special[] = {0.0,  -0.0, INFINITY, -INFINITY, NAN,    1e-310, 1.5,
+                                     -2.5, 0.5,  3e9,      -3e9,      1.8e19, 255.5,  1e-42};
     uint64_t bits = random_bits();
-    if (bits % 3 == 0) return from_double(dtype, special[bits / 3 % (sizeof special / sizeof *special)]);
+    if (bits % 3 == 0)
+        return from_double(dtype, special[bits / 3 % (sizeof special / sizeof *special)]);
     if (bits % 3 == 1) return from_double(dtype, (double)(int64_t)(bits >> 40) / 1024 - 8000);
     return dtype == KILN_f32 ? bits >> 32 : bits;
 }
 
 element random_element(kiln_dtype dtype)
 {
-    static const int64_t special[] = {0, 1, -1, INT64_MAX, INT64_MIN, 127, -128, 255, 32767, INT32_MAX, INT32_MIN, 65535};
+    static const int64_t special[] = {0,    1,   -1,    INT64_MAX, INT64_MIN, 127,
+                                      -128, 255, 32767, INT32_MAX, INT32_MIN, 65535};
     uint64_t bits = random_bits();
     if (dtype == KILN_bool) return bits & 1;
     if (kiln_dtype_is_float(dtype)) return random_float(dtype);
@@ -220,5 +284,6 @@ element random_element(kiln_dtype dtype)
 /* The second operand of div, rem, shl and shr. */
 element random_guarded(kiln_dtype dtype)
 {
-    return kiln_dtype_is_int(dtype) ? 1 + random_bits() % (8 * kiln_dtype_bytes(dtype) - 1) : random_element(dtype);
+    return kiln_dtype_is_int(dtype) ? 1 + random_bits() % (8 * kiln_dtype_bytes(dtype) - 1)
+                                    : random_element(dtype);
 }

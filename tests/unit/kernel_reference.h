@@ -1,4 +1,5 @@
-/* Elements as bits, and what each instruction makes of them, in plain C: the reference of kernel_bench.h. */
+/* Elements as bits, and what each instruction makes of them, in plain C: the reference of
+ * kernel_bench.h. */
 #ifndef KILN_TESTS_KERNEL_REFERENCE_H
 #define KILN_TESTS_KERNEL_REFERENCE_H
 

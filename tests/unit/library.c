@@ -1,5 +1,5 @@
-/* Compiled models as files: a small program by hand, its kernel through LLVM, linked, loaded in three
- * ways (dlopen, the runtime, a C program with the header), with hostile names. */
+/* Compiled models as files: a small program by hand, its kernel through LLVM, linked, loaded in
+ * three ways (dlopen, the runtime, a C program with the header), with hostile names. */
 #include <dlfcn.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,7 +19,8 @@
 
 static const int64_t dims[] = {N};
 static float constants[48] __attribute__((aligned(64)));
-static const kiln_port_row inputs[] = {{"x*/ \"%s\" \n#error", KILN_f32, 1, dims, 4 * N, KILN_NONE, 0}};
+static const kiln_port_row inputs[] = {
+    {"x*/ \"%s\" \n#error", KILN_f32, 1, dims, 4 * N, KILN_NONE, 0}};
 static const kiln_port_row outputs[] = {{"y\xff\\", KILN_f32, 1, dims, 4 * N, KILN_NONE, 0}};
 static const kiln_buffer_row buffers[] = {
     {KILN_BUFFER_INPUT, 0, 0, 4 * N},
@@ -68,11 +69,28 @@ static int set_up(void **state)
     (void)state;
     for (int i = 0; i < N; i++) constants[i] = (float)(100 * i);
     program = (kiln_program){
-        .abi = KILN_PROGRAM_ABI, .struct_bytes = sizeof program, .name = "two */ lines", .target = "x86-64",
-        .producer = "kiln " KILN_VERSION, .inputs = inputs, .outputs = outputs, .buffers = buffers,
-        .operands = operands, .steps = steps, .kernel_names = names, .strings = strings, .n_inputs = 1,
-        .n_outputs = 1, .n_buffers = 4, .n_operands = 6, .n_steps = 2, .n_kernels = 2, .n_strings = 1,
-        .constants = constants, .constant_bytes = 4 * N, .arena_bytes = 256,
+        .abi = KILN_PROGRAM_ABI,
+        .struct_bytes = sizeof program,
+        .name = "two */ lines",
+        .target = "x86-64",
+        .producer = "kiln " KILN_VERSION,
+        .inputs = inputs,
+        .outputs = outputs,
+        .buffers = buffers,
+        .operands = operands,
+        .steps = steps,
+        .kernel_names = names,
+        .strings = strings,
+        .n_inputs = 1,
+        .n_outputs = 1,
+        .n_buffers = 4,
+        .n_operands = 6,
+        .n_steps = 2,
+        .n_kernels = 2,
+        .n_strings = 1,
+        .constants = constants,
+        .constant_bytes = 4 * N,
+        .arena_bytes = 256,
     };
     return mkdtemp(folder) ? 0 : 1;
 }
@@ -86,7 +104,8 @@ static int tear_down(void **state)
     return rmdir(folder); /* fails when a temporary was left */
 }
 
-static kiln_status write_library(const char *library, const char *header, const char *prefix, kiln_error *error)
+static kiln_status write_library(const char *library, const char *header, const char *prefix,
+                                 kiln_error *error)
 {
     kiln_scope scope;
     kiln_scope_open(&scope, error);
@@ -166,10 +185,11 @@ static void test_runtime_loads_the_library(void **state)
     kiln_context_destroy(context);
 }
 
-static const char use[] = "#include \"m.h\"\n"
-                          "int main(void)\n{\n    static float x[M_INPUT_0_BYTES / 4], y[M_OUTPUT_0_BYTES / 4];\n"
-                          "    const void *in[M_N_INPUTS] = {x};\n    void *out[M_N_OUTPUTS] = {y};\n"
-                          "    x[1] = 1;\n    return m_run(in, out, 0) || y[1] != 304;\n}\n";
+static const char use[] =
+    "#include \"m.h\"\n"
+    "int main(void)\n{\n    static float x[M_INPUT_0_BYTES / 4], y[M_OUTPUT_0_BYTES / 4];\n"
+    "    const void *in[M_N_INPUTS] = {x};\n    void *out[M_N_OUTPUTS] = {y};\n"
+    "    x[1] = 1;\n    return m_run(in, out, 0) || y[1] != 304;\n}\n";
 
 static void test_c_program_uses_the_header(void **state)
 {
@@ -179,7 +199,8 @@ static void test_c_program_uses_the_header(void **state)
     assert_non_null(file);
     fputs(use, file);
     fclose(file);
-    snprintf(command, sizeof command, "cd %s && cc -std=c99 -Wall -Wextra -Werror use.c ./m.so -o use && ./use", folder);
+    snprintf(command, sizeof command,
+             "cd %s && cc -std=c99 -Wall -Wextra -Werror use.c ./m.so -o use && ./use", folder);
     assert_int_equal(system(command), 0);
 }
 
@@ -188,9 +209,11 @@ static void test_mistakes_are_named(void **state)
     (void)state;
     kiln_error error = {0};
     char path[128];
-    static const char *const wrong[] = {"", "1a", "A", "a-b", "a;b", "abcdefghijklmnopqrstuvwxyz0123456"};
+    static const char *const wrong[] = {"",    "1a",  "A",
+                                        "a-b", "a;b", "abcdefghijklmnopqrstuvwxyz0123456"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        assert_int_equal(write_library(in_folder(path, "n.so"), NULL, wrong[i], &error), KILN_INVALID);
+        assert_int_equal(write_library(in_folder(path, "n.so"), NULL, wrong[i], &error),
+                         KILN_INVALID);
     assert_int_equal(write_library("/nowhere/at/all/n.so", NULL, "m", &error), KILN_IO);
     assert_non_null(strstr(error.message, "cannot write in its folder"));
     char *old = strdup(getenv("PATH"));

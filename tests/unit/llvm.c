@@ -1,5 +1,5 @@
-/* The LLVM backend against plain C: every case of kernel_bench.h for several lane counts on every CPU
- * model that this machine can run (the others are compiled, not run, which the output says). */
+/* The LLVM backend against plain C: every case of kernel_bench.h for several lane counts on every
+ * CPU model that this machine can run (the others are compiled, not run, which the output says). */
 #include "kernel_bench.h"
 
 #include "codegen/backend.h"
@@ -13,7 +13,8 @@ static bool is_runnable(const char *name)
     return (kiln_machine_find(name)->cpu_features & ~kiln_cpu_features()) == 0;
 }
 
-static void run(kiln_scope *scope, const kiln_backend *backend, const kiln_object *object, const bench *b)
+static void run(kiln_scope *scope, const kiln_backend *backend, const kiln_object *object,
+                const bench *b)
 {
     kiln_code *code;
     backend->load(scope, object, 1, &code);
@@ -41,16 +42,20 @@ static void try_case(const bench_case *row, const char *machine, kiln_dtype dtyp
             row->check(b);
         }
     }
-    if (kiln_scope_close(&scope)) fail_msg("%s %s %sx%u: %s", row->name, machine, kiln_dtype_name(dtype), lanes, error.message);
+    if (kiln_scope_close(&scope))
+        fail_msg("%s %s %sx%u: %s", row->name, machine, kiln_dtype_name(dtype), lanes,
+                 error.message);
 }
 
 static void try_case_everywhere(const bench_case *row)
 {
     for (size_t m = 0; m < sizeof machines / sizeof *machines; m++) {
         if (!is_runnable(machines[m])) printf("SKIP running %s: not this processor\n", machines[m]);
-        size_t n = sizeof lane_counts / sizeof *lane_counts - (m == 0); /* 16 lanes: wide machines only */
+        size_t n =
+            sizeof lane_counts / sizeof *lane_counts - (m == 0); /* 16 lanes: wide machines only */
         for (size_t l = 0; l < n; l++) {
-            for (size_t d = 0; d < n_bench_dtypes; d++) try_case(row, machines[m], bench_dtypes[d], lane_counts[l]);
+            for (size_t d = 0; d < n_bench_dtypes; d++)
+                try_case(row, machines[m], bench_dtypes[d], lane_counts[l]);
         }
     }
 }
@@ -79,7 +84,8 @@ static void check_streaming(kiln_scope *scope, const bench *b, bool is_streaming
 static kiln_kernel *build_copy(kiln_scope *scope, uint32_t flags)
 {
     kiln_kernel *k = kiln_kernel_create(scope, kiln_machine_find("x86-64"), "copy");
-    kiln_param param = {.dtype = KILN_f32, .n_elements = 64, .is_read = true, .is_written = true, .alignment = 64};
+    kiln_param param = {
+        .dtype = KILN_f32, .n_elements = 64, .is_read = true, .is_written = true, .alignment = 64};
     kiln_kernel_add_param(k, &param);
     kiln_kernel_add_param(k, &param);
     kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
@@ -101,7 +107,8 @@ static void test_compile_is_deterministic_and_streams_are_fenced(void **state)
         if (kiln_scope_try(&scope)) {
             kiln_object object;
             bench b = {.k = build_copy(&scope, i ? KILN_MEM_STREAM : 0)};
-            float *from = kiln_arena_alloc(&scope.arena, 320), *to = kiln_arena_alloc(&scope.arena, 320);
+            float *from = kiln_arena_alloc(&scope.arena, 320),
+                  *to = kiln_arena_alloc(&scope.arena, 320);
             from = (void *)(((uintptr_t)from + 63) & ~(uintptr_t)63);
             to = (void *)(((uintptr_t)to + 63) & ~(uintptr_t)63);
             kiln_vec_push(&b.buffers, &scope.arena, (void *)from);

@@ -65,8 +65,10 @@ static void *compile_text(void)
     fputs(kiln_text_string(&all.text), file);
     fclose(file);
     snprintf(command, sizeof command,
-             "cc -std=gnu11 -O0 -fPIC -shared -Wall -Werror -Wno-unused-variable -Wno-unused-but-set-variable "
-             "-ffp-contract=off %s -o %s -lm", source, library);
+             "cc -std=gnu11 -O0 -fPIC -shared -Wall -Werror -Wno-unused-variable "
+             "-Wno-unused-but-set-variable "
+             "-ffp-contract=off %s -o %s -lm",
+             source, library);
     assert_int_equal(system(command), 0);
     void *module = dlopen(library, RTLD_NOW | RTLD_LOCAL);
     unlink(library);

@@ -1,5 +1,6 @@
-/* The CUDA printer: the cases of kernel_bench.h and a block reduction over shared memory, compiled as C
- * through the shim and run; the same text compiled by NVRTC where it is installed (skipped visibly). */
+/* The CUDA printer: the cases of kernel_bench.h and a block reduction over shared memory, compiled
+ * as C through the shim and run; the same text compiled by NVRTC where it is installed (skipped
+ * visibly). */
 #include "kernel_bench.h"
 
 #include <dlfcn.h>
@@ -56,7 +57,8 @@ static void add_cases(const bench_case *row)
 static void build_block_sum(bench *b)
 {
     kiln_kernel *k = b->k;
-    kiln_param in = {.dtype = KILN_f32, .n_elements = 12 * THREADS, .is_read = true, .alignment = 64};
+    kiln_param in = {
+        .dtype = KILN_f32, .n_elements = 12 * THREADS, .is_read = true, .alignment = 64};
     kiln_param out = {.dtype = KILN_f32, .n_elements = 3, .is_written = true, .alignment = 4};
     kiln_kernel_add_param(k, &in);
     kiln_kernel_add_param(k, &out);
@@ -64,9 +66,11 @@ static void build_block_sum(bench *b)
     kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k), zero = kiln_k_const_i64(k, 0);
     kiln_kv block = kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
     kiln_kv thread = kiln_k_loop(k, KILN_LOOP_THREADS, zero, kiln_k_const_i64(k, THREADS), 1);
-    kiln_kv at = kiln_k_binary(k, KILN_K_add, kiln_k_mul_imm(k, block, 4 * THREADS), kiln_k_mul_imm(k, thread, 4));
+    kiln_kv at = kiln_k_binary(k, KILN_K_add, kiln_k_mul_imm(k, block, 4 * THREADS),
+                               kiln_k_mul_imm(k, thread, 4));
     kiln_kv x = kiln_k_load(k, 0, at, 4, 0, KILN_MEM_ALIGNED), sum = kiln_k_extract(k, x, 0);
-    for (uint32_t i = 1; i < 4; i++) sum = kiln_k_binary(k, KILN_K_add, sum, kiln_k_extract(k, x, i));
+    for (uint32_t i = 1; i < 4; i++)
+        sum = kiln_k_binary(k, KILN_K_add, sum, kiln_k_extract(k, x, i));
     kiln_k_store(k, local, thread, sum, 0, 0);
     for (int64_t half = THREADS / 2; half; half /= 2) {
         kiln_k_barrier(k);
@@ -114,11 +118,13 @@ static void *compile_text(const char *source_root)
     snprintf(library, sizeof library, "%s/k.so", folder);
     FILE *file = fopen(source, "w");
     assert_non_null(file);
-    fprintf(file, "#include \"codegen/cuda/shim.h\"\n%s%s", kiln_prelude, kiln_text_string(&all.text));
+    fprintf(file, "#include \"codegen/cuda/shim.h\"\n%s%s", kiln_prelude,
+            kiln_text_string(&all.text));
     fclose(file);
     snprintf(command, sizeof command,
              "cc -I'%s' -std=gnu11 -O0 -fPIC -shared -Wall -Werror -Wno-unused-variable "
-             "-Wno-unused-but-set-variable -ffp-contract=off %s -o %s -lm", source_root, source, library);
+             "-Wno-unused-but-set-variable -ffp-contract=off %s -o %s -lm",
+             source_root, source, library);
     assert_int_equal(system(command), 0);
     void *module = dlopen(library, RTLD_NOW | RTLD_LOCAL);
     unlink(library);
@@ -168,9 +174,10 @@ static void test_every_case_on_the_shim(void **state)
 static void test_shim_tells_divergence(void **state)
 {
     (void)state;
-    static const char text[] = "#include \"codegen/cuda/shim.h\"\n"
-                               "static void k_thread(void *const *b) { (void)b; if (threadIdx.x < 2) __syncthreads(); }\n"
-                               "KILN_SHIM_ENTRY(k, 4, 0, 1)\nint main(void) { return !k_shim(0, 1); }\n";
+    static const char text[] =
+        "#include \"codegen/cuda/shim.h\"\n"
+        "static void k_thread(void *const *b) { (void)b; if (threadIdx.x < 2) __syncthreads(); }\n"
+        "KILN_SHIM_ENTRY(k, 4, 0, 1)\nint main(void) { return !k_shim(0, 1); }\n";
     char folder[] = "/tmp/kiln-print-cuda-XXXXXX", command[1024];
     assert_non_null(mkdtemp(folder));
     snprintf(command, sizeof command, "%s/d.c", folder);
@@ -178,12 +185,14 @@ static void test_shim_tells_divergence(void **state)
     assert_non_null(file);
     fprintf(file, "#define kiln_b16 char\n%s", text);
     fclose(file);
-    snprintf(command, sizeof command, "cd %s && cc -I'%s' d.c -o d && ./d && rm d d.c", folder, SOURCE_ROOT);
+    snprintf(command, sizeof command, "cd %s && cc -I'%s' d.c -o d && ./d && rm d d.c", folder,
+             SOURCE_ROOT);
     assert_int_equal(system(command), 0);
     rmdir(folder);
 }
 
-/* NVRTC keeps a block of its own when it is closed: no leak of ours. Asked by the leak sanitizer. */
+/* NVRTC keeps a block of its own when it is closed: no leak of ours. Asked by the leak sanitizer.
+ */
 static int has_nvrtc;
 int __lsan_is_turned_off(void);
 
@@ -203,7 +212,8 @@ static void test_nvrtc_takes_every_case(void **state)
         kiln_text text = {.arena = &scope.arena};
         kiln_text_append(&text, kiln_prelude);
         for (uint32_t i = 0; i < all.n; i++) {
-            if (i % 5 == 0 || i + 1 == all.n) kiln_kernel_print_cuda(all.jobs[i].b->k, all.jobs[i].symbol, &text);
+            if (i % 5 == 0 || i + 1 == all.n)
+                kiln_kernel_print_cuda(all.jobs[i].b->k, all.jobs[i].symbol, &text);
         }
         kiln_nvrtc_compile(&scope, kiln_text_string(&text), "sm_90a", &cubin);
         printf("NVRTC %d.%d: %zu bytes\n", cubin.major, cubin.minor, cubin.bytes);
