@@ -15,7 +15,8 @@ uint32_t kiln_machine_lanes(const kiln_machine *machine, kiln_dtype compute)
 uint32_t kiln_lower_input(const kiln_lower *lower, kiln_value node)
 {
     for (uint32_t i = 0; i < lower->group->n_inputs; i++)
-        if (kiln_operand_compare(lower->group->inputs[i], (kiln_operand){.value = node}) == 0) return i;
+        if (kiln_operand_compare(lower->group->inputs[i], (kiln_operand){.value = node}) == 0)
+            return i;
     return KILN_NONE;
 }
 
@@ -52,7 +53,8 @@ void kiln_lower_bind(kiln_lower *lower, kiln_value node, kiln_kv value)
     kiln_vec_push(&lower->bindings, &lower->scope->arena, binding);
 }
 
-void kiln_lower_bind_local(kiln_lower *lower, kiln_value node, uint32_t buffer, const int64_t *strides)
+void kiln_lower_bind_local(kiln_lower *lower, kiln_value node, uint32_t buffer,
+                           const int64_t *strides)
 {
     uint32_t rank = kiln_graph_type(lower->graph, node)->rank;
     kiln_place *place = kiln_new(&lower->scope->arena, kiln_place);
@@ -73,20 +75,24 @@ static uint32_t add_param(kiln_lower *lower, const kiln_place *place, bool is_ou
     kiln_dtype storage = kiln_storage_dtype(dtype);
     bool is_port = place->kind == KILN_PLACE_INPUT || place->kind == KILN_PLACE_OUTPUT;
     uint32_t element = (uint32_t)kiln_dtype_bytes(storage);
-    kiln_param param = {.dtype = storage, .n_elements = place->bytes / element,
-                        .is_read = !is_output, .is_written = is_output,
-                        .alignment = is_port ? element : 64, .may_overlap = true};
+    kiln_param param = {.dtype = storage,
+                        .n_elements = place->bytes / element,
+                        .is_read = !is_output,
+                        .is_written = is_output,
+                        .alignment = is_port ? element : 64,
+                        .may_overlap = true};
     return kiln_kernel_add_param(lower->kernel, &param);
 }
 
 static bool is_donated(const kiln_lower *lower, const kiln_place *place)
 {
     const kiln_node *node = kiln_graph_node(lower->graph, place->operand.value);
-    return place->kind == KILN_PLACE_INPUT && node->op == KILN_OP_input && node->attrs->input.donated;
+    return place->kind == KILN_PLACE_INPUT && node->op == KILN_OP_input &&
+           node->attrs->input.donated;
 }
 
-/* Two places that may be the same memory: parts of one stretch of the arena, or a donated input and an
- * output; the runtime refuses any other overlap of ports. */
+/* Two places that may be the same memory: parts of one stretch of the arena, or a donated input and
+ * an output; the runtime refuses any other overlap of ports. */
 static bool places_may_overlap(const kiln_lower *lower, const kiln_place *a, const kiln_place *b)
 {
     if (a->kind == KILN_PLACE_OUTPUT) return is_donated(lower, b);
@@ -103,7 +109,7 @@ static void mark_overlaps(kiln_lower *lower)
         bool is_shared = false;
         for (uint32_t j = i < n_inputs ? n_inputs : 0; j < n; j++)
             is_shared = is_shared || (j != i && places_may_overlap(lower, lower->place_of[i],
-                                                                  lower->place_of[j]));
+                                                                   lower->place_of[j]));
         lower->kernel->params.at[lower->buffer_of[i]].may_overlap = is_shared;
     }
 }
@@ -130,24 +136,37 @@ typedef void lower_fn(kiln_lower *lower);
 
 /* A kind whose lowering is not in the tree has NULL: its groups are refused by name. */
 static lower_fn *const cpu_rows[] = {
-    [KILN_GROUP_POINTWISE] = kiln_lower_pointwise, [KILN_GROUP_ROW] = kiln_lower_row,
-    [KILN_GROUP_COLUMN] = kiln_lower_column,       [KILN_GROUP_WINDOW] = kiln_lower_window,
-    [KILN_GROUP_DOT] = kiln_lower_dot,             [KILN_GROUP_CONV] = kiln_lower_conv,
-    [KILN_GROUP_PACK] = kiln_lower_pack,           [KILN_GROUP_ATTENTION] = kiln_lower_attention,
+    [KILN_GROUP_POINTWISE] = kiln_lower_pointwise,
+    [KILN_GROUP_ROW] = kiln_lower_row,
+    [KILN_GROUP_COLUMN] = kiln_lower_column,
+    [KILN_GROUP_WINDOW] = kiln_lower_window,
+    [KILN_GROUP_DOT] = kiln_lower_dot,
+    [KILN_GROUP_CONV] = kiln_lower_conv,
+    [KILN_GROUP_PACK] = kiln_lower_pack,
+    [KILN_GROUP_ATTENTION] = kiln_lower_attention,
     [KILN_GROUP_ROUTINE] = kiln_lower_pointwise, /* a barrier is a copy */
 };
 
 static lower_fn *const gpu_rows[] = {
-    [KILN_GROUP_POINTWISE] = kiln_lower_gpu_pointwise, [KILN_GROUP_ROW] = kiln_lower_gpu_row,
-    [KILN_GROUP_COLUMN] = NULL, [KILN_GROUP_WINDOW] = NULL, [KILN_GROUP_DOT] = NULL,
-    [KILN_GROUP_CONV] = NULL,   [KILN_GROUP_PACK] = NULL,   [KILN_GROUP_ATTENTION] = NULL,
+    [KILN_GROUP_POINTWISE] = kiln_lower_gpu_pointwise,
+    [KILN_GROUP_ROW] = kiln_lower_gpu_row,
+    [KILN_GROUP_COLUMN] = NULL,
+    [KILN_GROUP_WINDOW] = NULL,
+    [KILN_GROUP_DOT] = NULL,
+    [KILN_GROUP_CONV] = NULL,
+    [KILN_GROUP_PACK] = NULL,
+    [KILN_GROUP_ATTENTION] = NULL,
     [KILN_GROUP_ROUTINE] = kiln_lower_gpu_pointwise,
 };
 
 kiln_lower kiln_lower_scratch(const kiln_lower *lower)
 {
-    kiln_lower scratch = {.scope = lower->scope, .schedule = lower->schedule, .graph = lower->graph,
-                          .group = lower->group, .machine = lower->machine, .lanes = lower->lanes};
+    kiln_lower scratch = {.scope = lower->scope,
+                          .schedule = lower->schedule,
+                          .graph = lower->graph,
+                          .group = lower->group,
+                          .machine = lower->machine,
+                          .lanes = lower->lanes};
     scratch.kernel = kiln_kernel_create(lower->scope, lower->machine, lower->group->label);
     scratch.memo = kiln_memo_create(lower->scope);
     add_params(&scratch);
@@ -183,10 +202,14 @@ kiln_kernel *kiln_lower_group(kiln_scope *scope, const kiln_schedule *schedule, 
     bool is_gpu = schedule->machine->kind == KILN_MACHINE_GPU;
     lower_fn *run = is_gpu ? gpu_rows[group->kind] : cpu_rows[group->kind];
     if (!run)
-        kiln_fail(scope, KILN_UNSUPPORTED, "group %s: kind %s has no kernel on %s; expected another kind",
-                  group->label, kiln_group_kind_name(group->kind), schedule->machine->name);
-    kiln_lower lower = {.scope = scope, .schedule = schedule, .graph = schedule->graph,
-                        .group = group, .machine = schedule->machine};
+        kiln_fail(scope, KILN_UNSUPPORTED,
+                  "group %s: kind %s has no kernel on %s; expected another kind", group->label,
+                  kiln_group_kind_name(group->kind), schedule->machine->name);
+    kiln_lower lower = {.scope = scope,
+                        .schedule = schedule,
+                        .graph = schedule->graph,
+                        .group = group,
+                        .machine = schedule->machine};
     lower.kernel = kiln_kernel_create(scope, schedule->machine, group->label);
     lower.memo = kiln_memo_create(scope);
     add_params(&lower);

@@ -1,7 +1,8 @@
-/* Lowering: one group to one kernel. The core is kiln_lower_value: the value of a node of the group at
- * an index, as kernel instructions. ELEMENTWISE nodes evaluate their operands at the same index, VIEW
- * nodes change the index, MOVE nodes guard it, inputs of the group become loads. Nodes that the
- * schedule of the group computes otherwise (accumulators, reduced rows) are bound to their values. */
+/* Lowering: one group to one kernel. The core is kiln_lower_value: the value of a node of the group
+ * at an index, as kernel instructions. ELEMENTWISE nodes evaluate their operands at the same index,
+ * VIEW nodes change the index, MOVE nodes guard it, inputs of the group become loads. Nodes that
+ * the schedule of the group computes otherwise (accumulators, reduced rows) are bound to their
+ * values. */
 #ifndef KILN_CODEGEN_LOWER_H
 #define KILN_CODEGEN_LOWER_H
 
@@ -9,18 +10,19 @@
 #include "passes/schedule.h"
 
 /* The index along one axis, for all lanes of a vector: lane i is at base + i * step, or at lanes[i]
- * when `lanes` is not none (then base and step mean nothing). With a divide or a modulo the axis is a
- * digit of that number, (number / divide) % modulo: several axes walked by one loop variable. Digits
- * are written out only where they are needed; neighbouring digits join again in offsets. */
+ * when `lanes` is not none (then base and step mean nothing). With a divide or a modulo the axis is
+ * a digit of that number, (number / divide) % modulo: several axes walked by one loop variable.
+ * Digits are written out only where they are needed; neighbouring digits join again in offsets. */
 typedef struct kiln_axis_index {
     kiln_kv base;     /* i64 scalar */
     kiln_kv lanes;    /* i64 lanes */
     int64_t step;     /* 0: the same in every lane */
-    int64_t multiple; /* a number that is known to divide base; at least 1; 0 when base is the constant 0 */
+    int64_t multiple; /* a number that is known to divide base; at least 1; 0 when base is the
+                         constant 0 */
     int64_t divide;   /* 0 and 1: none */
     int64_t modulo;   /* 0: none */
-    int64_t extent;   /* the number (before divide) is below this in lanes that count; 0: not known */
-    bool is_guarded;  /* lanes that a guard switches off may be out of range, below 0 too */
+    int64_t extent; /* the number (before divide) is below this in lanes that count; 0: not known */
+    bool is_guarded; /* lanes that a guard switches off may be out of range, below 0 too */
 } kiln_axis_index;
 
 typedef struct kiln_index {
@@ -28,8 +30,8 @@ typedef struct kiln_index {
     kiln_axis_index axis[KILN_MAX_RANK];
 } kiln_index;
 
-/* A node that is not evaluated: it has a value (scalar or of the lanes at work), whatever the index,
- * or it stands in a buffer at the strides of `place`. */
+/* A node that is not evaluated: it has a value (scalar or of the lanes at work), whatever the
+ * index, or it stands in a buffer at the strides of `place`. */
 typedef struct kiln_binding {
     kiln_value node;
     kiln_kv value;
@@ -48,10 +50,11 @@ typedef struct kiln_lower {
     const kiln_group *group;
     const kiln_machine *machine;
     kiln_kernel *kernel;
-    uint32_t lanes;       /* of the vectors being computed now */
-    kiln_kv mask;         /* lanes that exist now, lane 0 always among them; none for all. Loads and
-                             stores use it */
-    const uint32_t *buffer_of; /* by position in group->inputs, then group->outputs: buffer number */
+    uint32_t lanes; /* of the vectors being computed now */
+    kiln_kv mask;   /* lanes that exist now, lane 0 always among them; none for all. Loads and
+                       stores use it */
+    const uint32_t
+        *buffer_of; /* by position in group->inputs, then group->outputs: buffer number */
     const kiln_place *const *place_of; /* by the same position */
     uint32_t store_flags; /* KILN_MEM_STREAM: outputs go past the caches where they are aligned */
     kiln_memo *memo;
@@ -59,7 +62,8 @@ typedef struct kiln_lower {
     kiln_vec(kiln_binding) bindings;
 } kiln_lower;
 
-/* Lowers group `number`. The kernel's parameters are the group's inputs in order, then its outputs. */
+/* Lowers group `number`. The kernel's parameters are the group's inputs in order, then its outputs.
+ */
 kiln_kernel *kiln_lower_group(kiln_scope *scope, const kiln_schedule *schedule, uint32_t number);
 
 /* One file each: lower_pointwise.c, lower_row.c, … They fill lower->kernel. */
@@ -75,21 +79,23 @@ void kiln_lower_pack(kiln_lower *lower);
 void kiln_lower_gpu_pointwise(kiln_lower *lower);
 void kiln_lower_gpu_row(kiln_lower *lower);
 
-/* The value of `node` at `index` in its compute dtype, lower->lanes lanes. Memoised for the loops that
- * are open; a shared node is computed once per index, and once for all lanes where they agree. No
- * recursion on the depth of the graph. */
+/* The value of `node` at `index` in its compute dtype, lower->lanes lanes. Memoised for the loops
+ * that are open; a shared node is computed once per index, and once for all lanes where they agree.
+ * No recursion on the depth of the graph. */
 kiln_kv kiln_lower_value(kiln_lower *lower, kiln_value node, const kiln_index *index);
-/* The same where `guard` (bool lanes, none: everywhere) is on; axes of the index that are out of range
- * elsewhere are marked is_guarded. The value in other lanes is any. */
-kiln_kv kiln_lower_value_where(kiln_lower *lower, kiln_value node, const kiln_index *index, kiln_kv guard);
+/* The same where `guard` (bool lanes, none: everywhere) is on; axes of the index that are out of
+ * range elsewhere are marked is_guarded. The value in other lanes is any. */
+kiln_kv kiln_lower_value_where(kiln_lower *lower, kiln_value node, const kiln_index *index,
+                               kiln_kv guard);
 
 /* Binds `node` to `value` whatever the index, until unbound (bindings form a stack). */
 void kiln_lower_bind(kiln_lower *lower, kiln_value node, kiln_kv value);
 /* Binds `node` to what stands in `buffer` (a local) in compute form at these strides per axis. */
-void kiln_lower_bind_local(kiln_lower *lower, kiln_value node, uint32_t buffer, const int64_t *strides);
+void kiln_lower_bind_local(kiln_lower *lower, kiln_value node, uint32_t buffer,
+                           const int64_t *strides);
 void kiln_lower_unbind(kiln_lower *lower, uint32_t n);
-/* Marks and cuts the memo: values made inside a loop do not survive it, and values that depended on a
- * binding do not survive that. Call mark after opening a loop and cut before closing it. */
+/* Marks and cuts the memo: values made inside a loop do not survive it, and values that depended on
+ * a binding do not survive that. Call mark after opening a loop and cut before closing it. */
 uint32_t kiln_lower_mark(const kiln_lower *lower);
 void kiln_lower_cut(kiln_lower *lower, uint32_t mark);
 
@@ -97,7 +103,8 @@ void kiln_lower_cut(kiln_lower *lower, uint32_t mark);
 void kiln_lower_store(kiln_lower *lower, uint32_t number, const kiln_index *index, kiln_kv value);
 
 /* Element offset of `index` in a place: scalar base plus step per lane, or lanes; never a digit. */
-kiln_axis_index kiln_lower_offset(kiln_lower *lower, const kiln_place *place, const kiln_index *index);
+kiln_axis_index kiln_lower_offset(kiln_lower *lower, const kiln_place *place,
+                                  const kiln_index *index);
 
 /* An index on which all axes are 0 / whose axis is `base` scalar / base + lane. */
 kiln_axis_index kiln_axis_zero(kiln_lower *lower);
@@ -110,15 +117,17 @@ kiln_kv kiln_axis_lanes(kiln_lower *lower, const kiln_axis_index *axis, uint32_t
 /* axis * scale + offset. */
 kiln_axis_index kiln_axis_affine(kiln_lower *lower, const kiln_axis_index *axis, int64_t scale,
                                  int64_t offset);
-kiln_axis_index kiln_axis_add(kiln_lower *lower, const kiln_axis_index *a, const kiln_axis_index *b);
+kiln_axis_index kiln_axis_add(kiln_lower *lower, const kiln_axis_index *a,
+                              const kiln_axis_index *b);
 static inline bool kiln_axis_is_uniform(const kiln_axis_index *axis)
 {
     return axis->step == 0 && axis->lanes == 0;
 }
 
-/* The index of element number `linear` (row-major) of dims, exact for any lanes. Writes rank axes. */
-void kiln_lower_delinearize(kiln_lower *lower, kiln_axis_index linear, uint32_t rank, const int64_t *dims,
-                            kiln_axis_index *out_axes);
+/* The index of element number `linear` (row-major) of dims, exact for any lanes. Writes rank axes.
+ */
+void kiln_lower_delinearize(kiln_lower *lower, kiln_axis_index linear, uint32_t rank,
+                            const int64_t *dims, kiln_axis_index *out_axes);
 /* Sum of axes[i] * strides[i] + origin; joins neighbouring digits. Strides may be any numbers. */
 typedef struct kiln_axis_sum {
     uint32_t rank;
@@ -128,7 +137,8 @@ typedef struct kiln_axis_sum {
 } kiln_axis_sum;
 kiln_axis_index kiln_lower_sum(kiln_lower *lower, const kiln_axis_sum *sum);
 /* Element number of `index` in row-major dims. */
-kiln_axis_index kiln_lower_linearize(kiln_lower *lower, const kiln_index *index, const int64_t *dims);
+kiln_axis_index kiln_lower_linearize(kiln_lower *lower, const kiln_index *index,
+                                     const int64_t *dims);
 /* The index of the operand of a VIEW node at `index` of its result. */
 void kiln_lower_view(kiln_lower *lower, const kiln_node *node, const kiln_index *index,
                      kiln_index *out_index);
@@ -165,15 +175,15 @@ kiln_kv kiln_lower_and(kiln_lower *lower, kiln_kv a, kiln_kv b);
 uint32_t kiln_lower_input(const kiln_lower *lower, kiln_value node);
 uint32_t kiln_lower_position(const kiln_lower *lower, kiln_value node);
 
-/* Loads and stores at an offset: contiguous, splat, or gathered, in compute form. `mask` has the lanes
- * of the access or is none; `guard` says that it is more than a tail (lane 0 may be off). */
+/* Loads and stores at an offset: contiguous, splat, or gathered, in compute form. `mask` has the
+ * lanes of the access or is none; `guard` says that it is more than a tail (lane 0 may be off). */
 typedef struct kiln_access {
     uint32_t buffer;
-    kiln_dtype dtype;  /* of the graph; KILN_NO_DTYPE: the buffer is in compute form */
+    kiln_dtype dtype; /* of the graph; KILN_NO_DTYPE: the buffer is in compute form */
     uint32_t lanes;
     kiln_kv mask;
     bool is_guarded;
-    uint32_t flags;    /* for stores */
+    uint32_t flags; /* for stores */
     kiln_axis_index offset;
 } kiln_access;
 kiln_kv kiln_lower_load_at(kiln_lower *lower, const kiln_access *access);

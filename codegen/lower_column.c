@@ -1,7 +1,7 @@
-/* Column groups: reductions over axes of which some are not trailing. The results' innermost axes are
- * vectorised; for a strip of up to STRIP vectors of results, the reduced elements are walked in row-
- * major order with one partial vector per vector of results. More than CHUNK of them are added in
- * chunks, in order. Stages as in lower_stage.h; nothing is kept between them. */
+/* Column groups: reductions over axes of which some are not trailing. The results' innermost axes
+ * are vectorised; for a strip of up to STRIP vectors of results, the reduced elements are walked in
+ * row- major order with one partial vector per vector of results. More than CHUNK of them are added
+ * in chunks, in order. Stages as in lower_stage.h; nothing is kept between them. */
 #include "codegen/lower_stage.h"
 
 #include "base/checked.h"
@@ -17,10 +17,10 @@ typedef struct column_walk {
     const kiln_type *small;         /* type of the first reduction */
     uint32_t split;                 /* axes of `small` from here on are vectorised as one */
     int64_t n_outer, n_inner;
-    uint32_t n_vectors;             /* of a strip */
+    uint32_t n_vectors; /* of a strip */
     kiln_axis_index outer, inner[STRIP];
     kiln_kv mask[STRIP];
-    kiln_partials *partials;        /* n_vectors each */
+    kiln_partials *partials; /* n_vectors each */
 } column_walk;
 
 /* The index in the shape of the results of vector `number`. */
@@ -32,8 +32,8 @@ static kiln_index small_index(const column_walk *w, const kiln_type *type, uint3
                    memcmp(type->dims, w->small->dims, type->rank * sizeof *type->dims) == 0;
     if (is_same) {
         kiln_lower_delinearize(lower, w->outer, w->split, type->dims, index.axis);
-        kiln_lower_delinearize(lower, w->inner[number], type->rank - w->split, type->dims + w->split,
-                               index.axis + w->split);
+        kiln_lower_delinearize(lower, w->inner[number], type->rank - w->split,
+                               type->dims + w->split, index.axis + w->split);
         return index;
     }
     kiln_axis_index linear = kiln_axis_affine(lower, &w->outer, w->n_inner, 0);
@@ -71,7 +71,8 @@ static void bind_vector(column_walk *w, kiln_kv *const *results, uint32_t n_boun
 }
 
 /* One reduced element for all vectors of the strip. */
-static void walk_element(column_walk *w, kiln_axis_index element, kiln_kv *const *results, uint32_t stage)
+static void walk_element(column_walk *w, kiln_axis_index element, kiln_kv *const *results,
+                         uint32_t stage)
 {
     kiln_lower *lower = w->lower;
     for (uint32_t v = 0; v < w->n_vectors; v++) {
@@ -118,7 +119,8 @@ static void close_loop(column_walk *w, const kiln_partials *carries, uint32_t ma
     for (uint32_t i = 0; i < n; i++) kiln_partials_last(w->lower, &carries[i], &w->partials[i]);
 }
 
-static void walk_loop(column_walk *w, kiln_kv begin, kiln_kv end, kiln_kv *const *results, uint32_t stage)
+static void walk_loop(column_walk *w, kiln_kv begin, kiln_kv end, kiln_kv *const *results,
+                      uint32_t stage)
 {
     kiln_lower *lower = w->lower;
     kiln_kv at = kiln_k_loop(lower->kernel, KILN_LOOP_SERIAL, begin, end, 1);
@@ -153,8 +155,8 @@ static void walk_chunks(column_walk *w, kiln_kv *const *results, uint32_t stage)
     close_loop(w, carries, mark);
 }
 
-/* All stages of a strip, then the outputs of the results' shape. results[i] are vectors of reduction
- * number i, in the order of the stages. */
+/* All stages of a strip, then the outputs of the results' shape. results[i] are vectors of
+ * reduction number i, in the order of the stages. */
 static void walk_strip(column_walk *w)
 {
     kiln_lower *lower = w->lower;
@@ -168,7 +170,8 @@ static void walk_strip(column_walk *w)
         if (w->stages.n_reduced > CHUNK && w->stage->reductions.n > 0)
             walk_chunks(w, results, s);
         else
-            walk_loop(w, kiln_lower_i64(lower, 0), kiln_lower_i64(lower, w->stages.n_reduced), results, s);
+            walk_loop(w, kiln_lower_i64(lower, 0), kiln_lower_i64(lower, w->stages.n_reduced),
+                      results, s);
         for (uint32_t i = 0; i < w->stage->reductions.n; i++, n++) {
             results[n] = kiln_new_array(arena, kiln_kv, w->n_vectors);
             for (uint32_t v = 0; v < w->n_vectors; v++)
@@ -190,7 +193,8 @@ static void walk_strip(column_walk *w)
     }
 }
 
-/* Axes of the result that follow the last reduced one lie together in memory: one vectorised axis. */
+/* Axes of the result that follow the last reduced one lie together in memory: one vectorised axis.
+ */
 static void find_inner(column_walk *w, const kiln_node *reduction)
 {
     kiln_ints axes = {.n = 1, .at = &reduction->attrs->arg.axis};
@@ -242,7 +246,8 @@ void kiln_lower_column(kiln_lower *lower)
             kiln_axis_index inner = kiln_axis_vector(first, strip);
             w.inner[v] = kiln_axis_affine(lower, &inner, 1, (int64_t)v * lower->lanes);
             w.inner[v].extent = w.n_inner;
-            kiln_kv left = kiln_lower_op(lower, KILN_K_sub, kiln_lower_i64(lower, w.n_inner), w.inner[v].base);
+            kiln_kv left =
+                kiln_lower_op(lower, KILN_K_sub, kiln_lower_i64(lower, w.n_inner), w.inner[v].base);
             if (w.n_inner % strip != 0) w.mask[v] = kiln_k_active(k, lower->lanes, left);
         }
         walk_strip(&w);

@@ -1,6 +1,7 @@
-/* Pointwise and row groups on GPUs. Pointwise: a thread computes a vector of neighbouring elements of
- * the merged index space. Rows: 64 threads walk a row, thread j being logical lane j of the CPU's rule,
- * and halve the lanes in the same order in shared memory, so that sums have the CPU's bits. */
+/* Pointwise and row groups on GPUs. Pointwise: a thread computes a vector of neighbouring elements
+ * of the merged index space. Rows: 64 threads walk a row, thread j being logical lane j of the
+ * CPU's rule, and halve the lanes in the same order in shared memory, so that sums have the CPU's
+ * bits. */
 #include "base/checked.h"
 #include "codegen/lower_row.h"
 
@@ -30,8 +31,8 @@ static void close_threads(kiln_lower *lower, uint32_t mark)
     kiln_k_end(lower->kernel);
 }
 
-/* The thread's vector of outputs `first` to `end`, of one shape, if it exists: a loop of at most one
- * trip. */
+/* The thread's vector of outputs `first` to `end`, of one shape, if it exists: a loop of at most
+ * one trip. */
 static void emit_outputs(kiln_lower *lower, uint32_t first, uint32_t end, kiln_kv thread)
 {
     kiln_kernel *k = lower->kernel;
@@ -39,7 +40,8 @@ static void emit_outputs(kiln_lower *lower, uint32_t first, uint32_t end, kiln_k
     const kiln_type *type = kiln_graph_type(lower->graph, outputs[first].value);
     kiln_kv begin = kiln_lower_op_imm(lower, KILN_K_mul, thread, lower->lanes);
     kiln_kv n = kiln_lower_i64(lower, type->n_elements);
-    kiln_kv last = kiln_lower_op(lower, KILN_K_min, kiln_lower_op_imm(lower, KILN_K_add, begin, 1), n);
+    kiln_kv last =
+        kiln_lower_op(lower, KILN_K_min, kiln_lower_op_imm(lower, KILN_K_add, begin, 1), n);
     kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, last, lower->lanes);
     uint32_t mark = kiln_lower_mark(lower);
     if (type->n_elements % lower->lanes != 0)
@@ -49,7 +51,8 @@ static void emit_outputs(kiln_lower *lower, uint32_t first, uint32_t end, kiln_k
     linear.extent = type->n_elements;
     kiln_lower_delinearize(lower, linear, type->rank, type->dims, index.axis);
     kiln_kv *values = kiln_new_array(&lower->scope->arena, kiln_kv, end - first);
-    for (uint32_t i = first; i < end; i++) values[i - first] = kiln_lower_value(lower, outputs[i].value, &index);
+    for (uint32_t i = first; i < end; i++)
+        values[i - first] = kiln_lower_value(lower, outputs[i].value, &index);
     for (uint32_t i = first; i < end; i++) kiln_lower_store(lower, i, &index, values[i - first]);
     lower->mask = 0;
     kiln_lower_cut(lower, mark);
@@ -76,13 +79,15 @@ void kiln_lower_gpu_pointwise(kiln_lower *lower)
     for (uint32_t first = 0, end; first < n; first = end) {
         const kiln_type *type = kiln_graph_type(lower->graph, outputs[first].value);
         end = first + 1;
-        while (end < n && is_same_shape(type, kiln_graph_type(lower->graph, outputs[end].value))) end++;
+        while (end < n && is_same_shape(type, kiln_graph_type(lower->graph, outputs[end].value)))
+            end++;
         if (type->n_elements > 0) emit_outputs(lower, first, end, thread);
     }
     close_threads(lower, mark);
 }
 
-/* Lanes below `half` take the partial of the lane `half` above; every thread passes every barrier. */
+/* Lanes below `half` take the partial of the lane `half` above; every thread passes every barrier.
+ */
 static void tree_level(kiln_row_walk *w, kiln_partials *own, const uint32_t locals[2], int64_t half)
 {
     kiln_lower *lower = w->lower;
@@ -109,7 +114,8 @@ static kiln_kv tree_of_threads(kiln_row_walk *w, kiln_partials *partials)
     kiln_k_store(k, locals[0], slot, partials->value[0], 0, 0);
     if (partials->is_arg) kiln_k_store(k, locals[1], slot, partials->at[0], 0, 0);
     kiln_k_barrier(k);
-    for (int64_t half = KILN_ROW_LANES / 2; half > 0; half /= 2) tree_level(w, partials, locals, half);
+    for (int64_t half = KILN_ROW_LANES / 2; half > 0; half /= 2)
+        tree_level(w, partials, locals, half);
     partials->value[0] = kiln_k_load(k, locals[0], w->slot_base, 1, 0, 0);
     if (partials->is_arg) partials->at[0] = kiln_k_load(k, locals[1], w->slot_base, 1, 0, 0);
     return kiln_partials_result(lower, partials, 0);
@@ -126,7 +132,8 @@ void kiln_lower_gpu_row(kiln_lower *lower)
     uint32_t mark = kiln_lower_mark(lower);
     w.thread_lane = kiln_lower_op_imm(lower, KILN_K_rem, thread, KILN_ROW_LANES);
     kiln_kv within = kiln_lower_op_imm(lower, KILN_K_div, thread, KILN_ROW_LANES);
-    kiln_kv row = kiln_lower_op(lower, KILN_K_add, kiln_lower_op_imm(lower, KILN_K_mul, block, ROWS), within);
+    kiln_kv row =
+        kiln_lower_op(lower, KILN_K_add, kiln_lower_op_imm(lower, KILN_K_mul, block, ROWS), within);
     if (n_rows % ROWS != 0) {
         w.mask = kiln_lower_op(lower, KILN_K_lt, row, kiln_lower_i64(lower, n_rows));
         row = kiln_lower_op_imm(lower, KILN_K_min, row, kiln_max_i64(n_rows, 1) - 1);

@@ -1,7 +1,8 @@
-/* Index arithmetic of the lowering: axes as scalar base + step per lane, as lanes, or as digits of a
- * merged index. Everything that can stay scalar does; a digit is divided out only when a use needs it
- * alone, and neighbouring digits whose strides follow from one another join again without arithmetic.
- * That is how a loop over merged axes reads a dense operand by its plain loop variable. */
+/* Index arithmetic of the lowering: axes as scalar base + step per lane, as lanes, or as digits of
+ * a merged index. Everything that can stay scalar does; a digit is divided out only when a use
+ * needs it alone, and neighbouring digits whose strides follow from one another join again without
+ * arithmetic. That is how a loop over merged axes reads a dense operand by its plain loop variable.
+ */
 #include "codegen/lower.h"
 
 #include "base/checked.h"
@@ -109,18 +110,21 @@ kiln_kv kiln_axis_lanes(kiln_lower *lower, const kiln_axis_index *axis, uint32_t
     return kiln_lower_op(lower, KILN_K_add, base, steps);
 }
 
-/* Division of lanes: as u32 where the numbers allow it, since no machine divides or multiplies 64-bit
- * lanes well. */
-static kiln_kv lanes_divide(kiln_lower *lower, kiln_instr_op op, const kiln_axis_index *a, int64_t b)
+/* Division of lanes: as u32 where the numbers allow it, since no machine divides or multiplies
+ * 64-bit lanes well. */
+static kiln_kv lanes_divide(kiln_lower *lower, kiln_instr_op op, const kiln_axis_index *a,
+                            int64_t b)
 {
     kiln_kernel *k = lower->kernel;
     kiln_kv lanes = kiln_axis_lanes(lower, a, lower->lanes);
     uint32_t n = kiln_kernel_at(k, lanes)->lanes;
-    if (a->is_guarded) lanes = kiln_lower_op(lower, KILN_K_max, lanes, kiln_k_const_int(k, KILN_i64, n, 0));
+    if (a->is_guarded)
+        lanes = kiln_lower_op(lower, KILN_K_max, lanes, kiln_k_const_int(k, KILN_i64, n, 0));
     bool is_power = (b & (b - 1)) == 0;
     int64_t amount = op == KILN_K_div ? __builtin_ctzll((uint64_t)b) : b - 1;
     kiln_instr_op cheap = op == KILN_K_div ? KILN_K_shr : KILN_K_and;
-    if (is_power) return kiln_lower_op(lower, cheap, lanes, kiln_k_const_int(k, KILN_i64, n, amount));
+    if (is_power)
+        return kiln_lower_op(lower, cheap, lanes, kiln_k_const_int(k, KILN_i64, n, amount));
     bool is_small = a->extent > 0 && a->extent < INT32_MAX && b < INT32_MAX;
     if (!is_small) return kiln_lower_op(lower, op, lanes, kiln_k_const_int(k, KILN_i64, n, b));
     kiln_kv narrow = memo_convert(lower, lanes, KILN_u32);
@@ -128,13 +132,14 @@ static kiln_kv lanes_divide(kiln_lower *lower, kiln_instr_op op, const kiln_axis
     return memo_convert(lower, result, KILN_i64);
 }
 
-/* All lanes lie between the same two multiples of b: base % b is a multiple of the gcd, and the lanes
- * span less than it. */
+/* All lanes lie between the same two multiples of b: base % b is a multiple of the gcd, and the
+ * lanes span less than it. */
 static bool lanes_stay_within(const kiln_lower *lower, const kiln_axis_index *a, int64_t b)
 {
     if (a->step == 0) return true;
     int64_t span;
-    if (a->step < 0 || __builtin_mul_overflow((int64_t)lower->lanes - 1, a->step, &span)) return false;
+    if (a->step < 0 || __builtin_mul_overflow((int64_t)lower->lanes - 1, a->step, &span))
+        return false;
     return span < gcd(a->multiple, b);
 }
 
@@ -193,8 +198,10 @@ kiln_axis_index kiln_axis_affine(kiln_lower *lower, const kiln_axis_index *axis,
     kiln_axis_index a = kiln_axis_plain(lower, axis), out = {.is_guarded = a.is_guarded};
     if (a.lanes) {
         uint32_t n = kiln_kernel_at(k, a.lanes)->lanes;
-        out.lanes = kiln_lower_op(lower, KILN_K_mul, a.lanes, kiln_k_const_int(k, KILN_i64, n, scale));
-        out.lanes = kiln_lower_op(lower, KILN_K_add, out.lanes, kiln_k_const_int(k, KILN_i64, n, offset));
+        out.lanes =
+            kiln_lower_op(lower, KILN_K_mul, a.lanes, kiln_k_const_int(k, KILN_i64, n, scale));
+        out.lanes =
+            kiln_lower_op(lower, KILN_K_add, out.lanes, kiln_k_const_int(k, KILN_i64, n, offset));
     } else {
         out.base = kiln_lower_op_imm(lower, KILN_K_mul, a.base, scale);
         out.base = kiln_lower_op_imm(lower, KILN_K_add, out.base, offset);
@@ -254,8 +261,8 @@ static kiln_axis_index axis_digit(kiln_lower *lower, const kiln_axis_index *line
     return a;
 }
 
-void kiln_lower_delinearize(kiln_lower *lower, kiln_axis_index linear, uint32_t rank, const int64_t *dims,
-                            kiln_axis_index *out_axes)
+void kiln_lower_delinearize(kiln_lower *lower, kiln_axis_index linear, uint32_t rank,
+                            const int64_t *dims, kiln_axis_index *out_axes)
 {
     int64_t divide = 1;
     bool is_wrapped = linear.modulo != 0;
@@ -287,14 +294,17 @@ static bool is_same_number(const kiln_axis_index *a, const kiln_axis_index *b)
            a->is_guarded == b->is_guarded;
 }
 
-/* Joins the digit `outer` to `inner`, the next lower one of the same number, when the strides say that
- * they walk memory as one. */
+/* Joins the digit `outer` to `inner`, the next lower one of the same number, when the strides say
+ * that they walk memory as one. */
 static bool join_digits(const sum_term *outer, sum_term *inner)
 {
     int64_t stride, divide, low = inner->axis.divide > 1 ? inner->axis.divide : 1;
-    if (!is_same_number(&outer->axis, &inner->axis) || inner->axis.modulo != inner->dim) return false;
-    if (__builtin_mul_overflow(inner->stride, inner->dim, &stride) || stride != outer->stride) return false;
-    if (__builtin_mul_overflow(low, inner->dim, &divide) || divide != outer->axis.divide) return false;
+    if (!is_same_number(&outer->axis, &inner->axis) || inner->axis.modulo != inner->dim)
+        return false;
+    if (__builtin_mul_overflow(inner->stride, inner->dim, &stride) || stride != outer->stride)
+        return false;
+    if (__builtin_mul_overflow(low, inner->dim, &divide) || divide != outer->axis.divide)
+        return false;
     inner->axis.modulo = outer->axis.modulo ? outer->axis.modulo * inner->dim : 0;
     inner->dim *= outer->dim;
     return true;
@@ -320,7 +330,8 @@ kiln_axis_index kiln_lower_sum(kiln_lower *lower, const kiln_axis_sum *sum)
     return kiln_axis_affine(lower, &total, 1, sum->origin);
 }
 
-kiln_axis_index kiln_lower_linearize(kiln_lower *lower, const kiln_index *index, const int64_t *dims)
+kiln_axis_index kiln_lower_linearize(kiln_lower *lower, const kiln_index *index,
+                                     const int64_t *dims)
 {
     int64_t strides[KILN_MAX_RANK], stride = 1;
     for (uint32_t i = index->rank; i-- > 0;) {
@@ -330,7 +341,8 @@ kiln_axis_index kiln_lower_linearize(kiln_lower *lower, const kiln_index *index,
     return kiln_lower_sum(lower, &(kiln_axis_sum){index->rank, index->axis, dims, strides, 0});
 }
 
-kiln_axis_index kiln_lower_offset(kiln_lower *lower, const kiln_place *place, const kiln_index *index)
+kiln_axis_index kiln_lower_offset(kiln_lower *lower, const kiln_place *place,
+                                  const kiln_index *index)
 {
     const kiln_type *type = kiln_graph_type(lower->graph, place->operand.value);
     kiln_axis_sum sum = {type->rank, index->axis, type->dims, place->strides, place->origin};

@@ -1,6 +1,6 @@
-/* Values at hand while lowering: what made them -> value. A stack with hash chains through it, so that
- * what was made inside a loop is forgotten at its end, and the index arithmetic and the shared nodes
- * of one loop body are emitted once. */
+/* Values at hand while lowering: what made them -> value. A stack with hash chains through it, so
+ * that what was made inside a loop is forgotten at its end, and the index arithmetic and the shared
+ * nodes of one loop body are emitted once. */
 #include "codegen/lower.h"
 
 #include "base/hash.h"
@@ -29,7 +29,8 @@ kiln_memo *kiln_memo_create(kiln_scope *scope)
 
 static uint32_t key_bucket(kiln_memo_key key)
 {
-    uint64_t hash = kiln_hash_u64(kiln_hash_u64(kiln_hash_u64(KILN_HASH_SEED, key.what), key.a), key.b);
+    uint64_t hash =
+        kiln_hash_u64(kiln_hash_u64(kiln_hash_u64(KILN_HASH_SEED, key.what), key.a), key.b);
     return (uint32_t)(hash % MEMO_BUCKETS);
 }
 

@@ -16,7 +16,8 @@ static kiln_kv gather_offsets(kiln_lower *lower, const kiln_access *access)
     kiln_kv base = kiln_k_splat(k, kiln_k_convert(k, at->base, KILN_i32), access->lanes);
     if (at->step == 0) return base;
     kiln_kv steps = kiln_k_lanes(k, KILN_i32, access->lanes);
-    steps = kiln_k_binary(k, KILN_K_mul, steps, kiln_k_const_int(k, KILN_i32, access->lanes, at->step));
+    steps =
+        kiln_k_binary(k, KILN_K_mul, steps, kiln_k_const_int(k, KILN_i32, access->lanes, at->step));
     return kiln_k_binary(k, KILN_K_add, base, steps);
 }
 
@@ -84,8 +85,11 @@ void kiln_lower_store(kiln_lower *lower, uint32_t number, const kiln_index *inde
     uint32_t position = lower->group->n_inputs + number;
     const kiln_place *place = lower->place_of[position];
     const kiln_type *type = kiln_graph_type(lower->graph, place->operand.value);
-    kiln_access access = {.buffer = lower->buffer_of[position], .dtype = type->dtype,
-                          .lanes = lower->lanes, .mask = lower->mask, .flags = lower->store_flags,
+    kiln_access access = {.buffer = lower->buffer_of[position],
+                          .dtype = type->dtype,
+                          .lanes = lower->lanes,
+                          .mask = lower->mask,
+                          .flags = lower->store_flags,
                           .offset = kiln_lower_offset(lower, place, index)};
     kiln_lower_store_at(lower, &access, kiln_k_splat(lower->kernel, value, lower->lanes));
 }

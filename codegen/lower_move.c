@@ -1,6 +1,6 @@
-/* MOVE nodes while lowering. A read that may fall outside its operand is made safe in one of two ways:
- * where the index is the same in all lanes it is clamped, where it differs the lanes outside are
- * switched off by a guard; either way the condition then selects what the result is there. */
+/* MOVE nodes while lowering. A read that may fall outside its operand is made safe in one of two
+ * ways: where the index is the same in all lanes it is clamped, where it differs the lanes outside
+ * are switched off by a guard; either way the condition then selects what the result is there. */
 #include "codegen/lower_value.h"
 
 #include "codegen/math.h"
@@ -35,7 +35,8 @@ kiln_kv kiln_axis_below(kiln_lower *lower, const kiln_axis_index *axis, kiln_kv 
     uint32_t lanes = lower->lanes;
     if (!axis->lanes && axis->step == 1)
         return active_lanes(lower, lanes, kiln_lower_op(lower, KILN_K_sub, n, axis->base));
-    return kiln_lower_op(lower, KILN_K_lt, kiln_axis_lanes(lower, axis, lanes), kiln_k_splat(k, n, lanes));
+    return kiln_lower_op(lower, KILN_K_lt, kiln_axis_lanes(lower, axis, lanes),
+                         kiln_k_splat(k, n, lanes));
 }
 
 static kiln_kv axis_not_negative(kiln_lower *lower, const kiln_axis_index *axis)
@@ -44,8 +45,8 @@ static kiln_kv axis_not_negative(kiln_lower *lower, const kiln_axis_index *axis)
     return kiln_lower_op(lower, KILN_K_not, below, 0);
 }
 
-static kiln_axis_index axis_keep_inside(kiln_lower *lower, const kiln_axis_index *axis, axis_range range,
-                                        axis_test *test)
+static kiln_axis_index axis_keep_inside(kiln_lower *lower, const kiln_axis_index *axis,
+                                        axis_range range, axis_test *test)
 {
     kiln_axis_index out = kiln_axis_plain(lower, axis);
     kiln_kv condition = 0;
@@ -135,7 +136,8 @@ static kiln_kv concat_select(kiln_lower *lower, kiln_frame *frame)
     }
     kiln_kv value = kiln_frame_sub(lower, frame, frame->subs.n - 1);
     for (uint32_t i = frame->subs.n - 1; i-- > 0;)
-        value = select_spread(lower, frame->conditions.at[i], kiln_frame_sub(lower, frame, i), value);
+        value =
+            select_spread(lower, frame->conditions.at[i], kiln_frame_sub(lower, frame, i), value);
     return value;
 }
 
@@ -278,16 +280,20 @@ static kiln_kv move_dynamic_update(kiln_lower *lower, kiln_frame *frame)
 typedef kiln_kv move_fn(kiln_lower *lower, kiln_frame *frame);
 
 static move_fn *const move_rows[KILN_N_OPS] = {
-    [KILN_OP_pad] = move_pad, [KILN_OP_concat] = move_concat, [KILN_OP_take] = move_take,
-    [KILN_OP_dynamic_slice] = move_dynamic_slice, [KILN_OP_dynamic_update] = move_dynamic_update,
+    [KILN_OP_pad] = move_pad,
+    [KILN_OP_concat] = move_concat,
+    [KILN_OP_take] = move_take,
+    [KILN_OP_dynamic_slice] = move_dynamic_slice,
+    [KILN_OP_dynamic_update] = move_dynamic_update,
 };
 
 kiln_kv kiln_lower_move(kiln_lower *lower, kiln_frame *frame)
 {
     const kiln_node *node = kiln_graph_node(lower->graph, frame->node);
     if (!move_rows[node->op])
-        kiln_fail(lower->scope, KILN_INTERNAL, "lower %s: %s cannot be lowered; expected a known move",
-                  lower->group->label, kiln_node_row(node)->name);
+        kiln_fail(lower->scope, KILN_INTERNAL,
+                  "lower %s: %s cannot be lowered; expected a known move", lower->group->label,
+                  kiln_node_row(node)->name);
     return move_rows[node->op](lower, frame);
 }
 
@@ -303,7 +309,8 @@ static uint32_t constant_table(kiln_lower *lower, kiln_value constant)
         if (k->tables.at[i].data == literal->data) return i;
     if (node->type->n_elements > KILN_K_MAX_TABLE || literal->kind != KILN_LITERAL_BYTES)
         kiln_fail(lower->scope, KILN_INTERNAL, "lower %s: %s stands in the code; expected an input",
-                  lower->group->label, kiln_node_string(&lower->scope->arena, lower->graph, constant));
+                  lower->group->label,
+                  kiln_node_string(&lower->scope->arena, lower->graph, constant));
     return kiln_kernel_add_table(k, storage, (uint32_t)node->type->n_elements, literal->data);
 }
 

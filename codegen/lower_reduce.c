@@ -1,6 +1,6 @@
-/* Partial results of reductions in vectors: steps, merges and the fixed tree. The bits do not depend on
- * the vector width: a row has 64 logical lanes, and the tree halves them in the same order however many
- * lanes share a vector. Sums start at +0. */
+/* Partial results of reductions in vectors: steps, merges and the fixed tree. The bits do not
+ * depend on the vector width: a row has 64 logical lanes, and the tree halves them in the same
+ * order however many lanes share a vector. Sums start at +0. */
 #include "codegen/lower_stage.h"
 
 #include "codegen/math.h"
@@ -12,12 +12,16 @@ static kiln_kv arg_start(kiln_lower *lower, const kiln_partials *p)
     return kiln_k_const_int(lower->kernel, p->position, p->lanes, p->is_last ? -1 : most);
 }
 
-void kiln_partials_begin(kiln_lower *lower, kiln_value node, uint32_t n, kiln_partials *out_partials)
+void kiln_partials_begin(kiln_lower *lower, kiln_value node, uint32_t n,
+                         kiln_partials *out_partials)
 {
     const kiln_node *reduction = kiln_graph_node(lower->graph, node);
     const kiln_type *operand = kiln_graph_type(lower->graph, reduction->inputs[0]);
-    kiln_partials p = {.op = (kiln_op)reduction->op, .dtype = operand->dtype, .n = n,
-                       .compute = kiln_compute_dtype(operand->dtype), .lanes = lower->lanes};
+    kiln_partials p = {.op = (kiln_op)reduction->op,
+                       .dtype = operand->dtype,
+                       .n = n,
+                       .compute = kiln_compute_dtype(operand->dtype),
+                       .lanes = lower->lanes};
     p.is_arg = p.op == KILN_OP_argmax || p.op == KILN_OP_argmin;
     if (p.is_arg) {
         p.is_last = reduction->attrs->arg.last;
@@ -36,9 +40,10 @@ static kiln_kv is_nan(kiln_lower *lower, kiln_kv value)
     return kiln_k_binary(lower->kernel, KILN_K_ne, value, value);
 }
 
-/* b wins over a: it is beyond it, or NaN against a number, or equal (or both NaN) at a position that
- * counts more. */
-static kiln_kv arg_wins(kiln_lower *lower, const kiln_partials *p, const kiln_kv a[2], const kiln_kv b[2])
+/* b wins over a: it is beyond it, or NaN against a number, or equal (or both NaN) at a position
+ * that counts more. */
+static kiln_kv arg_wins(kiln_lower *lower, const kiln_partials *p, const kiln_kv a[2],
+                        const kiln_kv b[2])
 {
     kiln_kernel *k = lower->kernel;
     kiln_instr_op beyond = p->op == KILN_OP_argmax ? KILN_K_gt : KILN_K_lt;
@@ -107,7 +112,8 @@ void kiln_partials_next(kiln_lower *lower, const kiln_partials *carries, const k
     }
 }
 
-void kiln_partials_last(kiln_lower *lower, const kiln_partials *carries, kiln_partials *out_partials)
+void kiln_partials_last(kiln_lower *lower, const kiln_partials *carries,
+                        kiln_partials *out_partials)
 {
     kiln_partials p = *carries;
     for (uint32_t i = 0; i < p.n; i++) {

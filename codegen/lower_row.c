@@ -1,8 +1,8 @@
-/* Row groups: reductions over trailing axes and maps over the same rows. A tile is a block of rows; a
- * row runs through the stages of lower_stage.h, each one walk over its elements. Element i goes to
- * logical lane i mod 64, whatever the vectors' width; long rows are summed in chunks of CHUNK elements
- * that are added lane by lane, in order. Values that cost more than a load are kept in scratch memory
- * between the stages. */
+/* Row groups: reductions over trailing axes and maps over the same rows. A tile is a block of rows;
+ * a row runs through the stages of lower_stage.h, each one walk over its elements. Element i goes
+ * to logical lane i mod 64, whatever the vectors' width; long rows are summed in chunks of CHUNK
+ * elements that are added lane by lane, in order. Values that cost more than a load are kept in
+ * scratch memory between the stages. */
 #include "codegen/lower_row.h"
 
 #include <string.h>
@@ -26,7 +26,8 @@ static kiln_index row_index(const kiln_row_walk *w, const kiln_type *type, kiln_
     element.extent = w->stages.n_reduced;
     if (rows == w->stages.n_results && type->n_elements == rows * w->stages.n_reduced) {
         kiln_lower_delinearize(lower, row, split, type->dims, index.axis);
-        kiln_lower_delinearize(lower, element, type->rank - split, type->dims + split, index.axis + split);
+        kiln_lower_delinearize(lower, element, type->rank - split, type->dims + split,
+                               index.axis + split);
         return index;
     }
     kiln_axis_index linear = kiln_axis_affine(lower, &row, w->stages.n_reduced, 0);
@@ -42,10 +43,12 @@ static kiln_kv row_value(const kiln_row_walk *w, kiln_value node, kiln_axis_inde
     return kiln_lower_value(w->lower, node, &index);
 }
 
-static void keep_value(const kiln_row_walk *w, kiln_value node, kiln_axis_index element, kiln_kv value)
+static void keep_value(const kiln_row_walk *w, kiln_value node, kiln_axis_index element,
+                       kiln_kv value)
 {
     kiln_lower *lower = w->lower;
-    kiln_access access = {.buffer = w->locals[kiln_lower_position(lower, node)], .lanes = lower->lanes,
+    kiln_access access = {.buffer = w->locals[kiln_lower_position(lower, node)],
+                          .lanes = lower->lanes,
                           .offset = element};
     if (w->local_base) {
         kiln_axis_index base = kiln_axis_scalar(w->local_base, 1);
@@ -55,15 +58,16 @@ static void keep_value(const kiln_row_walk *w, kiln_value node, kiln_axis_index 
     kiln_lower_store_at(lower, &access, value);
 }
 
-static kiln_axis_index element_axis(const kiln_row_walk *w, const kiln_axis_index *at, uint32_t number)
+static kiln_axis_index element_axis(const kiln_row_walk *w, const kiln_axis_index *at,
+                                    uint32_t number)
 {
     kiln_axis_index axis = kiln_axis_affine(w->lower, at, 1, (int64_t)number * w->lower->lanes);
     axis.extent = w->stages.n_reduced;
     return axis;
 }
 
-/* Asks for the next row's inputs while this row is being computed: the first walk of a row waits for
- * memory, the later ones leave it idle. */
+/* Asks for the next row's inputs while this row is being computed: the first walk of a row waits
+ * for memory, the later ones leave it idle. */
 static void prefetch_next(kiln_row_walk *w, kiln_axis_index element)
 {
     kiln_lower *lower = w->lower;
@@ -80,8 +84,10 @@ static void prefetch_next(kiln_row_walk *w, kiln_axis_index element)
     w->row = row;
 }
 
-/* Vector `number` of a trip that starts at `at`: reductions step, values are collected for storing. */
-static void walk_vector(kiln_row_walk *w, const kiln_axis_index *at, uint32_t number, kiln_kv *out_values)
+/* Vector `number` of a trip that starts at `at`: reductions step, values are collected for storing.
+ */
+static void walk_vector(kiln_row_walk *w, const kiln_axis_index *at, uint32_t number,
+                        kiln_kv *out_values)
 {
     kiln_lower *lower = w->lower;
     const kiln_stage *stage = w->stage;
@@ -104,6 +110,13 @@ static void walk_trip(kiln_row_walk *w, kiln_axis_index at, uint32_t n, kiln_kv 
     kiln_lower *lower = w->lower;
     uint32_t n_outputs = w->stage->outputs.n;
     kiln_kv *values = kiln_new_array(&lower->scope->arena, kiln_kv, (size_t)n * n_outputs + 1);
+    /* node by node over all vectors: chains of dependent instructions side by side */
+    for (uint32_t j = 0; n > 1 && j < w->stage->maps.n; j++) {
+        for (uint32_t i = 0; i < n; i++) {
+            lower->mask = i + 1 == n && mask ? mask : w->mask;
+            row_value(w, w->stage->maps.at[j], element_axis(w, &at, i));
+        }
+    }
     for (uint32_t i = 0; i < n; i++) {
         lower->mask = i + 1 == n && mask ? mask : w->mask;
         walk_vector(w, &at, i, values + i * n_outputs);
@@ -162,11 +175,14 @@ static void walk_loop(kiln_row_walk *w, kiln_kv begin, kiln_kv end)
 static void walk_range(kiln_row_walk *w, int64_t begin, int64_t end)
 {
     kiln_lower *lower = w->lower;
-    int64_t step = (int64_t)w->unroll * lower->lanes, main_end = begin + (end - begin) / step * step;
+    int64_t step = (int64_t)w->unroll * lower->lanes,
+            main_end = begin + (end - begin) / step * step;
     if (w->thread_lane) main_end = end;
     if (main_end == begin + step && !w->thread_lane)
-        walk_trip(w, (kiln_axis_index){.base = kiln_lower_i64(lower, begin), .multiple = begin, .step = 1},
-                  w->unroll, 0);
+        walk_trip(
+            w,
+            (kiln_axis_index){.base = kiln_lower_i64(lower, begin), .multiple = begin, .step = 1},
+            w->unroll, 0);
     else if (main_end > begin)
         walk_loop(w, kiln_lower_i64(lower, begin), kiln_lower_i64(lower, main_end));
     int64_t rest = end - main_end;
@@ -288,7 +304,8 @@ void kiln_row_add_locals(kiln_row_walk *w, int64_t n_rows)
             kiln_value node = w->stages.stage[i].kept.at[j];
             kiln_dtype dtype = kiln_compute_dtype(kiln_graph_type(lower->graph, node)->dtype);
             int64_t n = n_rows * kiln_round_up(w->stages.n_reduced, KILN_ROW_LANES);
-            w->locals[kiln_lower_position(lower, node)] = kiln_kernel_add_local(lower->kernel, dtype, n);
+            w->locals[kiln_lower_position(lower, node)] =
+                kiln_kernel_add_local(lower->kernel, dtype, n);
         }
     }
 }
@@ -302,7 +319,8 @@ static double row_bytes(const kiln_row_walk *w)
     for (uint32_t i = 0; i < lower->group->n_inputs; i++)
         bytes += (double)kiln_graph_type(lower->graph, lower->group->inputs[i].value)->bytes / rows;
     for (uint32_t i = 0; i < lower->group->n_outputs; i++)
-        bytes += (double)kiln_graph_type(lower->graph, lower->group->outputs[i].value)->bytes / rows;
+        bytes +=
+            (double)kiln_graph_type(lower->graph, lower->group->outputs[i].value)->bytes / rows;
     return bytes;
 }
 

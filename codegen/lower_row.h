@@ -10,18 +10,18 @@ typedef struct kiln_row_walk kiln_row_walk;
 struct kiln_row_walk {
     kiln_lower *lower;
     kiln_stages stages;
-    const kiln_stage *stage;    /* at work */
+    const kiln_stage *stage; /* at work */
     kiln_axis_index row;
-    uint32_t unroll;            /* vectors of one trip: all logical lanes when reducing */
-    bool is_prefetching;        /* this stage asks for the next row's inputs */
-    kiln_partials *partials;    /* of the stage's reductions */
-    uint32_t *locals;           /* of the kept values, by node position */
+    uint32_t unroll;         /* vectors of one trip: all logical lanes when reducing */
+    bool is_prefetching;     /* this stage asks for the next row's inputs */
+    kiln_partials *partials; /* of the stage's reductions */
+    uint32_t *locals;        /* of the kept values, by node position */
     kiln_kv (*tree)(kiln_row_walk *w, kiln_partials *partials); /* all lanes to one value */
     /* GPU: a thread is one logical lane; none on a CPU */
-    kiln_kv thread_lane;        /* i64 */
-    kiln_kv mask, small_mask;   /* this thread's row exists; and it stores one element a row */
-    kiln_kv slot_base;          /* the row's first thread in the block */
-    kiln_kv local_base;         /* where the row's kept values begin in their locals */
+    kiln_kv thread_lane;      /* i64 */
+    kiln_kv mask, small_mask; /* this thread's row exists; and it stores one element a row */
+    kiln_kv slot_base;        /* the row's first thread in the block */
+    kiln_kv local_base;       /* where the row's kept values begin in their locals */
 };
 
 /* All stages of w->row, then the outputs with one element a row. */

@@ -5,7 +5,8 @@
 #include "codegen/math.h"
 #include "kiln/program.h"
 
-/* Keeping costs a store and a load for each later stage; a value cheaper than this is made again. */
+/* Keeping costs a store and a load for each later stage; a value cheaper than this is made again.
+ */
 #define KEEP_COST 2.5
 
 typedef struct stage_node {
@@ -27,7 +28,8 @@ static double op_cost(kiln_lower *lower, const kiln_node *node)
     scratch.kernel = kiln_kernel_create(lower->scope, lower->machine, "cost");
     kiln_kv args[3] = {0};
     for (uint32_t i = 0; i < node->n_inputs; i++) {
-        kiln_dtype dtype = kiln_compute_dtype(kiln_graph_type(lower->graph, node->inputs[i])->dtype);
+        kiln_dtype dtype =
+            kiln_compute_dtype(kiln_graph_type(lower->graph, node->inputs[i])->dtype);
         kiln_kv zero = kiln_k_const_i64(scratch.kernel, 0);
         uint32_t local = kiln_kernel_add_local(scratch.kernel, dtype, 64);
         args[i] = kiln_k_load(scratch.kernel, local, zero, lower->lanes, 0, 0);
@@ -66,7 +68,8 @@ static void find_levels(kiln_lower *lower, stage_node *nodes)
         nodes[i].cost = node_cost(lower, nodes, node);
         if (is_reduction(node)) nodes[i].level++;
         if (nodes[i].level >= KILN_MAX_STAGES)
-            kiln_fail(lower->scope, KILN_LIMIT, "group %s: more than %d reductions in a chain; expected fewer",
+            kiln_fail(lower->scope, KILN_LIMIT,
+                      "group %s: more than %d reductions in a chain; expected fewer",
                       lower->group->label, KILN_MAX_STAGES - 1);
     }
 }
@@ -83,12 +86,14 @@ static void find_shape(kiln_lower *lower, kiln_stages *stages)
         if (is_first) stages->full = operand;
         if (is_first) stages->n_results = n, stages->n_reduced = reduced;
         if (stages->n_results != n || stages->n_reduced != reduced)
-            kiln_fail(lower->scope, KILN_INTERNAL, "group %s: reductions over %lld and %lld elements; "
-                      "expected one domain", lower->group->label, (long long)stages->n_reduced,
-                      (long long)reduced);
+            kiln_fail(lower->scope, KILN_INTERNAL,
+                      "group %s: reductions over %lld and %lld elements; "
+                      "expected one domain",
+                      lower->group->label, (long long)stages->n_reduced, (long long)reduced);
     }
     if (!stages->full)
-        kiln_fail(lower->scope, KILN_INTERNAL, "group %s: no reduction; expected one", lower->group->label);
+        kiln_fail(lower->scope, KILN_INTERNAL, "group %s: no reduction; expected one",
+                  lower->group->label);
 }
 
 static bool writes_over_inputs(const kiln_lower *lower)
@@ -111,8 +116,8 @@ static uint32_t last_stage(const kiln_lower *lower, const stage_node *nodes)
     return last;
 }
 
-/* Reductions into their stages, outputs of the full shape into the first that can make them; into the
- * last when an output lies over an input, which later stages may read again. */
+/* Reductions into their stages, outputs of the full shape into the first that can make them; into
+ * the last when an output lies over an input, which later stages may read again. */
 static void place_roots(kiln_lower *lower, stage_node *nodes, kiln_stages *stages)
 {
     kiln_arena *arena = &lower->scope->arena;
@@ -142,12 +147,13 @@ static void place_roots(kiln_lower *lower, stage_node *nodes, kiln_stages *stage
 
 static bool is_full_shape(const kiln_type *full, const kiln_type *type)
 {
-    return type->rank == full->rank && memcmp(type->dims, full->dims, full->rank * sizeof *full->dims) == 0;
+    return type->rank == full->rank &&
+           memcmp(type->dims, full->dims, full->rank * sizeof *full->dims) == 0;
 }
 
-/* From the last node to the first: a node needed in several stages is kept if it is dear, and then what
- * is below it is needed in the first of them only. Only values reached through operands of the same
- * shape are read at the element where they were made. */
+/* From the last node to the first: a node needed in several stages is kept if it is dear, and then
+ * what is below it is needed in the first of them only. Only values reached through operands of the
+ * same shape are read at the element where they were made. */
 static void find_kept(kiln_lower *lower, stage_node *nodes, int64_t keep_bytes, kiln_stages *stages)
 {
     for (uint32_t i = lower->group->n_nodes; i-- > 0;) {
@@ -155,7 +161,8 @@ static void find_kept(kiln_lower *lower, stage_node *nodes, int64_t keep_bytes, 
         uint32_t needed = nodes[i].needed;
         bool is_map = kiln_node_row(node)->class_ == KILN_ELEMENTWISE;
         if (is_reduction(node) || needed == 0) continue;
-        int64_t bytes = stages->n_reduced * (int64_t)kiln_dtype_bytes(kiln_compute_dtype(node->type->dtype));
+        int64_t bytes =
+            stages->n_reduced * (int64_t)kiln_dtype_bytes(kiln_compute_dtype(node->type->dtype));
         bool is_shared = (needed & (needed - 1)) != 0;
         if (is_shared && is_map && is_full_shape(stages->full, node->type) &&
             nodes[i].cost >= KEEP_COST && bytes <= keep_bytes) {
@@ -171,6 +178,42 @@ static void find_kept(kiln_lower *lower, stage_node *nodes, int64_t keep_bytes, 
     }
 }
 
+static bool is_kept_before(const kiln_stages *stages, uint32_t stage, kiln_value node)
+{
+    for (uint32_t s = 0; s < stage; s++)
+        for (uint32_t i = 0; i < stages->stage[s].kept.n; i++)
+            if (stages->stage[s].kept.at[i].id == node.id) return true;
+    return false;
+}
+
+static void reach(const kiln_lower *lower, bool *is_reached, kiln_value value)
+{
+    uint32_t at = kiln_lower_position(lower, value);
+    if (at != KILN_NONE) is_reached[at] = true;
+}
+
+static void find_maps(kiln_lower *lower, uint32_t number, kiln_stages *stages)
+{
+    const kiln_group *group = lower->group;
+    kiln_stage *stage = &stages->stage[number];
+    bool *is_map = kiln_new_array(&lower->scope->arena, bool, group->n_nodes + 1);
+    for (uint32_t i = 0; i < stage->reductions.n; i++)
+        reach(lower, is_map, kiln_graph_node(lower->graph, stage->reductions.at[i])->inputs[0]);
+    for (uint32_t i = 0; i < stage->outputs.n; i++)
+        reach(lower, is_map, group->outputs[stage->outputs.at[i]].value);
+    for (uint32_t i = 0; i < stage->kept.n; i++) reach(lower, is_map, stage->kept.at[i]);
+    for (uint32_t i = group->n_nodes; i-- > 0;) {
+        const kiln_node *node = kiln_graph_node(lower->graph, group->nodes[i]);
+        is_map[i] = is_map[i] && kiln_node_row(node)->class_ == KILN_ELEMENTWISE &&
+                    is_full_shape(stages->full, node->type) &&
+                    !is_kept_before(stages, number, group->nodes[i]);
+        for (uint32_t j = 0; is_map[i] && j < node->n_inputs; j++)
+            reach(lower, is_map, node->inputs[j]);
+    }
+    for (uint32_t i = 0; i < group->n_nodes; i++)
+        if (is_map[i]) kiln_vec_push(&stage->maps, &lower->scope->arena, group->nodes[i]);
+}
+
 void kiln_stages_find(kiln_lower *lower, int64_t keep_bytes, kiln_stages *out_stages)
 {
     stage_node *nodes = kiln_new_array(&lower->scope->arena, stage_node, lower->group->n_nodes);
@@ -179,4 +222,5 @@ void kiln_stages_find(kiln_lower *lower, int64_t keep_bytes, kiln_stages *out_st
     find_levels(lower, nodes);
     place_roots(lower, nodes, out_stages);
     find_kept(lower, nodes, keep_bytes, out_stages);
+    for (uint32_t i = 0; i < out_stages->n; i++) find_maps(lower, i, out_stages);
 }

@@ -1,7 +1,7 @@
-/* Pointwise groups with transposed operands: gathers along the output's innermost axis would touch a
- * cache line for each element. Instead both axes are cut into square blocks: the operand is read along
- * its own contiguous axis, the block is transposed in registers by log2(n) rounds of shuffles, and the
- * rest of the expression is computed along the output's. Edges are masked. */
+/* Pointwise groups with transposed operands: gathers along the output's innermost axis would touch
+ * a cache line for each element. Instead both axes are cut into square blocks: the operand is read
+ * along its own contiguous axis, the block is transposed in registers by log2(n) rounds of
+ * shuffles, and the rest of the expression is computed along the output's. Edges are masked. */
 #include "codegen/lower_pointwise.h"
 
 #include "base/checked.h"
@@ -68,8 +68,8 @@ static kiln_axis_index line_axis(kiln_lower *lower, kiln_axis_index base, uint32
     return axis;
 }
 
-/* rows[i] lane j becomes rows[j] lane i: each round exchanges one bit of the row's number with the same
- * bit of the lane's. */
+/* rows[i] lane j becomes rows[j] lane i: each round exchanges one bit of the row's number with the
+ * same bit of the lane's. */
 static void transpose_rows(kiln_kernel *k, kiln_kv *rows, uint32_t n)
 {
     int64_t low[KILN_K_MAX_LANES], high[KILN_K_MAX_LANES];
@@ -88,7 +88,8 @@ static void transpose_rows(kiln_kernel *k, kiln_kv *rows, uint32_t n)
 }
 
 /* Lines b + i of the block: the stored vectors. rows: n lines of each view. */
-static void emit_lines(block_plan *p, kiln_axis_index b, kiln_axis_index a, const kiln_kv *rows, bool is_edge)
+static void emit_lines(block_plan *p, kiln_axis_index b, kiln_axis_index a, const kiln_kv *rows,
+                       bool is_edge)
 {
     kiln_lower *lower = p->lower;
     kiln_kernel *k = lower->kernel;
@@ -108,7 +109,8 @@ static void emit_lines(block_plan *p, kiln_axis_index b, kiln_axis_index a, cons
             kiln_lower_bind(lower, p->views.at[v], rows[v * p->lanes + i]);
         for (uint32_t j = 0; j < group->n_outputs; j++)
             values[j] = kiln_lower_value(lower, group->outputs[j].value, &index);
-        for (uint32_t j = 0; j < group->n_outputs; j++) kiln_lower_store(lower, j, &index, values[j]);
+        for (uint32_t j = 0; j < group->n_outputs; j++)
+            kiln_lower_store(lower, j, &index, values[j]);
         kiln_lower_unbind(lower, p->views.n);
         lower->mask = 0;
     }
@@ -153,9 +155,12 @@ static void emit_tile(block_plan *p, kiln_kv chunk_b, kiln_kv chunk_a)
 {
     kiln_lower *lower = p->lower;
     kiln_kernel *k = lower->kernel;
-    kiln_kv b_begin = kiln_k_mul_imm(k, chunk_b, CHUNK_B), a_begin = kiln_k_mul_imm(k, chunk_a, CHUNK_A);
-    kiln_kv b_end = kiln_k_min(k, kiln_k_add_imm(k, b_begin, CHUNK_B), kiln_lower_i64(lower, p->n_b));
-    kiln_kv a_end = kiln_k_min(k, kiln_k_add_imm(k, a_begin, CHUNK_A), kiln_lower_i64(lower, p->n_a));
+    kiln_kv b_begin = kiln_k_mul_imm(k, chunk_b, CHUNK_B),
+            a_begin = kiln_k_mul_imm(k, chunk_a, CHUNK_A);
+    kiln_kv b_end =
+        kiln_k_min(k, kiln_k_add_imm(k, b_begin, CHUNK_B), kiln_lower_i64(lower, p->n_b));
+    kiln_kv a_end =
+        kiln_k_min(k, kiln_k_add_imm(k, a_begin, CHUNK_A), kiln_lower_i64(lower, p->n_a));
     int64_t whole_a = p->n_a / p->lanes * p->lanes, whole_b = p->n_b / p->lanes * p->lanes;
     kiln_kv a_whole = kiln_k_min(k, a_end, kiln_lower_i64(lower, whole_a));
     kiln_kv b = kiln_k_loop(k, KILN_LOOP_SERIAL, b_begin, b_end, p->lanes);
@@ -202,7 +207,8 @@ static void find_views(block_plan *p)
             if (at != KILN_NONE && (is_mixed[i] || !is_map)) is_mixed[at] = true;
         }
         bool is_view = kiln_node_row(node)->class_ == KILN_VIEW && node->type->dtype != KILN_bool;
-        if (is_view && !is_mixed[i]) kiln_vec_push(&p->views, &lower->scope->arena, group->nodes[i]);
+        if (is_view && !is_mixed[i])
+            kiln_vec_push(&p->views, &lower->scope->arena, group->nodes[i]);
     }
 }
 
@@ -226,7 +232,8 @@ static bool reads_evenly(const block_plan *p, kiln_value view, bool along_b)
     block_plan trial = trial_plan(p, &scratch);
     uint32_t first = scratch.kernel->instrs.n;
     kiln_kv at = kiln_k_tile_end(scratch.kernel);
-    kiln_axis_index scalar = kiln_axis_scalar(at, p->lanes), vector = kiln_axis_vector(at, p->lanes);
+    kiln_axis_index scalar = kiln_axis_scalar(at, p->lanes),
+                    vector = kiln_axis_vector(at, p->lanes);
     kiln_index index = block_index(&trial, along_b ? vector : scalar, along_b ? scalar : vector);
     kiln_lower_value(&scratch, view, &index);
     for (uint32_t i = first; i < scratch.kernel->instrs.n; i++)
@@ -241,7 +248,8 @@ static double block_cost(const block_plan *p)
     uint32_t first = scratch.kernel->instrs.n;
     kiln_axis_index at = kiln_axis_scalar(kiln_k_tile_end(scratch.kernel), p->lanes);
     emit_block(&trial, at, at, false);
-    double blocks = (double)kiln_ceil_div(p->n_a, p->lanes) * (double)kiln_ceil_div(p->n_b, p->lanes);
+    double blocks =
+        (double)kiln_ceil_div(p->n_a, p->lanes) * (double)kiln_ceil_div(p->n_b, p->lanes);
     return kiln_lower_cost(scratch.kernel, first) * blocks * (double)p->n_outer;
 }
 
@@ -253,7 +261,8 @@ static bool find_axes(block_plan *p)
         if (p->type->dims[axis] == 1) continue;
         set_axes(p, last, axis, axis + 1);
         for (uint32_t v = 0; v < p->views.n; v++)
-            if (!reads_evenly(p, p->views.at[v], false) && reads_evenly(p, p->views.at[v], true)) return true;
+            if (!reads_evenly(p, p->views.at[v], false) && reads_evenly(p, p->views.at[v], true))
+                return true;
     }
     return false;
 }

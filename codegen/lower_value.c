@@ -1,8 +1,8 @@
-/* The value of a node at an index. A site is an index with its lanes and masks, interned; a value is
- * remembered by (node, site). A stack of frames walks the operands: a frame asks for the values that
- * it needs (subs), runs again when they are at hand, and may then ask for more (a take needs its
- * indices before it knows where to read). An index that is the same in every lane is evaluated once as
- * a scalar and splatted where it meets vectors. */
+/* The value of a node at an index. A site is an index with its lanes and masks, interned; a value
+ * is remembered by (node, site). A stack of frames walks the operands: a frame asks for the values
+ * that it needs (subs), runs again when they are at hand, and may then ask for more (a take needs
+ * its indices before it knows where to read). An index that is the same in every lane is evaluated
+ * once as a scalar and splatted where it meets vectors. */
 #include "codegen/lower_value.h"
 
 #include "base/hash.h"
@@ -32,8 +32,8 @@ static uint64_t site_hash(const kiln_site *site)
 
 static bool is_same_axis(const kiln_axis_index *a, const kiln_axis_index *b)
 {
-    return a->base == b->base && a->lanes == b->lanes && a->step == b->step && a->divide == b->divide &&
-           a->modulo == b->modulo && a->is_guarded == b->is_guarded;
+    return a->base == b->base && a->lanes == b->lanes && a->step == b->step &&
+           a->divide == b->divide && a->modulo == b->modulo && a->is_guarded == b->is_guarded;
 }
 
 static bool is_same_site(const kiln_site *a, const kiln_site *b)
@@ -125,7 +125,8 @@ static kiln_kv value_spread(kiln_lower *lower, kiln_kv value, uint32_t lanes)
 
 kiln_kv kiln_frame_sub(kiln_lower *lower, const kiln_frame *frame, uint32_t number)
 {
-    return value_spread(lower, kiln_frame_raw(lower, frame, number), kiln_frame_site(lower, frame)->lanes);
+    return value_spread(lower, kiln_frame_raw(lower, frame, number),
+                        kiln_frame_site(lower, frame)->lanes);
 }
 
 kiln_kv kiln_lower_and(kiln_lower *lower, kiln_kv a, kiln_kv b)
@@ -134,7 +135,8 @@ kiln_kv kiln_lower_and(kiln_lower *lower, kiln_kv a, kiln_kv b)
     uint32_t a_lanes = kiln_kernel_at(lower->kernel, a)->lanes;
     uint32_t b_lanes = kiln_kernel_at(lower->kernel, b)->lanes;
     uint32_t lanes = a_lanes > b_lanes ? a_lanes : b_lanes;
-    return kiln_lower_op(lower, KILN_K_and, value_spread(lower, a, lanes), value_spread(lower, b, lanes));
+    return kiln_lower_op(lower, KILN_K_and, value_spread(lower, a, lanes),
+                         value_spread(lower, b, lanes));
 }
 
 /* Reads the node at the frame's site from a place. */
@@ -145,10 +147,13 @@ static kiln_kv load_place(kiln_lower *lower, const kiln_frame *frame, const kiln
     const kiln_type *type = kiln_graph_type(lower->graph, frame->node);
     if (!place->strides)
         kiln_fail(lower->scope, KILN_INTERNAL, "lower %s: %s is packed; expected strides",
-                  lower->group->label, kiln_node_string(&lower->scope->arena, lower->graph, frame->node));
+                  lower->group->label,
+                  kiln_node_string(&lower->scope->arena, lower->graph, frame->node));
     bool is_local = at->buffer >= KILN_LOCAL_FIRST;
-    kiln_access access = {.buffer = at->buffer, .dtype = is_local ? KILN_NO_DTYPE : type->dtype,
-                          .lanes = site.lanes, .mask = kiln_lower_and(lower, site.mask, site.guard),
+    kiln_access access = {.buffer = at->buffer,
+                          .dtype = is_local ? KILN_NO_DTYPE : type->dtype,
+                          .lanes = site.lanes,
+                          .mask = kiln_lower_and(lower, site.mask, site.guard),
                           .is_guarded = site.guard != 0};
     access.offset = kiln_lower_offset(lower, place, &site.index);
     if (at->base) {
@@ -163,8 +168,7 @@ static kiln_kv value_load(kiln_lower *lower, const kiln_frame *frame)
 {
     for (uint32_t i = lower->bindings.n; i-- > 0;) {
         const kiln_binding *binding = &lower->bindings.at[i];
-        if (binding->node.id == frame->node.id)
-            return load_place(lower, frame, binding);
+        if (binding->node.id == frame->node.id) return load_place(lower, frame, binding);
     }
     uint32_t input = kiln_lower_input(lower, frame->node);
     if (input == KILN_NONE) return 0;
@@ -214,10 +218,12 @@ static kiln_kv value_step(kiln_lower *lower, kiln_frame *frame)
             return value_elementwise(lower, frame);
         if (class_ == KILN_VIEW) return value_view(lower, frame);
         if (class_ == KILN_MOVE) return kiln_lower_move(lower, frame);
-        if (class_ == KILN_SOURCE && node->op != KILN_OP_input) return kiln_lower_source(lower, frame);
+        if (class_ == KILN_SOURCE && node->op != KILN_OP_input)
+            return kiln_lower_source(lower, frame);
     }
-    kiln_fail(lower->scope, KILN_INTERNAL, "lower %s: %s has no value here; expected one that is bound",
-              lower->group->label, kiln_node_string(&lower->scope->arena, lower->graph, frame->node));
+    kiln_fail(lower->scope, KILN_INTERNAL,
+              "lower %s: %s has no value here; expected one that is bound", lower->group->label,
+              kiln_node_string(&lower->scope->arena, lower->graph, frame->node));
 }
 
 /* The first sub without a value, or none. */
@@ -233,7 +239,8 @@ kiln_kv kiln_lower_value(kiln_lower *lower, kiln_value node, const kiln_index *i
     return kiln_lower_value_where(lower, node, index, 0);
 }
 
-kiln_kv kiln_lower_value_where(kiln_lower *lower, kiln_value node, const kiln_index *index, kiln_kv guard)
+kiln_kv kiln_lower_value_where(kiln_lower *lower, kiln_value node, const kiln_index *index,
+                               kiln_kv guard)
 {
     kiln_vec(kiln_frame) stack = {0};
     kiln_arena *arena = &lower->scope->arena;

@@ -4,8 +4,8 @@
 
 #include "codegen/lower.h"
 
-/* Where a value is wanted. `mask` are the lanes of the tail that exist (lane 0 always does); `guard`
- * the lanes for which a MOVE above needs the value (lane 0 may be off), none for all. */
+/* Where a value is wanted. `mask` are the lanes of the tail that exist (lane 0 always does);
+ * `guard` the lanes for which a MOVE above needs the value (lane 0 may be off), none for all. */
 typedef struct kiln_site {
     uint32_t lanes;
     kiln_kv mask, guard;
@@ -17,8 +17,8 @@ typedef struct kiln_lower_sub {
     uint32_t site;
 } kiln_lower_sub;
 
-/* A node at work. Its function runs with phase 0, then, whenever all subs have values, with the next
- * phase, until it returns the value (0: not yet). */
+/* A node at work. Its function runs with phase 0, then, whenever all subs have values, with the
+ * next phase, until it returns the value (0: not yet). */
 typedef struct kiln_frame {
     kiln_value node;
     uint32_t site, phase;
@@ -30,7 +30,8 @@ const kiln_site *kiln_frame_site(const kiln_lower *lower, const kiln_frame *fram
 /* Asks for the value of `node` at `index`. Moves nothing of the frame but its subs. */
 void kiln_frame_ask(kiln_lower *lower, kiln_frame *frame, kiln_value node, const kiln_index *index,
                     kiln_kv guard);
-/* The value of sub `number`: as it is (one lane when it is the same in all), or in the site's lanes. */
+/* The value of sub `number`: as it is (one lane when it is the same in all), or in the site's
+ * lanes. */
 kiln_kv kiln_frame_raw(const kiln_lower *lower, const kiln_frame *frame, uint32_t number);
 kiln_kv kiln_frame_sub(kiln_lower *lower, const kiln_frame *frame, uint32_t number);
 

@@ -1,13 +1,13 @@
-/* Views while lowering: the index of the operand from the index of the result, and strides through a
- * chain of views. A reshape is factored into groups of axes of equal product, so that untouched axes
- * map directly and only true splits and merges cost arithmetic. */
+/* Views while lowering: the index of the operand from the index of the result, and strides through
+ * a chain of views. A reshape is factored into groups of axes of equal product, so that untouched
+ * axes map directly and only true splits and merges cost arithmetic. */
 #include "codegen/lower.h"
 
 #include "base/checked.h"
 #include "kiln/program.h"
 
-/* The next groups of axes of `a` and `b` with the same product: from *i and *j on, to *i_end, *j_end.
- * Axes of 1 go with the group they stand in. */
+/* The next groups of axes of `a` and `b` with the same product: from *i and *j on, to *i_end,
+ * *j_end. Axes of 1 go with the group they stand in. */
 typedef struct axis_groups {
     const kiln_type *a, *b;
     uint32_t i, i_end, j, j_end;
@@ -33,7 +33,8 @@ static bool next_groups(axis_groups *g)
     return true;
 }
 
-static void view_reshape(kiln_lower *lower, const kiln_node *node, const kiln_index *index, kiln_index *out)
+static void view_reshape(kiln_lower *lower, const kiln_node *node, const kiln_index *index,
+                         kiln_index *out)
 {
     const kiln_type *operand = kiln_graph_type(lower->graph, node->inputs[0]);
     axis_groups g = {.a = node->type, .b = operand};
@@ -47,7 +48,8 @@ static void view_reshape(kiln_lower *lower, const kiln_node *node, const kiln_in
             strides[i] = stride;
             stride *= node->type->dims[i];
         }
-        kiln_axis_sum sum = {g.i_end - g.i, index->axis + g.i, node->type->dims + g.i, strides + g.i, 0};
+        kiln_axis_sum sum = {g.i_end - g.i, index->axis + g.i, node->type->dims + g.i,
+                             strides + g.i, 0};
         kiln_axis_index linear = kiln_lower_sum(lower, &sum);
         if (linear.extent == 0 && linear.divide <= 1) linear.extent = stride;
         kiln_lower_delinearize(lower, linear, g.j_end - g.j, operand->dims + g.j, out->axis + g.j);
@@ -71,7 +73,8 @@ static void view_transpose(kiln_lower *lower, const kiln_node *node, const kiln_
     for (uint32_t i = 0; i < index->rank; i++) out->axis[permutation[i]] = index->axis[i];
 }
 
-static void view_slice(kiln_lower *lower, const kiln_node *node, const kiln_index *index, kiln_index *out)
+static void view_slice(kiln_lower *lower, const kiln_node *node, const kiln_index *index,
+                       kiln_index *out)
 {
     const kiln_type *operand = kiln_graph_type(lower->graph, node->inputs[0]);
     for (uint32_t i = 0; i < index->rank; i++) {
@@ -81,7 +84,8 @@ static void view_slice(kiln_lower *lower, const kiln_node *node, const kiln_inde
     }
 }
 
-static void view_reverse(kiln_lower *lower, const kiln_node *node, const kiln_index *index, kiln_index *out)
+static void view_reverse(kiln_lower *lower, const kiln_node *node, const kiln_index *index,
+                         kiln_index *out)
 {
     for (uint32_t i = 0; i < index->rank; i++) out->axis[i] = index->axis[i];
     for (uint32_t i = 0; i < node->attrs->axes.axes.n; i++) {
@@ -93,7 +97,8 @@ static void view_reverse(kiln_lower *lower, const kiln_node *node, const kiln_in
     }
 }
 
-typedef void view_fn(kiln_lower *lower, const kiln_node *node, const kiln_index *index, kiln_index *out);
+typedef void view_fn(kiln_lower *lower, const kiln_node *node, const kiln_index *index,
+                     kiln_index *out);
 
 static view_fn *const view_rows[KILN_N_OPS] = {
     [KILN_OP_broadcast] = view_broadcast, [KILN_OP_reshape] = view_reshape,
@@ -139,8 +144,8 @@ static bool strided_reshape(const kiln_type *from, const kiln_type *to, kiln_str
 typedef bool strided_fn(const kiln_type *from, const kiln_node *node, const kiln_strided *old,
                         kiln_strided *s);
 
-static bool strided_of_reshape(const kiln_type *from, const kiln_node *node, const kiln_strided *old,
-                               kiln_strided *s)
+static bool strided_of_reshape(const kiln_type *from, const kiln_node *node,
+                               const kiln_strided *old, kiln_strided *s)
 {
     (void)old;
     return strided_reshape(from, node->type, s);

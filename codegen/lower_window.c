@@ -1,6 +1,6 @@
-/* Window groups: one WINDOW node, prologue on its operand, epilogue on its result. The innermost axis
- * is vectorised; the taps of the other axes are loops whose bounds leave padding out. Where the window
- * runs along the vectorised axis, lanes in the padding are switched off. */
+/* Window groups: one WINDOW node, prologue on its operand, epilogue on its result. The innermost
+ * axis is vectorised; the taps of the other axes are loops whose bounds leave padding out. Where
+ * the window runs along the vectorised axis, lanes in the padding are switched off. */
 #include "codegen/lower_stage.h"
 
 #include "base/checked.h"
@@ -15,7 +15,7 @@ typedef struct window_walk {
     uint32_t split; /* the last axis, or 0 for a scalar */
     int64_t n_rows, n_inner;
     kiln_axis_index row;
-    kiln_index at;          /* of the operand, axes filled as loops open */
+    kiln_index at; /* of the operand, axes filled as loops open */
     kiln_kv guard;
 } window_walk;
 
@@ -96,7 +96,8 @@ static kiln_kv window_value(window_walk *w, const kiln_index *result)
     w->at.rank = w->operand->rank;
     w->guard = 0;
     for (uint32_t i = 0; i < w->operand->rank; i++) {
-        int64_t stride = w->node->attrs->window.strides.at[i], low = w->node->attrs->window.low.at[i];
+        int64_t stride = w->node->attrs->window.strides.at[i],
+                low = w->node->attrs->window.low.at[i];
         kiln_axis_index start = kiln_axis_affine(lower, &result->axis[i], stride, -low);
         w->at.axis[i] = start;
         if (!has_taps(w, i)) continue;
@@ -127,7 +128,8 @@ static kiln_index result_index(window_walk *w, const kiln_type *type, kiln_axis_
     kiln_index index = {.rank = type->rank};
     const kiln_type *own = w->node->type;
     inner.extent = w->n_inner;
-    if (type->rank == own->rank && memcmp(type->dims, own->dims, own->rank * sizeof *own->dims) == 0) {
+    if (type->rank == own->rank &&
+        memcmp(type->dims, own->dims, own->rank * sizeof *own->dims) == 0) {
         kiln_lower_delinearize(lower, w->row, w->split, type->dims, index.axis);
         if (w->split < type->rank) index.axis[w->split] = inner;
         return index;
