@@ -288,9 +288,27 @@ static double contract_terms(const bound_run *run)
     return n;
 }
 
+/* A convolution may read its padding as zeros: infinite or NaN weights then give NaN where the
+ * evaluator skips the tap. */
+static bool has_loose_padding(const bound_run *run)
+{
+    const kiln_type *type = operand_type(run, 1);
+    if (run->node->op != KILN_OP_convolution) return false;
+    for (int64_t i = 0; i < type->n_elements; i++) {
+        double weight;
+        kiln_element_load_double(type->dtype, operand_data(run, 1), i, 1, &weight);
+        if (!isfinite(weight)) return true;
+    }
+    return false;
+}
+
 /* (|a| + ea)(|b| + eb) - |a||b| + gamma |a||b|, all by the contraction itself. */
 static void bound_contract(bound_run *run)
 {
+    if (has_loose_padding(run)) {
+        all_unknown(run);
+        return;
+    }
     double *a = sizes_of(run, 0), *b = sizes_of(run, 1);
     kiln_op op = (kiln_op)run->node->op;
     const double *size = evaluate_f64(run, op, (const double *[]){a, b}), *reach = size;
