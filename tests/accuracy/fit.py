@@ -196,8 +196,8 @@ def main():
     emit("atan_f64", arc, tiny, octant, 12, lambda z: z, single=False)
 
     print()
-    emit_table("tanh_f32", tanh, mpf(589) / 2048, 5, "float")
-    emit_table("erf_f32", erf, mpf(1) / 8, 4, "float")
+    emit_table("tanh_f32", tanh, mpf(75) / 128, 7, "float", 16)
+    emit_table("erf_f32", erf, mpf(65) / 256, 5, "float", 16)
     emit_table("erf_f64", erf, mpf(3) / 16, 12, "double")
     emit_pow_tables()
     parts = [two_over_pi_parts(b, 4, 0, 4, 24) for b in range(27)]
