@@ -1,6 +1,6 @@
 /* The operands of a dot: strided memory read in place, panels, or copies in a local. Copies serve dtypes
  * that must be converted, k that is not contiguous, rows whose distance is a multiple of 4 KiB (they
- * would fight for one set of the first cache), and views that are not strided. */
+ * would fight for one set of the first cache) or just long (a page each), and views that are not strided. */
 #include "codegen/lower_dot.h"
 
 #include "base/checked.h"
@@ -68,7 +68,8 @@ static void find_a(kiln_dot *dot)
     int64_t width = (int64_t)dot->vectors * dot->lanes, size = (int64_t)kiln_dtype_bytes(dot->dtype);
     bool is_reused = dot->roles.n_size >= 4 * width && dot->roles.m_size > 1;
     bool is_aliased = a->step * size % ALIAS_BYTES == 0 && dot->roles.k_size >= 256 && dot->rows > 4;
-    bool is_slow = a->k_step != 1 || is_aliased;
+    bool is_far = a->step * size >= ALIAS_BYTES / 2 && dot->roles.n_size >= 16 * width;
+    bool is_slow = a->k_step != 1 || is_aliased || is_far;
     if (is_strided && is_in_sum_dtype(dot, a) && !(is_slow && is_reused)) {
         a->mode = KILN_DOT_DIRECT;
         return;

@@ -148,3 +148,25 @@ void kiln_epilogue_emit(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv 
     }
     kiln_lower_cut(lower, mark);
 }
+
+void kiln_epilogue_prefetch(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv row,
+                            kiln_axis_index column)
+{
+    kiln_lower *lower = epilogue->lower;
+    kiln_kernel *k = lower->kernel;
+    uint32_t output = lower->group->n_inputs;
+    const kiln_place *place = lower->place_of[output];
+    const kiln_node *node = kiln_graph_node(lower->graph, place->operand.value);
+    uint32_t rank = node->type->rank;
+    if (node->op == KILN_OP_transpose || rank == 0 || place->strides[rank - 1] != 1) return;
+    uint32_t mark = kiln_lower_mark(lower);
+    column.step = 0;
+    for (uint32_t r = 0; r < tile->rows; r++) {
+        kiln_index index;
+        epilogue->index(epilogue->user, kiln_k_add_imm(k, row, r), column, &index);
+        kiln_kv at = kiln_lower_offset(lower, place, &index).base;
+        for (uint32_t v = 0; v < tile->vectors; v++)
+            kiln_k_prefetch(k, lower->buffer_of[output], kiln_k_add_imm(k, at, (int64_t)v * tile->lanes));
+    }
+    kiln_lower_cut(lower, mark);
+}

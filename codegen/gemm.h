@@ -54,6 +54,9 @@ typedef struct kiln_epilogue {
 
 /* Chooses between unrolled and looped by what the group computes after the contraction. */
 kiln_epilogue kiln_epilogue_create(kiln_lower *lower, kiln_value node, kiln_dtype from);
+/* Fetches the lines that a tile's store will write, where they are contiguous. */
+void kiln_epilogue_prefetch(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv row,
+                            kiln_axis_index column);
 /* Stores a tile: row r of the sums is row `row` + r, vector v starts at `column` + v * lanes; the last
  * vector has `last` lanes that exist. */
 void kiln_epilogue_emit(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv row,

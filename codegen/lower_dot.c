@@ -10,6 +10,7 @@
 #define BLOCK_BYTES (768 * 1024) /* of A, in the second cache */
 #define TILE_CYCLES 10000.0      /* fewer are not worth handing out */
 #define TILES_PER_THREAD 8
+#define PREFETCH_K 128           /* from here on the result's lines are fetched before the sums start */
 
 /* A tile's place: the columns of a group. */
 typedef struct column_group {
@@ -77,13 +78,14 @@ static void emit_register_tile(kiln_dot *dot, kiln_kv row, uint32_t rows, const 
     kiln_tile tile = make_tile(dot, rows, group);
     kiln_kv a = kiln_dot_row_offset(dot, row);
     kiln_kv b = kiln_dot_column_offset(dot, group->column);
+    kiln_axis_index column = kiln_axis_vector(group->column, dot->lanes);
+    if (dot->roles.k_size >= PREFETCH_K) kiln_epilogue_prefetch(&dot->epilogue, &tile, row, column);
     if (dot->totals) {
         accumulate_chunks(dot, &tile, a, b);
     } else {
         kiln_tile_zero(&tile);
         kiln_tile_accumulate(&tile, a, b, dot->roles.k_size);
     }
-    kiln_axis_index column = kiln_axis_vector(group->column, dot->lanes);
     kiln_epilogue_emit(&dot->epilogue, &tile, row, column, group->last);
 }
 
