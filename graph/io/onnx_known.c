@@ -175,6 +175,7 @@ kiln_ints kiln_onnx_known_ints(kiln_onnx_call *call, uint32_t i)
     if (type->rank > 1 || kiln_onnx_is_float(type->dtype))
         kiln_onnx_fail(call, "operand %u is %s of rank %u; expected integers of rank 1", i,
                        kiln_dtype_name(type->dtype), type->rank);
+    if (type->n_elements == 0) return (kiln_ints){0, kiln_onnx_dims(call, 0)};
     const void *data = known_operand(call, i);
     int64_t *values = kiln_onnx_dims(call, (uint32_t)type->n_elements);
     for (int64_t k = 0; k < type->n_elements; k++)
