@@ -64,14 +64,8 @@ static void mask_read(kiln_onnx_call *call, attention_plan *plan)
     bool is_bool = type->dtype == KILN_bool;
     int64_t last = type->dims[type->rank - 1];
     if (last != 1 && last < plan->columns) {
-        int64_t zeros[KILN_MAX_RANK] = {0}, high[KILN_MAX_RANK] = {0};
-        kiln_value inputs[] = {mask, kiln_onnx_scalar(call, type->dtype, is_bool ? 0 : -INFINITY)};
-        high[type->rank - 1] = plan->columns - last;
-        kiln_attrs attrs = {KILN_FAMILY_pad,
-                            .pad = {{type->rank, zeros}, {type->rank, high}, {type->rank, zeros}}};
-        mask = kiln_graph_add(
-            call->graph,
-            &(kiln_node_spec){.op = KILN_OP_pad, .inputs = inputs, .n_inputs = 2, .attrs = &attrs});
+        double outside = is_bool ? 0 : -INFINITY;
+        mask = kiln_onnx_pad_high(call, mask, type->rank - 1, plan->columns - last, outside);
     }
     if (is_bool) {
         keep_also(call, plan, mask);

@@ -112,6 +112,20 @@ kiln_value kiln_onnx_slice(kiln_onnx_call *call, kiln_value a, uint32_t axis, in
         &(kiln_node_spec){.op = KILN_OP_slice, .inputs = &a, .n_inputs = 1, .attrs = &attrs});
 }
 
+kiln_value kiln_onnx_pad_high(kiln_onnx_call *call, kiln_value a, uint32_t axis, int64_t high,
+                              double value)
+{
+    const kiln_type *type = kiln_graph_type(call->graph, a);
+    int64_t zeros[KILN_MAX_RANK] = {0}, ends[KILN_MAX_RANK] = {0};
+    kiln_value inputs[] = {a, kiln_onnx_scalar(call, type->dtype, value)};
+    ends[axis] = high;
+    kiln_attrs attrs = {KILN_FAMILY_pad,
+                        .pad = {{type->rank, zeros}, {type->rank, ends}, {type->rank, zeros}}};
+    return kiln_graph_add(
+        call->graph,
+        &(kiln_node_spec){.op = KILN_OP_pad, .inputs = inputs, .n_inputs = 2, .attrs = &attrs});
+}
+
 kiln_value kiln_onnx_concat(kiln_onnx_call *call, uint32_t n, const kiln_value *parts,
                             uint32_t axis)
 {

@@ -209,12 +209,13 @@ static kiln_value import_scatter_elements(kiln_onnx_call *call)
     return scatter_known(call, sources);
 }
 
-/* Shifts by one along the axis, a zero coming in. */
+/* Shifts by one along the axis, the empty sum or product coming in. */
 static kiln_value shift(kiln_onnx_call *call, kiln_value a, uint32_t axis, bool is_back)
 {
     const kiln_type *type = kiln_graph_type(call->graph, a);
     int64_t zeros[KILN_MAX_RANK] = {0}, low[KILN_MAX_RANK] = {0}, high[KILN_MAX_RANK] = {0};
-    kiln_value inputs[] = {a, kiln_onnx_scalar(call, type->dtype, 0)};
+    double empty = call->row->kiln == KILN_OP_window_prod;
+    kiln_value inputs[] = {a, kiln_onnx_scalar(call, type->dtype, empty)};
     low[axis] = is_back ? -1 : 1;
     high[axis] = -low[axis];
     kiln_attrs attrs = {KILN_FAMILY_pad,
@@ -224,8 +225,8 @@ static kiln_value shift(kiln_onnx_call *call, kiln_value a, uint32_t axis, bool 
         &(kiln_node_spec){.op = KILN_OP_pad, .inputs = inputs, .n_inputs = 2, .attrs = &attrs});
 }
 
-/* The sum of everything before along the axis: a window that reaches back to the start. */
-static kiln_value import_cum_sum(kiln_onnx_call *call)
+/* The sum or product of all before along the axis: a window that reaches back to the start. */
+static kiln_value import_cumulative(kiln_onnx_call *call)
 {
     const kiln_type *type = kiln_onnx_ranked(call, 0, 1);
     kiln_value a = call->inputs[0];
@@ -246,7 +247,36 @@ static kiln_value import_cum_sum(kiln_onnx_call *call)
                                                        {type->rank, ones}}};
     return kiln_graph_add(
         call->graph,
-        &(kiln_node_spec){.op = KILN_OP_window_sum, .inputs = &a, .n_inputs = 1, .attrs = &attrs});
+        &(kiln_node_spec){.op = call->row->kiln, .inputs = &a, .n_inputs = 1, .attrs = &attrs});
+}
+
+/* Along the time axis of sequence b, place t becomes lengths[b] - 1 - t where t < lengths[b]. */
+static kiln_value import_reverse_sequence(kiln_onnx_call *call)
+{
+    const kiln_type *type = kiln_onnx_ranked(call, 0, 2), *given = kiln_onnx_type(call, 1);
+    int64_t batch = kiln_onnx_int(call, "batch_axis", 1),
+            time = kiln_onnx_int(call, "time_axis", 0);
+    if (batch + time != 1 || batch * time != 0 || given->rank != 1 ||
+        given->dims[0] != type->dims[batch])
+        kiln_onnx_fail(call,
+                       "batch_axis %" PRId64 ", time_axis %" PRId64
+                       "; expected 0 and 1 and a length each",
+                       batch, time);
+    int64_t rest = stride_of(type, 1), flat[2] = {type->dims[0] * type->dims[1], rest};
+    kiln_value lengths = kiln_add_convert(call->graph, call->inputs[1], KILN_i64);
+    lengths = kiln_add_broadcast(call->graph, lengths, 2, type->dims, &batch);
+    kiln_value at = kiln_onnx_iota(call, KILN_i64, 2, type->dims, (uint32_t)time);
+    kiln_value turned = kiln_onnx_with(call, KILN_OP_sub,
+                                       kiln_add_binary(call->graph, KILN_OP_sub, lengths, at), 1);
+    kiln_value is_in = kiln_add_binary(call->graph, KILN_OP_lt, at, lengths);
+    kiln_value source = kiln_onnx_select(call, is_in, turned, at);
+    kiln_value other = kiln_onnx_iota(call, KILN_i64, 2, type->dims, (uint32_t)batch);
+    kiln_value rows = time == 0 ? source : other, columns = time == 0 ? other : source;
+    rows = kiln_onnx_with(call, KILN_OP_mul, rows, (double)type->dims[1]);
+    kiln_value place = kiln_add_binary(call->graph, KILN_OP_add, rows, columns);
+    kiln_value picked =
+        kiln_onnx_take(call, kiln_add_reshape(call->graph, call->inputs[0], 2, flat), place, 0);
+    return kiln_add_reshape(call->graph, picked, type->rank, type->dims);
 }
 
 /* NonZero has a result whose size is data: served for known operands only. */
@@ -302,7 +332,9 @@ const kiln_onnx_row kiln_onnx_index_rows[] = {
     ROW("ScatterND", 11, 3, 3, import_scatter_nd),
     ROW("ScatterElements", 11, 3, 3, import_scatter_elements),
     {"Scatter", 9, 10, 3, 3, import_scatter_elements},
-    ROW("CumSum", 11, 2, 2, import_cum_sum),
+    {"CumSum", 11, KILN_ONNX_NEWEST, 2, 2, import_cumulative, KILN_OP_window_sum},
+    {"CumProd", 26, KILN_ONNX_NEWEST, 2, 2, import_cumulative, KILN_OP_window_prod},
+    ROW("ReverseSequence", 10, 2, 2, import_reverse_sequence),
     ROW("NonZero", 9, 1, 1, import_non_zero),
     ROW("Compress", 9, 2, 2, import_compress),
     {0},

@@ -68,6 +68,9 @@ kiln_value kiln_onnx_reshape(kiln_onnx_call *call, kiln_value a, uint32_t rank,
                              const int64_t *dims);
 kiln_value kiln_onnx_slice(kiln_onnx_call *call, kiln_value a, uint32_t axis, int64_t from,
                            int64_t to);
+/* Elements of `value` added at the high end of an axis. */
+kiln_value kiln_onnx_pad_high(kiln_onnx_call *call, kiln_value a, uint32_t axis, int64_t high,
+                              double value);
 kiln_value kiln_onnx_concat(kiln_onnx_call *call, uint32_t n, const kiln_value *parts,
                             uint32_t axis);
 kiln_value kiln_onnx_take(kiln_onnx_call *call, kiln_value a, kiln_value index, uint32_t axis);

@@ -10,7 +10,7 @@ static const kiln_onnx_family families[] = {
     {"", kiln_onnx_linear_rows},    {"", kiln_onnx_conv_rows},       {"", kiln_onnx_pool_rows},
     {"", kiln_onnx_norm_rows},      {"", kiln_onnx_resize_rows},     {"", kiln_onnx_source_rows},
     {"", kiln_onnx_flow_rows},      {"", kiln_onnx_recurrent_rows},  {"", kiln_onnx_quant_rows},
-    {"", kiln_onnx_attention_rows},
+    {"", kiln_onnx_attention_rows}, {"", kiln_onnx_einsum_rows},     {"", kiln_onnx_loss_rows},
 };
 
 const kiln_onnx_row *kiln_onnx_row_find(const char *domain, const char *op, int64_t opset)
