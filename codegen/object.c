@@ -4,6 +4,7 @@
 #include "codegen/object.h"
 
 #include <elf.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -205,6 +206,25 @@ static kiln_code *code_create(kiln_scope *scope, uint32_t n, size_t bytes)
     return code;
 }
 
+/* Names for perf: with $KILN_PERF_MAP set, code is listed where perf looks for it. */
+static void write_perf_map(const kiln_code *code, const elf *all, const kiln_object *objects)
+{
+    char path[64];
+    if (!getenv("KILN_PERF_MAP")) return;
+    snprintf(path, sizeof path, "/tmp/perf-%ld.map", (long)getpid());
+    FILE *file = fopen(path, "ae");
+    if (!file) return;
+    for (uint32_t i = 0; i < code->n; i++) {
+        for (uint32_t j = 0; j < all[i].n_sections; j++) {
+            const Elf64_Shdr *section = &all[i].sections[j];
+            if (all[i].places[j] < 0 || !(section->sh_flags & SHF_EXECINSTR)) continue;
+            fprintf(file, "%zx %zx %s\n", (size_t)(uintptr_t)(code->memory + all[i].places[j]),
+                    (size_t)section->sh_size, objects[i].symbol);
+        }
+    }
+    fclose(file);
+}
+
 void kiln_code_load(kiln_scope *scope, const kiln_object *objects, uint32_t n, kiln_code **out_code)
 {
     elf *all = kiln_new_array(&scope->arena, elf, n + 1);
@@ -229,6 +249,7 @@ void kiln_code_load(kiln_scope *scope, const kiln_object *objects, uint32_t n, k
     if ((code_bytes && mprotect(code->memory, (size_t)code_bytes, PROT_READ | PROT_EXEC)) ||
         mprotect(code->memory + code_bytes, rest, PROT_READ))
         kiln_fail(scope, KILN_UNSUPPORTED, "code: the system forbids making memory executable");
+    write_perf_map(code, all, objects);
     kiln_scope_keep(scope, code);
     *out_code = code;
 }

@@ -11,7 +11,8 @@
 kiln_status kiln_object_check(const kiln_object *object, kiln_error *error);
 
 /* Loads all objects into one stretch of memory; functions[i] is object i's symbol. The code is the
- * caller's until kiln_code_unload, also when the scope closes. */
+ * caller's until kiln_code_unload, also when the scope closes. With $KILN_PERF_MAP set, symbols are
+ * appended to /tmp/perf-PID.map for perf. */
 void kiln_code_load(kiln_scope *scope, const kiln_object *objects, uint32_t n,
                     kiln_code **out_code);
 kiln_kernel_fn *kiln_code_function(const kiln_code *code, uint32_t number);
