@@ -152,7 +152,11 @@ static kiln_status node_compute(kiln_rewrite *rewrite, const kiln_node *node, fo
     if (kiln_scope_try(&scope)) {
         kiln_graph *graph = node_graph(&scope, rewrite, node, how == FOLD_SCALAR);
         kiln_error inner = {0};
-        if (how != FOLD_RUN) {
+        if (how == FOLD_EVALUATE && kiln_node_row(node)->class_ == KILN_VIEW) {
+            /* Only moves elements, at a third of the evaluator's time: 0.34 s instead of 0.94 s for
+             * the kernels of ResNet-50. */
+            kiln_constant_read(&scope, graph, graph->outputs.at[0].value, output->data);
+        } else if (how != FOLD_RUN) {
             kiln_eval(&scope, graph, NULL, output);
         } else if (pipeline->run_constant(pipeline->run_constant_user, graph, output, &inner)) {
             kiln_fail_with(&scope, &inner);
