@@ -31,9 +31,6 @@ typedef struct kiln_backend {
     void (*load)(kiln_scope *scope, const kiln_object *objects, uint32_t n, kiln_code **out_code);
     kiln_kernel_fn *(*function)(const kiln_code *code, uint32_t number);
     void (*unload)(kiln_code *code);
-    /* An object that defines global `symbol` as the program's tables (everything const, kernels by
-     * their object symbols, which become hidden) plus the entry points named in kiln_library_spec.
-     */
 } kiln_backend;
 
 /* The symbol the LLVM module exports: const kiln_backend *kiln_backend_llvm(void). */
