@@ -4,7 +4,7 @@
  * scalars. Printers (LLVM IR, C, CUDA C) translate row by row and decide nothing.
  *
  * Invariants (codegen/verify_kernel.c): operands are defined earlier, in this or an enclosing loop;
- * values from nowhere (const, lanes, tile_begin, tile_end) are equal to defined at the start, so
+ * values from nowhere (const, lanes, tile_begin, tile_end, address) are equal to defined at the start, so
  * they are interned per kernel and serve everywhere after their number; types are as kernel.def
  * says; loops nest; buffers are accessed as declared (reads, writes).
  *
@@ -156,6 +156,7 @@ kiln_kv kiln_k_const_bits(kiln_kernel *k, kiln_dtype dtype, uint32_t lanes, uint
 kiln_kv kiln_k_lanes(kiln_kernel *k, kiln_dtype dtype, uint32_t lanes);
 kiln_kv kiln_k_tile_begin(kiln_kernel *k);
 kiln_kv kiln_k_tile_end(kiln_kernel *k);
+kiln_kv kiln_k_address(kiln_kernel *k, uint32_t param);
 kiln_kv kiln_k_unary(kiln_kernel *k, kiln_instr_op op, kiln_kv a);
 kiln_kv kiln_k_binary(kiln_kernel *k, kiln_instr_op op, kiln_kv a,
                       kiln_kv b); /* compares included */

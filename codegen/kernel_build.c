@@ -68,6 +68,12 @@ kiln_kv kiln_k_tile_end(kiln_kernel *k)
     return push(k, KILN_K_tile_end, &(kiln_instr){.dtype = KILN_i64, .lanes = 1}, 0, 0);
 }
 
+kiln_kv kiln_k_address(kiln_kernel *k, uint32_t param)
+{
+    kiln_instr instr = {.op = KILN_K_address, .dtype = KILN_i64, .lanes = 1, .imm = param};
+    return kiln_kernel_push(k, &instr);
+}
+
 /* The value of an integer operation on constants, or false when it must not be folded. Compares of
  * unsigned values are done after a flip of the sign bit, which keeps their order in int64. */
 static bool fold_order(kiln_instr_op op, int64_t a, int64_t b, int64_t *out)

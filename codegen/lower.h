@@ -56,7 +56,8 @@ typedef struct kiln_lower {
     const uint32_t
         *buffer_of; /* by position in group->inputs, then group->outputs: buffer number */
     const kiln_place *const *place_of; /* by the same position */
-    uint32_t store_flags; /* KILN_MEM_STREAM: outputs go past the caches where they are aligned */
+    uint32_t store_flags; /* KILN_MEM_STREAM: outputs begin at multiples of 64 bytes and go past the
+                             caches */
     kiln_memo *memo;
     kiln_sites *sites;
     kiln_vec(kiln_binding) bindings;

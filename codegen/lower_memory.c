@@ -24,7 +24,8 @@ static kiln_kv gather_offsets(kiln_lower *lower, const kiln_access *access)
 static bool is_aligned(const kiln_kernel *k, const kiln_access *access)
 {
     bool is_local = access->buffer >= KILN_LOCAL_FIRST;
-    uint32_t alignment = is_local ? 64 : k->params.at[access->buffer].alignment;
+    bool is_known = is_local || (access->flags & KILN_MEM_STREAM) != 0;
+    uint32_t alignment = is_known ? 64 : k->params.at[access->buffer].alignment;
     size_t bytes = access->lanes * kiln_dtype_bytes(kiln_kernel_buffer_dtype(k, access->buffer));
     if (alignment < bytes || bytes > 64 || access->lanes == 1) return false;
     return access->offset.multiple % access->lanes == 0;

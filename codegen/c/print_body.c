@@ -90,6 +90,8 @@ static void print_lane(const printer *p, kiln_kv value, const char *lane)
         kiln_text_printf(p->text, "((kiln_%s)%s)", kiln_dtype_name(instr->dtype), lane);
     } else if (instr->op == KILN_K_tile_begin || instr->op == KILN_K_tile_end) {
         kiln_text_printf(p->text, "((kiln_i64)%s)", kiln_instr_name(instr->op));
+    } else if (instr->op == KILN_K_address) {
+        kiln_text_printf(p->text, "((kiln_i64)(unsigned long long)p%lld)", (long long)instr->imm);
     } else if (instr->lanes == 1) {
         kiln_text_printf(p->text, "v%u", value);
     } else {

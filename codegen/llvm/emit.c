@@ -67,6 +67,9 @@ static LLVMValueRef from_nowhere(kiln_llvm *e, const kiln_instr *instr)
         return e->tile_begin;
     case KILN_K_tile_end:
         return e->tile_end;
+    case KILN_K_address:
+        return LLVMBuildPtrToInt(e->builder, LLVMGetParam(e->inner, (unsigned)instr->imm),
+                                 LLVMInt64TypeInContext(e->context), "");
     case KILN_K_lanes:
         return lane_numbers(e, instr);
     default:
