@@ -1,6 +1,7 @@
 /* Greedy placement of intervals (Pisarchyk and Lee, arXiv 2001.03288, with several orders and two
  * ways to choose a gap): blocks are taken in some order, and each goes to a gap between the blocks
- * already placed that live at the same time. */
+ * already placed that live at the same time. Then the best order is improved: the block that makes the
+ * arena as large as it is goes first in the next round. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,14 +98,57 @@ static int64_t live_bound(kiln_scope *scope, const kiln_block *blocks, uint32_t 
     return bound;
 }
 
-/* Placement is quadratic; very large graphs get one order. */
+/* Placement is quadratic: very large graphs get one order, and the improvement a budget of steps.
+ */
 #define MAX_BLOCKS_FOR_SEARCH 8192
+#define IMPROVE_BUDGET 20000000
+
+/* One round of improvement: the block that makes the arena as large as it is goes first next time.
+ */
+static void promote_highest(const kiln_block *blocks, sort_row *rows, uint32_t n)
+{
+    uint32_t highest = 0;
+    for (uint32_t i = 1; i < n; i++) {
+        const kiln_block *a = &blocks[rows[i].block], *b = &blocks[rows[highest].block];
+        if (a->offset + a->bytes > b->offset + b->bytes) highest = i;
+    }
+    sort_row row = rows[highest];
+    memmove(rows + 1, rows, highest * sizeof *rows);
+    rows[0] = row;
+}
+
+static void keep_offsets(const kiln_block *blocks, uint32_t n, int64_t *offsets)
+{
+    for (uint32_t i = 0; i < n; i++) offsets[i] = blocks[i].offset;
+}
+
+typedef struct search {
+    kiln_block *blocks;
+    sort_row *rows;
+    uint32_t n, *placed;
+    int64_t *offsets; /* of the best placement */
+} search;
+
+static int64_t improve(search *state, int64_t best, int64_t bound)
+{
+    uint32_t n = state->n;
+    int64_t rounds = kiln_min_i64(IMPROVE_BUDGET / ((int64_t)n * n + 1), 4 * (int64_t)n);
+    for (int64_t round = 0; round < rounds && best > bound; round++) {
+        promote_highest(state->blocks, state->rows, n);
+        int64_t total = place_all(state->blocks, state->rows, n, state->placed, true);
+        if (total >= best) continue;
+        best = total;
+        keep_offsets(state->blocks, n, state->offsets);
+    }
+    return best;
+}
 
 int64_t kiln_place_blocks(kiln_scope *scope, kiln_block *blocks, uint32_t n, int64_t *out_bound)
 {
     kiln_arena *arena = &scope->arena;
     sort_row *rows = kiln_new_array(arena, sort_row, n + 1);
     uint32_t *placed = kiln_new_array(arena, uint32_t, n + 1);
+    sort_row *best_rows = kiln_new_array(arena, sort_row, n + 1);
     int64_t *offsets = kiln_new_array(arena, int64_t, n + 1);
     int64_t bound = live_bound(scope, blocks, n), best = INT64_MAX;
     uint32_t n_orders = n > MAX_BLOCKS_FOR_SEARCH ? 1 : N_PLACING_ORDERS;
@@ -116,8 +160,11 @@ int64_t kiln_place_blocks(kiln_scope *scope, kiln_block *blocks, uint32_t n, int
         int64_t total = place_all(blocks, rows, n, placed, trial % 2 == 0);
         if (total >= best) continue;
         best = total;
-        for (uint32_t i = 0; i < n; i++) offsets[i] = blocks[i].offset;
+        keep_offsets(blocks, n, offsets);
+        memcpy(best_rows, rows, n * sizeof *rows);
     }
+    search state = {blocks, best_rows, n, placed, offsets};
+    best = improve(&state, best, bound);
     for (uint32_t i = 0; i < n; i++) blocks[i].offset = offsets[i];
     *out_bound = bound;
     return n ? best : 0;

@@ -62,7 +62,7 @@ static void random_ranges_fit(void **state)
     uint64_t seed = 1;
     double waste = 0;
     for (uint32_t round = 0; round < 100; round++) waste += place_random(&seed);
-    assert_true(waste / 100 < 0.05);
+    assert_true(waste / 100 < 0.005);
 }
 
 /* A random graph of elementwise steps, row reductions and products over 32 x 32 values. */
