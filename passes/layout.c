@@ -314,6 +314,103 @@ static void place_plainly(layout_state *state, const kiln_node *node)
     state->map[node->id] = kiln_graph_add(state->target, &spec);
 }
 
+/* Repeated axes stand after the axis before them, so that a reshape can join the two (as in
+ * resizing by repetition). */
+static void place_broadcast(layout_state *state, const kiln_node *node)
+{
+    const kiln_type *type = node->type;
+    kiln_ints axes = node->attrs->axes.axes;
+    axis_order held = order_of(state, node->inputs[0]), order = {{0}};
+    int64_t dims[KILN_MAX_RANK], sorted[KILN_MAX_RANK];
+    uint32_t n = 0, n_sorted = 0, kept = 0;
+    for (uint32_t i = 0; i < axes.n; i++) order.at[n++] = axes.at[held.at[i]];
+    for (uint32_t i = 0; i < axes.n; i++) kept |= 1u << axes.at[i];
+    for (uint32_t axis = 0; axis < type->rank; axis++) {
+        if (kept >> axis & 1) continue;
+        uint32_t at = axis ? position(&order, axis - 1) + 1 : 0;
+        memmove(&order.at[at + 1], &order.at[at], (n++ - at) * sizeof *order.at);
+        order.at[at] = axis;
+    }
+    for (uint32_t i = 0; i < type->rank; i++) {
+        dims[i] = type->dims[order.at[i]];
+        if (kept >> order.at[i] & 1) sorted[n_sorted++] = i;
+    }
+    kiln_value value = state->map[node->inputs[0].id];
+    set_order(state, node, kiln_add_broadcast(state->target, value, type->rank, dims, sorted),
+              order);
+}
+
+/* A reshape as runs of axes: axes of the operand and axes of the result with the same elements. */
+typedef struct axis_runs {
+    uint32_t run_of[KILN_MAX_RANK];                          /* by axis of the operand */
+    uint32_t first[2 * KILN_MAX_RANK], n[2 * KILN_MAX_RANK]; /* axes of the result, by run */
+    uint32_t n_runs, n_front; /* n_front: result axes before all runs */
+} axis_runs;
+
+static axis_runs find_runs(const kiln_type *from, const kiln_type *to)
+{
+    axis_runs runs = {{0}};
+    uint32_t i = 0, j = 0;
+    uint32_t *last = &runs.n_front; /* counts the axes of the latest run that has some */
+    while (i < from->rank || j < to->rank) {
+        if (j < to->rank && to->dims[j] == 1) {
+            (*last)++;
+            j++;
+            continue;
+        }
+        uint32_t run = runs.n_runs++;
+        int64_t have = from->dims[i], want = 1;
+        runs.run_of[i++] = run;
+        runs.first[run] = j;
+        if (have == 1) continue; /* alone, with no axis of the result */
+        last = &runs.n[run];
+        while (have != want) {
+            if (have > want) {
+                want *= to->dims[j++];
+                (*last)++;
+            } else {
+                have *= from->dims[i];
+                runs.run_of[i++] = run;
+            }
+        }
+    }
+    return runs;
+}
+
+/* The order of the result when the operand is reshaped as it is held; false when a run is torn
+ * apart. */
+static bool reshape_order(const kiln_type *from, const kiln_type *to, const axis_order *held,
+                          axis_order *out)
+{
+    axis_runs runs = find_runs(from, to);
+    uint32_t n = 0, seen = 0;
+    for (uint32_t k = 0; k < runs.n_front; k++) out->at[n++] = k;
+    for (uint32_t i = 0; i < from->rank; i++) {
+        int64_t axis = held->at[i];
+        uint32_t run = runs.run_of[axis];
+        bool goes_on = i > 0 && runs.run_of[held->at[i - 1]] == run;
+        bool is_first = axis == 0 || runs.run_of[axis - 1] != run;
+        if (goes_on ? held->at[i - 1] + 1 != axis : !is_first || (seen >> run & 1)) return false;
+        seen |= 1u << run;
+        for (uint32_t k = 0; !goes_on && k < runs.n[run]; k++) out->at[n++] = runs.first[run] + k;
+    }
+    return true;
+}
+
+static void place_reshape(layout_state *state, const kiln_node *node)
+{
+    const kiln_type *from = kiln_graph_type(state->source, node->inputs[0]);
+    axis_order held = order_of(state, node->inputs[0]), order = {{0}};
+    int64_t dims[KILN_MAX_RANK];
+    if (node->type->n_elements == 0 || !reshape_order(from, node->type, &held, &order)) {
+        place_plainly(state, node);
+        return;
+    }
+    for (uint32_t i = 0; i < node->type->rank; i++) dims[i] = node->type->dims[order.at[i]];
+    kiln_value value = state->map[node->inputs[0].id];
+    set_order(state, node, kiln_add_reshape(state->target, value, node->type->rank, dims), order);
+}
+
 static void place_node(layout_state *state, const kiln_node *node)
 {
     const kiln_op_row *row = kiln_node_row(node);
@@ -330,6 +427,10 @@ static void place_node(layout_state *state, const kiln_node *node)
         place_reduce(state, node);
     } else if (node->op == KILN_OP_transpose) {
         place_transpose(state, node);
+    } else if (node->op == KILN_OP_broadcast) {
+        place_broadcast(state, node);
+    } else if (node->op == KILN_OP_reshape) {
+        place_reshape(state, node);
     } else {
         place_plainly(state, node);
     }
