@@ -190,6 +190,9 @@ typedef struct kiln_access {
 kiln_kv kiln_lower_load_at(kiln_lower *lower, const kiln_access *access);
 void kiln_lower_store_at(kiln_lower *lower, const kiln_access *access, kiln_kv value);
 
+/* Transposes n vectors of n lanes, n a power of two, in registers. */
+void kiln_lower_transpose(kiln_kernel *k, kiln_kv *rows, uint32_t n);
+
 /* The memo, for lower_*.c: values by what made them. */
 typedef struct kiln_memo_key {
     uint64_t what, a, b;

@@ -1,6 +1,7 @@
 /* PACK groups: an operand of a contraction, read through its views, into panels of 16 columns: tiles are
- * panels; inside, one vector of columns for every k. Columns past n are zero. Constants are packed by
- * pack.c instead. */
+ * panels; inside, one vector of columns for every k. Where k is contiguous instead of the columns, blocks
+ * are read along k and transposed in registers. Columns past n are zero. Constants are packed by pack.c
+ * instead. */
 #include "codegen/gemm.h"
 #include "codegen/math.h"
 #include "kiln/program.h"
@@ -12,6 +13,7 @@ typedef struct packing {
     kiln_ints batch, n, k;  /* axes of the operand in the contraction's roles */
     int64_t n_batch, n_n, n_k;
     uint32_t lanes;
+    bool is_by_k;
 } packing;
 
 static int64_t size_of(const packing *p, kiln_ints axes)
@@ -57,8 +59,9 @@ static void spread(packing *p, kiln_axis_index at, kiln_ints axes, kiln_index *i
     for (uint32_t i = 0; i < axes.n; i++) index->axis[axes.at[i]] = digits[i];
 }
 
-/* Columns `column` … of the batch at `k`. In a convolution the batch is part of the column. */
-static kiln_kv load_columns(packing *p, kiln_kv batch, kiln_kv column, kiln_kv k_at)
+/* A vector of the batch at (column, k): over columns, or over k. In a convolution the batch is part of
+ * the column. */
+static kiln_kv load_vector(packing *p, kiln_kv batch, kiln_kv column, kiln_kv k_at)
 {
     kiln_lower *lower = p->lower;
     kiln_kernel *k = lower->kernel;
@@ -66,7 +69,8 @@ static kiln_kv load_columns(packing *p, kiln_kv batch, kiln_kv column, kiln_kv k
     kiln_axis_index row = kiln_axis_scalar(k_at, 1), of_batch = kiln_axis_scalar(batch, 1);
     if (p->batch.n == 0)
         column = kiln_k_binary(k, KILN_K_add, column, kiln_k_mul_imm(k, batch, p->n_n));
-    kiln_axis_index columns = kiln_axis_vector(column, 1);
+    kiln_axis_index columns = kiln_axis_scalar(column, 1);
+    (p->is_by_k ? &row : &columns)->step = 1;
     columns.extent = size_of(p, p->n);
     row.extent = p->n_k;
     of_batch.extent = p->n_batch;
@@ -74,6 +78,19 @@ static kiln_kv load_columns(packing *p, kiln_kv batch, kiln_kv column, kiln_kv k
     spread(p, row, p->k, &index);
     spread(p, columns, p->n, &index);
     return kiln_lower_value(lower, p->value, &index);
+}
+
+/* Stores a vector of columns at `k_at` of panel `tile`. */
+static void store_columns(packing *p, kiln_kv tile, kiln_kv k_at, uint32_t first, kiln_kv value)
+{
+    kiln_lower *lower = p->lower;
+    kiln_kernel *k = lower->kernel;
+    kiln_kv row = kiln_lower_op_imm(lower, KILN_K_mul, tile, p->n_k);
+    row = kiln_k_mul_imm(k, kiln_k_binary(k, KILN_K_add, row, k_at), KILN_PANEL);
+    kiln_access access = {.buffer = lower->buffer_of[lower->group->n_inputs], .dtype = p->type->dtype,
+                          .lanes = p->lanes};
+    access.offset = kiln_axis_vector(kiln_k_add_imm(k, row, first), p->lanes);
+    kiln_lower_store_at(lower, &access, value);
 }
 
 /* One vector of panel `panel`; `first` is its first column within the panel. */
@@ -90,18 +107,100 @@ static void pack_vector(packing *p, kiln_kv tile, kiln_kv k_at, uint32_t first)
         kiln_kv left = kiln_k_binary(k, KILN_K_sub, kiln_k_const_i64(k, p->n_n), column);
         lower->mask = kiln_k_active(k, p->lanes, left);
     }
-    kiln_kv value = load_columns(p, batch, column, k_at);
+    kiln_kv value = load_vector(p, batch, column, k_at);
     if (lower->mask) {
         kiln_dtype dtype = (kiln_dtype)kiln_kernel_at(k, value)->dtype;
         value = kiln_k_select(k, lower->mask, value, kiln_k_const_bits(k, dtype, p->lanes, 0));
     }
     lower->mask = 0;
-    kiln_kv row = kiln_lower_op_imm(lower, KILN_K_mul, tile, p->n_k);
-    row = kiln_k_mul_imm(k, kiln_k_binary(k, KILN_K_add, row, k_at), KILN_PANEL);
-    kiln_access access = {.buffer = lower->buffer_of[lower->group->n_inputs], .dtype = p->type->dtype,
-                          .lanes = p->lanes};
-    access.offset = kiln_axis_vector(kiln_k_add_imm(k, row, first), p->lanes);
-    kiln_lower_store_at(lower, &access, value);
+    store_columns(p, tile, k_at, first, value);
+}
+
+/* A block of lanes x lanes: rows are columns of the operand, the first `n_columns` of which exist; of
+ * the k, the first `n_k`. */
+static void pack_block(packing *p, kiln_kv tile, kiln_kv k_at, int64_t n_columns, int64_t n_k)
+{
+    kiln_lower *lower = p->lower;
+    kiln_kernel *k = lower->kernel;
+    int64_t n_panels = (p->n_n + KILN_PANEL - 1) / KILN_PANEL;
+    kiln_kv panel = kiln_lower_op_imm(lower, KILN_K_rem, tile, n_panels);
+    kiln_kv batch = kiln_lower_op_imm(lower, KILN_K_div, tile, n_panels);
+    kiln_kv column = kiln_lower_op_imm(lower, KILN_K_mul, panel, KILN_PANEL);
+    for (uint32_t first = 0; first < KILN_PANEL; first += p->lanes) {
+        kiln_kv rows[KILN_PANEL], zero = 0;
+        lower->mask = kiln_k_active(k, p->lanes, kiln_k_const_i64(k, n_k));
+        for (uint32_t i = 0; i < p->lanes && first + i < n_columns; i++)
+            rows[i] = load_vector(p, batch, kiln_lower_op_imm(lower, KILN_K_add, column, first + i), k_at);
+        lower->mask = 0;
+        kiln_dtype dtype = kiln_compute_dtype(p->type->dtype);
+        for (uint32_t i = 0; i < p->lanes; i++) {
+            if (first + i >= n_columns) rows[i] = zero ? zero : (zero = kiln_k_const_bits(k, dtype, p->lanes, 0));
+        }
+        kiln_lower_transpose(k, rows, p->lanes);
+        for (uint32_t i = 0; i < p->lanes && i < n_k; i++)
+            store_columns(p, tile, kiln_k_add_imm(k, k_at, i), first, rows[i]);
+    }
+}
+
+/* A panel of `n_columns` columns, block after block; emitted inside a loop of at most one trip. */
+static void pack_panel(packing *p, kiln_kv tile, int64_t n_columns)
+{
+    kiln_kernel *k = p->lower->kernel;
+    int64_t whole = p->n_k / p->lanes * p->lanes;
+    kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, whole);
+    kiln_kv k_at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, p->lanes);
+    uint32_t mark = kiln_lower_mark(p->lower);
+    pack_block(p, tile, k_at, n_columns, p->lanes);
+    kiln_lower_cut(p->lower, mark);
+    kiln_k_end(k);
+    if (whole < p->n_k) pack_block(p, tile, end, n_columns, p->n_k - whole);
+}
+
+static void pack_by_blocks(packing *p, kiln_kv tile)
+{
+    kiln_lower *lower = p->lower;
+    kiln_kernel *k = lower->kernel;
+    int64_t n_panels = (p->n_n + KILN_PANEL - 1) / KILN_PANEL, last = p->n_n % KILN_PANEL;
+    if (!last) {
+        pack_panel(p, tile, KILN_PANEL);
+        return;
+    }
+    kiln_kv panel = kiln_lower_op_imm(lower, KILN_K_rem, tile, n_panels);
+    kiln_kv end = kiln_k_const_i64(k, n_panels), middle = kiln_k_const_i64(k, n_panels - 1);
+    kiln_kv next = kiln_k_add_imm(k, panel, 1);
+    kiln_kv begin = kiln_k_max(k, panel, middle);
+    end = kiln_k_min(k, next, end);
+    kiln_k_loop(k, KILN_LOOP_SERIAL, panel, kiln_k_min(k, next, middle), 1);
+    uint32_t mark = kiln_lower_mark(lower);
+    pack_panel(p, tile, KILN_PANEL);
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+    kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
+    mark = kiln_lower_mark(lower);
+    pack_panel(p, tile, last);
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+}
+
+/* Whether neighbours in memory are neighbours in k, not in the columns. */
+static bool is_contiguous_in_k(const packing *p)
+{
+    kiln_strided strided;
+    if (!p->k.n || !kiln_lower_strided(p->lower, p->value, &strided)) return false;
+    int64_t inner = p->k.at[p->k.n - 1], across = p->n.n ? p->n.at[p->n.n - 1] : -1;
+    bool is_across = across >= 0 && strided.strides[across] == 1 && p->n_n > 1;
+    return strided.strides[inner] == 1 && p->type->dims[inner] >= p->lanes && !is_across;
+}
+
+static void pack_by_rows(packing *p, kiln_kv tile)
+{
+    kiln_kernel *k = p->lower->kernel;
+    kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, p->n_k);
+    kiln_kv k_at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
+    uint32_t mark = kiln_lower_mark(p->lower);
+    for (uint32_t first = 0; first < KILN_PANEL; first += p->lanes) pack_vector(p, tile, k_at, first);
+    kiln_lower_cut(p->lower, mark);
+    kiln_k_end(k);
 }
 
 void kiln_lower_pack(kiln_lower *lower)
@@ -124,13 +223,11 @@ void kiln_lower_pack(kiln_lower *lower)
     kiln_kv tile = kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
     uint32_t outside = kiln_lower_mark(lower);
     if (k->n_tiles > 0) {
-        begin = kiln_k_const_i64(k, 0);
-        end = kiln_k_const_i64(k, p.n_k);
-        kiln_kv k_at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
-        uint32_t inside = kiln_lower_mark(lower);
-        for (uint32_t first = 0; first < KILN_PANEL; first += p.lanes) pack_vector(&p, tile, k_at, first);
-        kiln_lower_cut(lower, inside);
-        kiln_k_end(k);
+        p.is_by_k = is_contiguous_in_k(&p);
+        if (p.is_by_k)
+            pack_by_blocks(&p, tile);
+        else
+            pack_by_rows(&p, tile);
     }
     kiln_lower_cut(lower, outside);
     kiln_k_end(k);

@@ -70,7 +70,7 @@ static kiln_axis_index line_axis(kiln_lower *lower, kiln_axis_index base, uint32
 
 /* rows[i] lane j becomes rows[j] lane i: each round exchanges one bit of the row's number with the
  * same bit of the lane's. */
-static void transpose_rows(kiln_kernel *k, kiln_kv *rows, uint32_t n)
+void kiln_lower_transpose(kiln_kernel *k, kiln_kv *rows, uint32_t n)
 {
     int64_t low[KILN_K_MAX_LANES], high[KILN_K_MAX_LANES];
     for (uint32_t bit = 1; bit < n; bit *= 2) {
@@ -133,7 +133,7 @@ static void emit_block(block_plan *p, kiln_axis_index b, kiln_axis_index a, bool
             kiln_index index = block_index(p, vector, line);
             own[i] = kiln_lower_value(lower, p->views.at[v], &index);
         }
-        transpose_rows(k, own, p->lanes);
+        kiln_lower_transpose(k, own, p->lanes);
     }
     lower->mask = 0;
     emit_lines(p, b, a, rows, is_edge);
