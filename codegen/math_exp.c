@@ -14,7 +14,7 @@ typedef struct exp_format {
 } exp_format;
 
 static const exp_format formats[2] = {
-    {0x1.8p23, 23, 127, -104.5, 89.0, 0x1.63p-1, -0x1.bd0106p-13, -18.0},
+    {0x1.8p23, 23, 127, -104.0, 89.0, 0x1.63p-1, -0x1.bd0106p-13, -18.0},
     {0x1.8p52, 52, 1023, -746.0, 710.0, 0x1.62e42fee00000p-1, 0x1.a39ef35793c76p-33, -40.0},
 };
 
@@ -55,14 +55,17 @@ static kiln_kv scale_by(kiln_kernel *k, const exp_format *format, kiln_kv a, kil
     return mul(k, a, power_of_two(k, format, rest));
 }
 
+/* Below `low` the result is a 0 that is selected, not computed: a product that underflows costs a hundred
+ * cycles on common processors, and masks of attention are full of -inf. */
 kiln_kv kiln_math_exp(kiln_kernel *k, kiln_kv x)
 {
     const exp_format *format = format_of(k, x);
-    x = at_most(k, at_least(k, x, format->low), format->high);
+    kiln_kv is_low = compare_num(k, KILN_K_lt, x, format->low);
+    x = at_most(k, num_where(k, is_low, 0.0, x), format->high);
     exp_parts parts = exp_split(k, x, 2 * format->bias);
     kiln_kv slope = fma_num(k, parts.r, parts.q, 1.0);
     kiln_kv p = fma_num(k, parts.r, slope, 1.0);
-    return scale_by(k, format, p, parts.bits);
+    return num_where(k, is_low, 0.0, scale_by(k, format, p, parts.bits));
 }
 
 /* 2^n - 1 + 2^n (e^r - 1), with half of 2^n so that n = bias + 1 does not overflow early. */
@@ -109,15 +112,18 @@ static kiln_kv corrected(kiln_kernel *k, kiln_kv a, kiln_kv error)
 kiln_kv kiln_math_logistic(kiln_kernel *k, kiln_kv x)
 {
     const exp_format *format = format_of(k, x);
-    kiln_kv size = at_most(k, absolute(k, x), -format->low);
+    kiln_kv size = absolute(k, x);
+    kiln_kv is_far = compare_num(k, KILN_K_gt, size, -format->low);
+    size = num_where(k, is_far, 0.0, size);
     exp_parts parts = exp_split(k, negative(k, size), 2 * format->bias);
     kiln_kv slope = fma_num(k, parts.r, parts.q, 1.0);
     kiln_kv z = fma_num(k, parts.r, slope, 1.0);
-    z = scale_by(k, format, z, parts.bits);
+    z = num_where(k, is_far, 0.0, scale_by(k, format, z, parts.bits));
     reciprocal_parts inverse = reciprocal(k, z);
     kiln_kv right = corrected(k, inverse.start, inverse.error);
     kiln_kv y = mul(k, parts.r, slope);
     kiln_kv left = kiln_k_fma(k, y, inverse.start, inverse.start);
     left = scale_by(k, format, corrected(k, left, inverse.error), parts.bits);
+    left = num_where(k, is_far, 0.0, left);
     return kiln_k_select(k, compare_num(k, KILN_K_lt, x, 0.0), left, right);
 }
