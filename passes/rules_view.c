@@ -160,6 +160,9 @@ static kiln_value rule_broadcast_reshape(kiln_rewrite *rewrite, const kiln_node 
 {
     const kiln_node *reshape = kiln_match(rewrite, node, 0, KILN_OP_reshape);
     if (!reshape) return none;
+    /* Two reshapes become one first: taking this one off would bring back the dims that
+     * broadcast_without_units took off below it, for ever. */
+    if (kiln_match(rewrite, reshape, 0, KILN_OP_reshape)) return none;
     const kiln_type *from = kiln_operand_node(rewrite, reshape, 0)->type;
     int64_t axes[KILN_MAX_RANK];
     if (!match_dims(from, reshape->type, node->attrs->axes.axes.at, axes)) return none;
