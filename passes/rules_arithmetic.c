@@ -1,5 +1,4 @@
-/* simplify, arithmetic: neutral elements, constants to the second place, powers, conversions, and
- * elementwise work on repeated values done before they are repeated. */
+/* simplify, arithmetic: neutral elements, constants to the second place, powers, conversions. */
 #include <float.h>
 #include <math.h>
 
@@ -192,111 +191,7 @@ static kiln_value rule_convert(kiln_rewrite *rewrite, const kiln_node *node)
                             node->type->dtype);
 }
 
-/* Broadcasts */
-
-static bool same_ints(uint32_t n, const int64_t *x, const int64_t *y)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        if (x[i] != y[i]) return false;
-    }
-    return true;
-}
-
-/* Whether two broadcasts repeat values of the same dims along the same axes. */
-static bool is_alike(const kiln_rewrite *rewrite, const kiln_node *a, const kiln_node *b)
-{
-    const kiln_type *x = kiln_operand_node(rewrite, a, 0)->type,
-                    *y = kiln_operand_node(rewrite, b, 0)->type;
-    return x->rank == y->rank && same_ints(x->rank, x->dims, y->dims) &&
-           same_ints(x->rank, a->attrs->axes.axes.at, b->attrs->axes.axes.at);
-}
-
-/* The first operand that is a broadcast; NULL when one is neither that, alike, nor a splat. */
-static const kiln_node *common_broadcast(const kiln_rewrite *rewrite, const kiln_node *node)
-{
-    const kiln_node *common = NULL;
-    double unused;
-    for (uint32_t i = 0; i < node->n_inputs; i++) {
-        const kiln_node *operand = kiln_operand_node(rewrite, node, i);
-        if (kiln_match_splat(operand, &unused)) continue;
-        if (operand->op != KILN_OP_broadcast) return NULL;
-        const kiln_node *small = kiln_operand_node(rewrite, operand, 0);
-        if (small->type->n_elements == operand->type->n_elements) return NULL;
-        if (common && !is_alike(rewrite, common, operand)) return NULL;
-        if (!common) common = operand;
-    }
-    return common;
-}
-
-/* The elementwise node over what its operands are views of, and over splats of those dims. */
-static kiln_value add_over_views(kiln_rewrite *rewrite, const kiln_node *node,
-                                 const kiln_type *small)
-{
-    kiln_value inputs[3];
-    for (uint32_t i = 0; i < node->n_inputs; i++) {
-        const kiln_node *operand = kiln_operand_node(rewrite, node, i);
-        if (operand->op != KILN_OP_constant) {
-            inputs[i] = kiln_mapped(rewrite, operand->inputs[0]);
-            continue;
-        }
-        const kiln_type *type =
-            kiln_graph_tensor(rewrite->target, operand->type->dtype, small->rank, small->dims);
-        inputs[i] = kiln_add_literal(rewrite->target, type, kiln_match_literal(operand));
-    }
-    kiln_node_spec spec = {(kiln_op)node->op, NULL, inputs, node->n_inputs, node->attrs, NULL};
-    if (kiln_node_row(node)->result == KILN_RESULT_GIVEN) {
-        spec.given =
-            kiln_graph_tensor(rewrite->target, node->type->dtype, small->rank, small->dims);
-    }
-    return kiln_graph_add(rewrite->target, &spec);
-}
-
-/* op(broadcast(x), broadcast(y), splat) => broadcast(op(x, y, splat)) */
-static kiln_value rule_lift_broadcast(kiln_rewrite *rewrite, const kiln_node *node)
-{
-    if (kiln_node_row(node)->class_ != KILN_ELEMENTWISE) return none;
-    const kiln_node *common = common_broadcast(rewrite, node);
-    if (!common) return none;
-    kiln_value value = add_over_views(rewrite, node, kiln_operand_node(rewrite, common, 0)->type);
-    return kiln_add_broadcast(rewrite->target, value, node->type->rank, node->type->dims,
-                              common->attrs->axes.axes.at);
-}
-
-/* The first operand that is a reshape; NULL when one is neither a reshape of the same dims nor a
- * splat. */
-static const kiln_node *common_reshape(const kiln_rewrite *rewrite, const kiln_node *node)
-{
-    const kiln_node *common = NULL;
-    double unused;
-    for (uint32_t i = 0; i < node->n_inputs; i++) {
-        const kiln_node *operand = kiln_operand_node(rewrite, node, i);
-        if (kiln_match_splat(operand, &unused)) continue;
-        if (operand->op != KILN_OP_reshape) return NULL;
-        const kiln_type *from = kiln_operand_node(rewrite, operand, 0)->type;
-        const kiln_type *first = common ? kiln_operand_node(rewrite, common, 0)->type : from;
-        if (first->rank != from->rank || !same_ints(from->rank, first->dims, from->dims))
-            return NULL;
-        if (!common) common = operand;
-    }
-    return common;
-}
-
-/* op(reshape(x), reshape(y), splat) => reshape(op(x, y, splat)): views go to where they may meet
- * others */
-static kiln_value rule_lift_reshape(kiln_rewrite *rewrite, const kiln_node *node)
-{
-    if (kiln_node_row(node)->class_ != KILN_ELEMENTWISE) return none;
-    const kiln_node *common = common_reshape(rewrite, node);
-    if (!common) return none;
-    kiln_value value = add_over_views(rewrite, node, kiln_operand_node(rewrite, common, 0)->type);
-    return kiln_add_reshape(rewrite->target, value, node->type->rank, node->type->dims);
-}
-
 const kiln_rule kiln_rules_arithmetic[] = {
-    {"lift-broadcast", "op(broadcast(x), broadcast(y)) => broadcast(op(x, y))", KILN_GRADE_EXACT,
-     KILN_OP_none, rule_lift_broadcast},
-    {"lift-reshape", "op(reshape(x), reshape(y)) => reshape(op(x, y))", KILN_GRADE_EXACT,
-     KILN_OP_none, rule_lift_reshape},
     {"constant-second", "op(constant, x) => op(x, constant)", KILN_GRADE_EXACT, KILN_OP_none,
      rule_constant_second},
     {"add-zero", "x + -0 => x", KILN_GRADE_EXACT, KILN_OP_add, rule_add_zero},

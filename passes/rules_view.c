@@ -227,65 +227,7 @@ static kiln_value rule_slice_broadcast(kiln_rewrite *rewrite, const kiln_node *n
                               node->type->rank, node->type->dims, axes.at);
 }
 
-/* The position of the one operand of an elementwise node that is no splat, or KILN_MAX_RANK. */
-static uint32_t only_operand(const kiln_rewrite *rewrite, const kiln_node *node)
-{
-    uint32_t only = KILN_MAX_RANK;
-    double number;
-    for (uint32_t i = 0; i < node->n_inputs; i++) {
-        if (kiln_match_splat(kiln_operand_node(rewrite, node, i), &number)) continue;
-        if (only != KILN_MAX_RANK) return KILN_MAX_RANK;
-        only = i;
-    }
-    return only;
-}
-
-/* Whether a computed value lies under views that move each element to one place. */
-static bool is_moved_result(const kiln_rewrite *rewrite, const kiln_node *view)
-{
-    for (; kiln_node_row(view)->class_ == KILN_VIEW; view = kiln_operand_node(rewrite, view, 0)) {
-        bool is_move = view->op == KILN_OP_reshape || view->op == KILN_OP_transpose ||
-                       view->op == KILN_OP_reverse;
-        if (!is_move || rewrite->n_users[view->id] != 1) return false;
-    }
-    kiln_class class_ = kiln_node_row(view)->class_;
-    return class_ == KILN_ELEMENTWISE || class_ == KILN_CONTRACT || class_ == KILN_WINDOW ||
-           class_ == KILN_REDUCE;
-}
-
-/* op(view(x), splat) => view(op(x, splat)): the op then joins the kernel that computes x */
-static kiln_value rule_lower_op(kiln_rewrite *rewrite, const kiln_node *node)
-{
-    if (kiln_node_row(node)->class_ != KILN_ELEMENTWISE) return none;
-    uint32_t only = only_operand(rewrite, node);
-    if (only == KILN_MAX_RANK) return none;
-    const kiln_node *view = kiln_operand_node(rewrite, node, only);
-    if (kiln_node_row(view)->class_ != KILN_VIEW || !is_moved_result(rewrite, view)) return none;
-    const kiln_type *under = kiln_operand_node(rewrite, view, 0)->type;
-    kiln_graph *target = rewrite->target;
-    kiln_value inputs[3];
-    for (uint32_t i = 0; i < node->n_inputs; i++) {
-        const kiln_node *operand = kiln_operand_node(rewrite, node, i);
-        kiln_dtype dtype = operand->type->dtype;
-        const kiln_type *type = kiln_graph_tensor(target, dtype, under->rank, under->dims);
-        inputs[i] = i == only ? kiln_mapped(rewrite, view->inputs[0])
-                              : kiln_add_literal(target, type, kiln_match_literal(operand));
-    }
-    kiln_node_spec spec = {(kiln_op)node->op, NULL, inputs, node->n_inputs, node->attrs, NULL};
-    if (kiln_node_row(node)->result == KILN_RESULT_GIVEN) {
-        spec.given = kiln_graph_tensor(target, node->type->dtype, under->rank, under->dims);
-    }
-    kiln_value value = kiln_graph_add(target, &spec);
-    const kiln_type *given =
-        kiln_graph_tensor(target, node->type->dtype, node->type->rank, node->type->dims);
-    spec = (kiln_node_spec){(kiln_op)view->op, NULL, &value, 1, view->attrs, node->label};
-    if (kiln_node_row(view)->result == KILN_RESULT_GIVEN) spec.given = given;
-    return kiln_graph_add(target, &spec);
-}
-
 const kiln_rule kiln_rules_view[] = {
-    {"lower-op", "op(view(x), splat) => view(op(x, splat)) for a computed x", KILN_GRADE_EXACT,
-     KILN_OP_none, rule_lower_op},
     {"empty", "op of no elements => constant", KILN_GRADE_EXACT, KILN_OP_none, rule_empty},
     {"view-splat", "view(splat) => splat", KILN_GRADE_EXACT, KILN_OP_none, rule_view_splat},
     {"transpose-transpose", "transpose(transpose(x)) => transpose(x)", KILN_GRADE_EXACT,

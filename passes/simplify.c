@@ -7,8 +7,13 @@
 #include "passes/rewrite.h"
 
 const kiln_rule *const kiln_rule_families[] = {
-    kiln_rules_view,  kiln_rules_move,   kiln_rules_arithmetic,
-    kiln_rules_logic, kiln_rules_linear, NULL,
+    kiln_rules_lift,
+    kiln_rules_view,
+    kiln_rules_move,
+    kiln_rules_arithmetic,
+    kiln_rules_logic,
+    kiln_rules_linear,
+    NULL,
 };
 
 #define MAX_RULES 256
