@@ -196,6 +196,20 @@ static const kiln_machine *find_machine(kiln_scope *scope, const kiln_compile_op
 static kiln_status run_constant(void *user, const kiln_graph *graph, kiln_tensor *outputs,
                                 kiln_error *error);
 
+static void check_precision(kiln_scope *scope, const kiln_compile_options *options,
+                            const kiln_machine *machine)
+{
+    static const char *const names[] = {"fma", "x6", "bf16"};
+    if (options->precision == KILN_PRECISION_FMA) return;
+    if ((unsigned)options->precision >= sizeof names / sizeof *names)
+        kiln_fail(scope, KILN_INVALID, "precision: %d is unknown; expected fma, x6 or bf16",
+                  (int)options->precision);
+    if (!machine->has_amx)
+        kiln_fail(scope, KILN_UNSUPPORTED,
+                  "precision %s: machine %s has no matrix tiles; expected x86-64-amx, or fma",
+                  names[options->precision], machine->name);
+}
+
 /* Opens a compilation in `scope`; options are copied with the defaults of a shorter struct. */
 static kiln_compilation *open_compilation(kiln_scope *scope, const kiln_graph *graph,
                                           const kiln_compile_options *options, bool is_run_here)
@@ -210,9 +224,6 @@ static kiln_compilation *open_compilation(kiln_scope *scope, const kiln_graph *g
     }
     if (graph->error.status != KILN_OK) kiln_fail_with(scope, &graph->error);
     if (!graph->outputs.n) kiln_fail(scope, KILN_INVALID, "graph: it has no output; expected one or more");
-    if (filled->precision != KILN_PRECISION_FMA) {
-        kiln_fail(scope, KILN_UNSUPPORTED, "precision: only fma is built for this machine");
-    }
     kiln_compilation *compilation = kiln_new(&scope->arena, kiln_compilation);
     compilation->scope = scope;
     compilation->options = filled;
@@ -230,6 +241,7 @@ static kiln_compilation *open_compilation(kiln_scope *scope, const kiln_graph *g
         .max_bytes = filled->max_bytes,
         .dump_dir = dump_dir && *dump_dir ? dump_dir : NULL,
     };
+    check_precision(scope, filled, compilation->pipeline.machine);
     if (is_run_here) compilation->pipeline.run_constant = run_constant;
     compilation->pipeline.run_constant_user = compilation;
     return compilation;

@@ -56,6 +56,11 @@ static bool is_regular(kiln_dot *dot, kiln_dot_operand *operand, kiln_ints free_
            single_stride(&operand->strided, k_axes, dot->k_dims, &operand->k_step);
 }
 
+bool kiln_dot_rows_are_regular(kiln_dot *dot)
+{
+    return is_regular(dot, &dot->a, dot->roles.a_m, dot->m_dims, dot->roles.a_k);
+}
+
 static bool is_in_sum_dtype(const kiln_dot *dot, const kiln_dot_operand *operand)
 {
     return kiln_graph_type(dot->lower->graph, operand->value)->dtype == dot->dtype;

@@ -40,11 +40,16 @@ typedef enum kiln_loop_kind {
 #define KILN_MEM_ALIGNED 1u /* address is a multiple of the vector's bytes */
 #define KILN_MEM_STREAM 2u  /* store past the caches: not read again soon; implies ALIGNED */
 
+/* flags of tile instructions: the tiles they work on */
+#define KILN_N_TILES 8
+#define KILN_TILE_BYTES 64 /* of a row; 16 rows */
+#define KILN_TILES(c, a, b) ((uint32_t)(c) | (uint32_t)(a) << 8 | (uint32_t)(b) << 16)
+
 typedef struct kiln_instr {
     uint8_t op;     /* kiln_instr_op */
     uint8_t dtype;  /* of the result; of the value stored; KILN_NO_DTYPE for end and barrier */
     uint16_t lanes; /* of the result, or of the access; 1 = scalar, any number up to 64 */
-    uint32_t flags; /* loop: kiln_loop_kind; load, store: KILN_MEM_ */
+    uint32_t flags; /* loop: kiln_loop_kind; load, store: KILN_MEM_; tiles: KILN_TILES */
     kiln_kv args[3];
     int64_t imm;
 } kiln_instr;
@@ -110,6 +115,7 @@ typedef enum kiln_instr_rule {
     KILN_RULE_SHUFFLE,
     KILN_RULE_LOOKUP,
     KILN_RULE_MEMORY,
+    KILN_RULE_TILE,
     KILN_RULE_LOOP,
 } kiln_instr_rule;
 
@@ -180,6 +186,20 @@ void kiln_k_store(kiln_kernel *k, uint32_t buffer, kiln_kv offset, kiln_kv value
 kiln_kv kiln_k_gather(kiln_kernel *k, uint32_t buffer, kiln_kv offsets, kiln_kv mask);
 void kiln_k_scatter(kiln_kernel *k, uint32_t buffer, kiln_kv offsets, kiln_kv value, kiln_kv mask);
 void kiln_k_prefetch(kiln_kernel *k, uint32_t buffer, kiln_kv offset);
+
+/* Matrix tiles (kernel_tile.c); `stride` elements from row to row. */
+void kiln_k_tile_zero(kiln_kernel *k, uint32_t tile);
+void kiln_k_tile_load(kiln_kernel *k, uint32_t tile, uint32_t buffer, kiln_kv offset,
+                      int64_t stride);
+void kiln_k_tile_store(kiln_kernel *k, uint32_t tile, uint32_t buffer, kiln_kv offset,
+                       int64_t stride);
+void kiln_k_tile_dot(kiln_kernel *k, kiln_instr_op op, uint32_t c, uint32_t a, uint32_t b);
+bool kiln_kernel_has_tiles(const kiln_kernel *kernel);
+/* The machine model whose features the kernel's code needs: its own, or the plain model under it
+ * when no instruction needs more. */
+const kiln_machine *kiln_kernel_target(const kiln_kernel *kernel);
+/* The rule of the rows of kind TILE; for kiln_instr_check. */
+kiln_status kiln_tile_check(const kiln_kernel *kernel, const kiln_instr *instr, kiln_error *error);
 
 /* Opens a loop and returns its variable; then come the carries, the body, one next per carry, end.
  *

@@ -72,7 +72,7 @@ void kiln_lower_unbind(kiln_lower *lower, uint32_t n)
 static uint32_t add_param(kiln_lower *lower, const kiln_place *place, bool is_output)
 {
     kiln_dtype dtype = kiln_graph_type(lower->graph, place->operand.value)->dtype;
-    kiln_dtype storage = kiln_storage_dtype(dtype);
+    kiln_dtype storage = kiln_format_dtype(place->operand.format, kiln_storage_dtype(dtype));
     bool is_port = place->kind == KILN_PLACE_INPUT || place->kind == KILN_PLACE_OUTPUT;
     uint32_t element = (uint32_t)kiln_dtype_bytes(storage);
     kiln_param param = {.dtype = storage,

@@ -41,6 +41,8 @@ void kiln_dot_lower_roles(kiln_lower *lower, const kiln_matmul_roles *roles, kil
 void kiln_dot_describe(kiln_dot *dot, kiln_value contraction);
 /* Finds the operands and decides how they are read; needs rows and vectors. */
 void kiln_dot_find_operands(kiln_dot *dot);
+/* Whether A has one distance between rows and one between k; sets its source, step and k_step. */
+bool kiln_dot_rows_are_regular(kiln_dot *dot);
 /* Adds the locals of copied operands; needs the blocks. */
 void kiln_dot_add_locals(kiln_dot *dot);
 /* Copies rows first … end of A, or columns of B, for the tile at work. */

@@ -2,6 +2,7 @@
  * panels; inside, one vector of columns for every k. Where k is contiguous instead of the columns, blocks
  * are read along k and transposed in registers. Columns past n are zero. Constants are packed by pack.c
  * instead. */
+#include "codegen/amx.h"
 #include "codegen/gemm.h"
 #include "codegen/math.h"
 #include "kiln/program.h"
@@ -205,6 +206,10 @@ static void pack_by_rows(packing *p, kiln_kv tile)
 
 void kiln_lower_pack(kiln_lower *lower)
 {
+    if (kiln_format_parts(lower->group->outputs[0].format)) {
+        kiln_lower_pack_tiles(lower);
+        return;
+    }
     packing p = {.lower = lower, .value = lower->group->outputs[0].value};
     kiln_kernel *k = lower->kernel;
     p.type = kiln_graph_type(lower->graph, p.value);

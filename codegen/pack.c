@@ -93,6 +93,10 @@ PACK_AS(pack_8, uint64_t)
 void kiln_pack_operand(kiln_scope *scope, const kiln_graph *graph, kiln_operand operand,
                        const void *dense, void *out)
 {
+    if (kiln_format_parts(operand.format)) {
+        kiln_pack_tiles(scope, graph, operand, dense, out);
+        return;
+    }
     kiln_pack_offsets offsets;
     kiln_pack_find_offsets(&scope->arena, graph, operand, &offsets);
     switch (kiln_dtype_bytes(kiln_graph_type(graph, operand.value)->dtype)) {

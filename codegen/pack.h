@@ -15,6 +15,10 @@ typedef struct kiln_pack_offsets {
 void kiln_pack_find_offsets(kiln_arena *arena, const kiln_graph *graph, kiln_operand operand,
                             kiln_pack_offsets *out_offsets);
 
+/* The same in the tile formats; kiln_pack_operand calls it. */
+void kiln_pack_tiles(kiln_scope *scope, const kiln_graph *graph, kiln_operand operand,
+                     const void *dense, void *out);
+
 /* Packs the dense elements of operand.value to `out` (kiln_operand_bytes, any content before). */
 void kiln_pack_operand(kiln_scope *scope, const kiln_graph *graph, kiln_operand operand,
                        const void *dense, void *out);

@@ -88,6 +88,23 @@ static void print_operands(const kiln_kernel *k, kiln_text *text, const kiln_ins
     }
 }
 
+/* "tile_load t4 l0[%9] by 64", "tile_dot_bf16 t0 t4 t6". */
+static void print_tiles(const kiln_kernel *k, kiln_text *text, const kiln_instr *instr)
+{
+    bool is_access = instr->op == KILN_K_tile_load || instr->op == KILN_K_tile_store;
+    kiln_text_printf(text, "t%u", instr->flags & 0xff);
+    if (is_access) {
+        kiln_text_append(text, " ");
+        print_buffer(text, instr->imm);
+        kiln_text_append(text, "[");
+        print_value(k, text, instr->args[0]);
+        kiln_text_append(text, "] by ");
+        print_value(k, text, instr->args[1]);
+    } else if (instr->op != KILN_K_tile_zero) {
+        kiln_text_printf(text, " t%u t%u", instr->flags >> 8 & 0xff, instr->flags >> 16);
+    }
+}
+
 static void print_rest(const kiln_kernel *k, kiln_text *text, const kiln_instr *instr)
 {
     if (instr->op == KILN_K_loop) {
@@ -98,6 +115,10 @@ static void print_rest(const kiln_kernel *k, kiln_text *text, const kiln_instr *
     }
     if (kiln_instr_rule_of(instr->op) == KILN_RULE_MEMORY) {
         print_access(k, text, instr);
+        return;
+    }
+    if (kiln_instr_rule_of(instr->op) == KILN_RULE_TILE) {
+        print_tiles(k, text, instr);
         return;
     }
     if (instr->op == KILN_K_next) {
@@ -128,7 +149,7 @@ static void print_instr(const kiln_kernel *k, kiln_text *text, kiln_kv number, i
         kiln_text_append(text, "}\n");
         return;
     }
-    bool is_void = op == KILN_K_store || op == KILN_K_scatter || op == KILN_K_prefetch ||
+    bool is_void = kiln_instr_rule_of(op) == KILN_RULE_TILE || op == KILN_K_store || op == KILN_K_scatter || op == KILN_K_prefetch ||
                    op == KILN_K_next || op == KILN_K_barrier;
     if (!is_void) kiln_text_printf(text, "%%%u = ", number);
     kiln_text_append(text, kiln_instr_name(op));

@@ -185,6 +185,18 @@ static void fill_kernels(table_builder *builder)
     }
 }
 
+/* What the kernels need, not all that the machine has: a program without matrix tiles runs without
+ * them. */
+static uint64_t needed_features(const kiln_compilation *compilation)
+{
+    const kiln_machine *machine = compilation->schedule->machine;
+    uint64_t features = machine->plain ? kiln_machine_find(machine->plain)->cpu_features
+                                       : machine->cpu_features;
+    for (uint32_t i = 0; i < compilation->units.n; i++)
+        features |= kiln_kernel_target(compilation->units.at[i].kernel)->cpu_features;
+    return features;
+}
+
 void kiln_fill_program(kiln_compilation *compilation, kiln_artifact *artifact, const char *name)
 {
     const kiln_schedule *schedule = compilation->schedule;
@@ -202,7 +214,7 @@ void kiln_fill_program(kiln_compilation *compilation, kiln_artifact *artifact, c
         .name = kiln_arena_string(&artifact->arena, name),
         .target = kiln_arena_string(&artifact->arena, schedule->machine->name),
         .producer = "kiln " KILN_VERSION,
-        .cpu_features = schedule->machine->cpu_features,
+        .cpu_features = needed_features(compilation),
         .flags = compilation->options->flush_denormals ? KILN_PROGRAM_FLUSH_DENORMALS : 0,
         .constant_bytes = kiln_layout_constants(schedule, offsets),
         .arena_bytes = schedule->arena_bytes,

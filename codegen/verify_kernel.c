@@ -231,8 +231,8 @@ static kiln_status check_value(const kiln_kernel *k, const kiln_instr *instr, ki
 
 kiln_status kiln_instr_check(const kiln_kernel *k, const kiln_instr *instr, kiln_error *error)
 {
-    bool is_typed =
-        instr->op != KILN_K_end && instr->op != KILN_K_barrier && instr->op != KILN_K_next;
+    bool is_typed = instr->op != KILN_K_end && instr->op != KILN_K_barrier &&
+                    instr->op != KILN_K_next && kiln_instr_rule_of(instr->op) != KILN_RULE_TILE;
     if (instr->op == KILN_K_none || instr->op >= KILN_N_INSTRS)
         return FAIL("instruction %d is unknown", instr->op);
     if (is_typed &&
@@ -264,6 +264,8 @@ kiln_status kiln_instr_check(const kiln_kernel *k, const kiln_instr *instr, kiln
         return check_lookup(k, instr, error);
     case KILN_RULE_MEMORY:
         return check_memory(k, instr, error);
+    case KILN_RULE_TILE:
+        return kiln_tile_check(k, instr, error);
     case KILN_RULE_LOOP:
         return check_loop(k, instr, error);
     }
@@ -296,7 +298,8 @@ static kiln_status walk_operands(walk *w, kiln_kv number)
         if (!value || kiln_instr_rule_of(at(w->k, value)->op) == KILN_RULE_VALUE) continue;
         bool is_result = at(w->k, value)->dtype && at(w->k, value)->op != KILN_K_store &&
                          at(w->k, value)->op != KILN_K_scatter &&
-                         at(w->k, value)->op != KILN_K_prefetch;
+                         at(w->k, value)->op != KILN_K_prefetch &&
+                         kiln_instr_rule_of(at(w->k, value)->op) != KILN_RULE_TILE;
         if (!is_result) return FAIL("%%%u: operand %%%u has no value", number, value);
         kiln_kv home = at(w->k, value)->op == KILN_K_loop ? value : w->home[value];
         if (instr->op == KILN_K_last) {
@@ -380,8 +383,9 @@ static kiln_status walk_instr(walk *w, kiln_kv number)
     if (status) return FAIL("%%%u: %s", number, inner.message);
     w->home[number] = walk_loop(w);
     if ((status = walk_operands(w, number))) return status;
+    kiln_instr_rule rule = kiln_instr_rule_of(instr->op);
     bool is_effect =
-        kiln_instr_rule_of(instr->op) == KILN_RULE_MEMORY || instr->op == KILN_K_barrier;
+        rule == KILN_RULE_MEMORY || rule == KILN_RULE_TILE || instr->op == KILN_K_barrier;
     if (is_effect && !w->n_tiles_loops)
         return FAIL("%%%u: %s outside the tiles loop", number, kiln_instr_name(instr->op));
     if (is_effect && !w->n_loops)

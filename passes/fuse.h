@@ -43,7 +43,7 @@ typedef struct kiln_fusion {
     kiln_arena *arena;
     uint32_t n_nodes;
     bool *is_live, *is_floating, *is_kept; /* kept: an output or a check, must be stored */
-    bool *is_packed;                       /* contraction: its second operand is read from panels */
+    uint8_t *packing;                      /* contraction: kiln_format of its second operand */
     uint8_t *role;                         /* kiln_role of nodes in clusters */
     uint32_t *cluster_of;                  /* KILN_NONE: floating or source */
     uint32_t *first_user, *users; /* users of id: users[first_user[id] … first_user[id + 1]) */
@@ -72,6 +72,9 @@ static inline kiln_value kiln_fusion_value(const kiln_fusion *fusion, uint32_t i
 /* fuse_scan.c: liveness, users, floating nodes, first clusters. */
 void kiln_fusion_scan(kiln_fusion *fusion);
 bool kiln_fusion_is_small_constant(const kiln_node *node);
+/* fuse_tiles.c: the format of a contraction's second operand when matrix tiles multiply it, else
+ * DENSE. */
+kiln_format kiln_fusion_tile_format(kiln_fusion *fusion, uint32_t id);
 
 /* fuse_cluster.c: relations between clusters. */
 /* Appends the clusters that read node `id`, through floating nodes: each once, `id`'s own included.

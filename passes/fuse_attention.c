@@ -42,7 +42,7 @@ static void merge(kiln_fusion *fusion, const kiln_attention_match *match, uint32
         kiln_fusion_merge(fusion, cluster, number);
     }
     fusion->clusters.at[number].kind = KILN_GROUP_ATTENTION;
-    fusion->is_packed[dot] = fusion->is_packed[match->scores.id] = false;
+    fusion->packing[dot] = fusion->packing[match->scores.id] = KILN_FORMAT_DENSE;
 }
 
 void kiln_fuse_attention(kiln_fusion *fusion)

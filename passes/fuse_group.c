@@ -46,8 +46,8 @@ static void visit_contraction(group_builder *builder, uint32_t id)
     const kiln_node *node = kiln_fusion_node(fusion, id);
     for (uint32_t i = 0; i < node->n_inputs; i++) {
         kiln_operand operand = {.value = node->inputs[i], .format = KILN_FORMAT_DENSE};
-        if (i == 1 && fusion->is_packed[id]) {
-            operand.format = KILN_FORMAT_PANEL16;
+        if (i == 1 && fusion->packing[id]) {
+            operand.format = (kiln_format)fusion->packing[id];
             operand.consumer = kiln_fusion_value(fusion, id);
             add_input(builder, operand);
         } else if (is_on_constant(fusion, operand.value)) {
@@ -145,7 +145,7 @@ static kiln_group pack_group(kiln_fusion *fusion, uint32_t id)
 {
     kiln_operand operand = {
         .value = kiln_fusion_node(fusion, id)->inputs[1],
-        .format = KILN_FORMAT_PANEL16,
+        .format = (kiln_format)fusion->packing[id],
         .consumer = kiln_fusion_value(fusion, id),
     };
     group_builder builder = {.fusion = fusion, .number = KILN_NONE};
@@ -166,7 +166,7 @@ static kiln_group pack_group(kiln_fusion *fusion, uint32_t id)
 
 static bool needs_pack_group(const kiln_fusion *fusion, uint32_t id)
 {
-    return fusion->is_packed[id] &&
+    return fusion->packing[id] &&
            !is_on_constant(fusion, kiln_fusion_node(fusion, id)->inputs[1]);
 }
 

@@ -76,7 +76,7 @@ static void store_contraction_operands(kiln_fusion *fusion, uint32_t id)
     for (uint32_t i = 0; i < node->n_inputs; i++) {
         kiln_value operand = node->inputs[i];
         if (is_on_constant(fusion, operand)) continue;
-        if (i == 1 && fusion->is_packed[id]) continue;
+        if (i == 1 && fusion->packing[id]) continue;
         store_unstrided(fusion, operand);
     }
 }
@@ -116,7 +116,8 @@ static void mark_floating(kiln_fusion *fusion)
     }
     for (uint32_t id = 1; id < fusion->n_nodes; id++) {
         if (!fusion->is_live[id] || kiln_fusion_class(fusion, id) != KILN_CONTRACT) continue;
-        fusion->is_packed[id] = wants_panels(fusion, id);
+        fusion->packing[id] = kiln_fusion_tile_format(fusion, id);
+        if (!fusion->packing[id] && wants_panels(fusion, id)) fusion->packing[id] = KILN_FORMAT_PANEL16;
         store_contraction_operands(fusion, id);
     }
 }
@@ -186,7 +187,7 @@ void kiln_fusion_scan(kiln_fusion *fusion)
     fusion->is_live = kiln_new_array(fusion->arena, bool, n + 1);
     fusion->is_kept = kiln_new_array(fusion->arena, bool, n + 1);
     fusion->is_floating = kiln_new_array(fusion->arena, bool, n + 1);
-    fusion->is_packed = kiln_new_array(fusion->arena, bool, n + 1);
+    fusion->packing = kiln_new_array(fusion->arena, uint8_t, n + 1);
     fusion->role = kiln_new_array(fusion->arena, uint8_t, n + 1);
     fusion->cluster_of = kiln_new_array(fusion->arena, uint32_t, n + 1);
     fusion->node_stamp = kiln_new_array(fusion->arena, uint32_t, n + 1);

@@ -73,6 +73,7 @@ const kiln_machine kiln_machines[] = {
      .llvm_cpu = "x86-64-v4",
      .llvm_features = FEATURES_AMX,
      .cpu_features = CPU_AMX,
+     .plain = "x86-64-v4",
      .vector_bytes = 64,
      .n_vector_registers = 32,
      .has_fma = true,

@@ -14,6 +14,7 @@ typedef struct kiln_machine {
     const char *llvm_cpu;   /* "x86-64-v4" */
     const char *llvm_features;
     uint64_t cpu_features;  /* KILN_CPU_ bits that code for it needs */
+    const char *plain;     /* the model under it, for kernels without its special instructions */
     uint32_t vector_bytes;  /* 16, 32, 64; GPU: 16 per thread */
     uint32_t n_vector_registers;
     bool has_fma;           /* else fma is expanded to mul + add */

@@ -85,13 +85,41 @@ static void panel_sizes(const kiln_graph *graph, kiln_operand operand, int64_t *
     *n = rest;
 }
 
+typedef struct format_row {
+    const char *name; /* after the dtype's, in dumps */
+    uint32_t n_parts;
+} format_row;
+
+static const format_row format_rows[] = {
+    [KILN_FORMAT_DENSE] = {"", 0},
+    [KILN_FORMAT_PANEL16] = {"_n16", 0},
+    [KILN_FORMAT_BF16_K2N16] = {" as bf16_k2n16", 1},
+    [KILN_FORMAT_BF16X3_K2N16] = {" as bf16x3_k2n16", 3},
+};
+
+uint32_t kiln_format_parts(kiln_format format)
+{
+    return format_rows[format].n_parts;
+}
+
+kiln_dtype kiln_format_dtype(kiln_format format, kiln_dtype dtype)
+{
+    return kiln_format_parts(format) ? KILN_u32 : dtype;
+}
+
 int64_t kiln_operand_bytes(const kiln_graph *graph, kiln_operand operand)
 {
     const kiln_type *type = kiln_graph_type(graph, operand.value);
     if (operand.format == KILN_FORMAT_DENSE) return type->bytes;
     int64_t batch, n, k, bytes;
     panel_sizes(graph, operand, &batch, &n, &k);
-    int64_t dims[] = {batch, kiln_ceil_div(n, 16), k, 16, (int64_t)kiln_dtype_bytes(type->dtype)};
+    int64_t bytes_each = (int64_t)kiln_dtype_bytes(type->dtype);
+    if (kiln_format_parts(operand.format)) {
+        if (k > INT64_MAX - KILN_TILE_K) return INT64_MAX;
+        k = kiln_round_up(k, KILN_TILE_K);
+        bytes_each = 2 * (int64_t)kiln_format_parts(operand.format);
+    }
+    int64_t dims[] = {batch, kiln_ceil_div(n, 16), k, 16, bytes_each};
     if (!kiln_checked_product(dims, 5, &bytes)) return INT64_MAX;
     return bytes;
 }
@@ -103,8 +131,9 @@ static void print_operand(const kiln_schedule *schedule, kiln_operand operand, k
     kiln_value_print(text, schedule->graph, operand.value);
     kiln_text_append(text, ": ");
     kiln_text_type(text, type->dtype, type->rank, type->dims);
-    if (operand.format == KILN_FORMAT_PANEL16) {
-        kiln_text_printf(text, " %s_n16 for ", kiln_dtype_name(type->dtype));
+    if (operand.format != KILN_FORMAT_DENSE) {
+        kiln_text_printf(text, " %s%s for ", kiln_dtype_name(type->dtype),
+                         format_rows[operand.format].name);
         kiln_value_print(text, schedule->graph, operand.consumer);
     }
 }

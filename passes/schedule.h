@@ -48,12 +48,18 @@ typedef enum kiln_format {
                             are the roles the contraction gives the operand's axes: for a convolution k is
                             (kh, kw, ic) row-major and n the output channel within its group, groups
                             outermost. f32_n16 and f64_n16 in dumps */
+    KILN_FORMAT_BF16_K2N16,   /* [batch…][ceil(n / 16)][ceil(k / 32)][16][16][2] of bf16: 16 pairs of k by
+                                 16 columns are a matrix tile; f32 values rounded; zeros past n and k. The
+                                 contraction multiplies bf16 and sums in f32 by tiles of 32 k, in order */
+    KILN_FORMAT_BF16X3_K2N16, /* [batch…][ceil(n / 16)][3] of such k: an f32 value as the sum of three bf16
+                                 ones. The contraction is "x6": per 32 k the products of parts (2, 0),
+                                 (1, 0), (1, 1), (0, 1), (0, 0), (0, 2), summed for 128 k, then added in f32 */
 } kiln_format;
 
 typedef struct kiln_operand {
     kiln_value value;    /* a constant operand of a contraction may be views of a constant */
     kiln_format format;
-    kiln_value consumer; /* PANEL16: the contraction whose roles apply; else 0 */
+    kiln_value consumer; /* packed: the contraction whose roles apply; else 0 */
 } kiln_operand;
 
 typedef struct kiln_group {
@@ -125,6 +131,12 @@ const kiln_place *kiln_schedule_place(const kiln_schedule *schedule, kiln_operan
 
 void kiln_schedule_print(const kiln_schedule *schedule, kiln_text *text);
 kiln_status kiln_schedule_verify(const kiln_schedule *schedule, const char *where, kiln_error *error);
+
+/* What kernels load and store of an operand, `dtype` being its own: pairs of bf16 are u32. */
+kiln_dtype kiln_format_dtype(kiln_format format, kiln_dtype dtype);
+/* How many bf16 numbers stand for a value: 1 or 3; 0 for the formats of plain elements. */
+uint32_t kiln_format_parts(kiln_format format);
+#define KILN_TILE_K 32 /* k of one step of the tile formats, which pad it to a multiple of that */
 
 /* Bytes of an operand in its format. */
 int64_t kiln_operand_bytes(const kiln_graph *graph, kiln_operand operand);

@@ -226,7 +226,7 @@ static kiln_status check_pack(kiln_check_state *check, uint32_t g)
 {
     const kiln_group *group = &check->schedule->groups.at[g];
     const kiln_operand *output = &group->outputs[0];
-    if (group->n_outputs != 1 || output->format != KILN_FORMAT_PANEL16) {
+    if (group->n_outputs != 1 || output->format == KILN_FORMAT_DENSE) {
         return kiln_check_fail(check, g, "it does not store one packed operand");
     }
     const kiln_node *consumer = kiln_graph_node(check->schedule->graph, output->consumer);

@@ -130,6 +130,59 @@ KILN_FN kiln_f16 kiln_f32_to_f16(float x)
 }
 #endif
 
+#ifndef __CUDACC__
+/* Matrix tiles: 16 rows of 64 bytes. */
+typedef struct kiln_tile { kiln_u8 row[16][64]; } kiln_tile;
+KILN_FN void kiln_tile_zero(kiln_tile *t) { __builtin_memset(t, 0, sizeof *t); }
+KILN_FN void kiln_tile_load(kiln_tile *t, const void *from, kiln_i64 bytes)
+{
+    for (int m = 0; m < 16; m++) __builtin_memcpy(t->row[m], (const char *)from + m * bytes, 64);
+}
+KILN_FN void kiln_tile_store(const kiln_tile *t, void *to, kiln_i64 bytes)
+{
+    for (int m = 0; m < 16; m++) __builtin_memcpy((char *)to + m * bytes, t->row[m], 64);
+}
+KILN_FN float kiln_flush(float x) { return __builtin_fabsf(x) < 0x1p-126f ? __builtin_copysignf(0, x) : x; }
+KILN_FN float kiln_tile_bf16(const kiln_tile *t, int m, int at)
+{
+    kiln_u16 bits;
+    __builtin_memcpy(&bits, &t->row[m][2 * at], 2);
+    return kiln_flush(kiln_from_f32((kiln_u32)bits << 16));
+}
+KILN_FN void kiln_tile_dot_bf16(kiln_tile *c, const kiln_tile *a, const kiln_tile *b)
+{
+    for (int m = 0; m < 16; m++) {
+        for (int n = 0; n < 16; n++) {
+            float sum[2] = {0, 0}, old;
+            for (int j = 0; j < 32; j++) {
+                float x = kiln_tile_bf16(a, m, j), y = kiln_tile_bf16(b, j / 2, 2 * n + j % 2);
+                sum[j % 2] = kiln_flush(kiln_fma_f32(x, y, sum[j % 2]));
+            }
+            __builtin_memcpy(&old, &c->row[m][4 * n], 4);
+            old = kiln_flush(kiln_flush(old) + kiln_flush(sum[0] + sum[1]));
+            __builtin_memcpy(&c->row[m][4 * n], &old, 4);
+        }
+    }
+}
+#define KILN_TILE_DOT(name, type_a, type_b)                                                        \
+    KILN_FN void kiln_tile_dot_##name(kiln_tile *c, const kiln_tile *a, const kiln_tile *b)        \
+    {                                                                                              \
+        for (int m = 0; m < 16; m++) {                                                             \
+            for (int n = 0; n < 16; n++) {                                                         \
+                kiln_u32 sum;                                                                      \
+                __builtin_memcpy(&sum, &c->row[m][4 * n], 4);                                      \
+                for (int j = 0; j < 64; j++)                                                       \
+                    sum += (kiln_u32)((type_a)a->row[m][j] * (type_b)b->row[j / 4][4 * n + j % 4]); \
+                __builtin_memcpy(&c->row[m][4 * n], &sum, 4);                                      \
+            }                                                                                      \
+        }                                                                                          \
+    }
+KILN_TILE_DOT(i8, kiln_i8, kiln_i8)
+KILN_TILE_DOT(u8i8, kiln_u8, kiln_i8)
+KILN_TILE_DOT(i8u8, kiln_i8, kiln_u8)
+KILN_TILE_DOT(u8, kiln_u8, kiln_u8)
+#endif
+
 /* Accesses of 8 and 16 bytes to aligned places. */
 typedef struct KILN_PUNNED(8) kiln_b8 { kiln_u32 word[2]; } kiln_b8;
 typedef struct KILN_PUNNED(16) kiln_b16 { kiln_u32 word[4]; } kiln_b16;

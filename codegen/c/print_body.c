@@ -287,6 +287,25 @@ static void print_memory(const printer *p, kiln_kv number, const kiln_instr *ins
     }
 }
 
+static void print_tile(const printer *p, const kiln_instr *instr)
+{
+    bool is_access = instr->op == KILN_K_tile_load || instr->op == KILN_K_tile_store;
+    print_indent(p);
+    kiln_text_printf(p->text, "kiln_%s(&tiles[%u]", kiln_instr_name(instr->op),
+                     instr->flags & 0xff);
+    if (is_access) {
+        kiln_text_append(p->text, ", &");
+        print_place(p, instr);
+        kiln_text_append(p->text, ", ");
+        print_lane(p, instr->args[1], "0");
+        kiln_text_printf(p->text, " * %zu", kiln_dtype_bytes(instr->dtype));
+    } else if (instr->op != KILN_K_tile_zero) {
+        kiln_text_printf(p->text, ", &tiles[%u], &tiles[%u]", instr->flags >> 8 & 0xff,
+                         instr->flags >> 16);
+    }
+    kiln_text_append(p->text, ");\n");
+}
+
 static void print_lookup(const printer *p, kiln_kv number, const kiln_instr *instr)
 {
     bool is_float = kiln_dtype_is_float(instr->dtype);
@@ -410,6 +429,8 @@ void kiln_c_print_body(const kiln_kernel *kernel, const kiln_c_dialect *dialect,
             print_flow(&p, v, instr);
         } else if (rule == KILN_RULE_MEMORY) {
             print_memory(&p, v, instr);
+        } else if (rule == KILN_RULE_TILE) {
+            print_tile(&p, instr);
         } else if (rule == KILN_RULE_SHUFFLE) {
             print_shuffle(&p, v, instr);
         } else if (rule == KILN_RULE_LOOKUP) {

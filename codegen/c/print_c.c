@@ -42,6 +42,7 @@ void kiln_kernel_print_c(const kiln_kernel *kernel, const char *symbol, kiln_tex
         text, "void %s(const kiln_kernel_args *args, kiln_u32 tile_begin, kiln_u32 tile_end)\n{\n",
         symbol);
     print_buffers(kernel, symbol, text);
+    if (kiln_kernel_has_tiles(kernel)) kiln_text_append(text, "    kiln_tile tiles[8];\n");
     kiln_c_print_body(kernel, &dialect, text);
     kiln_text_append(text, "}\n");
 }

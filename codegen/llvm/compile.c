@@ -94,7 +94,7 @@ static void llvm_emit(kiln_scope *scope, const kiln_kernel *kernel, const char *
 {
     kiln_llvm e;
     check_kernel(scope, kernel);
-    LLVMTargetMachineRef machine = open_machine(scope, kernel->machine);
+    LLVMTargetMachineRef machine = open_machine(scope, kiln_kernel_target(kernel));
     kiln_llvm_emit(scope, kernel, symbol, &e);
     set_layout(e.module, machine);
     char *printed = LLVMPrintModuleToString(e.module);
@@ -130,7 +130,7 @@ static void compile_inside(kiln_scope *scope, const compile_job *job)
 {
     kiln_llvm e;
     check_kernel(scope, job->kernel);
-    LLVMTargetMachineRef machine = open_machine(scope, job->kernel->machine);
+    LLVMTargetMachineRef machine = open_machine(scope, kiln_kernel_target(job->kernel));
     kiln_llvm_emit(scope, job->kernel, job->symbol, &e);
     set_layout(e.module, machine);
     run_passes(scope, e.module, machine);

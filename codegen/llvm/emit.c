@@ -255,6 +255,9 @@ static void emit_body(kiln_llvm *e)
         case KILN_RULE_MEMORY:
             e->values[v] = kiln_llvm_emit_memory(e, instr);
             break;
+        case KILN_RULE_TILE:
+            kiln_llvm_emit_tile(e, instr);
+            break;
         default:
             e->values[v] = kiln_llvm_emit_value(e, instr);
             break;
@@ -279,7 +282,7 @@ static void set_text(const kiln_llvm *e, LLVMValueRef function, const char *name
 
 static void set_function_attributes(const kiln_llvm *e, LLVMValueRef function)
 {
-    const kiln_machine *machine = e->kernel->machine;
+    const kiln_machine *machine = kiln_kernel_target(e->kernel);
     const char *width = kiln_arena_format(&e->scope->arena, "%u", machine->vector_bytes * 8);
     set_text(e, function, "target-cpu", machine->llvm_cpu);
     set_text(e, function, "target-features", machine->llvm_features);
@@ -416,7 +419,10 @@ void kiln_llvm_emit(kiln_scope *scope, const kiln_kernel *kernel, const char *sy
     e->lasts = kiln_new_array(&scope->arena, LLVMValueRef, n);
     e->tables = kiln_new_array(&scope->arena, LLVMValueRef, kernel->tables.n + 1);
     open_inner(e);
+    bool has_tiles = kiln_kernel_has_tiles(kernel);
+    if (has_tiles) kiln_llvm_open_tiles(e);
     emit_body(e);
+    if (has_tiles) kiln_llvm_close_tiles(e);
     close_inner(e);
     emit_wrapper(e, symbol);
     char *message = NULL;

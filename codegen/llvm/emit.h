@@ -61,4 +61,10 @@ LLVMValueRef kiln_llvm_emit_value(kiln_llvm *e, const kiln_instr *instr);
 LLVMValueRef kiln_llvm_emit_lookup(kiln_llvm *e, const kiln_instr *instr);
 /* Loads and stores; NULL for those without a value; emit_memory.c. */
 LLVMValueRef kiln_llvm_emit_memory(kiln_llvm *e, const kiln_instr *instr);
+/* Where an access is: its buffer at its first operand. */
+LLVMValueRef kiln_llvm_address(kiln_llvm *e, const kiln_instr *instr);
+/* Matrix tiles: what stands at the start and the end of a kernel that has them; emit_tile.c. */
+void kiln_llvm_open_tiles(kiln_llvm *e);
+void kiln_llvm_close_tiles(kiln_llvm *e);
+void kiln_llvm_emit_tile(kiln_llvm *e, const kiln_instr *instr);
 #endif

@@ -11,7 +11,7 @@ static LLVMValueRef buffer_pointer(const kiln_llvm *e, int64_t buffer)
     return LLVMGetParam(e->inner, (unsigned)number);
 }
 
-static LLVMValueRef address(kiln_llvm *e, const kiln_instr *instr)
+LLVMValueRef kiln_llvm_address(kiln_llvm *e, const kiln_instr *instr)
 {
     LLVMValueRef offset = kiln_llvm_operand(e, instr->args[0]);
     LLVMTypeRef element = kiln_llvm_memory_type(e, instr->dtype, 1);
@@ -93,7 +93,7 @@ static void masked_write(kiln_llvm *e, const kiln_instr *instr, const char *name
 
 static LLVMValueRef emit_load(kiln_llvm *e, const kiln_instr *instr)
 {
-    LLVMValueRef at = address(e, instr);
+    LLVMValueRef at = kiln_llvm_address(e, instr);
     if (instr->args[1]) return masked_read(e, instr, "llvm.masked.load", at);
     LLVMTypeRef type = kiln_llvm_memory_type(e, instr->dtype, instr->lanes);
     LLVMValueRef value = LLVMBuildLoad2(e->builder, type, at, "");
@@ -103,7 +103,7 @@ static LLVMValueRef emit_load(kiln_llvm *e, const kiln_instr *instr)
 
 static void emit_store(kiln_llvm *e, const kiln_instr *instr)
 {
-    LLVMValueRef at = address(e, instr);
+    LLVMValueRef at = kiln_llvm_address(e, instr);
     if (instr->args[2]) {
         masked_write(e, instr, "llvm.masked.store", at);
         return;
@@ -123,7 +123,7 @@ static void emit_store(kiln_llvm *e, const kiln_instr *instr)
 static LLVMValueRef emit_gather(kiln_llvm *e, const kiln_instr *instr)
 {
     if (instr->lanes == 1) return emit_load(e, instr);
-    return masked_read(e, instr, "llvm.masked.gather", address(e, instr));
+    return masked_read(e, instr, "llvm.masked.gather", kiln_llvm_address(e, instr));
 }
 
 static void emit_scatter(kiln_llvm *e, const kiln_instr *instr)
@@ -132,14 +132,14 @@ static void emit_scatter(kiln_llvm *e, const kiln_instr *instr)
         emit_store(e, instr);
         return;
     }
-    masked_write(e, instr, "llvm.masked.scatter", address(e, instr));
+    masked_write(e, instr, "llvm.masked.scatter", kiln_llvm_address(e, instr));
 }
 
 static void emit_prefetch(kiln_llvm *e, const kiln_instr *instr)
 {
     kiln_llvm_call call = {.name = "llvm.prefetch", .n_types = 1, .n_args = 4};
     call.types[0] = LLVMPointerTypeInContext(e->context, 0);
-    call.args[0] = address(e, instr);
+    call.args[0] = kiln_llvm_address(e, instr);
     call.args[1] = kiln_llvm_i32(e, 0); /* for reading */
     call.args[2] = kiln_llvm_i32(e, 3); /* into all levels */
     call.args[3] = kiln_llvm_i32(e, 1); /* data */

@@ -1,0 +1,143 @@
+/* The tiles of a block: which registers hold what while a step runs. Sums take the first registers;
+ * what is left holds operands, loaded when they are wanted and not there. Walking rows and columns
+ * as a snake changes one operand at a time, so a 2 x 2 block loads 4 tiles for 4 products, a 3 x 2
+ * block 7 for 6. */
+#include "codegen/amx.h"
+
+/* The products of parts of one step: small ones mostly first, one side changing at a time. */
+typedef struct part_pair {
+    uint8_t a, b;
+} part_pair;
+
+static const part_pair one_pair[] = {{0, 0}};
+static const part_pair six_pairs[] = {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 0}, {0, 2}};
+
+#define UNROLL 2
+#define EMPTY 0xff
+
+/* Registers first … first + n - 1 hold operand tiles of one side. */
+typedef struct tile_pool {
+    uint32_t first, n, next;
+    uint8_t part[KILN_N_TILES], number[KILN_N_TILES];
+} tile_pool;
+
+typedef struct tile_step {
+    kiln_amx *amx;
+    const kiln_amx_block *block;
+    tile_pool a, b;
+    kiln_kv a_at, b_at; /* element offsets of the step */
+} tile_step;
+
+/* The register of a pool that holds (part, number); one is given up when none does: then *is_new.
+ */
+static uint32_t find_register(tile_pool *pool, uint32_t part, uint32_t number, bool *is_new)
+{
+    for (uint32_t i = 0; i < pool->n; i++) {
+        if (pool->part[i] == part && pool->number[i] == number) return pool->first + i;
+    }
+    uint32_t at = pool->next;
+    pool->next = (at + 1) % pool->n;
+    pool->part[at] = (uint8_t)part;
+    pool->number[at] = (uint8_t)number;
+    *is_new = true;
+    return pool->first + at;
+}
+
+static uint32_t take_rows(tile_step *step, uint32_t part, uint32_t number)
+{
+    const kiln_amx *amx = step->amx;
+    kiln_kernel *k = amx->dot.lower->kernel;
+    bool is_new = false;
+    uint32_t tile = find_register(&step->a, part, number, &is_new);
+    if (!is_new) return tile;
+    int64_t row = (int64_t)number * KILN_TILE_SIDE, stride = amx->dot.a.step;
+    kiln_kv at = kiln_k_add_imm(k, step->a_at, row * stride + part * amx->a_part);
+    kiln_k_tile_load(k, tile, amx->dot.a.source.buffer, at, stride);
+    return tile;
+}
+
+static uint32_t take_columns(tile_step *step, uint32_t part, uint32_t number)
+{
+    const kiln_amx *amx = step->amx;
+    kiln_kernel *k = amx->dot.lower->kernel;
+    bool is_new = false;
+    uint32_t tile = find_register(&step->b, part, number, &is_new);
+    if (!is_new) return tile;
+    int64_t part_words = amx->panel_words / amx->n_parts;
+    kiln_kv at = kiln_k_add_imm(k, step->b_at, number * amx->panel_words + part * part_words);
+    kiln_k_tile_load(k, tile, amx->b_buffer, at, KILN_TILE_SIDE);
+    return tile;
+}
+
+static void forget(tile_pool *pool)
+{
+    for (uint32_t i = 0; i < KILN_N_TILES; i++) pool->part[i] = EMPTY;
+}
+
+static void emit_step(tile_step *step)
+{
+    const kiln_amx_block *block = step->block;
+    kiln_kernel *k = step->amx->dot.lower->kernel;
+    bool is_x6 = step->amx->n_parts == 3, is_back = false;
+    const part_pair *pairs = is_x6 ? six_pairs : one_pair;
+    uint32_t n_pairs = is_x6 ? 6 : 1;
+    forget(&step->a);
+    forget(&step->b);
+    for (uint32_t p = 0; p < n_pairs; p++) {
+        for (uint32_t r = 0; r < block->rows; r++) {
+            for (uint32_t i = 0; i < block->vectors; i++) {
+                uint32_t v = is_back ? block->vectors - 1 - i : i;
+                uint32_t a = take_rows(step, pairs[p].a, r);
+                uint32_t b = take_columns(step, pairs[p].b, v);
+                kiln_k_tile_dot(k, KILN_K_tile_dot_bf16, r * block->vectors + v, a, b);
+            }
+            is_back = !is_back;
+        }
+    }
+}
+
+/* Steps of k from `first` on, `n` of them in a row. */
+static void emit_steps(tile_step *step, kiln_kv first, int64_t n)
+{
+    kiln_amx *amx = step->amx;
+    kiln_kernel *k = amx->dot.lower->kernel;
+    kiln_kv a = kiln_k_mul_imm(k, first, amx->a_step),
+            b = kiln_k_mul_imm(k, first, KILN_TILE_WORDS);
+    a = kiln_k_binary(k, KILN_K_add, step->block->a, a);
+    b = kiln_k_binary(k, KILN_K_add, step->block->b, b);
+    for (int64_t i = 0; i < n; i++) {
+        step->a_at = kiln_k_add_imm(k, a, i * amx->a_step);
+        step->b_at = kiln_k_add_imm(k, b, i * KILN_TILE_WORDS);
+        emit_step(step);
+    }
+}
+
+static tile_step open_step(kiln_amx *amx, const kiln_amx_block *block)
+{
+    uint32_t n_sums = block->rows * block->vectors, n_free = KILN_N_TILES - n_sums;
+    uint32_t n_a = n_free / 2 < block->rows ? n_free / 2 : block->rows;
+    tile_step step = {.amx = amx, .block = block};
+    step.a = (tile_pool){.first = n_sums, .n = n_a};
+    step.b = (tile_pool){.first = n_sums + n_a, .n = n_free - n_a};
+    return step;
+}
+
+void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block, kiln_kv first, int64_t n,
+                  uint32_t local)
+{
+    kiln_kernel *k = amx->dot.lower->kernel;
+    uint32_t n_sums = block->rows * block->vectors;
+    int64_t whole = n / UNROLL * UNROLL, width = amx->dot.vectors * KILN_TILE_SIDE;
+    tile_step step = open_step(amx, block);
+    for (uint32_t i = 0; i < n_sums; i++) kiln_k_tile_zero(k, i);
+    kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, whole);
+    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, UNROLL);
+    emit_steps(&step, kiln_k_binary(k, KILN_K_add, first, at), UNROLL);
+    kiln_k_end(k);
+    if (whole < n) emit_steps(&step, kiln_k_add_imm(k, first, whole), n - whole);
+    for (uint32_t i = 0; i < n_sums; i++) {
+        int64_t row = i / block->vectors * KILN_TILE_SIDE, v = i % block->vectors;
+        kiln_k_tile_store(k, i, local, kiln_k_const_i64(k, row * width + v * KILN_TILE_SIDE),
+                          width);
+    }
+}

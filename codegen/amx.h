@@ -1,0 +1,58 @@
+/* Contractions by matrix tiles: bf16 products summed in f32. Shared by lower_amx.c (planning,
+ * blocks), amx.c (the tiles of a block), amx_copy.c (the first operand), bf16_parts.c and the
+ * packers.
+ *
+ * A block is rows x vectors tiles of sums (at most 6 of the 8 there are); its steps are 32 deep.
+ * The order of additions of one element depends on k alone: not on blocks, threads or the machine.
+ */
+#ifndef KILN_CODEGEN_AMX_H
+#define KILN_CODEGEN_AMX_H
+
+#include "codegen/lower_dot.h"
+
+#define KILN_TILE_SIDE 16   /* rows and columns of a tile of sums */
+#define KILN_TILE_WORDS 256 /* 4-byte elements of a tile */
+#define KILN_X6_CHUNK 128   /* k that fresh sums run over in x6 */
+
+typedef struct kiln_amx {
+    kiln_dot dot;     /* roles, operands, batch, epilogue; rows and vectors count tiles */
+    uint32_t n_parts; /* 1: bf16; 3: x6 */
+    int64_t k_padded;
+    bool is_by_m;           /* A stands in a local of pairs (u32), not of elements (u16) */
+    int64_t a_step, a_part; /* elements from a step of k to the next, from a part to the next */
+    uint32_t b_buffer;      /* u32 */
+    int64_t panel_words;    /* elements of a panel of 16 columns, all parts */
+    uint32_t scratch, sums; /* locals [rows * 16][vectors * 16] f32; the same one but in x6 */
+} kiln_amx;
+
+/* The input that the group's anchor reads in a tile format, or KILN_NONE. */
+uint32_t kiln_amx_input(const kiln_lower *lower);
+/* Lowers the anchor, a contraction with such an input. */
+void kiln_lower_amx(kiln_lower *lower, const kiln_matmul_roles *roles);
+/* A PACK group whose format is a tile format. */
+void kiln_lower_pack_tiles(kiln_lower *lower);
+
+/* Zeroes sums of rows x vectors tiles, adds the steps from k = `first`, `n` of them, and stores the
+ * sums to `local`. `a` and `b`: element offsets at k = 0. */
+typedef struct kiln_amx_block {
+    uint32_t rows, vectors;
+    kiln_kv a, b;
+} kiln_amx_block;
+void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block, kiln_kv first, int64_t n,
+                  uint32_t local);
+
+/* Decides how A is read, adds its local; then copies rows first … end of the batch at work. */
+void kiln_amx_find_rows(kiln_amx *amx);
+void kiln_amx_add_local(kiln_amx *amx);
+void kiln_amx_copy_rows(kiln_amx *amx, kiln_kv first, kiln_kv end);
+
+/* An f32 value as the sum of n_parts bf16 values, each as the u32 pattern of an f32 (low half 0):
+ * one is the value rounded; three are exact but for the last rounding, and infinities have zeros
+ * after them. */
+void kiln_bf16_parts(kiln_kernel *k, kiln_kv value, uint32_t n_parts, kiln_kv *out_parts);
+/* `value` holds a number of graph dtype `dtype`: bf16 values are their own single part. */
+void kiln_bf16_parts_of(kiln_kernel *k, kiln_kv value, kiln_dtype dtype, uint32_t n_parts,
+                        kiln_kv *out_parts);
+/* The u32 of two such patterns: the first in the low half. */
+kiln_kv kiln_bf16_pair(kiln_kernel *k, kiln_kv first, kiln_kv second);
+#endif

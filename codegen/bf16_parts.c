@@ -1,0 +1,59 @@
+/* An f32 value in bf16 parts. Residuals are exact: a bf16 value rounded from x shares its leading
+ * bits, so x - value fits f32. */
+#include "codegen/amx.h"
+#include "codegen/math.h"
+
+static kiln_kv bits_op(kiln_kernel *k, kiln_instr_op op, kiln_kv a, uint32_t b)
+{
+    uint32_t lanes = kiln_kernel_at(k, a)->lanes;
+    return kiln_k_binary(k, op, a, kiln_k_const_bits(k, KILN_u32, lanes, b));
+}
+
+static kiln_kv round_bits(kiln_kernel *k, kiln_kv value)
+{
+    return kiln_k_bitcast(k, kiln_math_round_to(k, value, KILN_bf16), KILN_u32);
+}
+
+/* Rounded, but towards zero where rounding would leave the finite numbers: the next part makes up.
+ */
+static kiln_kv first_part(kiln_kernel *k, kiln_kv value)
+{
+    kiln_kv bits = kiln_k_bitcast(k, value, KILN_u32), near = round_bits(k, value);
+    kiln_kv size = bits_op(k, KILN_K_and, near, 0x7fffffff);
+    kiln_kv is_infinite = bits_op(k, KILN_K_eq, size, 0x7f800000);
+    kiln_kv cut = bits_op(k, KILN_K_and, bits, 0xffff0000);
+    return kiln_k_select(k, is_infinite, cut, near);
+}
+
+void kiln_bf16_parts(kiln_kernel *k, kiln_kv value, uint32_t n_parts, kiln_kv *out_parts)
+{
+    if (n_parts == 1) {
+        out_parts[0] = round_bits(k, value);
+        return;
+    }
+    uint32_t lanes = kiln_kernel_at(k, value)->lanes;
+    kiln_kv zero = kiln_k_const_bits(k, KILN_f32, lanes, 0);
+    kiln_kv bits = kiln_k_bitcast(k, value, KILN_u32);
+    kiln_kv exponent = bits_op(k, KILN_K_and, bits, 0x7f800000);
+    kiln_kv is_finite = bits_op(k, KILN_K_ne, exponent, 0x7f800000);
+    out_parts[0] = first_part(k, value);
+    kiln_kv part = kiln_k_bitcast(k, out_parts[0], KILN_f32);
+    kiln_kv rest = kiln_k_select(k, is_finite, kiln_k_binary(k, KILN_K_sub, value, part), zero);
+    out_parts[1] = round_bits(k, rest);
+    part = kiln_k_bitcast(k, out_parts[1], KILN_f32);
+    out_parts[2] = round_bits(k, kiln_k_binary(k, KILN_K_sub, rest, part));
+}
+
+void kiln_bf16_parts_of(kiln_kernel *k, kiln_kv value, kiln_dtype dtype, uint32_t n_parts,
+                        kiln_kv *out_parts)
+{
+    if (dtype == KILN_bf16)
+        out_parts[0] = kiln_k_bitcast(k, value, KILN_u32);
+    else
+        kiln_bf16_parts(k, value, n_parts, out_parts);
+}
+
+kiln_kv kiln_bf16_pair(kiln_kernel *k, kiln_kv first, kiln_kv second)
+{
+    return kiln_k_binary(k, KILN_K_or, bits_op(k, KILN_K_shr, first, 16), second);
+}

@@ -1,0 +1,114 @@
+/* PACK groups in the tile formats: a work tile is one step of k for all columns, so the operand is
+ * read row by row as it mostly lies in memory, and every panel gets a stretch of its own. Rows of k
+ * go in pairs, two panels at a time: that is a line of bf16. What pack_tiles.c does for constants.
+ */
+#include "base/checked.h"
+#include "codegen/amx.h"
+#include "codegen/math.h"
+#include "kiln/program.h"
+
+typedef struct packing {
+    kiln_lower *lower;
+    kiln_dot dot; /* roles and dims of the consumer: its B is packed */
+    kiln_dtype dtype;
+    uint32_t n_parts;
+    int64_t k_padded, n_panels;
+    kiln_kv step; /* of k, at work */
+} packing;
+
+/* Parts of 16 columns at row `at` of k, zeros outside. */
+static void load_columns(packing *p, kiln_kv column, kiln_kv at, kiln_kv *out_parts)
+{
+    kiln_lower *lower = p->lower;
+    kiln_kernel *k = lower->kernel;
+    int64_t n = p->dot.roles.n_size, size = p->dot.roles.k_size;
+    kiln_kv last = kiln_k_const_i64(k, size - 1), is_on = 0;
+    kiln_kv inside = size == p->k_padded ? at : kiln_k_min(k, at, last);
+    if (n % KILN_TILE_SIDE) {
+        kiln_kv left = kiln_k_binary(k, KILN_K_sub, kiln_k_const_i64(k, n), column);
+        lower->mask = is_on = kiln_k_active(k, lower->lanes, left);
+    }
+    kiln_axis_index columns = kiln_axis_vector(column, KILN_TILE_SIDE);
+    kiln_index index = kiln_dot_b_index(&p->dot, columns, kiln_axis_scalar(inside, 1));
+    kiln_kv value = kiln_k_splat(k, kiln_lower_value(lower, p->dot.b.value, &index), lower->lanes);
+    lower->mask = 0;
+    kiln_bf16_parts_of(k, value, p->dtype, p->n_parts, out_parts);
+    if (size != p->k_padded) {
+        kiln_kv is_inside = kiln_k_splat(k, kiln_k_binary(k, KILN_K_le, at, last), lower->lanes);
+        is_on = kiln_lower_and(lower, is_on, is_inside);
+    }
+    kiln_kv zero = kiln_k_const_bits(k, KILN_u32, lower->lanes, 0);
+    for (uint32_t i = 0; is_on && i < p->n_parts; i++)
+        out_parts[i] = kiln_k_select(k, is_on, out_parts[i], zero);
+}
+
+/* Rows 2 * pair and the next of the step, for panel `panel`. */
+static void pack_pair(packing *p, kiln_kv panel, kiln_kv pair)
+{
+    kiln_lower *lower = p->lower;
+    kiln_kernel *k = lower->kernel;
+    kiln_kv even[3], odd[3];
+    kiln_kv column = kiln_lower_op_imm(lower, KILN_K_mul, panel, KILN_TILE_SIDE);
+    kiln_kv at = kiln_k_mul_imm(k, p->step, KILN_TILE_K);
+    at = kiln_k_binary(k, KILN_K_add, at, kiln_k_mul_imm(k, pair, 2));
+    load_columns(p, column, at, even);
+    load_columns(p, column, kiln_k_add_imm(k, at, 1), odd);
+    int64_t part_words = p->k_padded / 2 * KILN_TILE_SIDE;
+    kiln_kv to = kiln_k_mul_imm(k, p->dot.batch, p->n_panels);
+    to = kiln_k_mul_imm(k, kiln_k_binary(k, KILN_K_add, to, panel), part_words * p->n_parts);
+    to = kiln_k_binary(k, KILN_K_add, to, kiln_k_mul_imm(k, p->step, KILN_TILE_WORDS));
+    to = kiln_k_binary(k, KILN_K_add, to, kiln_k_mul_imm(k, pair, KILN_TILE_SIDE));
+    uint32_t buffer = lower->buffer_of[lower->group->n_inputs];
+    for (uint32_t i = 0; i < p->n_parts; i++) {
+        kiln_kv word = kiln_bf16_pair(k, even[i], odd[i]);
+        kiln_k_store(k, buffer, kiln_k_add_imm(k, to, i * part_words), word, 0, KILN_MEM_ALIGNED);
+    }
+}
+
+/* Panels first … end - 1, `n` at a time. */
+static void pack_panels(packing *p, int64_t first, int64_t end, uint32_t n)
+{
+    kiln_lower *lower = p->lower;
+    kiln_kernel *k = lower->kernel;
+    kiln_kv begin = kiln_k_const_i64(k, first), stop = kiln_k_const_i64(k, end);
+    kiln_kv panel = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, stop, n);
+    uint32_t outer = kiln_lower_mark(lower);
+    kiln_kv zero = kiln_k_const_i64(k, 0), pairs = kiln_k_const_i64(k, KILN_TILE_SIDE);
+    kiln_kv pair = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, pairs, 1);
+    uint32_t inner = kiln_lower_mark(lower);
+    for (uint32_t i = 0; i < n; i++) pack_pair(p, kiln_k_add_imm(k, panel, i), pair);
+    kiln_lower_cut(lower, inner);
+    kiln_k_end(k);
+    kiln_lower_cut(lower, outer);
+    kiln_k_end(k);
+}
+
+void kiln_lower_pack_tiles(kiln_lower *lower)
+{
+    kiln_operand output = lower->group->outputs[0];
+    kiln_kernel *k = lower->kernel;
+    packing p = {.lower = lower, .dot = {.lower = lower, .dtype = KILN_f32}};
+    p.dtype = kiln_graph_type(lower->graph, output.value)->dtype;
+    p.n_parts = kiln_format_parts(output.format);
+    kiln_dot_roles(&lower->scope->arena, lower->graph, output.consumer, &p.dot.roles);
+    kiln_dot_describe(&p.dot, output.consumer);
+    p.k_padded = kiln_round_up(p.dot.roles.k_size, KILN_TILE_K);
+    p.n_panels = kiln_ceil_div(p.dot.roles.n_size, KILN_TILE_SIDE);
+    int64_t n_steps = p.k_padded / KILN_TILE_K, n = n_steps * p.dot.roles.batch_size;
+    if (n > UINT32_MAX)
+        kiln_fail(lower->scope, KILN_LIMIT, "group %s: more than 2^32 - 1 steps; expected fewer",
+                  lower->group->label);
+    k->n_tiles = (uint32_t)n;
+    k->is_pack = true;
+    lower->lanes = KILN_TILE_SIDE;
+    kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
+    kiln_kv tile = kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
+    uint32_t mark = kiln_lower_mark(lower);
+    p.step = kiln_lower_op_imm(lower, KILN_K_rem, tile, n_steps);
+    p.dot.batch = kiln_lower_op_imm(lower, KILN_K_div, tile, n_steps);
+    int64_t twos = p.n_panels / 2 * 2;
+    if (twos) pack_panels(&p, 0, twos, 2);
+    if (twos < p.n_panels) pack_panels(&p, twos, p.n_panels, 1);
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+}
