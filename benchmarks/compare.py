@@ -34,6 +34,8 @@ def arguments():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--precision", default="fma")
     parser.add_argument("--models", default=os.path.expanduser("~/.cache/kiln/bench-models"))
+    parser.add_argument("--model", action="append", default=[], metavar="PATH:INPUT=N,N",
+                        help="an ONNX file of your own with the dims of its one input; repeatable")
     parser.add_argument("--out", help="JSON file")
     return parser.parse_args()
 
@@ -97,17 +99,34 @@ def round_median(function, seconds):
 def kiln_engine(name, label, path, feed, reference, args):
     start = time.perf_counter()
     model = kiln.Model(kiln.Library(args.library), path, args.threads, label == "kiln_unfused",
-                       args.precision)
+                       args.precision, {key: array.shape for key, array in feed.items()})
     function = model.bind(feed)
     result = function()[0]
     first = time.perf_counter() - start
     error = float(np.abs(result - reference).max() / np.abs(reference).max())
     if not error < 1e-3:
-        raise SystemExit(f"{name}: {label} differs from PyTorch by {error:.2e} of the largest value")
+        raise SystemExit(f"{name}: {label} differs from the reference by {error:.2e} of the largest value")
     report = model.report
     return function, first, {"compile_s": report.seconds, "peak_bytes": model.peak_bytes, "error": error,
                              "kernels": report.n_groups, "flops": report.flops, "bytes": report.bytes,
                              "model": model}
+
+
+def engines_of_model(name, path, given, args):
+    """The same for a model file: ONNX Runtime's result is the reference; peers that read ONNX take part."""
+    key, dims = given.split("=")
+    feed = {key: np.random.default_rng(0).random([int(d) for d in dims.split(",")], np.float32) * 2 - 1}
+    args_of_peer = (name, None, None, path, feed, args)
+    reference = make_ort(*args_of_peer)()
+    engines = {label: kiln_engine(name, label, path, feed, reference, args)
+               for label in ("kiln", "kiln_unfused")}
+    for peer in ("ort", "ov"):
+        if peer in args.peers.split(","):
+            start = time.perf_counter()
+            function = MAKERS[peer](*args_of_peer)
+            function()
+            engines[peer] = (function, time.perf_counter() - start, {})
+    return engines, {}
 
 
 def engines_of(name, args):
@@ -135,9 +154,9 @@ def engines_of(name, args):
     return engines, notes
 
 
-def compare(name, args):
+def compare(name, args, model=None):
     with torch.inference_mode():
-        engines, notes = engines_of(name, args)
+        engines, notes = engines_of_model(name, *model, args) if model else engines_of(name, args)
         medians = {engine: [] for engine in engines}
         least = {engine: float("inf") for engine in engines}
         for _ in range(args.rounds):
@@ -181,6 +200,10 @@ def main():
         if re.search(args.only, name):
             rows.append(compare(name, args))
             print_row(rows[-1])
+    for model in args.model:
+        path, given = model.rsplit(":", 1)
+        rows.append(compare(os.path.basename(path), args, (path, given)))
+        print_row(rows[-1])
     ratios = [row["ratio"] for row in rows if "ratio" in row]
     if ratios:
         print(f"geometric mean of {len(ratios)} ratios to the best peer: "

@@ -46,6 +46,23 @@ class Report(C.Structure):
                 ("n_kernels", C.c_uint32), ("flops", C.c_int64), ("bytes", C.c_int64)]
 
 
+class ShapeBinding(C.Structure):
+    _fields_ = [("input", C.c_char_p), ("rank", C.c_uint32), ("dims", C.POINTER(C.c_int64))]
+
+
+class ImportOptions(C.Structure):
+    _fields_ = [("struct_bytes", C.c_size_t), ("dims", C.c_void_p), ("n_dims", C.c_uint32),
+                ("shapes", C.POINTER(ShapeBinding)), ("n_shapes", C.c_uint32)]
+
+
+def import_options(shapes):
+    """Options that bind the dims of inputs: {name: dims}."""
+    bindings = (ShapeBinding * max(1, len(shapes)))()
+    for i, (name, dims) in enumerate(shapes.items()):
+        bindings[i] = ShapeBinding(name.encode(), len(dims), (C.c_int64 * len(dims))(*dims))
+    return ImportOptions(C.sizeof(ImportOptions), None, 0, bindings, len(shapes))
+
+
 PRECISIONS = {"fma": 0, "x6": 1, "bf16": 2}
 
 
@@ -68,11 +85,12 @@ class Library:
 class Model:
     """One ONNX model, compiled. bind(feed) gives a function that runs it once."""
 
-    def __init__(self, library, path, threads=0, unfused=False, precision="fma"):
+    def __init__(self, library, path, threads=0, unfused=False, precision="fma", shapes=None):
         self.lib = lib = library.lib
         self.context = library.context(threads)
         graph = C.c_void_p()
-        if lib.kiln_import_onnx(self.context, path.encode(), None, C.byref(graph)):
+        given = import_options(shapes or {})
+        if lib.kiln_import_onnx(self.context, path.encode(), C.byref(given), C.byref(graph)):
             raise RuntimeError(lib.kiln_context_message(self.context).decode())
         options = CompileOptions(C.sizeof(CompileOptions), precision=PRECISIONS[precision],
                                  is_unfused=int(unfused))
