@@ -71,9 +71,9 @@ static void find_a(kiln_dot *dot)
     kiln_dot_operand *a = &dot->a;
     bool is_strided = is_regular(dot, a, dot->roles.a_m, dot->m_dims, dot->roles.a_k);
     int64_t width = (int64_t)dot->vectors * dot->lanes, size = (int64_t)kiln_dtype_bytes(dot->dtype);
-    bool is_reused = dot->roles.n_size >= 4 * width && dot->roles.m_size > 1;
+    bool is_reused = dot->block_columns >= 4 * width && dot->roles.m_size > 1;
     bool is_aliased = a->step * size % ALIAS_BYTES == 0 && dot->roles.k_size >= 256 && dot->rows > 4;
-    bool is_far = a->step * size >= ALIAS_BYTES / 2 && dot->roles.n_size >= 16 * width;
+    bool is_far = a->step * size >= ALIAS_BYTES / 2 && dot->block_columns >= 16 * width;
     bool is_slow = a->k_step != 1 || is_aliased || is_far;
     if (is_strided && is_in_sum_dtype(dot, a) && !(is_slow && is_reused)) {
         a->mode = KILN_DOT_DIRECT;

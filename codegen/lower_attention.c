@@ -260,6 +260,8 @@ static void prepare_products(attention *a)
     first->rows = second->rows = (uint32_t)a->block;
     first->vectors = second->vectors = 2;
     first->block_rows = a->block;
+    first->block_columns = first->roles.n_size;
+    second->block_columns = second->roles.n_size;
     kiln_dot_find_operands(first);
     first->b.mode = KILN_DOT_PANELS;
     kiln_dot_add_locals(first);
