@@ -241,7 +241,8 @@ static void add_linear(op_batch *batch)
 void op_cases_row(op_batch *batch)
 {
     if (!is_float_case(batch)) return;
-    static const int64_t shapes[][2] = {{3, 7}, {5, 16}, {4, 33}, {2, 129}, {17, 8}, {0, 5}};
+    static const int64_t shapes[][2] = {{3, 7},  {5, 16}, {4, 33},   {2, 129},
+                                        {17, 8}, {0, 5},  {2, 4099}, {70, 96}};
     for (uint32_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         row_case c = {.rows = shapes[i][0], .n = shapes[i][1]};
         c.x = op_input(batch, batch->dtype, 2, shapes[i], OP_VALUES_SMALL);
