@@ -9,6 +9,7 @@
  *     %1 = neg %0                       =>   %0 = constant {value = [-1, -2]} */
 #include <string.h>
 
+#include "passes/fold.h"
 #include "passes/rewrite.h"
 
 #define SMALL_ELEMENTS 4096
@@ -211,6 +212,23 @@ static kiln_value fold_reshape(kiln_rewrite *rewrite, const kiln_node *node)
     return kiln_add_literal(rewrite->target, kiln_rewrite_type(rewrite, node->type), literal);
 }
 
+/* A large constant in memory, transposed. */
+static kiln_value fold_transpose(kiln_rewrite *rewrite, const kiln_node *node)
+{
+    const kiln_node *operand = target_operand(rewrite, node, 0);
+    const kiln_literal *literal = kiln_match_literal(operand);
+    void *data = kiln_arena_alloc(&rewrite->target->arena, (size_t)node->type->bytes);
+    kiln_fold_transpose(operand->type, node->attrs->permutation.permutation.at, literal->data,
+                        data);
+    return add_result(rewrite, node, data);
+}
+
+static bool is_in_memory(const kiln_node *node)
+{
+    const kiln_literal *literal = kiln_match_literal(node);
+    return literal && (literal->kind == KILN_LITERAL_BYTES || literal->kind == KILN_LITERAL_BLOB);
+}
+
 static kiln_value fold_visit(kiln_rewrite *rewrite, const kiln_node *node)
 {
     fold_state *state = rewrite->user;
@@ -229,6 +247,9 @@ static kiln_value fold_visit(kiln_rewrite *rewrite, const kiln_node *node)
     bool is_run = !is_exact(node);
     if (!is_cheap || (is_run && !rewrite->pipeline->run_constant)) return none;
     state->bytes_left -= bytes;
+    if (node->op == KILN_OP_transpose && is_in_memory(target_operand(rewrite, node, 0))) {
+        return fold_transpose(rewrite, node);
+    }
     return fold_node(rewrite, node, is_run ? FOLD_RUN : FOLD_EVALUATE);
 }
 

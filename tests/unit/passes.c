@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "passes/fold.h"
 #include "passes/pass.h"
 
 #define DIMS(...)                                                                                  \
@@ -154,6 +155,43 @@ static void run_body_constant(kiln_pipeline *pipeline, kiln_graph *graph)
     assert_int_equal(n_runs, 1);
 }
 
+/* Every permutation of awkward dims, elements of every size: element by element. */
+static void check_transpose(kiln_graph *graph, kiln_dtype dtype, const int64_t *permutation)
+{
+    static const int64_t dims[] = {17, 3, 1, 33};
+    const kiln_type *type = kiln_graph_tensor(graph, dtype, 4, dims);
+    size_t size = kiln_dtype_bytes(dtype);
+    unsigned char *from = kiln_arena_alloc(&graph->arena, (size_t)type->bytes);
+    unsigned char *to = kiln_arena_alloc(&graph->arena, (size_t)type->bytes);
+    for (int64_t i = 0; i < type->bytes; i++) from[i] = (unsigned char)(i * 31 + i / 251);
+    kiln_fold_transpose(type, permutation, from, to);
+    int64_t at[4] = {0}, step[4] = {99, 33, 33, 1}, n = 0;
+    for (at[0] = 0; at[0] < dims[permutation[0]]; at[0]++)
+        for (at[1] = 0; at[1] < dims[permutation[1]]; at[1]++)
+            for (at[2] = 0; at[2] < dims[permutation[2]]; at[2]++)
+                for (at[3] = 0; at[3] < dims[permutation[3]]; at[3]++, n++) {
+                    int64_t source = 0;
+                    for (int i = 0; i < 4; i++) source += at[i] * step[permutation[i]];
+                    assert_memory_equal(to + (size_t)n * size, from + (size_t)source * size, size);
+                }
+}
+
+static void transpose_body(kiln_pipeline *pipeline, kiln_graph *graph)
+{
+    static const int64_t permutations[][4] = {{3, 2, 1, 0}, {0, 1, 2, 3}, {1, 2, 3, 0},
+                                              {2, 3, 1, 0}, {0, 3, 1, 2}, {3, 0, 2, 1}};
+    static const kiln_dtype dtypes[] = {KILN_u8, KILN_bf16, KILN_f32, KILN_f64};
+    for (size_t i = 0; i < 6; i++) {
+        for (size_t j = 0; j < 4; j++) check_transpose(graph, dtypes[j], permutations[i]);
+    }
+}
+
+static void test_constants_are_transposed(void **state)
+{
+    (void)state;
+    run_body(transpose_body);
+}
+
 static void test_folding_keeps_to_its_budget_and_grade(void **state)
 {
     (void)state;
@@ -165,6 +203,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rules_walk_chains_in_few_sweeps),
+        cmocka_unit_test(test_constants_are_transposed),
         cmocka_unit_test(test_folding_keeps_to_its_budget_and_grade),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
