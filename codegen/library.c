@@ -34,7 +34,8 @@ static const char *folder_of(kiln_arena *arena, const char *path)
     char *slash = strrchr(folder, '/');
     if (!slash) return ".";
     slash[slash == folder] = '\0';
-    return folder;
+    /* a driver would take "-x" for an option and "@x" for a list of them */
+    return folder[0] == '/' ? folder : kiln_arena_format(arena, "./%s", folder);
 }
 
 static workshop *workshop_open(kiln_scope *scope, const char *path)
@@ -215,8 +216,9 @@ static const char *link_library(workshop *shop, const kiln_library_spec *spec, c
     const char *out = shop_path(shop, "library.so");
     push(scope, &args, "cc");
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) push(scope, &args, flags[i]);
+    push(scope, &args, "-Xlinker"); /* -Wl would split the path at commas */
     push(scope, &args,
-         kiln_arena_format(&scope->arena, "-Wl,--version-script=%s", write_exports(shop, prefix)));
+         kiln_arena_format(&scope->arena, "--version-script=%s", write_exports(shop, prefix)));
     push(scope, &args, "-o");
     push(scope, &args, out);
     write_inputs(shop, spec, &args);
