@@ -32,7 +32,7 @@ static kiln_kv load_vector(kiln_tile *tile, uint32_t vector, kiln_kv at, int64_t
     return to_sum_dtype(tile, kiln_k_load(k, tile->b.buffer, offset_of, tile->lanes, mask, flags), tile->b);
 }
 
-static kiln_kv multiply_add(kiln_kernel *k, kiln_kv a, kiln_kv b, kiln_kv sum)
+kiln_kv kiln_tile_multiply_add(kiln_kernel *k, kiln_kv a, kiln_kv b, kiln_kv sum)
 {
     if (kiln_dtype_is_float((kiln_dtype)kiln_kernel_at(k, a)->dtype)) return kiln_k_fma(k, a, b, sum);
     return kiln_k_binary(k, KILN_K_add, sum, kiln_k_binary(k, KILN_K_mul, a, b));
@@ -54,7 +54,7 @@ static void emit_step(kiln_tile *tile, kiln_kv a, kiln_kv b, int64_t step)
         kiln_kv row = load_row(tile, a, tile->a_row[r] + step * tile->a_k);
         kiln_kv *sums = tile->sums + r * tile->vectors;
         for (uint32_t v = 0; v < tile->vectors; v++)
-            sums[v] = multiply_add(k, row, vectors[v], sums[v]);
+            sums[v] = kiln_tile_multiply_add(k, row, vectors[v], sums[v]);
     }
 }
 

@@ -34,6 +34,8 @@ typedef struct kiln_tile {
 void kiln_tile_zero(kiln_tile *tile);
 /* Adds a * b for k = 0 … n - 1, A from element `a`, B from element `b` on. */
 void kiln_tile_accumulate(kiln_tile *tile, kiln_kv a, kiln_kv b, int64_t n);
+/* a * b + sum: fma for floats. */
+kiln_kv kiln_tile_multiply_add(kiln_kernel *k, kiln_kv a, kiln_kv b, kiln_kv sum);
 /* Opens a loop whose carries are the sums, and closes it. */
 kiln_kv kiln_tile_loop(kiln_tile *tile, kiln_kv begin, kiln_kv end, int64_t step);
 void kiln_tile_loop_end(kiln_tile *tile);

@@ -51,4 +51,9 @@ void kiln_conv_result_index(void *conv, kiln_kv row, kiln_axis_index column, kil
 
 /* groups = input features: every output reads one input feature. */
 void kiln_conv_lower_depthwise(kiln_conv *conv);
+/* The same without a copy, for dense inputs; false where it does not fit. */
+bool kiln_conv_lower_direct(kiln_conv *conv);
+/* The kernel's elements at a tap for a vector of features. */
+kiln_kv kiln_conv_load_tap(kiln_conv *conv, const kiln_kv taps[KILN_CONV_AXES], kiln_kv feature,
+                           kiln_kv mask);
 #endif

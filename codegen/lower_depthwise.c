@@ -1,6 +1,6 @@
-/* Depthwise convolution: every output feature reads one input feature, so vectors run over features and
- * nothing is summed across them. A tile is a block of output rows and features; inside, runs of pixels of
- * one row share the loads of the taps. */
+/* Depthwise convolution, the general way: every output feature reads one input feature, so vectors run over
+ * features and nothing is summed across them. A tile is a block of output rows and features, whose input
+ * window is copied; inside, runs of pixels of one row share the loads of the taps. */
 #include "base/checked.h"
 #include "codegen/lower_conv.h"
 #include "codegen/math.h"
@@ -19,10 +19,9 @@ typedef struct depthwise {
     uint32_t last;   /* its lanes that exist */
 } depthwise;
 
-/* The taps of (depth, row, column) for a vector of features. */
-static kiln_kv load_tap(const depthwise *d, const kiln_kv taps[KILN_CONV_AXES], kiln_kv feature, kiln_kv mask)
+kiln_kv kiln_conv_load_tap(kiln_conv *conv, const kiln_kv taps[KILN_CONV_AXES], kiln_kv feature,
+                           kiln_kv mask)
 {
-    const kiln_conv *conv = d->conv;
     kiln_lower *lower = conv->lower;
     kiln_index index = {.rank = conv->n_spatial + 2};
     index.axis[conv->kernel_axes.at[0]] = kiln_axis_vector(feature, 1);
@@ -37,12 +36,6 @@ static kiln_kv load_tap(const depthwise *d, const kiln_kv taps[KILN_CONV_AXES], 
     return kiln_k_convert(lower->kernel, value, conv->dtype);
 }
 
-static kiln_kv multiply_add(kiln_kernel *k, kiln_kv a, kiln_kv b, kiln_kv sum)
-{
-    if (kiln_dtype_is_float((kiln_dtype)kiln_kernel_at(k, a)->dtype)) return kiln_k_fma(k, a, b, sum);
-    return kiln_k_binary(k, KILN_K_add, sum, kiln_k_binary(k, KILN_K_mul, a, b));
-}
-
 /* The taps of one kernel row at local element `at`, for all pixels of the run. */
 static void accumulate_row(const depthwise *d, kiln_tile *tile, kiln_kv taps[KILN_CONV_AXES], kiln_kv at,
                            kiln_kv feature)
@@ -52,11 +45,11 @@ static void accumulate_row(const depthwise *d, kiln_tile *tile, kiln_kv taps[KIL
     const kiln_conv_axis *axis = &conv->axis[KILN_CONV_W];
     for (int64_t tap = 0; tap < axis->kernel; tap++) {
         taps[KILN_CONV_W] = kiln_k_const_i64(k, tap);
-        kiln_kv weight = load_tap(d, taps, feature, tile->b_mask);
+        kiln_kv weight = kiln_conv_load_tap(d->conv, taps, feature, tile->b_mask);
         for (uint32_t x = 0; x < tile->rows; x++) {
             int64_t offset = (x * axis->local_stride + tap * axis->rhs_dilation) * conv->pitch;
             kiln_kv value = kiln_k_load(k, conv->local, kiln_k_add_imm(k, at, offset), tile->lanes, 0, 0);
-            tile->sums[x] = multiply_add(k, value, weight, tile->sums[x]);
+            tile->sums[x] = kiln_tile_multiply_add(k, value, weight, tile->sums[x]);
         }
     }
 }
@@ -180,6 +173,7 @@ static void choose_blocks(depthwise *d)
 
 void kiln_conv_lower_depthwise(kiln_conv *conv)
 {
+    if (kiln_conv_lower_direct(conv)) return;
     kiln_lower *lower = conv->lower;
     kiln_kernel *k = lower->kernel;
     depthwise d = {.conv = conv};

@@ -1,0 +1,226 @@
+/* Depthwise convolution of a dense input, in place: vectors run over features, register tiles over runs
+ * of pixels of one output row. Taps outside the input are skipped: rows by the bounds of the loop over
+ * kernel rows, columns because the runs at the ends of a row stand in the code one by one. */
+#include "base/checked.h"
+#include "codegen/lower_conv.h"
+#include "codegen/math.h"
+#include "kiln/program.h"
+
+#define RUN_PIXELS 8
+#define END_RUNS 4 /* runs that touch an end of the row; more go through the copy */
+#define TILES_PER_THREAD 8
+#define BLOCK_ROWS 16
+
+typedef struct direct {
+    kiln_conv *conv;
+    kiln_tile_source input;
+    int64_t image_stride, row_stride, column_stride, origin;
+    int64_t width;              /* of a run */
+    int64_t first_run, end_run; /* runs that see no end of the row */
+    kiln_kv row, base;          /* output row at work; input element of its first tap and feature 0 */
+    kiln_kv tap_begin, tap_end; /* kernel rows inside the input */
+} direct;
+
+/* A run of pixels: `column` is its first output column, a constant `at` where the run is at an end. */
+typedef struct pixel_run {
+    kiln_kv column;
+    int64_t at, n;
+    bool is_end;
+} pixel_run;
+
+static bool is_inside(const direct *d, const pixel_run *run, int64_t x, int64_t tap)
+{
+    const kiln_conv_axis *axis = &d->conv->axis[KILN_CONV_W];
+    int64_t column = (run->at + x) * axis->stride - axis->low + tap * axis->rhs_dilation;
+    return !run->is_end || (column >= 0 && column < axis->in);
+}
+
+/* One kernel row for all pixels of the run. */
+static void add_taps(direct *d, kiln_tile *tile, const pixel_run *run, kiln_kv taps[KILN_CONV_AXES],
+                     kiln_kv feature)
+{
+    kiln_conv *conv = d->conv;
+    kiln_kernel *k = conv->lower->kernel;
+    const kiln_conv_axis *axis = conv->axis;
+    kiln_kv at = kiln_k_mul_imm(k, taps[KILN_CONV_H], axis[KILN_CONV_H].rhs_dilation * d->row_stride);
+    at = kiln_k_binary(k, KILN_K_add, at, d->base);
+    kiln_kv right = kiln_k_mul_imm(k, run->column, axis[KILN_CONV_W].stride * d->column_stride);
+    at = kiln_k_binary(k, KILN_K_add, at, kiln_k_binary(k, KILN_K_add, right, feature));
+    for (int64_t tap = 0; tap < axis[KILN_CONV_W].kernel; tap++) {
+        taps[KILN_CONV_W] = kiln_k_const_i64(k, tap);
+        kiln_kv weight = kiln_conv_load_tap(conv, taps, feature, tile->b_mask);
+        for (uint32_t x = 0; x < tile->rows; x++) {
+            if (!is_inside(d, run, x, tap)) continue;
+            int64_t column = x * axis[KILN_CONV_W].stride + tap * axis[KILN_CONV_W].rhs_dilation;
+            kiln_kv from = kiln_k_add_imm(k, at, column * d->column_stride);
+            kiln_kv value = kiln_k_load(k, d->input.buffer, from, tile->lanes, tile->b_mask, 0);
+            tile->sums[x] = kiln_tile_multiply_add(k, value, weight, tile->sums[x]);
+        }
+    }
+}
+
+/* A vector of features for a run. */
+static void emit_vector(direct *d, const pixel_run *run, kiln_kv feature, uint32_t last)
+{
+    kiln_conv *conv = d->conv;
+    kiln_lower *lower = conv->lower;
+    kiln_kernel *k = lower->kernel;
+    kiln_tile tile = {.lower = lower, .dtype = conv->dtype, .lanes = conv->lanes,
+                      .rows = (uint32_t)run->n, .vectors = 1};
+    if (last < tile.lanes) tile.b_mask = kiln_k_active(k, tile.lanes, kiln_k_const_i64(k, last));
+    kiln_kv zero = kiln_k_const_i64(k, 0), taps[KILN_CONV_AXES] = {zero, zero, zero};
+    kiln_tile_zero(&tile);
+    taps[KILN_CONV_H] = kiln_tile_loop(&tile, d->tap_begin, d->tap_end, 1);
+    uint32_t mark = kiln_lower_mark(lower);
+    add_taps(d, &tile, run, taps, feature);
+    kiln_lower_cut(lower, mark);
+    kiln_tile_loop_end(&tile);
+    conv->row = d->row;
+    conv->column = run->column;
+    conv->tile_width = run->n;
+    kiln_axis_index features = kiln_axis_vector(feature, 1);
+    features.extent = conv->groups;
+    kiln_epilogue_emit(&conv->epilogue, &tile, zero, features, last);
+}
+
+/* All features of a run. */
+static void emit_run(direct *d, const pixel_run *run)
+{
+    kiln_conv *conv = d->conv;
+    kiln_kernel *k = conv->lower->kernel;
+    int64_t whole = conv->groups / conv->lanes * conv->lanes;
+    kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, whole);
+    if (whole > 0) {
+        kiln_kv feature = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, conv->lanes);
+        uint32_t mark = kiln_lower_mark(conv->lower);
+        emit_vector(d, run, feature, conv->lanes);
+        kiln_lower_cut(conv->lower, mark);
+        kiln_k_end(k);
+    }
+    if (whole < conv->groups) emit_vector(d, run, end, (uint32_t)(conv->groups - whole));
+}
+
+static void emit_end_run(direct *d, int64_t number)
+{
+    int64_t at = number * d->width, left = d->conv->axis[KILN_CONV_W].out - at;
+    pixel_run run = {.at = at, .n = kiln_min_i64(left, d->width), .is_end = true};
+    run.column = kiln_k_const_i64(d->conv->lower->kernel, at);
+    emit_run(d, &run);
+}
+
+static void emit_row(direct *d)
+{
+    kiln_conv *conv = d->conv;
+    kiln_kernel *k = conv->lower->kernel;
+    int64_t n_runs = kiln_ceil_div(conv->axis[KILN_CONV_W].out, d->width);
+    for (int64_t i = 0; i < d->first_run; i++) emit_end_run(d, i);
+    if (d->first_run < d->end_run) {
+        kiln_kv begin = kiln_k_const_i64(k, d->first_run * d->width);
+        kiln_kv end = kiln_k_const_i64(k, d->end_run * d->width);
+        pixel_run run = {.n = d->width};
+        run.column = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, d->width);
+        uint32_t mark = kiln_lower_mark(conv->lower);
+        emit_run(d, &run);
+        kiln_lower_cut(conv->lower, mark);
+        kiln_k_end(k);
+    }
+    for (int64_t i = kiln_max_i64(d->first_run, d->end_run); i < n_runs; i++) emit_end_run(d, i);
+}
+
+/* The kernel rows whose input row exists, and where the row's first tap stands. */
+static void place_row(direct *d)
+{
+    kiln_conv *conv = d->conv;
+    kiln_kernel *k = conv->lower->kernel;
+    const kiln_conv_axis *axis = conv->axis;
+    int64_t unit = axis[KILN_CONV_H].rhs_dilation;
+    kiln_kv zero = kiln_k_const_i64(k, 0);
+    kiln_kv first = kiln_k_mul_imm(k, d->row, axis[KILN_CONV_H].stride);
+    first = kiln_k_add_imm(k, first, -axis[KILN_CONV_H].low);
+    kiln_kv before = kiln_k_max(k, kiln_k_binary(k, KILN_K_sub, zero, first), zero);
+    d->tap_begin = kiln_k_div_imm(k, kiln_k_add_imm(k, before, unit - 1), unit);
+    kiln_kv last = kiln_k_const_i64(k, axis[KILN_CONV_H].in - 1 + unit);
+    last = kiln_k_max(k, kiln_k_binary(k, KILN_K_sub, last, first), zero);
+    kiln_kv n_taps = kiln_k_const_i64(k, axis[KILN_CONV_H].kernel);
+    d->tap_end = kiln_k_min(k, kiln_k_div_imm(k, last, unit), n_taps);
+    d->base = kiln_k_mul_imm(k, first, d->row_stride);
+    kiln_kv image = kiln_k_mul_imm(k, conv->image, d->image_stride);
+    d->base = kiln_k_binary(k, KILN_K_add, d->base, image);
+    d->base = kiln_k_add_imm(k, d->base, d->origin - axis[KILN_CONV_W].low * d->column_stride);
+}
+
+static void emit_tile(direct *d, kiln_kv number, int64_t n_blocks, int64_t rows)
+{
+    kiln_conv *conv = d->conv;
+    kiln_lower *lower = conv->lower;
+    kiln_kernel *k = lower->kernel;
+    kiln_kv block = kiln_lower_op_imm(lower, KILN_K_rem, number, n_blocks);
+    conv->image = kiln_lower_op_imm(lower, KILN_K_div, number, n_blocks);
+    conv->depth = kiln_k_const_i64(k, 0);
+    kiln_kv begin = kiln_k_mul_imm(k, block, rows), end = kiln_k_add_imm(k, begin, rows);
+    end = kiln_k_min(k, end, kiln_k_const_i64(k, conv->axis[KILN_CONV_H].out));
+    d->row = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
+    uint32_t mark = kiln_lower_mark(lower);
+    place_row(d);
+    emit_row(d);
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+}
+
+/* Runs that see no end: all taps of all their pixels are inside. */
+static void find_runs(direct *d)
+{
+    const kiln_conv_axis *axis = &d->conv->axis[KILN_CONV_W];
+    d->width = kiln_ceil_div(axis->out, kiln_ceil_div(axis->out, RUN_PIXELS));
+    int64_t n_runs = kiln_ceil_div(axis->out, d->width);
+    int64_t first = axis->low > 0 ? kiln_ceil_div(axis->low, axis->stride) : 0;
+    int64_t room = axis->in - 1 + axis->low - (axis->kernel - 1) * axis->rhs_dilation;
+    int64_t end = room < 0 ? 0 : kiln_min_i64(axis->out, room / axis->stride + 1);
+    d->first_run = kiln_min_i64(kiln_ceil_div(first, d->width), n_runs);
+    d->end_run = kiln_max_i64(end / d->width, d->first_run);
+}
+
+/* Whether the input can be read where it stands. */
+static bool find_input(direct *d)
+{
+    kiln_conv *conv = d->conv;
+    kiln_lower *lower = conv->lower;
+    kiln_strided strided;
+    bool is_fit = conv->out_features == 1 && conv->n_spatial == 2 && conv->input->dtype == conv->dtype &&
+                  conv->axis[KILN_CONV_H].lhs_dilation == 1 && conv->axis[KILN_CONV_W].lhs_dilation == 1;
+    if (!is_fit || !kiln_lower_strided(lower, conv->node->inputs[0], &strided)) return false;
+    if (strided.strides[conv->input_axes.at[1]] != 1) return false;
+    d->image_stride = strided.strides[conv->input_axes.at[0]];
+    d->row_stride = strided.strides[conv->input_axes.at[2]];
+    d->column_stride = strided.strides[conv->input_axes.at[3]];
+    d->origin = strided.origin;
+    d->input = (kiln_tile_source){lower->buffer_of[strided.input], conv->input->dtype};
+    find_runs(d);
+    int64_t n_runs = kiln_ceil_div(conv->axis[KILN_CONV_W].out, d->width);
+    return n_runs - (d->end_run - d->first_run) <= END_RUNS;
+}
+
+bool kiln_conv_lower_direct(kiln_conv *conv)
+{
+    direct d = {.conv = conv};
+    if (!find_input(&d)) return false;
+    kiln_lower *lower = conv->lower;
+    kiln_kernel *k = lower->kernel;
+    int64_t out = conv->axis[KILN_CONV_H].out, n;
+    int64_t enough = out * conv->batch / ((int64_t)lower->schedule->n_threads * TILES_PER_THREAD);
+    int64_t rows = kiln_min_i64(kiln_max_i64(enough, 2), BLOCK_ROWS), n_blocks = kiln_ceil_div(out, rows);
+    if (!kiln_checked_mul(conv->batch, n_blocks, &n) || n > UINT32_MAX)
+        kiln_fail(lower->scope, KILN_LIMIT, "group %s: more than 2^32 - 1 tiles; expected fewer",
+                  lower->group->label);
+    k->n_tiles = (uint32_t)n;
+    conv->epilogue = kiln_epilogue_create(lower, lower->group->anchor, conv->dtype);
+    conv->epilogue.index = kiln_conv_result_index;
+    conv->epilogue.user = conv;
+    kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
+    kiln_kv number = kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
+    uint32_t mark = kiln_lower_mark(lower);
+    emit_tile(&d, number, n_blocks, rows);
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+    return true;
+}
