@@ -9,6 +9,7 @@
 
 #define ALIAS_BYTES 4096
 #define COPY_PAD 16 /* elements */
+#define COPY_BYTES (1024 * 1024) /* most of a register tile's rows that are worth a copy */
 
 /* One stride for all axes of a role, or false. Axes of one element do not count. */
 static bool single_stride(const kiln_strided *strided, kiln_ints axes, const int64_t *dims,
@@ -75,7 +76,8 @@ static void find_a(kiln_dot *dot)
     bool is_aliased = a->step * size % ALIAS_BYTES == 0 && dot->roles.k_size >= 256 && dot->rows > 4;
     bool is_far = a->step * size >= ALIAS_BYTES / 2 && dot->block_columns >= 16 * width;
     bool is_slow = a->k_step != 1 || is_aliased || is_far;
-    if (is_strided && is_in_sum_dtype(dot, a) && !(is_slow && is_reused)) {
+    bool is_short = dot->roles.k_size * dot->rows * size <= COPY_BYTES;
+    if (is_strided && is_in_sum_dtype(dot, a) && !(is_slow && is_reused && is_short)) {
         a->mode = KILN_DOT_DIRECT;
         return;
     }

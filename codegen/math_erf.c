@@ -40,11 +40,14 @@ static kiln_kv table_value(kiln_kernel *k, const table_function *f, kiln_kv x)
     return copy_sign(k, p, x);
 }
 
-/* By m = e^(-2|x|) - 1: -m / (2 + m). */
+/* By m = e^(2|x|) - 1: m / (m + 2), or 1 - 2 / (m + 2) where that is beyond 1/3. */
 static kiln_kv tanh_wide(kiln_kernel *k, kiln_kv x)
 {
-    kiln_kv m = kiln_math_expm1(k, mul_num(k, absolute(k, x), -2.0));
-    kiln_kv value = quotient(k, m, add_num(k, m, 2.0));
+    kiln_kv m = kiln_math_expm1(k, mul_num(k, absolute(k, x), 2.0));
+    kiln_kv is_large = compare_num(k, KILN_K_gt, m, 1.0);
+    kiln_kv over = num_where(k, is_large, -2.0, m);
+    kiln_kv value = quotient(k, over, add_num(k, m, 2.0));
+    value = kiln_k_select(k, is_large, add_num(k, value, 1.0), value);
     return copy_sign(k, value, x);
 }
 

@@ -26,6 +26,7 @@ static const exp_format *format_of(const kiln_kernel *k, kiln_kv x)
 /* e^x = 2^n e^r, e^r = 1 + r + r^2 q; `bits` hold n + bias in their low end. */
 typedef struct exp_parts {
     kiln_kv r, q, bits;
+    kiln_kv n, r_high; /* r is r_high - n ln2_low, rounded */
 } exp_parts;
 
 static exp_parts exp_split(kiln_kernel *k, kiln_kv x, int64_t bias)
@@ -34,10 +35,10 @@ static exp_parts exp_split(kiln_kernel *k, kiln_kv x, int64_t bias)
     double magic = format->magic + (double)bias;
     kiln_kv sum = fma_scale(k, x, 0x1.71547652b82fep0, num(k, x, magic));
     kiln_kv n = add_num(k, sum, -magic);
-    kiln_kv r = fma_scale(k, n, -format->ln2_high, x);
-    r = fma_scale(k, n, -format->ln2_low, r);
+    kiln_kv r_high = fma_scale(k, n, -format->ln2_high, x);
+    kiln_kv r = fma_scale(k, n, -format->ln2_low, r_high);
     kiln_kv q = is_f64(k, x) ? poly_of(k, r, exp_f64) : poly_of(k, r, exp_f32);
-    return (exp_parts){.r = r, .q = q, .bits = bits_of(k, sum)};
+    return (exp_parts){.r = r, .q = q, .bits = bits_of(k, sum), .n = n, .r_high = r_high};
 }
 
 static kiln_kv power_of_two(kiln_kernel *k, const exp_format *format, kiln_kv bits)
@@ -77,9 +78,11 @@ kiln_kv kiln_math_expm1(kiln_kernel *k, kiln_kv x)
     exp_parts parts = exp_split(k, inside, format->bias - 1);
     kiln_kv scale = power_of_two(k, format, parts.bits);
     kiln_kv rest = add_num(k, scale, -0.5);
+    kiln_kv lost = fma_scale(k, parts.n, -format->ln2_low, sub(k, parts.r_high, parts.r));
     kiln_kv square = mul(k, parts.r, parts.r);
-    kiln_kv tail = kiln_k_fma(k, square, parts.q, parts.r);
-    kiln_kv half = kiln_k_fma(k, scale, tail, rest);
+    kiln_kv tail = kiln_k_fma(k, square, parts.q, lost);
+    kiln_kv half = kiln_k_fma(k, scale, parts.r, rest); /* exact where the result is below 1 */
+    half = kiln_k_fma(k, scale, tail, half);
     kiln_kv result = add(k, half, half);
     kiln_kv is_tiny = compare_num(k, KILN_K_lt, absolute(k, x), 0x1p-60);
     return kiln_k_select(k, is_tiny, x, result);

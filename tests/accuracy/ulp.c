@@ -1,7 +1,7 @@
 /* How far the maths functions are from the truth, through the LLVM backend: f32 over stratified bit
  * patterns (all 2^32 with --exhaustive), every bf16 and f16, f64 over samples; pairs for two operands.
  * Prints the table of docs/accuracy.md and fails where a bound is passed.
- * usage: ulp [--exhaustive] [--machine NAME] [function…] */
+ * usage: ulp [--exhaustive] [--patterns LOG2] [--machine NAME] [function…] */
 #define _GNU_SOURCE
 #include <float.h>
 #include <math.h>
@@ -171,7 +171,7 @@ typedef struct job {
     const format *f;
     kiln_kernel_fn *run;
     uint64_t begin, end; /* numbers of patterns */
-    bool is_exhaustive;
+    int log2_patterns; /* of f32 */
     worst result;
 } job;
 
@@ -192,7 +192,8 @@ static uint64_t pattern(const job *j, uint64_t i, int operand)
         return scramble(i * 2 + 1) & 0xffff;
     }
     uint64_t random = scramble(i * 4 + (uint64_t)operand + 1);
-    if (dtype == KILN_f32 && operand == 0) return j->is_exhaustive ? i : (i << 12 | (random & 0xfff));
+    int chosen = 32 - j->log2_patterns; /* bits of the pattern that are left to chance */
+    if (dtype == KILN_f32 && operand == 0) return i << chosen | (random & ((1ull << chosen) - 1));
     if (operand == 1 && random >> 62 == 3) {
         double whole = (double)((int64_t)(random & 127) - 64);
         float single = (float)whole;
@@ -243,17 +244,17 @@ static void *work(void *argument)
     return NULL;
 }
 
-static worst measure(const function *fn, const format *f, kiln_kernel_fn *run, bool is_exhaustive)
+static worst measure(const function *fn, const format *f, kiln_kernel_fn *run, int log2_patterns)
 {
-    uint64_t n = f->dtype == KILN_f32 ? 1 << 20 : 1 << 16;
-    if (f->dtype == KILN_f32 && is_exhaustive && fn->n_args == 1) n = 1ull << 32;
-    if (is_exhaustive && fn->n_args == 2) n = 1 << 26;
+    if (fn->n_args == 2 && log2_patterns > 26) log2_patterns = 26;
+    int log2_n = f->dtype == KILN_f32 ? log2_patterns : f->dtype == KILN_f64 ? log2_patterns - 4 : 16;
+    uint64_t n = 1ull << (log2_n < 16 ? 16 : log2_n);
     pthread_t threads[N_THREADS];
     job jobs[N_THREADS];
     for (int i = 0; i < N_THREADS; i++) {
         uint64_t share = n / N_THREADS;
         jobs[i] = (job){.fn = fn, .f = f, .run = run, .begin = share * (uint64_t)i,
-                        .end = share * (uint64_t)(i + 1), .is_exhaustive = is_exhaustive};
+                        .end = share * (uint64_t)(i + 1), .log2_patterns = log2_patterns};
         if (pthread_create(&threads[i], NULL, work, &jobs[i])) exit(2);
     }
     for (int i = 0; i < N_THREADS; i++) pthread_join(threads[i], NULL);
@@ -269,7 +270,7 @@ static double bound_of(const function *fn, const format *f, const kiln_machine *
 
 /* True when the function keeps its bound in all dtypes. */
 static bool check_function(kiln_scope *scope, const kiln_machine *machine, const function *fn,
-                           bool is_exhaustive)
+                           int log2_patterns)
 {
     const kiln_backend *backend = kiln_backend_open(scope, "llvm");
     bool is_right = true;
@@ -280,7 +281,7 @@ static bool check_function(kiln_scope *scope, const kiln_machine *machine, const
         kiln_kernel *k = function_kernel(scope, machine, fn, formats[i].dtype);
         backend->compile(scope, k, "function", &object);
         backend->load(scope, &object, 1, &code);
-        worst w = measure(fn, &formats[i], backend->function(code, 0), is_exhaustive);
+        worst w = measure(fn, &formats[i], backend->function(code, 0), log2_patterns);
         backend->unload(code);
         bool is_within = w.ulp <= bound_of(fn, &formats[i], machine);
         printf(" %5s %.3f", kiln_dtype_name(formats[i].dtype), w.ulp);
@@ -297,14 +298,19 @@ static bool check_function(kiln_scope *scope, const kiln_machine *machine, const
 int main(int argc, char **argv)
 {
     const char *best = kiln_machine_best(kiln_cpu_features())->name;
-    bool is_exhaustive = false, is_all = true, is_right = true;
+    bool is_all = true, is_right = true;
+    int log2_patterns = 20;
     for (int i = 1; i < argc; i++) {
-        is_exhaustive = is_exhaustive || strcmp(argv[i], "--exhaustive") == 0;
+        if (strcmp(argv[i], "--exhaustive") == 0) log2_patterns = 32;
+        if (strcmp(argv[i], "--patterns") == 0 && i + 1 < argc) {
+            log2_patterns = atoi(argv[++i]);
+            continue;
+        }
         if (strcmp(argv[i], "--machine") == 0 && i + 1 < argc) best = argv[++i];
         is_all = is_all && (argv[i][0] == '-' || strcmp(argv[i], best) == 0);
     }
     const kiln_machine *machine = kiln_machine_find(best);
-    if (!machine) return 2;
+    if (!machine || log2_patterns < 16 || log2_patterns > 32) return 2;
     for (size_t f = 0; f < N_FUNCTIONS; f++) {
         bool is_wanted = is_all;
         for (int i = 1; i < argc; i++) is_wanted = is_wanted || strcmp(argv[i], functions[f].name) == 0;
@@ -313,7 +319,7 @@ int main(int argc, char **argv)
         kiln_scope scope;
         volatile bool is_within = false;
         kiln_scope_open(&scope, &error);
-        if (kiln_scope_try(&scope)) is_within = check_function(&scope, machine, &functions[f], is_exhaustive);
+        if (kiln_scope_try(&scope)) is_within = check_function(&scope, machine, &functions[f], log2_patterns);
         if (kiln_scope_close(&scope)) printf("%s\n", error.message);
         is_right = is_right && is_within;
     }
