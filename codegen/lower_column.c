@@ -2,9 +2,9 @@
  * are vectorised; for a strip of up to STRIP vectors of results, the reduced elements are walked in
  * row- major order with one partial vector per vector of results. More than CHUNK of them are added
  * in chunks, in order. Stages as in lower_stage.h; nothing is kept between them. */
-#include "codegen/lower_stage.h"
-
 #include "base/checked.h"
+#include "codegen/lower_gpu.h"
+#include "codegen/lower_stage.h"
 
 #define STRIP 4
 #define CHUNK 1024
@@ -254,4 +254,23 @@ void kiln_lower_column(kiln_lower *lower)
     }
     kiln_lower_cut(lower, mark);
     kiln_k_end(k);
+}
+
+/* A thread is one result. */
+void kiln_lower_gpu_column(kiln_lower *lower)
+{
+    column_walk w = {.lower = lower, .n_vectors = 1};
+    lower->lanes = 1;
+    kiln_stages_find(lower, 0, &w.stages);
+    find_inner(&w, kiln_graph_node(lower->graph, w.stages.stage[0].reductions.at[0]));
+    w.split = 0;
+    w.n_outer = 1;
+    w.n_inner = w.stages.n_results;
+    w.inner[0] = kiln_axis_scalar(kiln_gpu_open_elements(lower, w.n_inner), 1);
+    w.inner[0].extent = w.n_inner;
+    uint32_t mark = kiln_lower_mark(lower);
+    w.outer = kiln_axis_zero(lower);
+    if (w.n_inner > 0) walk_strip(&w);
+    kiln_lower_cut(lower, mark);
+    kiln_gpu_close_elements(lower);
 }

@@ -2,33 +2,49 @@
  * of the merged index space. Rows: 64 threads walk a row, thread j being logical lane j of the
  * CPU's rule, and halve the lanes in the same order in shared memory, so that sums have the CPU's
  * bits. */
+#include "codegen/lower_gpu.h"
+
 #include "base/checked.h"
 #include "codegen/lower_row.h"
 
-#define BLOCK 256
 #define ELEMENTS 4 /* of a thread: 16 bytes of f32 */
-#define ROWS (BLOCK / KILN_ROW_LANES)
+#define ROWS (KILN_GPU_BLOCK / KILN_ROW_LANES)
 #define KEEP_BYTES 8192 /* of a row: four rows stay below the 48 KB that any block may have */
 
-/* Opens blocks and threads; returns the thread's number. */
-static kiln_kv open_threads(kiln_lower *lower, int64_t n_blocks, kiln_kv *out_block)
+kiln_kv kiln_gpu_open_threads(kiln_lower *lower, int64_t n_blocks, kiln_kv *out_block)
 {
     kiln_kernel *k = lower->kernel;
     if (n_blocks > INT32_MAX)
         kiln_fail(lower->scope, KILN_LIMIT, "group %s: %lld blocks; expected at most 2^31 - 1",
                   lower->group->label, (long long)n_blocks);
     k->n_tiles = (uint32_t)n_blocks;
-    k->block_threads = BLOCK;
+    k->block_threads = KILN_GPU_BLOCK;
     *out_block = kiln_k_loop(k, KILN_LOOP_TILES, kiln_k_tile_begin(k), kiln_k_tile_end(k), 1);
     kiln_kv zero = kiln_lower_i64(lower, 0);
-    return kiln_k_loop(k, KILN_LOOP_THREADS, zero, kiln_lower_i64(lower, BLOCK), 1);
+    return kiln_k_loop(k, KILN_LOOP_THREADS, zero, kiln_lower_i64(lower, KILN_GPU_BLOCK), 1);
 }
 
-static void close_threads(kiln_lower *lower, uint32_t mark)
+void kiln_gpu_close_threads(kiln_lower *lower)
 {
-    kiln_lower_cut(lower, mark);
     kiln_k_end(lower->kernel);
     kiln_k_end(lower->kernel);
+}
+
+kiln_kv kiln_gpu_open_elements(kiln_lower *lower, int64_t n)
+{
+    kiln_kv block, thread, count = kiln_lower_i64(lower, n);
+    thread = kiln_gpu_open_threads(lower, kiln_ceil_div(n, KILN_GPU_BLOCK), &block);
+    kiln_kv first = kiln_lower_op_imm(lower, KILN_K_mul, block, KILN_GPU_BLOCK);
+    first = kiln_lower_op(lower, KILN_K_add, first, thread);
+    kiln_kv end = kiln_lower_op_imm(lower, KILN_K_add, first, 1);
+    end = kiln_lower_op(lower, KILN_K_min, end, count);
+    return kiln_k_loop(lower->kernel, KILN_LOOP_SERIAL, first, end, 1);
+}
+
+void kiln_gpu_close_elements(kiln_lower *lower)
+{
+    kiln_k_end(lower->kernel);
+    kiln_gpu_close_threads(lower);
 }
 
 /* The thread's vector of outputs `first` to `end`, of one shape, if it exists: a loop of at most
@@ -72,9 +88,11 @@ void kiln_lower_gpu_pointwise(kiln_lower *lower)
     lower->lanes = ELEMENTS;
     for (uint32_t i = 0; i < n; i++)
         most = kiln_max_i64(most, kiln_graph_type(lower->graph, outputs[i].value)->n_elements);
-    kiln_kv block, thread = open_threads(lower, kiln_ceil_div(most, BLOCK * ELEMENTS), &block);
+    kiln_kv block,
+        thread =
+            kiln_gpu_open_threads(lower, kiln_ceil_div(most, KILN_GPU_BLOCK * ELEMENTS), &block);
     uint32_t mark = kiln_lower_mark(lower);
-    kiln_kv before = kiln_lower_op_imm(lower, KILN_K_mul, block, BLOCK);
+    kiln_kv before = kiln_lower_op_imm(lower, KILN_K_mul, block, KILN_GPU_BLOCK);
     thread = kiln_lower_op(lower, KILN_K_add, before, thread);
     for (uint32_t first = 0, end; first < n; first = end) {
         const kiln_type *type = kiln_graph_type(lower->graph, outputs[first].value);
@@ -83,7 +101,8 @@ void kiln_lower_gpu_pointwise(kiln_lower *lower)
             end++;
         if (type->n_elements > 0) emit_outputs(lower, first, end, thread);
     }
-    close_threads(lower, mark);
+    kiln_lower_cut(lower, mark);
+    kiln_gpu_close_threads(lower);
 }
 
 /* Lanes below `half` take the partial of the lane `half` above; every thread passes every barrier.
@@ -108,8 +127,8 @@ static kiln_kv tree_of_threads(kiln_row_walk *w, kiln_partials *partials)
 {
     kiln_lower *lower = w->lower;
     kiln_kernel *k = lower->kernel;
-    uint32_t locals[2] = {kiln_kernel_add_local(k, partials->compute, BLOCK), 0};
-    if (partials->is_arg) locals[1] = kiln_kernel_add_local(k, partials->position, BLOCK);
+    uint32_t locals[2] = {kiln_kernel_add_local(k, partials->compute, KILN_GPU_BLOCK), 0};
+    if (partials->is_arg) locals[1] = kiln_kernel_add_local(k, partials->position, KILN_GPU_BLOCK);
     kiln_kv slot = kiln_lower_op(lower, KILN_K_add, w->slot_base, w->thread_lane);
     kiln_k_store(k, locals[0], slot, partials->value[0], 0, 0);
     if (partials->is_arg) kiln_k_store(k, locals[1], slot, partials->at[0], 0, 0);
@@ -128,7 +147,7 @@ void kiln_lower_gpu_row(kiln_lower *lower)
     kiln_stages_find(lower, KEEP_BYTES, &w.stages);
     kiln_row_add_locals(&w, ROWS);
     int64_t n_rows = w.stages.n_results;
-    kiln_kv block, thread = open_threads(lower, kiln_ceil_div(n_rows, ROWS), &block);
+    kiln_kv block, thread = kiln_gpu_open_threads(lower, kiln_ceil_div(n_rows, ROWS), &block);
     uint32_t mark = kiln_lower_mark(lower);
     w.thread_lane = kiln_lower_op_imm(lower, KILN_K_rem, thread, KILN_ROW_LANES);
     kiln_kv within = kiln_lower_op_imm(lower, KILN_K_div, thread, KILN_ROW_LANES);
@@ -145,5 +164,6 @@ void kiln_lower_gpu_row(kiln_lower *lower)
     int64_t room = kiln_round_up(w.stages.n_reduced, KILN_ROW_LANES);
     w.local_base = kiln_lower_op_imm(lower, KILN_K_mul, within, room);
     kiln_row_walk_all(&w);
-    close_threads(lower, mark);
+    kiln_lower_cut(lower, mark);
+    kiln_gpu_close_threads(lower);
 }

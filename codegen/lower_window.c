@@ -1,9 +1,9 @@
 /* Window groups: one WINDOW node, prologue on its operand, epilogue on its result. The innermost
  * axis is vectorised; the taps of the other axes are loops whose bounds leave padding out. Where
  * the window runs along the vectorised axis, lanes in the padding are switched off. */
-#include "codegen/lower_stage.h"
-
 #include "base/checked.h"
+#include "codegen/lower_gpu.h"
+#include "codegen/lower_stage.h"
 
 #define TILE_BYTES 65536
 #define UNROLLED_TAPS 8
@@ -12,7 +12,7 @@ typedef struct window_walk {
     kiln_lower *lower;
     const kiln_node *node;
     const kiln_type *operand;
-    uint32_t split; /* the last axis, or 0 for a scalar */
+    uint32_t split; /* axes of the result from here on are the inner one */
     int64_t n_rows, n_inner;
     kiln_axis_index row;
     kiln_index at; /* of the operand, axes filled as loops open */
@@ -131,7 +131,8 @@ static kiln_index result_index(window_walk *w, const kiln_type *type, kiln_axis_
     if (type->rank == own->rank &&
         memcmp(type->dims, own->dims, own->rank * sizeof *own->dims) == 0) {
         kiln_lower_delinearize(lower, w->row, w->split, type->dims, index.axis);
-        if (w->split < type->rank) index.axis[w->split] = inner;
+        kiln_lower_delinearize(lower, inner, type->rank - w->split, type->dims + w->split,
+                               index.axis + w->split);
         return index;
     }
     kiln_axis_index linear = kiln_axis_affine(lower, &w->row, w->n_inner, 0);
@@ -220,4 +221,20 @@ void kiln_lower_window(kiln_lower *lower)
     kiln_k_end(k);
     kiln_lower_cut(lower, mark);
     kiln_k_end(k);
+}
+
+/* A thread is one element of the result. */
+void kiln_lower_gpu_window(kiln_lower *lower)
+{
+    window_walk w = {.lower = lower, .node = kiln_graph_node(lower->graph, lower->group->anchor)};
+    w.operand = kiln_graph_type(lower->graph, w.node->inputs[0]);
+    w.n_rows = 1;
+    w.n_inner = w.node->type->n_elements;
+    lower->lanes = 1;
+    kiln_kv at = kiln_gpu_open_elements(lower, w.n_inner);
+    uint32_t mark = kiln_lower_mark(lower);
+    w.row = kiln_axis_zero(lower);
+    if (w.n_inner > 0) emit_vector(&w, kiln_axis_scalar(at, 1));
+    kiln_lower_cut(lower, mark);
+    kiln_gpu_close_elements(lower);
 }

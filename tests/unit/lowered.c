@@ -418,7 +418,7 @@ static void test_device(void **state)
     for (size_t i = 0; i < list->n && i < 64; i++) {
         kiln_group_kind kind = list->cases[i].kind;
         if (only && strcmp(only, list->cases[i].name) != 0) continue;
-        if (kind == KILN_GROUP_POINTWISE || kind == KILN_GROUP_ROW) print_device_case(&list->cases[i]);
+        if (kind <= KILN_GROUP_WINDOW) print_device_case(&list->cases[i]);
     }
     if (!n_device_runs) skip();
     void *module = compile_device_text();
