@@ -122,8 +122,7 @@ static tile_step open_step(kiln_amx *amx, const kiln_amx_block *block)
     return step;
 }
 
-void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block, kiln_kv first, int64_t n,
-                  uint32_t local)
+void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block, kiln_kv first, int64_t n)
 {
     kiln_kernel *k = amx->dot.lower->kernel;
     uint32_t n_sums = block->rows * block->vectors;
@@ -137,7 +136,7 @@ void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block, kiln_kv first, int
     if (whole < n) emit_steps(&step, kiln_k_add_imm(k, first, whole), n - whole);
     for (uint32_t i = 0; i < n_sums; i++) {
         int64_t row = i / block->vectors * KILN_TILE_SIDE, v = i % block->vectors;
-        kiln_k_tile_store(k, i, local, kiln_k_const_i64(k, row * width + v * KILN_TILE_SIDE),
+        kiln_k_tile_store(k, i, amx->scratch, kiln_k_const_i64(k, row * width + v * KILN_TILE_SIDE),
                           width);
     }
 }

@@ -15,14 +15,18 @@
 #define KILN_X6_CHUNK 128   /* k that fresh sums run over in x6 */
 
 typedef struct kiln_amx {
-    kiln_dot dot;     /* roles, operands, batch, epilogue; rows and vectors count tiles */
-    uint32_t n_parts; /* 1: bf16; 3: x6 */
-    int64_t k_padded;
-    bool is_by_m;           /* A stands in a local of pairs (u32), not of elements (u16) */
+    kiln_dot dot;              /* roles, operands, batch, epilogue; rows and vectors count tiles */
+    uint32_t n_parts;          /* 1: bf16; 3: x6 */
+    int64_t k_padded, k_block; /* A is copied, and in x6 sums are kept, k_block at a time */
+    kiln_kv k_first;           /* the block of k at work: its first k, how many there are, padded */
+    int64_t k_here, k_here_padded;
+    kiln_kv row_end, column_end; /* of the work tile */
+    bool is_by_m;                /* A stands in a local of pairs (u32), not of elements (u16) */
     int64_t a_step, a_part; /* elements from a step of k to the next, from a part to the next */
     uint32_t b_buffer;      /* u32 */
     int64_t panel_words;    /* elements of a panel of 16 columns, all parts */
-    uint32_t scratch, sums; /* locals [rows * 16][vectors * 16] f32; the same one but in x6 */
+    uint32_t scratch, sums; /* f32 locals: sums of a block, [rows * 16][vectors * 16]; in x6 sums of
+                               all blocks, [columns / (vectors * 16)][block_rows][vectors * 16] */
 } kiln_amx;
 
 /* The input that the group's anchor reads in a tile format, or KILN_NONE. */
@@ -32,16 +36,16 @@ void kiln_lower_amx(kiln_lower *lower, const kiln_matmul_roles *roles);
 /* A PACK group whose format is a tile format. */
 void kiln_lower_pack_tiles(kiln_lower *lower);
 
-/* Zeroes sums of rows x vectors tiles, adds the steps from k = `first`, `n` of them, and stores the
- * sums to `local`. `a` and `b`: element offsets at k = 0. */
+/* Zeroes sums of rows x vectors tiles, adds `n` steps from number `first` on, and stores the
+ * sums to the scratch. `a` and `b`: element offsets at the first step of the block of k. */
 typedef struct kiln_amx_block {
     uint32_t rows, vectors;
     kiln_kv a, b;
 } kiln_amx_block;
-void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block, kiln_kv first, int64_t n,
-                  uint32_t local);
+void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block, kiln_kv first, int64_t n);
 
-/* Decides how A is read, adds its local; then copies rows first … end of the batch at work. */
+/* Decides how A is read, adds its local; then copies rows first … end of the batch and the
+ * block of k at work. */
 void kiln_amx_find_rows(kiln_amx *amx);
 void kiln_amx_add_local(kiln_amx *amx);
 void kiln_amx_copy_rows(kiln_amx *amx, kiln_kv first, kiln_kv end);

@@ -32,9 +32,9 @@ void kiln_amx_add_local(kiln_amx *amx)
     int64_t per_word = amx->is_by_m ? 2 : 1; /* elements of bf16 in one of the local */
     amx->a_step = KILN_TILE_K / per_word;
     if (dot->a.mode == KILN_DOT_DIRECT) return;
-    int64_t lines = (amx->n_parts * amx->k_padded * 2 / LINE) | 1; /* odd: rows in different sets */
+    int64_t lines = (amx->n_parts * amx->k_block * 2 / LINE) | 1; /* odd: rows in different sets */
     kiln_dtype dtype = amx->is_by_m ? KILN_u32 : KILN_u16;
-    amx->a_part = amx->k_padded / per_word;
+    amx->a_part = amx->k_block / per_word;
     dot->a.step = lines * LINE / (int64_t)kiln_dtype_bytes(dtype);
     dot->a.source.dtype = KILN_NO_DTYPE;
     dot->a.source.buffer =
@@ -74,7 +74,7 @@ static void copy_rows_by_k(kiln_amx *amx, kiln_kv first, kiln_kv end)
 {
     kiln_lower *lower = amx->dot.lower;
     kiln_kernel *k = lower->kernel;
-    int64_t size = amx->dot.roles.k_size;
+    int64_t size = amx->k_here;
     uint32_t lanes = a_dtype(amx) == KILN_bf16 ? 2 * KILN_TILE_SIDE : KILN_TILE_SIDE;
     int64_t whole = size / lanes * lanes;
     lower->lanes = lanes;
@@ -84,24 +84,25 @@ static void copy_rows_by_k(kiln_amx *amx, kiln_kv first, kiln_kv end)
     kiln_kv zero = kiln_k_const_i64(k, 0), stop = kiln_k_const_i64(k, whole);
     kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, stop, lanes);
     uint32_t inner = kiln_lower_mark(lower);
-    copy_elements(amx, row, at, kiln_k_binary(k, KILN_K_add, to, at), lanes);
+    kiln_kv from = kiln_k_binary(k, KILN_K_add, amx->k_first, at);
+    copy_elements(amx, row, from, kiln_k_binary(k, KILN_K_add, to, at), lanes);
     kiln_lower_cut(lower, inner);
     kiln_k_end(k);
-    for (int64_t rest = whole; rest < amx->k_padded; rest += lanes) {
-        kiln_kv here = kiln_k_const_i64(k, rest);
+    for (int64_t rest = whole; rest < amx->k_here_padded; rest += lanes) {
+        kiln_kv here = kiln_k_add_imm(k, amx->k_first, rest);
         copy_elements(amx, row, here, kiln_k_add_imm(k, to, rest), size - rest);
     }
     kiln_lower_cut(lower, mark);
     kiln_k_end(k);
 }
 
-/* The parts of 16 rows at `at`, a number of k below k_padded. */
+/* The parts of 16 rows at `at` of k. */
 static void load_rows(kiln_amx *amx, kiln_kv row, kiln_kv at, kiln_kv *out_parts)
 {
     kiln_lower *lower = amx->dot.lower;
     kiln_kernel *k = lower->kernel;
     kiln_kv last = kiln_k_const_i64(k, amx->dot.roles.k_size - 1);
-    bool is_whole = amx->dot.roles.k_size == amx->k_padded;
+    bool is_whole = amx->k_here == amx->k_here_padded;
     kiln_kv inside = is_whole ? at : kiln_k_min(k, at, last);
     kiln_index index =
         kiln_dot_a_index(&amx->dot, kiln_axis_vector(row, 1), kiln_axis_scalar(inside, 1));
@@ -128,10 +129,11 @@ static void copy_rows_by_m(kiln_amx *amx, kiln_kv first, kiln_kv end)
     kiln_kv stride = kiln_k_const_int(k, KILN_i64, lower->lanes, amx->dot.a.step);
     kiln_kv base = kiln_k_mul_imm(k, kiln_k_binary(k, KILN_K_sub, row, first), amx->dot.a.step);
     steps = kiln_k_binary(k, KILN_K_mul, steps, stride);
-    kiln_kv zero = kiln_k_const_i64(k, 0), pairs = kiln_k_const_i64(k, amx->k_padded / 2);
+    kiln_kv zero = kiln_k_const_i64(k, 0), pairs = kiln_k_const_i64(k, amx->k_here_padded / 2);
     kiln_kv pair = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, pairs, 1);
     uint32_t inner = kiln_lower_mark(lower);
     kiln_kv even[3], odd[3], at = kiln_k_mul_imm(k, pair, 2);
+    at = kiln_k_binary(k, KILN_K_add, amx->k_first, at);
     lower->mask = mask;
     load_rows(amx, row, at, even);
     load_rows(amx, row, kiln_k_add_imm(k, at, 1), odd);

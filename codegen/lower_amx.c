@@ -8,14 +8,21 @@
 #include "kiln/program.h"
 
 #define BLOCK_BYTES (1024 * 1024) /* of A, in the second cache */
-#define TILE_CYCLES 20000.0       /* fewer are not worth handing out */
+#define X6_K 256                  /* k of a block in x6 */
+#define X6_ROWS 240               /* with X6_COLUMNS: sums that stay in the second cache */
+#define X6_COLUMNS 1024
+#define TILE_CYCLES 20000.0 /* fewer are not worth handing out */
 #define TILES_PER_THREAD 4
 #define EPILOGUE_ROWS 4 /* unrolled */
 
-typedef struct column_group {
-    kiln_kv column;
+typedef struct column_group column_group;
+/* What happens to `n_rows` rows from `row` on. */
+typedef void block_fn(kiln_amx *amx, kiln_kv row, int64_t n_rows, const column_group *group);
+struct column_group {
+    block_fn *emit;
+    kiln_kv first, column;  /* of the work tile, of the group */
     uint32_t vectors, last; /* lanes of the last vector that exist */
-} column_group;
+};
 
 uint32_t kiln_amx_input(const kiln_lower *lower)
 {
@@ -28,37 +35,42 @@ uint32_t kiln_amx_input(const kiln_lower *lower)
     return KILN_NONE;
 }
 
-static kiln_tile load_sums(const kiln_amx *amx, const column_group *group, kiln_kv row,
-                           uint32_t rows)
+/* Where the sums of row `row` of a group stand. */
+static kiln_kv sums_at(const kiln_amx *amx, kiln_kv row, const column_group *group)
 {
     const kiln_dot *dot = &amx->dot;
     kiln_kernel *k = dot->lower->kernel;
     int64_t width = dot->vectors * KILN_TILE_SIDE;
-    kiln_tile tile = {.lower = dot->lower,
-                      .dtype = KILN_f32,
-                      .lanes = KILN_TILE_SIDE,
-                      .rows = rows,
-                      .vectors = group->vectors};
-    kiln_kv base = kiln_k_mul_imm(k, row, width);
-    for (uint32_t i = 0; i < rows * group->vectors; i++) {
-        int64_t at = i / group->vectors * width + i % group->vectors * KILN_TILE_SIDE;
-        tile.sums[i] = kiln_k_load(k, amx->sums, kiln_k_add_imm(k, base, at), KILN_TILE_SIDE, 0,
-                                   KILN_MEM_ALIGNED);
-    }
-    return tile;
+    if (amx->n_parts == 1) return kiln_k_const_i64(k, 0);
+    kiln_kv number = kiln_k_binary(k, KILN_K_sub, group->column, group->first);
+    number = kiln_k_mul_imm(k, kiln_k_div_imm(k, number, width), dot->block_rows);
+    kiln_kv in_block = kiln_k_binary(k, KILN_K_sub, row, dot->first_row);
+    return kiln_k_mul_imm(k, kiln_k_binary(k, KILN_K_add, number, in_block), width);
 }
 
-/* Rows first … end - 1 of the block at `row`, `step` at a time. */
+/* Rows first … end - 1 of the block at `row`, `step` at a time, from the sums to the outputs. */
 static void store_rows(kiln_amx *amx, const column_group *group, kiln_kv row, int64_t first,
                        int64_t end)
 {
     kiln_lower *lower = amx->dot.lower;
     kiln_kernel *k = lower->kernel;
+    int64_t width = amx->dot.vectors * KILN_TILE_SIDE;
     uint32_t step = end - first >= EPILOGUE_ROWS ? EPILOGUE_ROWS : 1;
+    kiln_tile tile = {.lower = lower,
+                      .dtype = KILN_f32,
+                      .lanes = KILN_TILE_SIDE,
+                      .rows = step,
+                      .vectors = group->vectors};
+    kiln_kv sums = sums_at(amx, row, group);
     kiln_kv begin = kiln_k_const_i64(k, first), stop = kiln_k_const_i64(k, end);
     kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, stop, step);
     uint32_t mark = kiln_lower_mark(lower);
-    kiln_tile tile = load_sums(amx, group, at, step);
+    kiln_kv base = kiln_k_binary(k, KILN_K_add, sums, kiln_k_mul_imm(k, at, width));
+    for (uint32_t i = 0; i < step * group->vectors; i++) {
+        int64_t offset = i / group->vectors * width + i % group->vectors * KILN_TILE_SIDE;
+        kiln_kv from = kiln_k_add_imm(k, base, offset);
+        tile.sums[i] = kiln_k_load(k, amx->sums, from, KILN_TILE_SIDE, 0, KILN_MEM_ALIGNED);
+    }
     kiln_axis_index column = kiln_axis_vector(group->column, KILN_TILE_SIDE);
     kiln_kv row_at = kiln_k_binary(k, KILN_K_add, row, at);
     kiln_epilogue_emit(&amx->dot.epilogue, &tile, row_at, column, group->last);
@@ -66,45 +78,15 @@ static void store_rows(kiln_amx *amx, const column_group *group, kiln_kv row, in
     kiln_k_end(k);
 }
 
-/* sums += scratch */
-static void add_chunk(kiln_amx *amx, uint32_t rows, uint32_t vectors)
+static void store_block(kiln_amx *amx, kiln_kv row, int64_t n_rows, const column_group *group)
 {
-    kiln_kernel *k = amx->dot.lower->kernel;
-    int64_t width = amx->dot.vectors * KILN_TILE_SIDE;
-    kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, rows * KILN_TILE_SIDE);
-    kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 4);
-    kiln_kv base = kiln_k_mul_imm(k, row, width);
-    for (uint32_t i = 0; i < 4 * vectors; i++) {
-        int64_t offset = i / vectors * width + i % vectors * KILN_TILE_SIDE;
-        kiln_kv at = kiln_k_add_imm(k, base, offset);
-        kiln_kv sum = kiln_k_load(k, amx->sums, at, KILN_TILE_SIDE, 0, KILN_MEM_ALIGNED);
-        kiln_kv more = kiln_k_load(k, amx->scratch, at, KILN_TILE_SIDE, 0, KILN_MEM_ALIGNED);
-        kiln_k_store(k, amx->sums, at, kiln_k_binary(k, KILN_K_add, sum, more), 0,
-                     KILN_MEM_ALIGNED);
-    }
-    kiln_k_end(k);
+    int64_t whole = n_rows / EPILOGUE_ROWS * EPILOGUE_ROWS;
+    if (whole) store_rows(amx, group, row, 0, whole);
+    if (whole < n_rows) store_rows(amx, group, row, whole, n_rows);
 }
 
-static void run_chunks(kiln_amx *amx, const kiln_amx_block *block)
-{
-    kiln_kernel *k = amx->dot.lower->kernel;
-    int64_t n = amx->k_padded / KILN_TILE_K, chunk = KILN_X6_CHUNK / KILN_TILE_K;
-    int64_t first = n < chunk ? n : chunk, whole = n / chunk * chunk;
-    kiln_amx_run(amx, block, kiln_k_const_i64(k, 0), first, amx->sums);
-    if (whole > chunk) {
-        kiln_kv begin = kiln_k_const_i64(k, chunk), end = kiln_k_const_i64(k, whole);
-        kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, chunk);
-        kiln_amx_run(amx, block, at, chunk, amx->scratch);
-        add_chunk(amx, block->rows, block->vectors);
-        kiln_k_end(k);
-    }
-    if (whole == n || n < chunk) return;
-    kiln_amx_run(amx, block, kiln_k_const_i64(k, whole), n - whole, amx->scratch);
-    add_chunk(amx, block->rows, block->vectors);
-}
-
-/* `n_rows` rows from `row` on. */
-static void emit_block(kiln_amx *amx, kiln_kv row, int64_t n_rows, const column_group *group)
+static kiln_amx_block find_block(kiln_amx *amx, kiln_kv row, int64_t n_rows,
+                                 const column_group *group)
 {
     kiln_dot *dot = &amx->dot;
     kiln_kernel *k = dot->lower->kernel;
@@ -114,14 +96,59 @@ static void emit_block(kiln_amx *amx, kiln_kv row, int64_t n_rows, const column_
     block.a = kiln_dot_row_offset(dot, row);
     kiln_kv panel = kiln_k_div_imm(k, group->column, KILN_TILE_SIDE);
     panel = kiln_k_binary(k, KILN_K_add, panel, kiln_k_mul_imm(k, dot->batch, n_panels));
-    block.b = kiln_k_mul_imm(k, panel, amx->panel_words);
-    if (amx->n_parts == 3)
-        run_chunks(amx, &block);
-    else
-        kiln_amx_run(amx, &block, kiln_k_const_i64(k, 0), amx->k_padded / KILN_TILE_K, amx->sums);
-    int64_t whole = n_rows / EPILOGUE_ROWS * EPILOGUE_ROWS;
-    if (whole) store_rows(amx, group, row, 0, whole);
-    if (whole < n_rows) store_rows(amx, group, row, whole, n_rows);
+    kiln_kv b = kiln_k_mul_imm(k, panel, amx->panel_words);
+    /* 32 k are 256 words */
+    kiln_kv step = kiln_k_mul_imm(k, amx->k_first, KILN_TILE_WORDS / KILN_TILE_K);
+    block.b = kiln_k_binary(k, KILN_K_add, b, step);
+    return block;
+}
+
+/* All of k, then the outputs. */
+static void finish_block(kiln_amx *amx, kiln_kv row, int64_t n_rows, const column_group *group)
+{
+    kiln_kernel *k = amx->dot.lower->kernel;
+    kiln_amx_block block = find_block(amx, row, n_rows, group);
+    kiln_amx_run(amx, &block, kiln_k_const_i64(k, 0), amx->k_padded / KILN_TILE_K);
+    store_block(amx, row, n_rows, group);
+}
+
+/* sums += scratch */
+static void add_chunk(kiln_amx *amx, const kiln_amx_block *block, kiln_kv sums)
+{
+    kiln_kernel *k = amx->dot.lower->kernel;
+    int64_t width = amx->dot.vectors * KILN_TILE_SIDE;
+    kiln_kv begin = kiln_k_const_i64(k, 0);
+    kiln_kv end = kiln_k_const_i64(k, block->rows * KILN_TILE_SIDE);
+    kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 4);
+    kiln_kv base = kiln_k_mul_imm(k, row, width);
+    for (uint32_t i = 0; i < 4 * block->vectors; i++) {
+        int64_t offset = i / block->vectors * width + i % block->vectors * KILN_TILE_SIDE;
+        kiln_kv from = kiln_k_add_imm(k, base, offset);
+        kiln_kv to = kiln_k_binary(k, KILN_K_add, sums, from);
+        kiln_kv more = kiln_k_load(k, amx->scratch, from, KILN_TILE_SIDE, 0, KILN_MEM_ALIGNED);
+        kiln_kv sum = kiln_k_load(k, amx->sums, to, KILN_TILE_SIDE, 0, KILN_MEM_ALIGNED);
+        sum = kiln_k_binary(k, KILN_K_add, sum, more);
+        kiln_k_store(k, amx->sums, to, sum, 0, KILN_MEM_ALIGNED);
+    }
+    kiln_k_end(k);
+}
+
+/* x6: adds the chunks of the block of k at work to the sums. */
+static void add_block(kiln_amx *amx, kiln_kv row, int64_t n_rows, const column_group *group)
+{
+    kiln_kernel *k = amx->dot.lower->kernel;
+    int64_t n = amx->k_here_padded / KILN_TILE_K, chunk = KILN_X6_CHUNK / KILN_TILE_K;
+    int64_t whole = n / chunk * chunk;
+    kiln_amx_block block = find_block(amx, row, n_rows, group);
+    kiln_kv sums = sums_at(amx, row, group);
+    kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, whole);
+    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, chunk);
+    kiln_amx_run(amx, &block, at, chunk);
+    add_chunk(amx, &block, sums);
+    kiln_k_end(k);
+    if (whole == n) return;
+    kiln_amx_run(amx, &block, end, n - whole);
+    add_chunk(amx, &block, sums);
 }
 
 /* Blocks of n_rows rows from first to end, in steps of full blocks. */
@@ -132,7 +159,7 @@ static void emit_rows(kiln_amx *amx, kiln_kv first, kiln_kv end, int64_t n_rows,
     kiln_kv row =
         kiln_k_loop(lower->kernel, KILN_LOOP_SERIAL, first, end, amx->dot.rows * KILN_TILE_SIDE);
     uint32_t mark = kiln_lower_mark(lower);
-    emit_block(amx, row, n_rows, group);
+    group->emit(amx, row, n_rows, group);
     kiln_lower_cut(lower, mark);
     kiln_k_end(lower->kernel);
 }
@@ -152,12 +179,71 @@ static void emit_columns(kiln_amx *amx, kiln_kv first, kiln_kv end, column_group
     kiln_k_end(k);
 }
 
+/* The groups of columns of a work tile. */
+static void emit_groups(kiln_amx *amx, column_group group, kiln_kv column_end, kiln_kv row_end)
+{
+    kiln_dot *dot = &amx->dot;
+    kiln_kernel *k = dot->lower->kernel;
+    int64_t width = dot->vectors * KILN_TILE_SIDE, n = dot->roles.n_size;
+    kiln_kv whole = kiln_k_const_i64(k, n / width * width);
+    group.vectors = dot->vectors;
+    group.last = KILN_TILE_SIDE;
+    if (n >= width)
+        emit_columns(amx, group.first, kiln_k_min(k, column_end, whole), group, row_end);
+    if (n % width == 0) return;
+    group.vectors = (uint32_t)kiln_ceil_div(n % width, KILN_TILE_SIDE);
+    group.last = (uint32_t)((n - 1) % KILN_TILE_SIDE + 1);
+    emit_columns(amx, kiln_k_max(k, group.first, whole), column_end, group, row_end);
+}
+
+static void zero_sums(kiln_amx *amx)
+{
+    kiln_kernel *k = amx->dot.lower->kernel;
+    int64_t n = kiln_kernel_buffer_elements(k, amx->sums);
+    kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, n);
+    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 4 * KILN_TILE_SIDE);
+    kiln_kv zero = kiln_k_const_bits(k, KILN_f32, KILN_TILE_SIDE, 0);
+    for (int64_t i = 0; i < 4; i++)
+        kiln_k_store(k, amx->sums, kiln_k_add_imm(k, at, i * KILN_TILE_SIDE), zero, 0,
+                     KILN_MEM_ALIGNED);
+    kiln_k_end(k);
+}
+
+/* x6, one block of k: `size` of it from `first` on. */
+static void add_k(kiln_amx *amx, kiln_kv first, int64_t size, const column_group *group)
+{
+    kiln_lower *lower = amx->dot.lower;
+    uint32_t mark = kiln_lower_mark(lower);
+    amx->k_first = first;
+    amx->k_here = size;
+    amx->k_here_padded = kiln_round_up(size, KILN_TILE_K);
+    kiln_amx_copy_rows(amx, amx->dot.first_row, amx->row_end);
+    emit_groups(amx, *group, amx->column_end, amx->row_end);
+    kiln_lower_cut(lower, mark);
+}
+
+static void emit_x6(kiln_amx *amx, column_group group)
+{
+    kiln_kernel *k = amx->dot.lower->kernel;
+    int64_t size = amx->dot.roles.k_size, whole = size / amx->k_block * amx->k_block;
+    zero_sums(amx);
+    group.emit = add_block;
+    if (whole) {
+        kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, whole);
+        kiln_kv first = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, amx->k_block);
+        add_k(amx, first, amx->k_block, &group);
+        kiln_k_end(k);
+    }
+    if (whole < size) add_k(amx, kiln_k_const_i64(k, whole), size - whole, &group);
+    group.emit = store_block;
+    emit_groups(amx, group, amx->column_end, amx->row_end);
+}
+
 static void emit_tile(kiln_amx *amx, kiln_kv number)
 {
     kiln_dot *dot = &amx->dot;
     kiln_lower *lower = dot->lower;
     kiln_kernel *k = lower->kernel;
-    int64_t width = dot->vectors * KILN_TILE_SIDE, n = dot->roles.n_size;
     kiln_kv column_block = kiln_lower_op_imm(lower, KILN_K_rem, number, dot->n_column_blocks);
     kiln_kv rest = kiln_lower_op_imm(lower, KILN_K_div, number, dot->n_column_blocks);
     kiln_kv row_block = kiln_lower_op_imm(lower, KILN_K_rem, rest, dot->n_row_blocks);
@@ -165,18 +251,20 @@ static void emit_tile(kiln_amx *amx, kiln_kv number)
     if (dot->roles.batch_size == 1) dot->batch = kiln_k_const_i64(k, 0);
     dot->first_row = kiln_k_mul_imm(k, row_block, dot->block_rows);
     kiln_kv row_end = kiln_k_add_imm(k, dot->first_row, dot->block_rows);
-    row_end = kiln_k_min(k, row_end, kiln_k_const_i64(k, dot->roles.m_size));
-    kiln_amx_copy_rows(amx, dot->first_row, row_end);
-    kiln_kv column = kiln_k_mul_imm(k, column_block, dot->block_columns);
-    kiln_kv column_end = kiln_k_add_imm(k, column, dot->block_columns);
-    column_end = kiln_k_min(k, column_end, kiln_k_const_i64(k, n));
-    kiln_kv whole = kiln_k_const_i64(k, n / width * width);
-    column_group group = {.vectors = dot->vectors, .last = KILN_TILE_SIDE};
-    if (n >= width) emit_columns(amx, column, kiln_k_min(k, column_end, whole), group, row_end);
-    if (n % width == 0) return;
-    group.vectors = (uint32_t)kiln_ceil_div(n % width, KILN_TILE_SIDE);
-    group.last = (uint32_t)((n - 1) % KILN_TILE_SIDE + 1);
-    emit_columns(amx, kiln_k_max(k, column, whole), column_end, group, row_end);
+    amx->row_end = kiln_k_min(k, row_end, kiln_k_const_i64(k, dot->roles.m_size));
+    column_group group = {.emit = finish_block};
+    group.first = kiln_k_mul_imm(k, column_block, dot->block_columns);
+    kiln_kv column_end = kiln_k_add_imm(k, group.first, dot->block_columns);
+    amx->column_end = kiln_k_min(k, column_end, kiln_k_const_i64(k, dot->roles.n_size));
+    if (amx->n_parts == 3) {
+        emit_x6(amx, group);
+        return;
+    }
+    amx->k_first = kiln_k_const_i64(k, 0);
+    amx->k_here = dot->roles.k_size;
+    amx->k_here_padded = amx->k_padded;
+    kiln_amx_copy_rows(amx, dot->first_row, amx->row_end);
+    emit_groups(amx, group, amx->column_end, amx->row_end);
 }
 
 /* Tiles of a block. More sums mean fewer loads a product; a last block of one tile's rows would be
@@ -196,9 +284,14 @@ static void choose_work(kiln_amx *amx)
     kiln_dot *dot = &amx->dot;
     const kiln_matmul_roles *roles = &dot->roles;
     int64_t rows = dot->rows * KILN_TILE_SIDE, width = dot->vectors * KILN_TILE_SIDE;
-    int64_t row_bytes = 2 * amx->n_parts * amx->k_padded;
+    int64_t row_bytes = 2 * amx->n_parts * amx->k_block;
     int64_t most_rows = kiln_max_i64(rows, BLOCK_BYTES / row_bytes / rows * rows);
     int64_t n_rows = kiln_ceil_div(roles->m_size, most_rows), n_columns = 1;
+    if (amx->n_parts == 3) {
+        most_rows = kiln_min_i64(most_rows, X6_ROWS / rows * rows);
+        n_rows = kiln_ceil_div(roles->m_size, most_rows);
+        n_columns = kiln_ceil_div(roles->n_size, X6_COLUMNS);
+    }
     double products = amx->n_parts == 3 ? 6 : 1;
     double cycles =
         (double)roles->m_size * (double)roles->n_size * (double)amx->k_padded / 512 * products;
@@ -206,11 +299,11 @@ static void choose_work(kiln_amx *amx)
     double enough = (double)dot->lower->schedule->n_threads * TILES_PER_THREAD;
     if (wanted > enough) wanted = enough;
     if (dot->lower->schedule->n_threads <= 1) wanted = 1;
-    int64_t missing = (int64_t)(wanted / (double)(roles->batch_size * n_rows) + 0.999);
+    int64_t missing = (int64_t)(wanted / (double)(roles->batch_size * n_rows * n_columns) + 0.999);
     if (missing > 1 && roles->m_size >= roles->n_size)
         n_rows = kiln_min_i64(n_rows * missing, kiln_ceil_div(roles->m_size, rows));
     else if (missing > 1)
-        n_columns = kiln_min_i64(missing, kiln_ceil_div(roles->n_size, width));
+        n_columns = kiln_min_i64(n_columns * missing, kiln_ceil_div(roles->n_size, width));
     dot->block_rows = kiln_round_up(kiln_ceil_div(roles->m_size, n_rows), rows);
     dot->n_row_blocks = kiln_ceil_div(roles->m_size, dot->block_rows);
     dot->block_columns = kiln_round_up(kiln_ceil_div(roles->n_size, n_columns), width);
@@ -230,8 +323,10 @@ static void add_sums(kiln_amx *amx)
 {
     kiln_kernel *k = amx->dot.lower->kernel;
     int64_t elements = (int64_t)amx->dot.rows * amx->dot.vectors * KILN_TILE_WORDS;
-    amx->sums = kiln_kernel_add_local(k, KILN_f32, elements);
-    amx->scratch = amx->n_parts == 3 ? kiln_kernel_add_local(k, KILN_f32, elements) : amx->sums;
+    amx->sums = amx->scratch = kiln_kernel_add_local(k, KILN_f32, elements);
+    if (amx->n_parts == 3)
+        amx->sums =
+            kiln_kernel_add_local(k, KILN_f32, amx->dot.block_rows * amx->dot.block_columns);
 }
 
 void kiln_lower_amx(kiln_lower *lower, const kiln_matmul_roles *roles)
@@ -244,6 +339,8 @@ void kiln_lower_amx(kiln_lower *lower, const kiln_matmul_roles *roles)
     amx.n_parts = kiln_format_parts(lower->group->inputs[input].format);
     amx.b_buffer = lower->buffer_of[input];
     amx.k_padded = kiln_round_up(roles->k_size, KILN_TILE_K);
+    amx.k_block = amx.k_padded;
+    if (amx.n_parts == 3) amx.k_block = kiln_min_i64(X6_K, amx.k_padded);
     amx.panel_words = amx.k_padded / 2 * KILN_TILE_SIDE * amx.n_parts;
     kiln_dot_describe(dot, anchor);
     choose_block(dot);
