@@ -1,6 +1,6 @@
 /* Operators that pick elements by index. Everything is `take`: several indices become one index
- * into the flattened dims. Scatters, of which the op table has none, are served where the indices
- * are known: then each element of the result has one known source. */
+ * into the flattened dims. In a scatter with known indices each element of the result has one known
+ * source; the others are in onnx_scatter.c. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -28,10 +28,10 @@ static int64_t stride_of(const kiln_type *type, uint32_t axis)
     return stride;
 }
 
-static kiln_value import_gather_elements(kiln_onnx_call *call)
+/* Operand 1 holds an index along `axis` for each of its places; all as one flat index. */
+static kiln_value elements_flatten(kiln_onnx_call *call, uint32_t axis)
 {
-    const kiln_type *type = kiln_onnx_ranked(call, 0, 1), *picked = kiln_onnx_type(call, 1);
-    uint32_t axis = kiln_onnx_axis(call, kiln_onnx_int(call, "axis", 0), type->rank);
+    const kiln_type *type = kiln_onnx_type(call, 0), *picked = kiln_onnx_type(call, 1);
     if (picked->rank != type->rank)
         kiln_onnx_fail(call, "indices have rank %u; expected %u", picked->rank, type->rank);
     kiln_value index = kiln_onnx_indices(call, call->inputs[1], type->dims[axis]);
@@ -45,6 +45,14 @@ static kiln_value import_gather_elements(kiln_onnx_call *call)
         along = kiln_onnx_with(call, KILN_OP_mul, along, (double)stride_of(type, i));
         place = kiln_add_binary(call->graph, KILN_OP_add, place, along);
     }
+    return place;
+}
+
+static kiln_value import_gather_elements(kiln_onnx_call *call)
+{
+    const kiln_type *type = kiln_onnx_ranked(call, 0, 1);
+    uint32_t axis = kiln_onnx_axis(call, kiln_onnx_int(call, "axis", 0), type->rank);
+    kiln_value place = elements_flatten(call, axis);
     return kiln_onnx_take(call, flatten(call, call->inputs[0]), place, 0);
 }
 
@@ -137,16 +145,16 @@ static kiln_value scatter_known(kiln_onnx_call *call, const int64_t *sources)
     return kiln_add_reshape(call->graph, flat, type->rank, type->dims);
 }
 
+/* NULL when the indices depend on the data, or when updates are combined. */
 static const void *scatter_indices(kiln_onnx_call *call, int64_t **out_sources)
 {
     const kiln_type *type = kiln_onnx_type(call, 0);
     const void *indices = kiln_onnx_known(call, kiln_onnx_operand(call, 1));
-    if (strcmp(kiln_onnx_string(call, "reduction", "none"), "none"))
-        kiln_onnx_refuse(call, "attr 'reduction' is not none");
-    if (!indices) kiln_onnx_refuse(call, "indices depend on the data");
-    if (type->n_elements > 1 << 24 || kiln_onnx_type(call, 2)->dtype != type->dtype)
-        kiln_onnx_fail(
-            call, "updates of another dtype or over 2^24 elements; expected those of operand 0");
+    if (kiln_onnx_type(call, 2)->dtype != type->dtype)
+        kiln_onnx_fail(call, "updates of another dtype; expected %s", kiln_dtype_name(type->dtype));
+    if (!indices || type->n_elements > 1 << 24 ||
+        strcmp(kiln_onnx_string(call, "reduction", "none"), "none"))
+        return NULL;
     *out_sources = kiln_new_array(&call->scope->arena, int64_t, type->n_elements + 1);
     for (int64_t i = 0; i < type->n_elements; i++) (*out_sources)[i] = i;
     return indices;
@@ -173,6 +181,11 @@ static kiln_value import_scatter_nd(kiln_onnx_call *call)
     if (kiln_onnx_type(call, 2)->n_elements != n * block)
         kiln_onnx_fail(call, "%" PRId64 " updates; expected %" PRId64,
                        kiln_onnx_type(call, 2)->n_elements, n * block);
+    if (!indices) {
+        int64_t rows = 1;
+        for (int64_t i = 0; i < width; i++) rows *= type->dims[i];
+        return kiln_onnx_scatter(call, tuples_flatten(call, call->inputs[1], type, 0), rows, block);
+    }
     for (int64_t i = 0; i < n; i++) {
         int64_t place = 0;
         for (int64_t k = 0; k < width; k++)
@@ -198,6 +211,7 @@ static kiln_value import_scatter_elements(kiln_onnx_call *call)
             kiln_onnx_fail(call, "indices' dim %u is %" PRId64 "; expected at most %" PRId64, i,
                            given->dims[i], type->dims[i]);
     }
+    if (!indices) return kiln_onnx_scatter(call, elements_flatten(call, axis), type->n_elements, 1);
     for (int64_t i = 0; i < given->n_elements; i++) {
         int64_t place = 0, rest = i;
         for (uint32_t k = given->rank; k-- > 0; rest /= given->dims[k])

@@ -97,6 +97,9 @@ void kiln_onnx_window_same(kiln_onnx_call *call, kiln_onnx_window *window);
 /* Convolution of NCHW a and OIHW w over the window. */
 kiln_value kiln_onnx_convolution(kiln_onnx_call *call, const kiln_value *operands, int64_t groups,
                                  const kiln_onnx_window *window);
+/* Operand 2 scattered over operand 0, seen as [n, block]: row i of the updates goes to row
+ * places[i], as the attribute `reduction` says. */
+kiln_value kiln_onnx_scatter(kiln_onnx_call *call, kiln_value places, int64_t n, int64_t block);
 /* a[..., m, k] b[..., k, n] as NumPy's matmul, summed in `accumulate`. */
 kiln_value kiln_onnx_matmul(kiln_onnx_call *call, kiln_value a, kiln_value b,
                             kiln_dtype accumulate);

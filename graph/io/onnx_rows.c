@@ -23,6 +23,7 @@ static const kiln_onnx_family families[] = {
     {"", kiln_onnx_attention_rows},
     {"", kiln_onnx_einsum_rows},
     {"", kiln_onnx_loss_rows},
+    {"", kiln_onnx_scatter_rows},
     {"com.microsoft", kiln_onnx_contrib_rows},
     {"", kiln_onnx_contrib_default_rows},
 };

@@ -308,6 +308,30 @@ static void test_declared_outputs(void **state)
     check_model(model(graph, 17), KILN_MODEL, "output 'y': is f32[2]");
 }
 
+static void test_recursive_functions(void **state)
+{
+    bytes graph = {0}, file = {0}, id = {0}, output = {0}, caller = node("f", "x", "y");
+    put_text(&caller, 7, "mine");
+    put(&graph, 1, caller);
+    put(&graph, 11, value("x", FLOAT, 1, DIMS(2)));
+    put_text(&output, 1, "y");
+    put(&graph, 12, output);
+    file = model(graph, 17);
+    for (int i = 0; i < 2; i++) {
+        bytes function = {0}, inner = node(i ? "f" : "g", "a", "b");
+        put_text(&inner, 7, "mine");
+        put_text(&function, 1, i ? "g" : "f");
+        put_text(&function, 4, "a");
+        put_text(&function, 5, "b");
+        put(&function, 7, inner);
+        put_int(&id, 2, 17);
+        put(&function, 9, id);
+        put_text(&function, 10, "mine");
+        put(&file, 25, function);
+    }
+    check_model(file, KILN_MODEL, "recursion f -> f");
+}
+
 /* External data */
 
 static char folder[] = "/tmp/kiln-onnx-XXXXXX";
@@ -431,6 +455,7 @@ int main(void)
         cmocka_unit_test(test_convolutions),
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_declared_outputs),
+        cmocka_unit_test(test_recursive_functions),
         cmocka_unit_test(test_external_data),
         cmocka_unit_test(test_arguments),
     };
