@@ -22,6 +22,7 @@
 #include "codegen/lower.h"
 #include "codegen/pack.h"
 #include "graph/element.h"
+#include "tests/unit/nvrtc_leak.h"
 
 static kiln_context *context;
 
@@ -395,6 +396,7 @@ static void compile_by_nvrtc(void)
         kiln_text_append(&text, kiln_prelude);
         kiln_text_append(&text, kiln_text_string(&device_text));
         kiln_nvrtc_compile(&scope, kiln_text_string(&text), "sm_90a", &cubin);
+        has_used_nvrtc = 1;
         printf("NVRTC %d.%d: %zu kernels, %zu bytes\n", cubin.major, cubin.minor, n_device_runs, cubin.bytes);
     }
     kiln_status status = kiln_scope_close(&scope);
