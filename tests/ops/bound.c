@@ -318,9 +318,13 @@ static void bound_contract(bound_run *run)
         for (int64_t i = 0; i < operand_type(run, 1)->n_elements; i++) eb[i] += b[i];
         reach = evaluate_f64(run, op, (const double *[]){ea, eb});
     }
-    double gamma = gamma_of(run->node->type->dtype, contract_terms(run) + 2) * 2;
+    kiln_dtype dtype = run->node->type->dtype;
+    double gamma = gamma_of(dtype, contract_terms(run) + 2) * 2;
+    /* products that underflow lose up to half a denormal each, however small the sum of sizes is */
+    double underflow = contract_terms(run) * (dtype == KILN_f64 ? 0x1p-1074 : 0x1p-149);
     for (int64_t i = 0; i < run->node->type->n_elements; i++) {
-        run->error[i] = reach[i] - size[i] + gamma * reach[i] + overflow_guard(run, size[i]);
+        run->error[i] =
+            reach[i] - size[i] + gamma * reach[i] + underflow + overflow_guard(run, size[i]);
     }
     add_rounding(run, 1);
 }
