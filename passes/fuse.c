@@ -26,8 +26,10 @@ kiln_schedule *kiln_fuse(kiln_pipeline *pipeline, const kiln_graph *graph)
     kiln_fuse_attention(&fusion);
     kiln_fuse_epilogues(&fusion);
     kiln_fuse_siblings(&fusion);
+    kiln_fuse_concats(&fusion, false);
     kiln_fuse_producers(&fusion);
     kiln_fuse_siblings(&fusion);
+    kiln_fuse_concats(&fusion, true);
     kiln_fusion_emit(&fusion);
     kiln_error error = {0};
     if (kiln_schedule_verify(schedule, "after fuse", &error) != KILN_OK) {

@@ -43,6 +43,7 @@ typedef struct kiln_fusion {
     kiln_arena *arena;
     uint32_t n_nodes;
     bool *is_live, *is_floating, *is_kept; /* kept: an output or a check, must be stored */
+    bool *is_assembled, *is_part; /* concats without a group; what is stored inside one */
     uint8_t *packing;                      /* contraction: kiln_format of its second operand */
     uint8_t *role;                         /* kiln_role of nodes in clusters */
     uint32_t *cluster_of;                  /* KILN_NONE: floating or source */
@@ -118,6 +119,10 @@ void kiln_fuse_siblings(kiln_fusion *fusion);
  * storing them. */
 void kiln_fuse_producers(kiln_fusion *fusion);
 
+/* fuse_concat.c: concats whose parts can be stored in place need no group. Parts of POINTWISE
+ * clusters count when `takes_pointwise`. */
+void kiln_fuse_concats(kiln_fusion *fusion, bool takes_pointwise);
+
 /* cost.c */
 /* Cost of one cluster; of two as if merged when `other` is not KILN_NONE. */
 kiln_cost kiln_fusion_cost(kiln_fusion *fusion, uint32_t number, uint32_t other);
@@ -129,7 +134,7 @@ double kiln_op_flops(const kiln_graph *graph, const kiln_node *node);
 
 /* fuse_group.c: clusters to groups, in an order that keeps the peak of live bytes low (order.c). */
 void kiln_fusion_emit(kiln_fusion *fusion);
-/* A permutation of groups that respects their operands. */
-void kiln_order_groups(kiln_scope *scope, const kiln_graph *graph, const kiln_group *groups,
-                       uint32_t n, uint32_t *out_order);
+/* A permutation of `groups`, which are not in the schedule yet, that respects their operands. */
+void kiln_order_groups(const kiln_schedule *schedule, const kiln_group *groups, uint32_t n,
+                       uint32_t *out_order);
 #endif

@@ -50,10 +50,10 @@ bool kiln_fusion_is_stored(kiln_fusion *fusion, uint32_t id, uint32_t inside, ui
         uint32_t user = fusion->stack.at[--fusion->stack.n];
         if (!first_visit(fusion->node_stamp, user, fusion->stamp)) continue;
         uint32_t cluster = fusion->cluster_of[user];
-        if (cluster == KILN_NONE)
-            push_users(fusion, user);
-        else if (cluster != inside && cluster != other)
-            return true;
+        if (cluster != KILN_NONE && cluster != inside && cluster != other) return true;
+        if (cluster != KILN_NONE) continue;
+        if (fusion->is_assembled[user]) return true;
+        push_users(fusion, user);
     }
     return false;
 }

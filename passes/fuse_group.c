@@ -183,7 +183,7 @@ void kiln_fusion_emit(kiln_fusion *fusion)
         kiln_vec_push(&groups, fusion->arena, cluster_group(fusion, number));
     }
     uint32_t *order = kiln_new_array(fusion->arena, uint32_t, groups.n + 1);
-    kiln_order_groups(fusion->pipeline->scope, fusion->graph, groups.at, groups.n, order);
+    kiln_order_groups(fusion->schedule, groups.at, groups.n, order);
     for (uint32_t i = 0; i < groups.n; i++) {
         kiln_vec_push(&fusion->schedule->groups, fusion->arena, groups.at[order[i]]);
     }

@@ -187,6 +187,8 @@ void kiln_fusion_scan(kiln_fusion *fusion)
     fusion->is_live = kiln_new_array(fusion->arena, bool, n + 1);
     fusion->is_kept = kiln_new_array(fusion->arena, bool, n + 1);
     fusion->is_floating = kiln_new_array(fusion->arena, bool, n + 1);
+    fusion->is_assembled = kiln_new_array(fusion->arena, bool, n + 1);
+    fusion->is_part = kiln_new_array(fusion->arena, bool, n + 1);
     fusion->packing = kiln_new_array(fusion->arena, uint8_t, n + 1);
     fusion->role = kiln_new_array(fusion->arena, uint8_t, n + 1);
     fusion->cluster_of = kiln_new_array(fusion->arena, uint32_t, n + 1);

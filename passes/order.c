@@ -6,23 +6,19 @@
 
 typedef struct order_state {
     kiln_arena *arena;
+    const kiln_schedule *schedule;
     const kiln_graph *graph;
     const kiln_group *groups;
     uint32_t n;
     uint32_t *producer;           /* by value id: the group that stores it, dense; KILN_NONE */
     uint32_t *packer;             /* by contraction id: the group that packs for it */
-    uint32_t *first_user, *users; /* groups that read what group i stores */
-    uint32_t *n_waits;            /* operands of group i that are not there yet */
+    uint32_t *first_read, *reads; /* groups whose values group i reads, each once */
+    uint32_t *first_user, *users; /* groups that read what group i stores, each once */
+    uint32_t *n_waits;            /* groups that group i waits for */
     uint32_t *n_reads;            /* by group: readers that have not run */
     int64_t *stored;              /* bytes that group i stores in the arena */
     uint64_t *key;                /* the user's order */
 } order_state;
-
-static uint32_t producer_of(const order_state *state, kiln_operand operand)
-{
-    if (operand.format == KILN_FORMAT_DENSE) return state->producer[operand.value.id];
-    return state->packer[operand.consumer.id];
-}
 
 static void index_outputs(order_state *state)
 {
@@ -35,7 +31,8 @@ static void index_outputs(order_state *state)
         state->key[g] = group->anchor.id;
         for (uint32_t i = 0; i < group->n_outputs; i++) {
             kiln_operand output = group->outputs[i];
-            if (output.format == KILN_FORMAT_DENSE)
+            bool is_dense = output.format == KILN_FORMAT_DENSE;
+            if (is_dense)
                 state->producer[output.value.id] = g;
             else
                 state->packer[output.consumer.id] = g;
@@ -52,53 +49,68 @@ static void index_outputs(order_state *state)
     }
 }
 
-/* Edges between groups, each once. */
+/* Adds the group that stores a value to those that `g` reads. */
+static void add_read(order_state *state, kiln_ids *reads, uint32_t g, uint32_t from)
+{
+    if (from == KILN_NONE || from == g) return;
+    for (uint32_t i = state->first_read[g]; i < reads->n; i++) {
+        if (reads->at[i] == from) return;
+    }
+    kiln_vec_push(reads, state->arena, from);
+}
+
+/* An assembled value comes from the groups that store its parts. */
+static void add_operand_reads(order_state *state, kiln_ids *reads, uint32_t g, kiln_operand operand)
+{
+    if (operand.format != KILN_FORMAT_DENSE) {
+        add_read(state, reads, g, state->packer[operand.consumer.id]);
+        return;
+    }
+    add_read(state, reads, g, state->producer[operand.value.id]);
+    if (!kiln_schedule_is_assembled(state->schedule, operand.value)) return;
+    const kiln_node *node = kiln_graph_node(state->graph, operand.value);
+    for (uint32_t i = 0; i < node->n_inputs; i++) {
+        add_read(state, reads, g, state->producer[node->inputs[i].id]);
+    }
+}
+
 static void index_edges(order_state *state)
 {
-    uint32_t *last = kiln_new_array(state->arena, uint32_t, state->n + 1);
-    for (uint32_t pass = 0; pass < 2; pass++) {
-        for (uint32_t g = 0; g < state->n; g++) last[g] = KILN_NONE;
-        for (uint32_t g = 0; g < state->n; g++) {
-            const kiln_group *group = &state->groups[g];
-            for (uint32_t i = 0; i < group->n_inputs; i++) {
-                uint32_t from = producer_of(state, group->inputs[i]);
-                if (from == KILN_NONE || from == g || last[from] == g) continue;
-                last[from] = g;
-                if (pass == 0)
-                    state->first_user[from + 2]++;
-                else
-                    state->users[state->first_user[from + 1]++] = g;
-            }
+    kiln_ids reads = {0};
+    uint32_t n = state->n;
+    for (uint32_t g = 0; g < n; g++) {
+        const kiln_group *group = &state->groups[g];
+        state->first_read[g] = reads.n;
+        for (uint32_t i = 0; i < group->n_inputs; i++)
+            add_operand_reads(state, &reads, g, group->inputs[i]);
+    }
+    state->first_read[n] = reads.n;
+    state->reads = reads.at;
+    for (uint32_t i = 0; i < reads.n; i++) state->first_user[reads.at[i] + 2]++;
+    for (uint32_t g = 0; g < n; g++) state->first_user[g + 2] += state->first_user[g + 1];
+    state->users = kiln_new_array(state->arena, uint32_t, reads.n + 1);
+    for (uint32_t g = 0; g < n; g++) {
+        for (uint32_t i = state->first_read[g]; i < state->first_read[g + 1]; i++) {
+            state->users[state->first_user[reads.at[i] + 1]++] = g;
         }
-        if (pass) break;
-        for (uint32_t g = 0; g < state->n; g++)
-            state->first_user[g + 2] += state->first_user[g + 1];
-        state->users = kiln_new_array(state->arena, uint32_t, state->first_user[state->n + 1] + 1);
     }
 }
 
 static void reset(order_state *state)
 {
-    for (uint32_t g = 0; g < state->n; g++) state->n_waits[g] = 0;
     for (uint32_t g = 0; g < state->n; g++) {
-        uint32_t begin = state->first_user[g], end = state->first_user[g + 1];
-        state->n_reads[g] = end - begin;
-        for (uint32_t i = begin; i < end; i++) state->n_waits[state->users[i]]++;
+        state->n_waits[g] = state->first_read[g + 1] - state->first_read[g];
+        state->n_reads[g] = state->first_user[g + 1] - state->first_user[g];
     }
 }
 
 /* Bytes that become free when group `g` runs now: of producers whose last reader it is. */
-static int64_t freed_by(const order_state *state, uint32_t g, bool is_running)
+static int64_t freed_by(const order_state *state, uint32_t g)
 {
     int64_t bytes = 0;
-    const kiln_group *group = &state->groups[g];
-    for (uint32_t i = 0; i < group->n_inputs; i++) {
-        uint32_t from = producer_of(state, group->inputs[i]);
-        bool is_repeat = false;
-        for (uint32_t j = 0; j < i; j++) is_repeat |= producer_of(state, group->inputs[j]) == from;
-        if (from == KILN_NONE || from == g || is_repeat) continue;
+    for (uint32_t i = state->first_read[g]; i < state->first_read[g + 1]; i++) {
+        uint32_t from = state->reads[i];
         if (state->n_reads[from] == 1) bytes += state->stored[from];
-        if (is_running) state->n_reads[from]--;
     }
     return bytes;
 }
@@ -111,8 +123,8 @@ static bool runs_before(const order_state *state, order_rule rule, const uint32_
                         uint32_t b)
 {
     if (rule == ORDER_MEMORY) {
-        int64_t grow_a = state->stored[a] - freed_by(state, a, false);
-        int64_t grow_b = state->stored[b] - freed_by(state, b, false);
+        int64_t grow_a = state->stored[a] - freed_by(state, a);
+        int64_t grow_b = state->stored[b] - freed_by(state, b);
         if (grow_a != grow_b) return grow_a < grow_b;
     }
     if (rule == ORDER_DEPTH && age[a] != age[b]) return age[a] > age[b];
@@ -141,7 +153,10 @@ static int64_t make_order(order_state *state, order_rule rule, uint32_t *out_ord
         out_order[step] = g;
         live += state->stored[g];
         if (live > peak) peak = live;
-        live -= freed_by(state, g, true);
+        live -= freed_by(state, g);
+        for (uint32_t i = state->first_read[g]; i < state->first_read[g + 1]; i++) {
+            state->n_reads[state->reads[i]]--;
+        }
         for (uint32_t i = state->first_user[g]; i < state->first_user[g + 1]; i++) {
             uint32_t user = state->users[i];
             if (--state->n_waits[user]) continue;
@@ -152,11 +167,13 @@ static int64_t make_order(order_state *state, order_rule rule, uint32_t *out_ord
     return peak;
 }
 
-void kiln_order_groups(kiln_scope *scope, const kiln_graph *graph, const kiln_group *groups,
-                       uint32_t n, uint32_t *out_order)
+void kiln_order_groups(const kiln_schedule *schedule, const kiln_group *groups, uint32_t n,
+                       uint32_t *out_order)
 {
-    kiln_arena *arena = &scope->arena;
-    order_state state = {.arena = arena, .graph = graph, .groups = groups, .n = n};
+    kiln_arena *arena = &schedule->scope->arena;
+    order_state state = {
+        .arena = arena, .schedule = schedule, .graph = schedule->graph, .groups = groups, .n = n};
+    state.first_read = kiln_new_array(arena, uint32_t, n + 1);
     state.first_user = kiln_new_array(arena, uint32_t, n + 3);
     state.n_waits = kiln_new_array(arena, uint32_t, n + 1);
     state.n_reads = kiln_new_array(arena, uint32_t, n + 1);

@@ -24,6 +24,7 @@ typedef struct planner {
     kiln_vec(appearance) seen;
     kiln_vec(kiln_block) blocks;
     uint32_t *block_of; /* by place */
+    uint32_t *host_of;  /* by value */
 } planner;
 
 static int compare_appearances(const void *a, const void *b)
@@ -41,6 +42,27 @@ static void see(planner *plan, kiln_operand operand, uint32_t step, bool is_made
     kiln_vec_push(&plan->seen, plan->arena, item);
 }
 
+/* By value: the assembled concat that it is a part of, or 0. */
+static void find_hosts(planner *plan)
+{
+    const kiln_schedule *schedule = plan->schedule;
+    plan->host_of = kiln_new_array(plan->arena, uint32_t, schedule->graph->nodes.n + 1);
+    for (uint32_t i = 0; i < schedule->assembled.n; i++) {
+        kiln_value host = schedule->assembled.at[i];
+        const kiln_node *node = kiln_graph_node(schedule->graph, host);
+        for (uint32_t j = 0; j < node->n_inputs; j++) plan->host_of[node->inputs[j].id] = host.id;
+    }
+}
+
+/* What a group stores; a part of an assembled concat makes that too. */
+static void see_output(planner *plan, kiln_operand output, uint32_t step)
+{
+    see(plan, output, step, true);
+    kiln_value host = {plan->host_of[output.value.id], plan->schedule->graph->id};
+    bool is_part = host.id && output.format == KILN_FORMAT_DENSE;
+    if (is_part) see(plan, (kiln_operand){.value = host}, step, true);
+}
+
 static void list_appearances(planner *plan)
 {
     const kiln_schedule *schedule = plan->schedule;
@@ -48,7 +70,7 @@ static void list_appearances(planner *plan)
     for (uint32_t g = 0; g < schedule->groups.n; g++) {
         const kiln_group *group = &schedule->groups.at[g];
         for (uint32_t i = 0; i < group->n_inputs; i++) see(plan, group->inputs[i], g, false);
-        for (uint32_t i = 0; i < group->n_outputs; i++) see(plan, group->outputs[i], g, true);
+        for (uint32_t i = 0; i < group->n_outputs; i++) see_output(plan, group->outputs[i], g);
     }
     for (uint32_t i = 0; i < graph->outputs.n; i++) {
         kiln_operand operand = {.value = kiln_stored_value(graph, graph->outputs.at[i].value)};
@@ -130,6 +152,28 @@ static void make_places(planner *plan)
     }
 }
 
+/* Parts of an assembled concat lie in its place, one after the other along its axis. */
+static void place_parts(planner *plan, kiln_value host_value)
+{
+    kiln_schedule *schedule = plan->schedule;
+    const kiln_node *node = kiln_graph_node(schedule->graph, host_value);
+    uint32_t number = kiln_schedule_find_place(schedule, (kiln_operand){.value = host_value});
+    kiln_place *host = &schedule->places.at[number];
+    int64_t axis = node->attrs->axis.axis, start = 0;
+    for (uint32_t i = 0; i < node->n_inputs; i++) {
+        kiln_operand operand = {.value = node->inputs[i]};
+        kiln_place *part = &schedule->places.at[kiln_schedule_find_place(schedule, operand)];
+        part->kind = host->kind;
+        part->index = host->index;
+        part->bytes = host->bytes;
+        part->strides = host->strides;
+        part->origin = start * host->strides[axis];
+        part->inside = number;
+        if (part->last_step > host->last_step) host->last_step = part->last_step;
+        start += kiln_graph_type(schedule->graph, node->inputs[i])->dims[axis];
+    }
+}
+
 /* Outputs that no group writes at their own port. */
 static void list_copies(planner *plan)
 {
@@ -145,6 +189,28 @@ static void list_copies(planner *plan)
     }
 }
 
+static uint32_t add_block(planner *plan, const kiln_place *place)
+{
+    kiln_block block = {.first = place->first_step, .last = place->last_step};
+    if (!kiln_checked_align(place->bytes, 64, &block.bytes)) {
+        kiln_fail(plan->pipeline->scope, KILN_LIMIT, "plan memory: %%%u has more than 2^63 bytes",
+                  place->operand.value.id);
+    }
+    kiln_vec_push(&plan->blocks, plan->arena, block);
+    return plan->blocks.n - 1;
+}
+
+/* The part's block is its host's, which the first part brings. */
+static void give_host_block(planner *plan, uint32_t part)
+{
+    kiln_schedule *schedule = plan->schedule;
+    uint32_t host = schedule->places.at[part].inside;
+    if (plan->block_of[host] == KILN_NONE) {
+        plan->block_of[host] = add_block(plan, &schedule->places.at[host]);
+    }
+    plan->block_of[part] = plan->block_of[host];
+}
+
 /* A block for what group `g` stores in the arena; that of a dying input where it may be taken over.
  */
 static void give_blocks(planner *plan, uint32_t g)
@@ -154,12 +220,18 @@ static void give_blocks(planner *plan, uint32_t g)
     bool *can_take = kiln_new_array(plan->arena, bool, group->n_inputs + 1);
     for (uint32_t i = 0; i < group->n_inputs; i++) {
         const kiln_place *place = kiln_schedule_place(schedule, group->inputs[i]);
-        can_take[i] = place->kind == KILN_PLACE_ARENA && place->last_step == g;
+        bool is_alone = place->inside == KILN_NONE &&
+                        !kiln_schedule_is_assembled(schedule, place->operand.value);
+        can_take[i] = is_alone && place->kind == KILN_PLACE_ARENA && place->last_step == g;
     }
     for (uint32_t i = 0; i < group->n_outputs; i++) {
         uint32_t number = kiln_schedule_find_place(schedule, group->outputs[i]);
         kiln_place *place = &schedule->places.at[number];
         if (place->kind != KILN_PLACE_ARENA) continue;
+        if (place->inside != KILN_NONE) {
+            give_host_block(plan, number);
+            continue;
+        }
         kiln_output_ref output = {g, i};
         uint32_t input = kiln_shared_input(plan->pipeline->scope, schedule, output, can_take);
         if (input != KILN_NONE) {
@@ -169,13 +241,7 @@ static void give_blocks(planner *plan, uint32_t g)
             plan->blocks.at[plan->block_of[number]].last = place->last_step;
             continue;
         }
-        kiln_block block = {.first = place->first_step, .last = place->last_step};
-        if (!kiln_checked_align(place->bytes, 64, &block.bytes)) {
-            kiln_fail(plan->pipeline->scope, KILN_LIMIT,
-                      "plan memory: %%%u has more than 2^63 bytes", place->operand.value.id);
-        }
-        plan->block_of[number] = plan->blocks.n;
-        kiln_vec_push(&plan->blocks, plan->arena, block);
+        plan->block_of[number] = add_block(plan, place);
     }
 }
 
@@ -239,10 +305,14 @@ static void fail_over_limit(planner *plan)
 void kiln_plan_memory(kiln_pipeline *pipeline, kiln_schedule *schedule)
 {
     planner plan = {.pipeline = pipeline, .schedule = schedule, .arena = &pipeline->scope->arena};
+    find_hosts(&plan);
     list_appearances(&plan);
     make_places(&plan);
+    for (uint32_t i = 0; i < schedule->assembled.n; i++)
+        place_parts(&plan, schedule->assembled.at[i]);
     list_copies(&plan);
     plan.block_of = kiln_new_array(plan.arena, uint32_t, schedule->places.n + 1);
+    for (uint32_t i = 0; i < schedule->places.n; i++) plan.block_of[i] = KILN_NONE;
     for (uint32_t g = 0; g < schedule->groups.n; g++) give_blocks(&plan, g);
     check_total(&plan);
     schedule->arena_bytes = kiln_place_blocks(pipeline->scope, plan.blocks.at, plan.blocks.n,

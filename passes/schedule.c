@@ -30,6 +30,14 @@ int kiln_operand_compare(kiln_operand a, kiln_operand b)
     return a.consumer.id < b.consumer.id ? -1 : 1;
 }
 
+bool kiln_schedule_is_assembled(const kiln_schedule *schedule, kiln_value value)
+{
+    for (uint32_t i = 0; i < schedule->assembled.n; i++) {
+        if (schedule->assembled.at[i].id == value.id) return true;
+    }
+    return false;
+}
+
 uint32_t kiln_schedule_find_place(const kiln_schedule *schedule, kiln_operand operand)
 {
     uint32_t low = 0, high = schedule->places.n;
@@ -205,11 +213,26 @@ static void print_place(const kiln_schedule *schedule, const kiln_place *place, 
     kiln_text_append(text, "\n");
 }
 
+static void print_assembled(const kiln_schedule *schedule, uint32_t number, kiln_text *text)
+{
+    kiln_value value = schedule->assembled.at[number];
+    const kiln_node *node = kiln_graph_node(schedule->graph, value);
+    kiln_text_append(text, "assembled ");
+    kiln_value_print(text, schedule->graph, value);
+    kiln_text_append(text, " of");
+    for (uint32_t i = 0; i < node->n_inputs; i++) {
+        kiln_text_append(text, i ? ", " : " ");
+        kiln_value_print(text, schedule->graph, node->inputs[i]);
+    }
+    kiln_text_append(text, "\n");
+}
+
 void kiln_schedule_print(const kiln_schedule *schedule, kiln_text *text)
 {
     kiln_text_printf(text, "schedule %s for %s\n", schedule->is_unfused ? "unfused" : "fused",
                      schedule->machine->name);
     for (uint32_t i = 0; i < schedule->groups.n; i++) print_group(schedule, i, text);
+    for (uint32_t i = 0; i < schedule->assembled.n; i++) print_assembled(schedule, i, text);
     for (uint32_t i = 0; i < schedule->places.n; i++)
         print_place(schedule, &schedule->places.at[i], text);
     for (uint32_t i = 0; i < schedule->copies.n; i++) {

@@ -83,7 +83,7 @@ typedef enum kiln_place_kind {
 } kiln_place_kind;
 
 /* Where a stored operand lives. `strides` are in elements, per axis of the value; a value placed inside
- * another (`inside`: a concat's or pad's result) has that one's buffer and its own origin. */
+ * another (`inside`: an assembled concat) has that one's buffer and its own origin. */
 typedef struct kiln_place {
     kiln_operand operand;
     kiln_place_kind kind;
@@ -116,9 +116,14 @@ typedef struct kiln_schedule {
     int64_t arena_bytes, lower_bound_bytes;
     kiln_vec(const char *) refusals; /* one sentence per edge not fused, for explain */
     kiln_vec(kiln_output_copy) copies;
+    kiln_vec(kiln_value) assembled; /* concats that no group computes: the groups that make their
+                                       operands store them into the concat's place */
     kiln_vec(uint32_t) donations;  /* by input of the graph: the output that may lie in its memory, or
                                       KILN_NONE; nothing reads the input once the output is written */
 } kiln_schedule;
+
+/* Whether the value is in schedule->assembled. */
+bool kiln_schedule_is_assembled(const kiln_schedule *schedule, kiln_value value);
 
 /* Places stand in this order: value, format, consumer. */
 int kiln_operand_compare(kiln_operand a, kiln_operand b);

@@ -191,7 +191,8 @@ static kiln_status check_attention(kiln_check_state *check, uint32_t g)
         return kiln_check_fail(check, g, "it is no softmax between two products");
     }
     uint32_t n_reductions = count_class(check->schedule, group, KILN_REDUCE);
-    if (n_reductions != match.n_reductions || count_class(check->schedule, group, KILN_CONTRACT) != 2) {
+    if (n_reductions != match.n_reductions ||
+        count_class(check->schedule, group, KILN_CONTRACT) != 2) {
         return kiln_check_fail(check, g, "it has other products or reductions");
     }
     for (uint32_t id = match.scores.id; id <= match.weights.id; id++) {

@@ -18,6 +18,23 @@ static kiln_status fail_place(kiln_check_state *check, const kiln_place *place,
                           check->where, place->operand.value.id, place->offset, sentence);
 }
 
+/* An assembled concat lives while any of its parts does, and they while it does. */
+static void find_assembled_ranges(const kiln_schedule *schedule, uint32_t *first, uint32_t *last)
+{
+    for (uint32_t i = 0; i < schedule->assembled.n; i++) {
+        kiln_value value = schedule->assembled.at[i];
+        const kiln_node *node = kiln_graph_node(schedule->graph, value);
+        uint32_t host = kiln_schedule_find_place(schedule, (kiln_operand){.value = value});
+        for (uint32_t j = 0; host != KILN_NONE && j < node->n_inputs; j++) {
+            kiln_operand operand = {.value = node->inputs[j]};
+            uint32_t part = kiln_schedule_find_place(schedule, operand);
+            if (part == KILN_NONE) continue;
+            if (first[part] < first[host]) first[host] = first[part];
+            if (last[part] > last[host]) last[host] = last[part];
+        }
+    }
+}
+
 /* Ranges of all operands, from where they are stored and read. */
 static kiln_status find_ranges(kiln_check_state *check, uint32_t *first, uint32_t *last)
 {
@@ -35,6 +52,7 @@ static kiln_status find_ranges(kiln_check_state *check, uint32_t *first, uint32_
             last[place] = g;
         }
     }
+    find_assembled_ranges(schedule, first, last);
     for (uint32_t i = 0; i < schedule->graph->checks.n; i++) {
         kiln_value value = kiln_stored_value(schedule->graph, schedule->graph->checks.at[i].value);
         uint32_t place = kiln_schedule_find_place(schedule, (kiln_operand){.value = value});
@@ -49,6 +67,33 @@ static bool is_in_order(const kiln_schedule *schedule, uint32_t i)
                                       schedule->places.at[i].operand) < 0;
 }
 
+/* A part lies in its host's buffer, at the host's strides, behind the parts before it. */
+static kiln_status check_part(kiln_check_state *check, const kiln_place *part)
+{
+    const kiln_schedule *schedule = check->schedule;
+    if (part->inside >= schedule->places.n) return fail_place(check, part, "it lies in no place");
+    const kiln_place *host = &schedule->places.at[part->inside];
+    const kiln_node *node = kiln_graph_node(schedule->graph, host->operand.value);
+    bool is_same = host->kind == part->kind && host->index == part->index &&
+                   host->offset == part->offset && host->bytes == part->bytes;
+    if (!is_same || !kiln_schedule_is_assembled(schedule, host->operand.value)) {
+        return fail_place(check, part, "it does not lie in its concat's buffer");
+    }
+    int64_t axis = node->attrs->axis.axis, start = 0, stride = 1;
+    for (uint32_t i = (uint32_t)axis + 1; i < node->type->rank; i++) stride *= node->type->dims[i];
+    for (uint32_t i = 0; i < node->n_inputs; i++) {
+        if (node->inputs[i].id == part->operand.value.id) {
+            bool is_right = part->origin == start * stride;
+            for (uint32_t d = 0; d < node->type->rank; d++) {
+                is_right = is_right && part->strides[d] == host->strides[d];
+            }
+            return is_right ? KILN_OK : fail_place(check, part, "it is not its part of the concat");
+        }
+        start += kiln_graph_type(schedule->graph, node->inputs[i])->dims[axis];
+    }
+    return fail_place(check, part, "it is no part of the concat");
+}
+
 static kiln_status check_place(kiln_check_state *check, uint32_t number)
 {
     const kiln_schedule *schedule = check->schedule;
@@ -59,6 +104,7 @@ static kiln_status check_place(kiln_check_state *check, uint32_t number)
         return fail_place(check, place, "it is too small for its value");
     }
     uint32_t maker = kiln_check_maker(check, place->operand);
+    if (place->inside != KILN_NONE) return check_part(check, place);
     if (place->kind == KILN_PLACE_OUTPUT) {
         bool is_port = place->index < graph->outputs.n;
         kiln_value value = is_port ? kiln_stored_value(graph, graph->outputs.at[place->index].value)
@@ -144,6 +190,7 @@ kiln_status kiln_check_memory(kiln_check_state *check)
     for (uint32_t i = 0; !status && i < n_places; i++) {
         const kiln_place *place = &schedule->places.at[i];
         if (place->kind != KILN_PLACE_ARENA || first[i] == KILN_NONE || !place->bytes) continue;
+        if (place->inside != KILN_NONE) continue; /* its host stands for it */
         stretches[n++] =
             (stretch){i, first[i], last[i], place->offset, place->offset + place->bytes};
     }

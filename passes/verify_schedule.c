@@ -36,6 +36,30 @@ static kiln_status index_makers(kiln_check_state *check)
     return KILN_OK;
 }
 
+/* An assembled concat is there when the last group that stores a part of it has run. */
+static kiln_status index_assembled(kiln_check_state *check)
+{
+    const kiln_schedule *schedule = check->schedule;
+    for (uint32_t i = 0; i < schedule->assembled.n; i++) {
+        kiln_value value = schedule->assembled.at[i];
+        const kiln_node *node = kiln_graph_node(schedule->graph, value);
+        bool is_fresh = node->op == KILN_OP_concat && check->maker[value.id] == KILN_NONE;
+        uint32_t last = 0;
+        for (uint32_t j = 0; is_fresh && j < node->n_inputs; j++) {
+            uint32_t maker = check->maker[node->inputs[j].id];
+            is_fresh = maker != KILN_NONE;
+            if (maker > last) last = maker;
+        }
+        if (!is_fresh) {
+            return kiln_error_set(check->error, KILN_INTERNAL,
+                                  "%s: assembled %%%u is no concat of parts that groups store",
+                                  check->where, value.id);
+        }
+        check->maker[value.id] = last;
+    }
+    return KILN_OK;
+}
+
 uint32_t kiln_check_maker(const kiln_check_state *check, kiln_operand operand)
 {
     bool is_dense = operand.format == KILN_FORMAT_DENSE;
@@ -128,6 +152,7 @@ kiln_status kiln_check_fail(kiln_check_state *check, uint32_t group, const char 
 static kiln_status check_all(kiln_check_state *check)
 {
     kiln_status status = index_makers(check);
+    if (!status) status = index_assembled(check);
     for (uint32_t g = 0; !status && g < check->schedule->groups.n; g++) {
         status = check_closed(check, g);
         if (!status) status = kiln_check_group_shape(check, g);
