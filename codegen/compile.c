@@ -308,7 +308,9 @@ kiln_status kiln_compile_library(const kiln_graph *graph, const kiln_compile_opt
             .header = header,
             .prefix = prefix ? prefix : "model",
         };
+        report_progress(compilation, "link", 0, 1);
         kiln_library_write(&scope, &spec);
+        report_progress(compilation, "link", 1, 1);
     }
     kiln_status status = kiln_scope_close(&scope);
     if (status != KILN_OK) kiln_graph_set_message(graph, &error);

@@ -32,7 +32,8 @@ static const kiln_graph *run_stage(kiln_pipeline *pipeline, const kiln_graph *gr
     const kiln_pass *pass = kiln_pass_find(name, n);
     if (!pass) {
         kiln_text known = {.arena = &pipeline->scope->arena};
-#define KILN_PASS(name, needs, gives, breaks) kiln_text_append(&known, #name ", ");
+#define KILN_PASS(name, needs, gives, breaks) \
+    if (!strstr(kiln_text_string(&known), #name)) kiln_text_append(&known, #name ", ");
 #include "passes/pipeline.def"
 #undef KILN_PASS
         kiln_fail(pipeline->scope, KILN_INVALID,

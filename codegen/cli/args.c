@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "codegen/cli/cli.h"
 
@@ -61,6 +62,7 @@ int cli_fail(kiln_status status, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
+    if (isatty(STDERR_FILENO)) fputs("\r\033[K", stderr); /* over what progress wrote */
     fputs("kiln: ", stderr);
     vfprintf(stderr, format, args);
     fputc('\n', stderr);
@@ -132,6 +134,13 @@ static int parse_pair(const option_row *row, const char *text, cli_options *opti
     if (!equals || equals == text || !equals[1]) {
         return cli_fail(KILN_INVALID, "%s: \"%s\" was given; expected %s", row->name, text,
                         is_input ? "NAME=FILE.npy" : "NAME=N");
+    }
+    for (uint32_t i = 0; i < *n; i++) {
+        if (pairs[i].name_bytes == (size_t)(equals - text) &&
+            memcmp(pairs[i].name, text, pairs[i].name_bytes) == 0) {
+            return cli_fail(KILN_INVALID, "%s: \"%.*s\" is given twice; expected once", row->name,
+                            (int)pairs[i].name_bytes, text);
+        }
     }
     if (*n == CLI_MAX_REPEATS) {
         return cli_fail(KILN_INVALID, "%s: given more than %d times", row->name, CLI_MAX_REPEATS);

@@ -56,6 +56,17 @@ static int measure(variant *one, double budget_ms)
     return 0;
 }
 
+/* Launches of a run; a loaded model has no report. */
+static uint32_t count_kernels(const variant *one)
+{
+    const kiln_program *program = kiln_executable_program(one->model.executable);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < program->n_steps; i++) {
+        n += program->steps[i].kind == KILN_STEP_KERNEL || program->steps[i].kind == KILN_STEP_PACK;
+    }
+    return n;
+}
+
 static void print_quoted(const char *text)
 {
     putchar('"');
@@ -78,18 +89,19 @@ static double print_variant(variant *one, const cli_options *options)
     double median = one->times[one->n_times / 2], least = one->times[0];
     uint32_t threads = kiln_context_threads(one->model.context);
     int64_t peak = kiln_executable_peak_bytes(one->model.executable, threads);
+    uint32_t n_kernels = count_kernels(one);
     if (options->is_json) {
         printf("{\"model\": ");
         print_quoted(options->model);
         printf(", \"variant\": \"%s\", \"threads\": %u, \"compile_s\": %.4f, \"median_ms\": %.6f, "
                "\"min_ms\": %.6f, \"peak_bytes\": %lld, \"kernels\": %u, \"flops\": %lld, \"bytes\": %lld}\n",
                one->name, threads, one->report.seconds, median, least, (long long)peak,
-               one->report.n_groups, (long long)one->report.flops, (long long)one->report.bytes);
+               n_kernels, (long long)one->report.flops, (long long)one->report.bytes);
     } else {
         printf("%-8s median %10.4f ms  min %10.4f ms  %8.2f GFLOP/s  %8.2f GB/s  kernels %4u  compile %.3f s"
                "  peak %lld bytes\n",
                one->name, median, least, (double)one->report.flops / median * 1e-6,
-               (double)one->report.bytes / median * 1e-6, one->report.n_groups, one->report.seconds,
+               (double)one->report.bytes / median * 1e-6, n_kernels, one->report.seconds,
                (long long)peak);
     }
     return median;
@@ -108,7 +120,11 @@ int cli_bench(const cli_options *options)
         exit_code = prepare(&first[i], options, options->is_unfused || i == 1);
     }
     double budget = (double)options->milliseconds / (N_ROUNDS * n);
-    for (uint32_t i = 0; i < N_ROUNDS * n && !exit_code; i++) exit_code = measure(&first[i % n], budget);
+    for (uint32_t i = 0; i < N_ROUNDS * n && !exit_code; i++) {
+        cli_show_progress("measure", i, N_ROUNDS * n);
+        exit_code = measure(&first[i % n], budget);
+    }
+    cli_show_progress("measure", 1, 1);
     double medians[2] = {0};
     for (uint32_t i = 0; i < n && !exit_code; i++) medians[i] = print_variant(&first[i], options);
     if (n == 2 && !exit_code && !options->is_json) printf("ratio    %.2f\n", medians[1] / medians[0]);

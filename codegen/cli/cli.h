@@ -50,11 +50,24 @@ int cli_model_fill(cli_model *model, const cli_options *options);
 int cli_model_run(cli_model *model);
 void cli_model_close(cli_model *model);
 
+/* Floats are uniform in [-1, 1); integers and bool are 0 or 1, which is in range for indices and masks. */
+void cli_fill_random(kiln_tensor *tensor, uint64_t seed);
+/* Element i as a number. */
+double cli_element(const kiln_tensor *tensor, size_t i);
+
 /* "f32[2,3]", cut to `bytes`. */
 void cli_type_string(const kiln_tensor *tensor, char *out, size_t bytes);
 
+/* One line that the next one replaces, on a terminal only; the last one, done == total, clears it. */
+void cli_show_progress(const char *stage, uint32_t done, uint32_t total);
+
 /* The compile options that the command line asks for, with progress on a terminal. */
 int cli_compile_options(const cli_options *options, bool is_unfused, kiln_compile_options *out_options);
+
+/* Between these two, a signal that asks the command to end waits until what is being written is whole
+ * or gone. */
+void cli_guard_begin(void);
+void cli_guard_end(void);
 
 /* Prints "kiln: message" and returns the exit code of `status`. */
 int cli_fail(kiln_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));

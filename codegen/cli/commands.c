@@ -21,62 +21,75 @@ int cli_compile(const cli_options *options)
     if (!exit_code) {
         kiln_status status = kiln_compile_library(model.graph, &compile_options, options->output,
                                                   options->header, options->name);
+        cli_guard_end();
         if (status != KILN_OK) exit_code = cli_fail(status, "%s", kiln_graph_message(model.graph));
     }
     cli_model_close(&model);
     return exit_code;
 }
 
-/* Floats agree within 1e-3 of the value plus 1e-4 of the largest one; the rest exactly. */
+static bool is_float(kiln_dtype dtype)
+{
+    return dtype == KILN_f32 || dtype == KILN_f64 || dtype == KILN_f16 || dtype == KILN_bf16;
+}
+
+/* Floats agree within 1e-3 of the value (1e-2 where they have 16 bits) plus a tenth of that of the
+ * largest one; the rest exactly. */
 static bool is_near(const kiln_tensor *a, const kiln_tensor *b, double *out_worst)
 {
     *out_worst = 0;
-    if (a->dtype != KILN_f32 && a->dtype != KILN_f64) return memcmp(a->data, b->data, a->bytes) == 0;
+    if (!is_float(a->dtype)) return a->bytes == 0 || memcmp(a->data, b->data, a->bytes) == 0;
     size_t size = kiln_dtype_bytes(a->dtype), n = a->bytes / size;
-    double largest = 0;
-    for (int pass = 0; pass < 2; pass++) {
-        for (size_t i = 0; i < n; i++) {
-            double x = size == 4 ? ((const float *)a->data)[i] : ((const double *)a->data)[i];
-            double y = size == 4 ? ((const float *)b->data)[i] : ((const double *)b->data)[i];
-            if (isnan(x) && isnan(y)) continue;
-            if (pass == 0) {
-                if (isfinite(y) && fabs(y) > largest) largest = fabs(y);
-                continue;
-            }
-            double error = x == y ? 0 : fabs(x - y);
-            if (!(error <= 1e-3 * fabs(y) + 1e-4 * largest)) return false;
-            if (largest > 0 && error / largest > *out_worst) *out_worst = error / largest;
-        }
+    double largest = 0, bound = size == 2 ? 1e-2 : 1e-3;
+    for (size_t i = 0; i < n; i++) {
+        double y = fabs(cli_element(b, i));
+        if (isfinite(y) && y > largest) largest = y;
+    }
+    for (size_t i = 0; i < n; i++) {
+        double x = cli_element(a, i), y = cli_element(b, i);
+        if ((isnan(x) && isnan(y)) || x == y) continue;
+        double error = fabs(x - y);
+        if (!(error <= bound * (fabs(y) + 0.1 * largest))) return false;
+        if (error / largest > *out_worst) *out_worst = error / largest;
     }
     return true;
 }
 
-static int compare_with_evaluator(cli_model *model)
+static int compare_outputs(const cli_model *model, const kiln_tensor *expected)
 {
     const kiln_program *program = kiln_executable_program(model->executable);
+    int exit_code = 0;
+    for (uint32_t i = 0; i < model->n_outputs && !exit_code; i++) {
+        double worst;
+        const char *name = program->outputs[i].name;
+        if (is_near(&model->outputs[i], &expected[i], &worst)) {
+            printf("output \"%s\": agrees, largest difference %.2g of its largest value\n", name, worst);
+            continue;
+        }
+        fprintf(stderr, "kiln: output \"%s\": the compiled result differs from the evaluator's\n", name);
+        exit_code = CLI_EXIT_DIFFERENT;
+    }
+    return exit_code;
+}
+
+static int compare_with_evaluator(cli_model *model)
+{
     int exit_code = cli_model_run(model);
     kiln_tensor *expected = calloc(model->n_outputs + 1, sizeof *expected);
-    for (uint32_t i = 0; expected && i < model->n_outputs; i++) {
+    bool is_complete = expected != NULL;
+    for (uint32_t i = 0; is_complete && i < model->n_outputs; i++) {
         expected[i] = model->outputs[i];
         expected[i].data = calloc(1, expected[i].bytes + 1);
+        is_complete = expected[i].data != NULL;
     }
-    if (!exit_code && expected) {
+    if (!exit_code && !is_complete) exit_code = cli_fail(KILN_NO_MEMORY, "outputs were not allocated");
+    if (!exit_code) {
         kiln_status status = kiln_evaluate(model->graph, model->inputs, model->n_inputs, expected,
                                            model->n_outputs);
         if (status != KILN_OK) exit_code = cli_fail(status, "%s", kiln_graph_message(model->graph));
     }
-    for (uint32_t i = 0; expected && i < model->n_outputs; i++) {
-        double worst;
-        if (!exit_code && !is_near(&model->outputs[i], &expected[i], &worst)) {
-            fprintf(stderr, "kiln: output \"%s\": the compiled result differs from the evaluator's\n",
-                    program->outputs[i].name);
-            exit_code = CLI_EXIT_DIFFERENT;
-        } else if (!exit_code) {
-            printf("output \"%s\": agrees, largest difference %.2g of its largest value\n",
-                   program->outputs[i].name, worst);
-        }
-        free(expected[i].data);
-    }
+    if (!exit_code) exit_code = compare_outputs(model, expected);
+    for (uint32_t i = 0; expected && i < model->n_outputs; i++) free(expected[i].data);
     free(expected);
     return exit_code;
 }
@@ -129,6 +142,23 @@ static void print_ports(const char *title, const kiln_port_row *ports, uint32_t 
     }
 }
 
+/* Whether a target works is found by compiling something small for it. */
+static void print_target(kiln_context *context, const char *target)
+{
+    kiln_graph *graph = NULL;
+    kiln_executable *executable = NULL;
+    kiln_compile_options options = {.struct_bytes = sizeof options, .target = target};
+    if (kiln_graph_create(context, "probe", &graph)) return;
+    kiln_output(graph, NULL, kiln_abs(graph, kiln_input(graph, "x", KILN_f32, 0, NULL)));
+    if (kiln_compile(graph, &options, &executable)) {
+        printf("target %s: %s\n", target, kiln_graph_message(graph));
+    } else {
+        printf("target %s: %s\n", target, kiln_executable_program(executable)->target);
+    }
+    kiln_executable_destroy(executable);
+    kiln_graph_destroy(graph);
+}
+
 int cli_info(const cli_options *options)
 {
     static const struct {
@@ -156,6 +186,8 @@ int cli_info(const cli_options *options)
         if (kiln_cpu_features() & features[i].bit) printf(" %s", features[i].name);
     }
     puts("");
+    print_target(model.context, "cpu");
+    print_target(model.context, "cuda");
     kiln_context_destroy(model.context);
     if (!options->model) return 0;
     int exit_code = cli_model_open(options, &model);

@@ -15,7 +15,7 @@ static const struct {
     {"check", cli_check, true, "import and compile MODEL; with --input also compare with the evaluator"},
     {"explain", cli_explain, true, "print groups, bytes saved, roofline shares and refused fusions"},
     {"opt", cli_opt, true, "print FILE.kiln after --run PASS[,PASS]"},
-    {"info", cli_info, false, "print version, machine and backends"},
+    {"info", cli_info, false, "print version, machine and targets; of a MODEL its ports and sizes"},
 };
 
 static const char usage[] = "usage: kiln COMMAND MODEL [options]\n"
@@ -37,7 +37,7 @@ static const char option_help[] =
     "  --seconds S            bench: how long to measure (2)\n"
     "  --json                 bench: JSON lines\n"
     "  -o FILE, --header FILE, --name PREFIX   compile: what to write, and its symbols (model)\n"
-    "  --run PASS[,PASS]      opt: expand, simplify, fold, layout; last, schedule or kernels\n"
+    "  --run PASS[,PASS]      opt: graph passes (expand, fold, ...); the last may be schedule or kernels\n"
     "\nexit: 0 ok, 1 a check failed, 2 usage or invalid input, 3 unsupported, 4 I/O, device or memory,\n"
     "5 limit, deadline or cancelled, 70 internal\n";
 
@@ -50,12 +50,28 @@ static void print_help(FILE *file)
     fputs(option_help, file);
 }
 
+/* What a full disk or a closed pipe kept from being written is a failure too. */
+static int finish(int exit_code)
+{
+    bool is_good = !ferror(stdout);
+    is_good = fflush(stdout) == 0 && is_good;
+    return is_good || exit_code ? exit_code : cli_fail(KILN_IO, "standard output was not written");
+}
+
+static bool asks_for_help(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) return true;
+    }
+    return strcmp(argv[1], "help") == 0;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) return cli_fail(KILN_INVALID, "a command is missing; kiln --help lists them");
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+    if (asks_for_help(argc, argv)) {
         print_help(stdout);
-        return 0;
+        return finish(0);
     }
     if (strcmp(argv[1], "--version") == 0) {
         puts("kiln " KILN_VERSION);
@@ -70,7 +86,7 @@ int main(int argc, char **argv)
             return cli_fail(KILN_INVALID, "%s: a model is missing; expected a .onnx, .kiln or .so file",
                             argv[1]);
         }
-        return commands[i].run(&options);
+        return finish(commands[i].run(&options));
     }
     return cli_fail(KILN_INVALID, "command \"%s\" is unknown; kiln --help lists the commands", argv[1]);
 }

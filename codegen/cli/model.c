@@ -1,4 +1,5 @@
 /* A model from its file, with its ports filled: what every subcommand starts from. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -30,13 +31,21 @@ static void free_bindings(bindings *bound)
     free(bound);
 }
 
+/* Nodes that cannot be imported, each on its line: the context's sentence has room for some only. */
+static void show_unsupported(void *user, const char *line)
+{
+    ++*(uint32_t *)user;
+    fprintf(stderr, "kiln: %s\n", line);
+}
+
 static int bind_dims(const cli_options *options, const cli_model *model, bindings *bound)
 {
     bound->options = (kiln_import_options){sizeof bound->options, bound->dims, 0, bound->shapes, 0};
     for (uint32_t i = 0; i < options->n_dims; i++) {
         char *end;
+        errno = 0;
         long long size = strtoll(options->dims[i].value, &end, 10);
-        if (*end || size < 0) {
+        if (*end || errno || size < 0) {
             return cli_fail(KILN_INVALID, "--dim: \"%s\" was given; expected NAME=N with N >= 0",
                             options->dims[i].name);
         }
@@ -62,23 +71,37 @@ static int read_given(const cli_options *options, cli_model *model)
     return 0;
 }
 
+static int import_onnx(const cli_options *options, cli_model *model)
+{
+    uint32_t n_unsupported = 0;
+    bindings *bound = calloc(1, sizeof *bound);
+    if (!bound) return cli_fail(KILN_NO_MEMORY, "%zu bytes were not available", sizeof *bound);
+    kiln_status status = KILN_OK;
+    int exit_code = bind_dims(options, model, bound);
+    bound->options.report = show_unsupported;
+    bound->options.report_user = &n_unsupported;
+    if (!exit_code)
+        status = kiln_import_onnx(model->context, options->model, &bound->options, &model->graph);
+    free_bindings(bound);
+    if (status == KILN_OK) return exit_code;
+    if (n_unsupported == 0) return cli_fail(status, "%s", kiln_context_message(model->context));
+    return cli_fail(status, "%s: %u nodes cannot be imported", options->model, n_unsupported);
+}
+
 static int read_model(const cli_options *options, cli_model *model)
 {
     kiln_status status;
+    bool is_onnx = has_ending(options->model, ".onnx");
+    if (options->n_dims && !is_onnx) {
+        return cli_fail(KILN_INVALID, "--dim: \"%s\" has no open dims; expected an .onnx model",
+                        options->model);
+    }
+    if (is_onnx) return import_onnx(options, model);
     if (has_ending(options->model, ".so")) {
         status = kiln_executable_load(model->context, options->model,
                                       options->name ? options->name : "model", &model->executable);
     } else if (has_ending(options->model, ".kiln")) {
         status = kiln_read_text(model->context, options->model, &model->graph);
-    } else if (has_ending(options->model, ".onnx")) {
-        bindings *bound = calloc(1, sizeof *bound);
-        if (!bound) return cli_fail(KILN_NO_MEMORY, "%zu bytes were not available", sizeof *bound);
-        int exit_code = bind_dims(options, model, bound);
-        status = exit_code ? KILN_OK
-                           : kiln_import_onnx(model->context, options->model, &bound->options,
-                                              &model->graph);
-        free_bindings(bound);
-        if (exit_code) return exit_code;
     } else {
         return cli_fail(KILN_INVALID, "\"%s\": its ending names no kind of model; expected .onnx, .kiln "
                         "or .so", options->model);
@@ -100,11 +123,17 @@ int cli_model_open(const cli_options *options, cli_model *model)
     return exit_code ? exit_code : read_model(options, model);
 }
 
-static void show_progress(void *user, const char *stage, uint32_t done, uint32_t total)
+void cli_show_progress(const char *stage, uint32_t done, uint32_t total)
 {
-    (void)user;
+    if (!isatty(STDERR_FILENO)) return;
     fprintf(stderr, "\r\033[K%s %u/%u", stage, done, total);
     if (done == total) fputs("\r\033[K", stderr);
+}
+
+static void show_stage(void *user, const char *stage, uint32_t done, uint32_t total)
+{
+    if (strcmp(stage, "link") == 0 && done == 0) cli_guard_begin(); /* cli_compile ends it */
+    cli_show_progress(stage, done, total);
 }
 
 int cli_compile_options(const cli_options *options, bool is_unfused, kiln_compile_options *out_options)
@@ -125,7 +154,7 @@ int cli_compile_options(const cli_options *options, bool is_unfused, kiln_compil
         .precision = (kiln_precision)precision,
         .is_strict = options->is_strict,
         .is_unfused = is_unfused,
-        .progress = isatty(STDERR_FILENO) ? show_progress : NULL,
+        .progress = show_stage,
     };
     return 0;
 }
@@ -148,56 +177,6 @@ int cli_model_compile(cli_model *model, const cli_options *options, bool is_unfu
     return 0;
 }
 
-/* A counter through a 64-bit mixer: element i of input n is the same whatever the order of filling. */
-static uint64_t random_bits(uint64_t seed, uint64_t number)
-{
-    uint64_t x = seed * 0x9e3779b97f4a7c15u + number * 0xbf58476d1ce4e5b9u + 0x94d049bb133111ebu;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
-
-static uint16_t half_of(float value, bool is_bf16)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    if (is_bf16) return (uint16_t)(bits >> 16);
-    /* |value| < 1 with few bits set: exponents from -14 on are representable, smaller become 0 */
-    int exponent = (int)(bits >> 23 & 255) - 127;
-    if (exponent < -14) return 0;
-    return (uint16_t)((bits >> 16 & 0x8000) | (uint32_t)(exponent + 15) << 10 | (bits >> 13 & 0x3ff));
-}
-
-/* Floats are uniform in [-1, 1); integers and bool are 0 or 1, which is in range for indices and masks. */
-static void fill_random(kiln_tensor *tensor, uint64_t seed)
-{
-    size_t size = kiln_dtype_bytes(tensor->dtype);
-    for (size_t i = 0; size && i < tensor->bytes / size; i++) {
-        uint64_t bits = random_bits(seed, i);
-        float value = (float)((double)(int64_t)bits * 0x1p-63);
-        char *at = (char *)tensor->data + i * size;
-        if (tensor->dtype == KILN_f32) {
-            memcpy(at, &value, 4);
-        } else if (tensor->dtype == KILN_f64) {
-            memcpy(at, &(double){value}, 8);
-        } else if (tensor->dtype == KILN_bf16 || tensor->dtype == KILN_f16) {
-            memcpy(at, &(uint16_t){half_of(value, tensor->dtype == KILN_bf16)}, 2);
-        } else {
-            memset(at, 0, size);
-            *at = (char)(bits & 1);
-        }
-    }
-}
-
-void cli_type_string(const kiln_tensor *tensor, char *out, size_t bytes)
-{
-    size_t n = (size_t)snprintf(out, bytes, "%s[", kiln_dtype_name(tensor->dtype));
-    for (uint32_t i = 0; i < tensor->rank && n < bytes; i++) {
-        n += (size_t)snprintf(out + n, bytes - n, "%s%lld", i ? "," : "", (long long)tensor->dims[i]);
-    }
-    if (n < bytes) snprintf(out + n, bytes - n, "]");
-}
-
 static int allocate_port(const kiln_port_row *port, kiln_tensor *tensor)
 {
     *tensor = (kiln_tensor){(kiln_dtype)port->dtype, port->rank, port->dims, NULL, (size_t)port->bytes};
@@ -217,7 +196,9 @@ static int fill_given(cli_model *model, const cli_pair *pair, const kiln_tensor 
                         pair->name);
     }
     kiln_tensor *tensor = &model->inputs[number];
-    bool is_same = tensor->dtype == given->dtype && tensor->rank == given->rank;
+    /* bf16 is stored raw and reads back as u16 */
+    bool is_raw = tensor->dtype == KILN_bf16 && given->dtype == KILN_u16;
+    bool is_same = (tensor->dtype == given->dtype || is_raw) && tensor->rank == given->rank;
     for (uint32_t i = 0; is_same && i < given->rank; i++) is_same = tensor->dims[i] == given->dims[i];
     if (!is_same) {
         char found[512], expected[512];
@@ -240,7 +221,7 @@ int cli_model_fill(cli_model *model, const cli_options *options)
     for (uint32_t i = 0; i < program->n_inputs && !exit_code; i++) {
         exit_code = allocate_port(&program->inputs[i], &model->inputs[i]);
         model->n_inputs++;
-        if (!exit_code) fill_random(&model->inputs[i], (uint64_t)options->seed * 1000003u + i);
+        if (!exit_code) cli_fill_random(&model->inputs[i], (uint64_t)options->seed * 1000003u + i);
     }
     for (uint32_t i = 0; i < program->n_outputs && !exit_code; i++) {
         exit_code = allocate_port(&program->outputs[i], &model->outputs[i]);

@@ -1,6 +1,5 @@
 /* kiln run: one run; prints what came out and writes it as .npy files on request. */
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -24,50 +23,13 @@ static char *output_path(const char *dir, const char *name)
     return path;
 }
 
-static double element_at(const kiln_tensor *tensor, size_t i)
-{
-    const char *at = (const char *)tensor->data + i * kiln_dtype_bytes(tensor->dtype);
-    switch (tensor->dtype) {
-#define READ(name, type) \
-    case KILN_##name: return (double)*(const type *)at;
-        READ(bool, uint8_t)
-        READ(i8, int8_t)
-        READ(u8, uint8_t)
-        READ(i16, int16_t)
-        READ(u16, uint16_t)
-        READ(i32, int32_t)
-        READ(u32, uint32_t)
-        READ(i64, int64_t)
-        READ(u64, uint64_t)
-        READ(f32, float)
-        READ(f64, double)
-#undef READ
-    case KILN_bf16: {
-        uint32_t bits = (uint32_t)*(const uint16_t *)at << 16;
-        float value;
-        memcpy(&value, &bits, 4);
-        return value;
-    }
-    case KILN_f16: {
-        uint16_t half = *(const uint16_t *)at;
-        int exponent = half >> 10 & 31, fraction = half & 1023;
-        double value = exponent == 31 ? (fraction ? NAN : INFINITY)
-                       : exponent     ? ldexp(1024 + fraction, exponent - 25)
-                                      : ldexp(fraction, -24);
-        return half & 0x8000 ? -value : value;
-    }
-    case KILN_NO_DTYPE: break;
-    }
-    return NAN;
-}
-
 static void print_output(const char *name, const kiln_tensor *tensor)
 {
     char type[512];
     size_t size = kiln_dtype_bytes(tensor->dtype), n = size ? tensor->bytes / size : 0;
     cli_type_string(tensor, type, sizeof type);
     printf("%s: %s =", name, type);
-    for (size_t i = 0; i < n && i < 8; i++) printf(" %.7g", element_at(tensor, i));
+    for (size_t i = 0; i < n && i < 8; i++) printf(" %.7g", cli_element(tensor, i));
     puts(n > 8 ? " ..." : "");
 }
 
@@ -76,7 +38,9 @@ static int write_output(cli_model *model, const char *dir, uint32_t number)
     const kiln_program *program = kiln_executable_program(model->executable);
     char *path = output_path(dir, program->outputs[number].name);
     if (!path) return cli_fail(KILN_NO_MEMORY, "an output path was not allocated");
+    cli_guard_begin();
     kiln_status status = kiln_write_npy(model->context, path, &model->outputs[number]);
+    cli_guard_end();
     free(path);
     return status ? cli_fail(status, "%s", kiln_context_message(model->context)) : 0;
 }

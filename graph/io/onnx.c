@@ -52,11 +52,13 @@ static const kiln_shape_binding *shape_bound(const kiln_onnx *onnx, const char *
     return NULL;
 }
 
-static int64_t dim_bound(const kiln_onnx *onnx, const char *name)
+static int64_t dim_bound(kiln_onnx *onnx, const char *name)
 {
     const kiln_import_options *options = onnx->options;
     for (uint32_t i = 0; options && i < options->n_dims; i++) {
-        if (!strcmp(options->dims[i].name, name)) return options->dims[i].size;
+        if (strcmp(options->dims[i].name, name)) continue;
+        onnx->is_dim_used[i] = true;
+        return options->dims[i].size;
     }
     return -1;
 }
@@ -69,14 +71,16 @@ static int64_t dim_resolve(kiln_onnx *onnx, const char *input, uint32_t axis,
     const kiln_shape_binding *shape = shape_bound(onnx, input);
     int64_t fixed = dim->has_value && dim->value >= 0 ? dim->value : -1;
     int64_t given = shape ? shape->dims[axis] : -1;
+    int64_t named = dim->param && *dim->param ? dim_bound(onnx, dim->param) : -1;
+    int64_t numbered =
+        dim_bound(onnx, kiln_arena_format(&onnx->scope->arena, "%s:%u", input, axis));
     if (fixed >= 0 && given >= 0 && fixed != given)
         kiln_fail(onnx->scope, KILN_INVALID,
                   "input %s: dim %u is bound to %" PRId64 "; expected %" PRId64,
                   kiln_onnx_quote(&onnx->scope->arena, input), axis, given, fixed);
     if (fixed >= 0) return fixed;
-    if (given < 0 && dim->param && *dim->param) given = dim_bound(onnx, dim->param);
     if (given >= 0) return given;
-    return dim_bound(onnx, kiln_arena_format(&onnx->scope->arena, "%s:%u", input, axis));
+    return named >= 0 ? named : numbered;
 }
 
 static const char *dim_name(kiln_onnx *onnx, const char *input, uint32_t axis,
@@ -174,6 +178,12 @@ static void inputs_import(kiln_onnx *onnx, kiln_onnx_frame *frame)
                   "%s: unbound dims: %s; expected a size for each "
                   "(--dim NAME=SIZE)",
                   onnx->source->where, kiln_text_string(&unbound));
+    for (uint32_t i = 0; i < onnx->options->n_dims; i++) {
+        if (onnx->is_dim_used[i]) continue;
+        kiln_fail(onnx->scope, KILN_INVALID, "%s: dim %s is bound; no input has one of that name",
+                  onnx->source->where,
+                  kiln_onnx_quote(&onnx->scope->arena, onnx->options->dims[i].name));
+    }
 }
 
 void kiln_onnx_initializers(kiln_onnx *onnx, kiln_onnx_frame *frame, const Kiln__Onnx__Graph *graph)
@@ -528,6 +538,7 @@ static kiln_graph *import_run(kiln_scope *scope, const import_request *request)
     onnx->scope = scope;
     onnx->options = options_take(scope, request->options);
     onnx->bound = kiln_new_array(&scope->arena, kiln_onnx_bound, onnx->options->n_values + 1);
+    onnx->is_dim_used = kiln_new_array(&scope->arena, bool, onnx->options->n_dims + 1);
     if (request->path) {
         kiln_source_open(source, scope, request->path);
     } else {

@@ -108,6 +108,7 @@ struct kiln_onnx {
     uint32_t depth;                     /* of nested graphs and functions */
     uint32_t n_imported;                /* nodes so far, those of bodies each time */
     kiln_onnx_bound *bound;             /* of options->values */
+    bool *is_dim_used;                  /* of options->dims */
     /* what is known of values without running the model; see onnx_known.c */
     kiln_vec(uint8_t) constness;
     kiln_vec(const void *) known;

@@ -35,6 +35,7 @@ typedef struct kiln_compile_options {
     uint32_t compile_threads;  /* default: the context's threads */
     int64_t max_bytes;         /* LIMIT when the arena would be larger */
     const char *dump_dir;      /* every stage as numbered files; default: $KILN_DUMP */
+    /* Stages: "passes", "lower", "compile"; "link" with done 0 comes before a library's first file. */
     void (*progress)(void *user, const char *stage, uint32_t done, uint32_t total);
     void *progress_user;
 } kiln_compile_options;

@@ -14,7 +14,7 @@ extern "C" {
 #endif
 
 /* Binds one symbolic dimension of the model ("batch") to a size; "INPUT:AXIS" names one that has no
- * name of its own. */
+ * name of its own. One that no input has is INVALID. */
 typedef struct kiln_dim_binding {
     const char *name;
     int64_t size;

@@ -1,6 +1,8 @@
 /* The command as a user meets it: exit codes, one line on stderr, nothing half-written. The build passes
  * the command's path as the first argument; the test works in a folder of its own. */
+#include <dirent.h>
 #include <fcntl.h>
+#include <pty.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +16,19 @@
 
 #include <cmocka.h>
 
-static const char *command;
+static const char *command, *standard_output = "out.txt";
+
+/* In f32 the one is lost beside the large numbers; the evaluator accumulates in f64. */
+static const char sum[] = "kiln 1\n"
+                          "graph sum(%x: f32[3]) {\n"
+                          "  %0: f32[] = reduce_sum %x {axes = [0]}\n"
+                          "  return %0\n"
+                          "}\n";
+
+static const char huge[] = "kiln 1\n"
+                           "graph huge(%x: f32[1048576,1048576,1048576]) {\n"
+                           "  return %x\n"
+                           "}\n";
 
 static const char relu[] = "kiln 1\n"
                            "graph relu(%x: f32[2,3]) {\n"
@@ -49,7 +63,7 @@ static int run_kiln(const char *arguments)
     for (char *word = strtok(words, " "); word && n < 31; word = strtok(NULL, " ")) argv[n++] = word;
     pid_t child = fork();
     if (child == 0) {
-        if (!freopen("out.txt", "w", stdout) || !freopen("err.txt", "w", stderr)) _exit(99);
+        if (!freopen(standard_output, "w", stdout) || !freopen("err.txt", "w", stderr)) _exit(99);
         execv(command, argv);
         _exit(98);
     }
@@ -75,6 +89,9 @@ static const bad_call bad_calls[] = {
     {"run relu.kiln --seed 1 --seed 2", 2, "given twice"},
     {"run relu.kiln relu.kiln", 2, "two models"},
     {"run relu.kiln --input x", 2, "expected NAME=FILE.npy"},
+    {"run relu.kiln --input x=six.npy --input x=six.npy", 2, "given twice"},
+    {"run relu.kiln --dim n=3", 2, "no open dims"},
+    {"run relu.kiln --dim n=3x", 2, "no open dims"},
     {"run relu.kiln --input z=two.npy", 2, "no input \"z\""},
     {"run relu.kiln --input x=two.npy", 2, "it holds f32[2]; input \"x\" is f32[2,3]"},
     {"run relu.kiln --input x=missing.npy", 4, "missing.npy"},
@@ -93,7 +110,10 @@ static const bad_call bad_calls[] = {
     {"compile relu.kiln", 2, "-o OUT.so is missing"},
     {"compile relu.kiln -o folder.onnx/x/y.so", 4, "y.so"},
     {"compile relu.kiln -o model.so --name 9lives", 2, "9lives"},
-    {"opt relu.kiln --run expand,shine", 2, "shine"},
+    {"opt relu.kiln --run expand,shine", 2, "expected expand, simplify, fold, layout, "},
+    {"run relu.kiln --precision bf16", 3, "precision"},
+    {"check sum.kiln --input x=big.npy", 1, "differs from the evaluator's"},
+    {"run huge.kiln", 5, "2:"},
     {"opt relu.kiln", 2, "--run PASS"},
 };
 
@@ -114,6 +134,81 @@ static void test_bad_calls_end_with_one_line_and_the_right_code(void **state)
         assert_ptr_equal(strchr(line, '\n'), line + n - 1);
     }
     assert_int_equal(access("model.so", F_OK), -1);
+}
+
+static void test_what_stdout_does_not_take_is_a_failure(void **state)
+{
+    (void)state;
+    char line[1024];
+    if (access("/dev/full", W_OK)) skip();
+    standard_output = "/dev/full";
+    int exit_code = run_kiln("opt relu.kiln --run expand");
+    standard_output = "out.txt";
+    assert_int_equal(exit_code, 4);
+    read_file("err.txt", line, sizeof line);
+    assert_string_equal(line, "kiln: standard output was not written\n");
+}
+
+static int count_leftovers(void)
+{
+    int n = 0;
+    DIR *folder = opendir(".");
+    assert_non_null(folder);
+    for (struct dirent *entry; (entry = readdir(folder));) n += strncmp(entry->d_name, ".kiln-", 6) == 0;
+    closedir(folder);
+    return n;
+}
+
+static void test_an_interrupt_leaves_nothing_half_written(void **state)
+{
+    (void)state;
+    char path[4096];
+    static const char script[] = "#!/bin/sh\nkill -INT $PPID\nexec /usr/bin/cc \"$@\"\n";
+    snprintf(path, sizeof path, "%s", getenv("PATH"));
+    assert_int_equal(mkdir("drivers", 0777), 0);
+    write_file("drivers/cc", script, sizeof script - 1);
+    assert_int_equal(chmod("drivers/cc", 0777), 0);
+    setenv("PATH", "./drivers:/usr/bin:/bin", 1);
+    int exit_code = run_kiln("compile relu.kiln -o stopped.so");
+    setenv("PATH", "/nonexistent", 1);
+    int without_driver = run_kiln("compile relu.kiln -o absent.so");
+    char said[1024];
+    read_file("err.txt", said, sizeof said);
+    setenv("PATH", path, 1);
+    assert_int_equal(exit_code, -1); /* by the signal, which a shell reports as 130 */
+    assert_int_equal(count_leftovers(), 0);
+    if (access("stopped.so", F_OK) == 0) assert_int_equal(run_kiln("run stopped.so"), 0);
+    assert_int_equal(without_driver, 3);
+    assert_non_null(strstr(said, "no C compiler driver"));
+    assert_int_equal(access("absent.so", F_OK), -1);
+}
+
+/* On a terminal the stages show and are wiped out again; elsewhere stderr stays empty. */
+static void test_progress_is_for_terminals(void **state)
+{
+    (void)state;
+    char shown[4096];
+    int terminal;
+    size_t n = 0;
+    assert_int_equal(run_kiln("bench relu.kiln --seconds 0.01"), 0);
+    assert_int_equal(read_file("err.txt", shown, sizeof shown), 0);
+    pid_t child = forkpty(&terminal, NULL, NULL, NULL);
+    assert_true(child >= 0);
+    if (child == 0) {
+        execl(command, command, "bench", "relu.kiln", "--seconds", "0.01", (char *)NULL);
+        _exit(98);
+    }
+    for (ssize_t got; n < sizeof shown - 1; n += (size_t)got) {
+        got = read(terminal, shown + n, sizeof shown - 1 - n);
+        if (got <= 0) break;
+    }
+    shown[n] = 0;
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    close(terminal);
+    assert_int_equal(status, 0);
+    assert_non_null(strstr(shown, "compile 1/1"));
+    assert_non_null(strstr(shown, "measure "));
 }
 
 static void test_a_missing_device_is_said(void **state)
@@ -177,6 +272,7 @@ static void test_every_command_has_a_happy_path(void **state)
     assert_int_equal(run_kiln("opt relu.kiln --run expand,kernels"), 0);
     assert_int_equal(run_kiln("info relu.kiln"), 0);
     assert_int_equal(run_kiln("--help"), 0);
+    assert_int_equal(run_kiln("run relu.kiln --help"), 0);
 }
 
 static void write_npy(const char *path, const char *shape, const float *data, size_t bytes)
@@ -202,11 +298,15 @@ static int make_files(void **state)
     }
     const float six[] = {-1, -2, 0, 1, 2, 3};
     write_file("relu.kiln", relu, sizeof relu - 1);
+    write_file("huge.kiln", huge, sizeof huge - 1);
     write_file("relu.txt", relu, sizeof relu - 1);
     write_file("bad.kiln", "kiln 1\ngraph bad(%x: f32[2] {\n", 30);
     write_file("empty.onnx", "", 0);
     write_file("random.onnx", random, sizeof random);
     write_file("random.so", random, sizeof random);
+    const float big[] = {1e8f, -1e8f, 1};
+    write_file("sum.kiln", sum, sizeof sum - 1);
+    write_npy("big.npy", "(3,)", big, sizeof big);
     write_npy("six.npy", "(2, 3)", six, sizeof six);
     write_npy("two.npy", "(2,)", six, 8);
     return mkdir("folder.onnx", 0777);
@@ -219,6 +319,9 @@ int main(int argc, char **argv)
     if (!command) return 2;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_calls_end_with_one_line_and_the_right_code),
+        cmocka_unit_test(test_what_stdout_does_not_take_is_a_failure),
+        cmocka_unit_test(test_an_interrupt_leaves_nothing_half_written),
+        cmocka_unit_test(test_progress_is_for_terminals),
         cmocka_unit_test(test_a_missing_device_is_said),
         cmocka_unit_test(test_outputs_are_written_under_safe_names),
         cmocka_unit_test(test_the_same_seed_gives_the_same_outputs),
