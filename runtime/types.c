@@ -46,7 +46,7 @@ const char *kiln_dtype_name(kiln_dtype dtype)
 
 kiln_dtype kiln_dtype_parse(const char *name)
 {
-    for (size_t i = 1; i < N_DTYPES; i++) {
+    for (size_t i = 1; name && i < N_DTYPES; i++) {
         if (dtypes[i].name && strcmp(dtypes[i].name, name) == 0) return (kiln_dtype)i;
     }
     return KILN_NO_DTYPE;

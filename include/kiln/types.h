@@ -43,7 +43,7 @@ KILN_API size_t kiln_dtype_bytes(kiln_dtype dtype);
 /* The spelling of the text form ("f32"); "?" for a number that names no dtype. */
 KILN_API const char *kiln_dtype_name(kiln_dtype dtype);
 
-/* The dtype of that spelling, or KILN_NO_DTYPE. */
+/* The dtype of that spelling, or KILN_NO_DTYPE; so for NULL. */
 KILN_API kiln_dtype kiln_dtype_parse(const char *name);
 
 #ifdef __cplusplus

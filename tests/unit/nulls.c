@@ -1,0 +1,225 @@
+/* Every public function with nothing but NULL and zero, and again with a live context and graph: a
+ * status, the zero value or an empty answer, never a crash. The lists are checked against the headers. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "kiln/kiln.h"
+
+#define VALUE_CALLS(CALL) \
+    CALL(kiln_input(graph, NULL, KILN_NO_DTYPE, 0, NULL)) \
+    CALL(kiln_input_donated(graph, NULL, KILN_NO_DTYPE, 0, NULL)) \
+    CALL(kiln_label(graph, none, NULL)) CALL(kiln_constant(graph, KILN_NO_DTYPE, 0, NULL, NULL)) \
+    CALL(kiln_constant_tensor(graph, NULL)) CALL(kiln_constant_borrowed(graph, NULL)) \
+    CALL(kiln_scalar(graph, KILN_NO_DTYPE, 0)) CALL(kiln_splat(graph, KILN_NO_DTYPE, 0, NULL, 0)) \
+    CALL(kiln_iota(graph, KILN_NO_DTYPE, 0, NULL, 0)) CALL(kiln_neg(graph, none)) \
+    CALL(kiln_abs(graph, none)) CALL(kiln_sign(graph, none)) CALL(kiln_floor(graph, none)) \
+    CALL(kiln_ceil(graph, none)) CALL(kiln_trunc(graph, none)) CALL(kiln_round_even(graph, none)) \
+    CALL(kiln_exp(graph, none)) CALL(kiln_expm1(graph, none)) CALL(kiln_log(graph, none)) \
+    CALL(kiln_log1p(graph, none)) CALL(kiln_sqrt(graph, none)) CALL(kiln_rsqrt(graph, none)) \
+    CALL(kiln_sin(graph, none)) CALL(kiln_cos(graph, none)) CALL(kiln_tan(graph, none)) \
+    CALL(kiln_atan(graph, none)) CALL(kiln_tanh(graph, none)) CALL(kiln_erf(graph, none)) \
+    CALL(kiln_logistic(graph, none)) CALL(kiln_is_finite(graph, none)) \
+    CALL(kiln_not(graph, none)) CALL(kiln_popcnt(graph, none)) CALL(kiln_clz(graph, none)) \
+    CALL(kiln_convert(graph, none, KILN_NO_DTYPE)) CALL(kiln_bitcast(graph, none, KILN_NO_DTYPE)) \
+    CALL(kiln_add(graph, none, none)) CALL(kiln_sub(graph, none, none)) \
+    CALL(kiln_mul(graph, none, none)) CALL(kiln_div(graph, none, none)) \
+    CALL(kiln_rem(graph, none, none)) CALL(kiln_max(graph, none, none)) \
+    CALL(kiln_min(graph, none, none)) CALL(kiln_pow(graph, none, none)) \
+    CALL(kiln_atan2(graph, none, none)) CALL(kiln_and(graph, none, none)) \
+    CALL(kiln_or(graph, none, none)) CALL(kiln_xor(graph, none, none)) \
+    CALL(kiln_shift_left(graph, none, none)) CALL(kiln_shift_right_logical(graph, none, none)) \
+    CALL(kiln_shift_right_arithmetic(graph, none, none)) CALL(kiln_eq(graph, none, none)) \
+    CALL(kiln_ne(graph, none, none)) CALL(kiln_lt(graph, none, none)) \
+    CALL(kiln_le(graph, none, none)) CALL(kiln_gt(graph, none, none)) \
+    CALL(kiln_ge(graph, none, none)) CALL(kiln_select(graph, none, none, none)) \
+    CALL(kiln_clamp(graph, none, none, none)) CALL(kiln_reduce_sum(graph, none, 0, NULL)) \
+    CALL(kiln_reduce_prod(graph, none, 0, NULL)) CALL(kiln_reduce_max(graph, none, 0, NULL)) \
+    CALL(kiln_reduce_min(graph, none, 0, NULL)) CALL(kiln_reduce_any(graph, none, 0, NULL)) \
+    CALL(kiln_reduce_all(graph, none, 0, NULL)) CALL(kiln_argmax(graph, none, 0, 0)) \
+    CALL(kiln_argmin(graph, none, 0, 0)) CALL(kiln_window_sum(graph, none, NULL)) \
+    CALL(kiln_window_prod(graph, none, NULL)) CALL(kiln_window_max(graph, none, NULL)) \
+    CALL(kiln_window_min(graph, none, NULL)) CALL(kiln_broadcast(graph, none, 0, NULL, NULL)) \
+    CALL(kiln_reshape(graph, none, 0, NULL)) CALL(kiln_transpose(graph, none, NULL)) \
+    CALL(kiln_slice(graph, none, NULL)) CALL(kiln_reverse(graph, none, 0, NULL)) \
+    CALL(kiln_pad(graph, none, none, NULL)) CALL(kiln_concat(graph, 0, NULL, 0)) \
+    CALL(kiln_take(graph, none, none, 0)) CALL(kiln_dynamic_slice(graph, none, none, NULL)) \
+    CALL(kiln_dynamic_update(graph, none, none, none)) \
+    CALL(kiln_dot_general(graph, none, none, NULL)) CALL(kiln_matmul(graph, none, none)) \
+    CALL(kiln_convolution(graph, none, none, NULL)) CALL(kiln_barrier(graph, none)) \
+    CALL(kiln_square(graph, none)) CALL(kiln_reciprocal(graph, none)) \
+    CALL(kiln_relu(graph, none)) CALL(kiln_leaky_relu(graph, none, 0)) \
+    CALL(kiln_elu(graph, none, 0)) CALL(kiln_gelu(graph, none, 0)) CALL(kiln_silu(graph, none)) \
+    CALL(kiln_softplus(graph, none)) CALL(kiln_mish(graph, none)) \
+    CALL(kiln_hard_sigmoid(graph, none, 0, 0)) CALL(kiln_hard_swish(graph, none)) \
+    CALL(kiln_mean(graph, none, 0, NULL)) CALL(kiln_variance(graph, none, 0, NULL)) \
+    CALL(kiln_softmax(graph, none, 0)) CALL(kiln_log_softmax(graph, none, 0)) \
+    CALL(kiln_layer_norm(graph, none, none, none, 0)) CALL(kiln_rms_norm(graph, none, none, 0)) \
+    CALL(kiln_batch_norm(graph, none, NULL, 0, 0)) CALL(kiln_linear(graph, none, none, none)) \
+    CALL(kiln_attention(graph, none, none, none, NULL))
+
+#define STATUS_CALLS(CALL) \
+    CALL(kiln_context_create(NULL, NULL)) CALL(kiln_executable_load(context, NULL, NULL, NULL)) \
+    CALL(kiln_executable_create(context, NULL, NULL)) CALL(kiln_workspace_create(NULL, NULL)) \
+    CALL(kiln_run(NULL, NULL, 0, NULL, 0)) CALL(kiln_graph_create(context, NULL, NULL)) \
+    CALL(kiln_graph_status(graph)) CALL(kiln_import_onnx(context, NULL, NULL, NULL)) \
+    CALL(kiln_import_onnx_memory(context, NULL, 0, NULL, NULL)) \
+    CALL(kiln_read_text(context, NULL, NULL)) CALL(kiln_parse_text(context, NULL, 0, NULL)) \
+    CALL(kiln_print_text(graph, NULL)) CALL(kiln_read_npy(context, NULL, NULL)) \
+    CALL(kiln_write_npy(context, NULL, NULL)) CALL(kiln_compile(graph, NULL, NULL)) \
+    CALL(kiln_compile_library(graph, NULL, NULL, NULL, NULL)) \
+    CALL(kiln_explain(graph, NULL, NULL)) CALL(kiln_print_passes(graph, NULL, NULL, NULL)) \
+    CALL(kiln_evaluate(graph, NULL, 0, NULL, 0))
+
+#define OTHER_CALLS(CALL) \
+    CALL(kiln_status_name(KILN_OK)) CALL(kiln_status_meaning(KILN_OK)) \
+    CALL(kiln_dtype_bytes(KILN_NO_DTYPE)) CALL(kiln_dtype_name(KILN_NO_DTYPE)) \
+    CALL(kiln_dtype_parse(NULL)) CALL(kiln_context_destroy(context)) \
+    CALL(kiln_context_retain(context)) CALL(kiln_context_message(context)) \
+    CALL(kiln_context_threads(context)) CALL(kiln_cpu_features()) \
+    CALL(kiln_executable_destroy(NULL)) CALL(kiln_executable_program(NULL)) \
+    CALL(kiln_executable_find_input(NULL, NULL)) CALL(kiln_executable_find_output(NULL, NULL)) \
+    CALL(kiln_executable_peak_bytes(NULL, 0)) CALL(kiln_workspace_destroy(NULL)) \
+    CALL(kiln_workspace_message(NULL)) CALL(kiln_workspace_set_deadline(NULL, 0)) \
+    CALL(kiln_workspace_cancel(NULL)) CALL(kiln_workspace_set_profile(NULL, 0)) \
+    CALL(kiln_workspace_step_times(NULL)) CALL(kiln_graph_destroy(graph)) \
+    CALL(kiln_graph_message(graph)) CALL(kiln_output(graph, NULL, none)) \
+    CALL(kiln_require_zero(graph, none, NULL)) CALL(kiln_value_dtype(graph, none)) \
+    CALL(kiln_value_rank(graph, none)) CALL(kiln_value_dims(graph, none)) \
+    CALL(kiln_tensor_free(NULL)) CALL(kiln_free(NULL)) CALL(kiln_executable_report(NULL, NULL))
+
+static const char *const names[] = {
+#define CALL(call) #call,
+    VALUE_CALLS(CALL) STATUS_CALLS(CALL) OTHER_CALLS(CALL)
+#undef CALL
+};
+
+static const kiln_value none;
+
+static kiln_context *open_context(void)
+{
+    kiln_context_options options = {.struct_bytes = sizeof options, .threads = 1};
+    kiln_context *context = NULL;
+    assert_int_equal(kiln_context_create(&options, &context), KILN_OK);
+    return context;
+}
+
+/* A mistake is sticky, so each call has a graph of its own. */
+static kiln_graph *open_graph(kiln_context *context)
+{
+    kiln_graph *graph = NULL;
+    assert_int_equal(kiln_graph_create(context, "nulls", &graph), KILN_OK);
+    return graph;
+}
+
+static void check_value(const kiln_graph *graph, kiln_value value, const char *call)
+{
+    bool is_said = !graph || (kiln_graph_status(graph) != KILN_OK && *kiln_graph_message(graph));
+    if (value.id || !is_said) fail_msg("%s gives value %u, \"%s\"", call, value.id, kiln_graph_message(graph));
+}
+
+static void check_status(kiln_status status, const char *call)
+{
+    if (status != KILN_INVALID) fail_msg("%s gives %s; expected INVALID", call, kiln_status_name(status));
+}
+
+static void test_builder_calls_take_nothing(void **state)
+{
+    (void)state;
+    kiln_context *context = open_context();
+    for (int is_live = 0; is_live < 2; is_live++) {
+        kiln_graph *graph;
+#define CALL(call) \
+    graph = is_live ? open_graph(context) : NULL; \
+    check_value(graph, call, #call); \
+    kiln_graph_destroy(graph);
+        VALUE_CALLS(CALL)
+#undef CALL
+    }
+    kiln_context_destroy(context);
+}
+
+static void test_status_calls_take_nothing(void **state)
+{
+    (void)state;
+    kiln_context *live = open_context();
+    for (int is_live = 0; is_live < 2; is_live++) {
+        kiln_context *context = is_live ? live : NULL;
+        kiln_graph *graph = is_live ? open_graph(live) : NULL;
+#define CALL(call) \
+    if (strncmp(#call, "kiln_graph_status(", 18)) check_status(call, #call);
+        STATUS_CALLS(CALL)
+#undef CALL
+        assert_int_equal(kiln_graph_status(graph), is_live ? KILN_OK : KILN_INVALID);
+        kiln_graph_destroy(graph);
+    }
+    kiln_context_destroy(live);
+}
+
+static void test_other_calls_take_nothing(void **state)
+{
+    (void)state;
+    kiln_context *context = NULL;
+    kiln_graph *graph = NULL;
+#define CALL(call) (void)(call);
+    OTHER_CALLS(CALL)
+#undef CALL
+    assert_non_null(kiln_context_message(NULL));
+    assert_non_null(kiln_graph_message(NULL));
+    assert_non_null(kiln_workspace_message(NULL));
+    assert_int_equal(kiln_executable_find_input(NULL, NULL), -1);
+    assert_int_equal(kiln_executable_peak_bytes(NULL, 0), 0);
+}
+
+static bool is_listed(const char *name, size_t n)
+{
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strncmp(names[i], name, n) == 0 && names[i][n] == '(') return true;
+    }
+    return false;
+}
+
+/* Every "KILN_API … kiln_name(" of a header has its call above. */
+static void check_header(const char *path)
+{
+    static char text[1 << 18];
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    text[fread(text, 1, sizeof text - 1, file)] = 0;
+    fclose(file);
+    for (const char *at = text; (at = strstr(at, "\nKILN_API "));) {
+        const char *open = strchr(at += 9, '('), *name = open;
+        assert_non_null(open);
+        while (strchr("abcdefghijklmnopqrstuvwxyz0123456789_", name[-1])) name--;
+        if (!is_listed(name, (size_t)(open - name)))
+            fail_msg("%s: %.*s is not called here", path, (int)(open - name), name);
+    }
+}
+
+static void test_the_lists_are_complete(void **state)
+{
+    (void)state;
+    static const char *const headers[] = {"status", "types", "runtime", "graph", "model", "compile"};
+    for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/include/kiln/%s.h", SOURCE_ROOT, headers[i]);
+        check_header(path);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_builder_calls_take_nothing),
+        cmocka_unit_test(test_status_calls_take_nothing),
+        cmocka_unit_test(test_other_calls_take_nothing),
+        cmocka_unit_test(test_the_lists_are_complete),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
