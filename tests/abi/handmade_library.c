@@ -6,12 +6,21 @@
 
 EXPORT int handmade_run(const void *const *inputs, void *const *outputs, void *arena);
 EXPORT int64_t handmade_arena_bytes(void);
+EXPORT int foreign_run(const void *const *inputs, void *const *outputs, void *arena);
 EXPORT const kiln_port_row *handmade_inputs(uint32_t *n);
 EXPORT const kiln_port_row *handmade_outputs(uint32_t *n);
 
 int handmade_run(const void *const *inputs, void *const *outputs, void *arena)
 {
     return kiln_aot_run(&handmade_program, inputs, outputs, arena);
+}
+
+/* The same for a machine that does not exist. */
+int foreign_run(const void *const *inputs, void *const *outputs, void *arena)
+{
+    kiln_program program = handmade_program;
+    program.cpu_features |= 1ull << 40;
+    return kiln_aot_run(&program, inputs, outputs, arena);
 }
 
 int64_t handmade_arena_bytes(void)

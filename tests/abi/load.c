@@ -110,6 +110,23 @@ static void test_loaded_and_called_by_itself_give_the_same_bits(void **state)
     dlclose(library);
 }
 
+static void test_no_kernel_runs_where_a_feature_is_missing(void **state)
+{
+    (void)state;
+    void *library = dlopen(library_path, RTLD_NOW | RTLD_LOCAL);
+    assert_non_null(library);
+    run_fn *run = (run_fn *)dlsym(library, "foreign_run");
+    assert_non_null(run);
+    float total = 7;
+    const void *inputs[] = {x, y, &fault};
+    void *outputs[] = {own_out, &total};
+    memset(own_out, 0x55, sizeof own_out);
+    assert_int_equal(run(inputs, outputs, NULL), KILN_UNSUPPORTED);
+    assert_true(total == 7);
+    for (size_t i = 0; i < sizeof own_out; i++) assert_int_equal(((char *)own_out)[i], 0x55);
+    dlclose(library);
+}
+
 static void refuse(kiln_context *context, const char *path, const char *prefix, kiln_status status,
                    const char *part)
 {
@@ -185,6 +202,7 @@ int main(int n, char **arguments)
     library_path = arguments[1];
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_loaded_and_called_by_itself_give_the_same_bits),
+        cmocka_unit_test(test_no_kernel_runs_where_a_feature_is_missing),
         cmocka_unit_test(test_wrong_paths_and_prefixes),
         cmocka_unit_test(test_truncated_and_foreign_files_are_corrupt),
     };
