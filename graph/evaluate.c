@@ -84,8 +84,6 @@ kiln_status kiln_evaluate(const kiln_graph *graph, const kiln_tensor *inputs, ui
     kiln_scope scope;
     kiln_scope_open(&scope, &error);
     if (kiln_scope_try(&scope)) {
-        if (!graph->outputs.n)
-            kiln_fail(&scope, KILN_INVALID, "graph: it has no output; expected one or more");
         check_count(&scope, "input", n_inputs, graph->inputs.n, inputs);
         check_count(&scope, "output", n_outputs, graph->outputs.n, outputs);
         evaluate_ports(&scope, graph, inputs, outputs);

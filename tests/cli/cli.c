@@ -1,7 +1,9 @@
 /* The command as a user meets it: exit codes, one line on stderr, nothing half-written. The build passes
  * the command's path as the first argument; the test works in a folder of its own. */
+#define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <pty.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -111,7 +113,6 @@ static const bad_call bad_calls[] = {
     {"compile relu.kiln -o folder.onnx/x/y.so", 4, "y.so"},
     {"compile relu.kiln -o model.so --name 9lives", 2, "9lives"},
     {"opt relu.kiln --run expand,shine", 2, "expected expand, simplify, fold, layout, "},
-    {"run relu.kiln --precision bf16", 3, "precision"},
     {"check sum.kiln --input x=big.npy", 1, "differs from the evaluator's"},
     {"run huge.kiln", 5, "2:"},
     {"opt relu.kiln", 2, "--run PASS"},
@@ -286,11 +287,25 @@ static void write_npy(const char *path, const char *shape, const float *data, si
     write_file(path, file, 128 + bytes);
 }
 
+static char folder[4096];
+
+static int remove_one(const char *path, const struct stat *status, int flag, struct FTW *where)
+{
+    (void)status, (void)flag, (void)where;
+    return remove(path);
+}
+
+static int remove_files(void **state)
+{
+    (void)state;
+    return chdir("/") || nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 static int make_files(void **state)
 {
     (void)state;
-    char folder[] = "kiln-cli-XXXXXX", random[4096];
-    if (!mkdtemp(folder) || chdir(folder)) return -1;
+    char name[] = "kiln-cli-XXXXXX", random[4096];
+    if (!mkdtemp(name) || chdir(name) || !getcwd(folder, sizeof folder)) return -1;
     uint32_t number = 12345;
     for (size_t i = 0; i < sizeof random; i++) {
         number = number * 1664525u + 1013904223u;
@@ -328,5 +343,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_compiled_library_runs_as_the_graph_does),
         cmocka_unit_test(test_every_command_has_a_happy_path),
     };
-    return cmocka_run_group_tests(tests, make_files, NULL);
+    return cmocka_run_group_tests(tests, make_files, remove_files);
 }
