@@ -37,15 +37,18 @@ typedef struct kiln_onnx_row {
 typedef struct kiln_onnx_family {
     const char *domain;
     const kiln_onnx_row *rows;
+    const char *title; /* in docs/onnx.md */
 } kiln_onnx_family;
+
+const kiln_onnx_family *kiln_onnx_families(uint32_t *out_n);
 
 extern const kiln_onnx_row kiln_onnx_math_rows[], kiln_onnx_activation_rows[],
     kiln_onnx_shape_rows[], kiln_onnx_slice_rows[], kiln_onnx_index_rows[], kiln_onnx_reduce_rows[],
     kiln_onnx_linear_rows[], kiln_onnx_conv_rows[], kiln_onnx_pool_rows[], kiln_onnx_norm_rows[],
     kiln_onnx_resize_rows[], kiln_onnx_source_rows[], kiln_onnx_flow_rows[],
     kiln_onnx_recurrent_rows[], kiln_onnx_quant_rows[], kiln_onnx_attention_rows[],
-    kiln_onnx_einsum_rows[], kiln_onnx_loss_rows[], kiln_onnx_scatter_rows[],
-    kiln_onnx_contrib_rows[], kiln_onnx_contrib_default_rows[];
+    kiln_onnx_einsum_rows[], kiln_onnx_loss_rows[], kiln_onnx_vision_rows[],
+    kiln_onnx_scatter_rows[], kiln_onnx_contrib_rows[], kiln_onnx_contrib_default_rows[];
 
 /* The row of that operator and operator set, or NULL. */
 const kiln_onnx_row *kiln_onnx_row_find(const char *domain, const char *op, int64_t opset);

@@ -5,28 +5,35 @@
 #include "graph/io/onnx.h"
 
 static const kiln_onnx_family families[] = {
-    {"", kiln_onnx_math_rows},
-    {"", kiln_onnx_activation_rows},
-    {"", kiln_onnx_shape_rows},
-    {"", kiln_onnx_slice_rows},
-    {"", kiln_onnx_index_rows},
-    {"", kiln_onnx_reduce_rows},
-    {"", kiln_onnx_linear_rows},
-    {"", kiln_onnx_conv_rows},
-    {"", kiln_onnx_pool_rows},
-    {"", kiln_onnx_norm_rows},
-    {"", kiln_onnx_resize_rows},
-    {"", kiln_onnx_source_rows},
-    {"", kiln_onnx_flow_rows},
-    {"", kiln_onnx_recurrent_rows},
-    {"", kiln_onnx_quant_rows},
-    {"", kiln_onnx_attention_rows},
-    {"", kiln_onnx_einsum_rows},
-    {"", kiln_onnx_loss_rows},
-    {"", kiln_onnx_scatter_rows},
-    {"com.microsoft", kiln_onnx_contrib_rows},
-    {"", kiln_onnx_contrib_default_rows},
+    {"", kiln_onnx_math_rows, "Arithmetic"},
+    {"", kiln_onnx_activation_rows, "Activations"},
+    {"", kiln_onnx_shape_rows, "Shapes and casts"},
+    {"", kiln_onnx_slice_rows, "Parts"},
+    {"", kiln_onnx_index_rows, "Indices"},
+    {"", kiln_onnx_reduce_rows, "Reductions"},
+    {"", kiln_onnx_linear_rows, "Products"},
+    {"", kiln_onnx_conv_rows, "Convolutions"},
+    {"", kiln_onnx_pool_rows, "Pooling"},
+    {"", kiln_onnx_norm_rows, "Normalisation"},
+    {"", kiln_onnx_resize_rows, "Resizing"},
+    {"", kiln_onnx_source_rows, "Constants"},
+    {"", kiln_onnx_flow_rows, "Control flow"},
+    {"", kiln_onnx_recurrent_rows, "Recurrent networks"},
+    {"", kiln_onnx_quant_rows, "Quantisation"},
+    {"", kiln_onnx_attention_rows, "Attention"},
+    {"", kiln_onnx_einsum_rows, "Einsum"},
+    {"", kiln_onnx_loss_rows, "Losses"},
+    {"", kiln_onnx_scatter_rows, "Orders and scatters"},
+    {"", kiln_onnx_vision_rows, "Grids and crops"},
+    {"com.microsoft", kiln_onnx_contrib_rows, "Fused operators"},
+    {"", kiln_onnx_contrib_default_rows, "Fused operators in the default domain"},
 };
+
+const kiln_onnx_family *kiln_onnx_families(uint32_t *out_n)
+{
+    *out_n = sizeof families / sizeof *families;
+    return families;
+}
 
 const kiln_onnx_row *kiln_onnx_row_find(const char *domain, const char *op, int64_t opset)
 {

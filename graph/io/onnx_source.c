@@ -109,7 +109,36 @@ static kiln_value import_eye_like(kiln_onnx_call *call)
     return kiln_add_convert(call->graph, is_one, dtype);
 }
 
+/* a - b cos(2 pi i / n) + c cos(4 pi i / n) */
+static kiln_value import_window(kiln_onnx_call *call)
+{
+    static const double hann[3] = {0.5, 0.5, 0}, hamming[3] = {25.0 / 46, 1 - 25.0 / 46, 0},
+                        blackman[3] = {0.42, 0.5, 0.08};
+    const double *terms = call->row->op[0] == 'B'   ? blackman
+                          : call->row->op[2] == 'n' ? hann
+                                                    : hamming;
+    int64_t size = kiln_onnx_known_int(call, 0), dims[1] = {size};
+    bool is_periodic = kiln_onnx_flag(call, "periodic", true);
+    kiln_dtype dtype = kiln_onnx_dtype(call->onnx, kiln_onnx_int(call, "output_datatype", 1),
+                                       "attr 'output_datatype'");
+    if (size < 0 || size > 1 << 24)
+        kiln_onnx_fail(call, "size %" PRId64 "; expected 0 to 2^24", size);
+    const kiln_type *type = kiln_graph_tensor(call->graph, dtype, 1, dims);
+    size_t width = kiln_dtype_bytes(dtype);
+    char *data = kiln_arena_alloc(&call->scope->arena, (size_t)type->bytes + 16);
+    double turn = 2 * acos(-1.0) / (double)kiln_max_i64(is_periodic ? size : size - 1, 1);
+    for (int64_t i = 0; i < size; i++) {
+        double at = turn * (double)i,
+               value = terms[0] - terms[1] * cos(at) + terms[2] * cos(2 * at);
+        kiln_element_from_double(dtype, value, data + (size_t)i * width);
+    }
+    return kiln_add_constant(call->graph, type, data);
+}
+
 const kiln_onnx_row kiln_onnx_source_rows[] = {
+    {"HannWindow", 17, KILN_ONNX_NEWEST, 1, 1, import_window},
+    {"HammingWindow", 17, KILN_ONNX_NEWEST, 1, 1, import_window},
+    {"BlackmanWindow", 17, KILN_ONNX_NEWEST, 1, 1, import_window},
     {"Constant", 6, KILN_ONNX_NEWEST, 0, 0, import_constant},
     {"ConstantOfShape", 9, KILN_ONNX_NEWEST, 1, 1, import_constant_of_shape},
     {"Range", 11, KILN_ONNX_NEWEST, 3, 3, import_range},
