@@ -14,6 +14,7 @@ static const part_pair six_pairs[] = {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 0}, {0
 
 #define UNROLL 2
 #define EMPTY 0xff
+#define LINE_WORDS 16
 
 /* Registers first … first + n - 1 hold operand tiles of one side. */
 typedef struct tile_pool {
@@ -96,6 +97,17 @@ static void emit_step(tile_step *step)
     }
 }
 
+static void fetch_ahead(const tile_step *step, kiln_kv first, int64_t n)
+{
+    const kiln_amx_block *block = step->block;
+    kiln_kernel *k = step->amx->dot.lower->kernel;
+    if (!block->lines) return;
+    kiln_kv at = kiln_k_mul_imm(k, first, block->lines * LINE_WORDS);
+    at = kiln_k_binary(k, KILN_K_add, block->ahead, at);
+    for (int64_t i = 0; i < n * block->lines; i++)
+        kiln_k_prefetch_far(k, step->amx->b_buffer, kiln_k_add_imm(k, at, i * LINE_WORDS));
+}
+
 /* Steps of k from `first` on, `n` of them in a row. */
 static void emit_steps(tile_step *step, kiln_kv first, int64_t n)
 {
@@ -105,6 +117,7 @@ static void emit_steps(tile_step *step, kiln_kv first, int64_t n)
             b = kiln_k_mul_imm(k, first, KILN_TILE_WORDS);
     a = kiln_k_binary(k, KILN_K_add, step->block->a, a);
     b = kiln_k_binary(k, KILN_K_add, step->block->b, b);
+    fetch_ahead(step, first, n);
     for (int64_t i = 0; i < n; i++) {
         step->a_at = kiln_k_add_imm(k, a, i * amx->a_step);
         step->b_at = kiln_k_add_imm(k, b, i * KILN_TILE_WORDS);

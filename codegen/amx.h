@@ -41,6 +41,8 @@ void kiln_lower_pack_tiles(kiln_lower *lower);
 typedef struct kiln_amx_block {
     uint32_t rows, vectors;
     kiln_kv a, b;
+    kiln_kv ahead;  /* element of B from which on steps fetch lines for later, or none */
+    uint32_t lines; /* how many each */
 } kiln_amx_block;
 void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block, kiln_kv first, int64_t n);
 

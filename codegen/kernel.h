@@ -39,6 +39,7 @@ typedef enum kiln_loop_kind {
 /* flags of load and store */
 #define KILN_MEM_ALIGNED 1u /* address is a multiple of the vector's bytes */
 #define KILN_MEM_STREAM 2u  /* store past the caches: not read again soon; implies ALIGNED */
+#define KILN_MEM_FAR 4u /* prefetch: into the second cache only */
 
 /* flags of tile instructions: the tiles they work on */
 #define KILN_N_TILES 8
@@ -186,6 +187,7 @@ void kiln_k_store(kiln_kernel *k, uint32_t buffer, kiln_kv offset, kiln_kv value
 kiln_kv kiln_k_gather(kiln_kernel *k, uint32_t buffer, kiln_kv offsets, kiln_kv mask);
 void kiln_k_scatter(kiln_kernel *k, uint32_t buffer, kiln_kv offsets, kiln_kv value, kiln_kv mask);
 void kiln_k_prefetch(kiln_kernel *k, uint32_t buffer, kiln_kv offset);
+void kiln_k_prefetch_far(kiln_kernel *k, uint32_t buffer, kiln_kv offset);
 
 /* Matrix tiles (kernel_tile.c); `stride` elements from row to row. */
 void kiln_k_tile_zero(kiln_kernel *k, uint32_t tile);

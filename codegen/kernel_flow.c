@@ -66,15 +66,26 @@ void kiln_k_scatter(kiln_kernel *k, uint32_t buffer, kiln_kv offsets, kiln_kv va
     kiln_kernel_push(k, &instr);
 }
 
-void kiln_k_prefetch(kiln_kernel *k, uint32_t buffer, kiln_kv offset)
+static void push_prefetch(kiln_kernel *k, uint32_t buffer, kiln_kv offset, uint32_t flags)
 {
     kiln_dtype dtype = kiln_kernel_buffer_dtype(k, buffer);
     kiln_instr instr = {.op = KILN_K_prefetch,
                         .dtype = (uint8_t)dtype,
                         .lanes = 1,
+                        .flags = flags,
                         .args = {offset},
                         .imm = buffer};
     kiln_kernel_push(k, &instr);
+}
+
+void kiln_k_prefetch(kiln_kernel *k, uint32_t buffer, kiln_kv offset)
+{
+    push_prefetch(k, buffer, offset, 0);
+}
+
+void kiln_k_prefetch_far(kiln_kernel *k, uint32_t buffer, kiln_kv offset)
+{
+    push_prefetch(k, buffer, offset, KILN_MEM_FAR);
 }
 
 kiln_kv kiln_k_loop(kiln_kernel *k, kiln_loop_kind kind, kiln_kv begin, kiln_kv end, int64_t step)

@@ -9,7 +9,7 @@
 
 #define BLOCK_BYTES (1024 * 1024) /* of A, in the second cache */
 #define X6_K 256                  /* k of a block in x6 */
-#define X6_ROWS 240               /* with X6_COLUMNS: sums that stay in the second cache */
+#define X6_ROWS 256               /* with X6_COLUMNS: sums that stay in the second cache */
 #define X6_COLUMNS 1024
 #define TILE_CYCLES 20000.0 /* fewer are not worth handing out */
 #define TILES_PER_THREAD 4
@@ -103,11 +103,28 @@ static kiln_amx_block find_block(kiln_amx *amx, kiln_kv row, int64_t n_rows,
     return block;
 }
 
+/* The blocks of a group of panels fetch the next one from the third cache, each its share. */
+static void plan_ahead(kiln_amx *amx, kiln_amx_block *block, kiln_kv row)
+{
+    kiln_dot *dot = &amx->dot;
+    kiln_kernel *k = dot->lower->kernel;
+    int64_t rows = dot->rows * KILN_TILE_SIDE, steps = amx->k_padded / KILN_TILE_K;
+    int64_t n_blocks = kiln_ceil_div(kiln_min_i64(dot->block_rows, dot->roles.m_size), rows);
+    int64_t group_lines = dot->vectors * amx->panel_words / KILN_TILE_SIDE;
+    if (dot->roles.n_size < 4 * dot->vectors * KILN_TILE_SIDE) return;
+    block->lines = (uint32_t)kiln_ceil_div(group_lines, n_blocks * steps);
+    kiln_kv number = kiln_k_div_imm(k, kiln_k_binary(k, KILN_K_sub, row, dot->first_row), rows);
+    int64_t share = block->lines * steps * KILN_TILE_SIDE;
+    kiln_kv next = kiln_k_add_imm(k, block->b, dot->vectors * amx->panel_words);
+    block->ahead = kiln_k_binary(k, KILN_K_add, next, kiln_k_mul_imm(k, number, share));
+}
+
 /* All of k, then the outputs. */
 static void finish_block(kiln_amx *amx, kiln_kv row, int64_t n_rows, const column_group *group)
 {
     kiln_kernel *k = amx->dot.lower->kernel;
     kiln_amx_block block = find_block(amx, row, n_rows, group);
+    plan_ahead(amx, &block, row);
     kiln_amx_run(amx, &block, kiln_k_const_i64(k, 0), amx->k_padded / KILN_TILE_K);
     store_block(amx, row, n_rows, group);
 }
@@ -269,11 +286,13 @@ static void emit_tile(kiln_amx *amx, kiln_kv number)
 
 /* Tiles of a block. More sums mean fewer loads a product; a last block of one tile's rows would be
  * bound by the latency of its few sums, so numbers of rows that leave one are cut in twos. */
-static void choose_block(kiln_dot *dot)
+static void choose_block(kiln_amx *amx)
 {
+    kiln_dot *dot = &amx->dot;
     int64_t rows = kiln_ceil_div(dot->roles.m_size, KILN_TILE_SIDE);
     int64_t panels = kiln_ceil_div(dot->roles.n_size, KILN_TILE_SIDE);
-    dot->rows = rows == 1 ? 1 : rows == 2 || (rows % 3 == 1 && rows < 9) ? 2 : 3;
+    bool is_two = rows == 2 || amx->n_parts == 3 || (rows % 3 == 1 && rows < 9);
+    dot->rows = rows == 1 ? 1 : is_two ? 2 : 3;
     dot->vectors = rows == 1 ? 4 : 2;
     if (panels < dot->vectors) dot->vectors = (uint32_t)panels;
 }
@@ -343,7 +362,7 @@ void kiln_lower_amx(kiln_lower *lower, const kiln_matmul_roles *roles)
     if (amx.n_parts == 3) amx.k_block = kiln_min_i64(X6_K, amx.k_padded);
     amx.panel_words = amx.k_padded / 2 * KILN_TILE_SIDE * amx.n_parts;
     kiln_dot_describe(dot, anchor);
-    choose_block(dot);
+    choose_block(&amx);
     choose_work(&amx);
     kiln_amx_find_rows(&amx);
     kiln_amx_add_local(&amx);

@@ -78,6 +78,7 @@ static void print_access(const kiln_kernel *k, kiln_text *text, const kiln_instr
     if (mask) print_value(k, text, mask);
     if (instr->flags & KILN_MEM_ALIGNED) kiln_text_append(text, " aligned");
     if (instr->flags & KILN_MEM_STREAM) kiln_text_append(text, " stream");
+    if (instr->flags & KILN_MEM_FAR) kiln_text_append(text, " far");
 }
 
 static void print_operands(const kiln_kernel *k, kiln_text *text, const kiln_instr *instr)
