@@ -122,6 +122,22 @@ static kiln_value rule_div_number(kiln_rewrite *rewrite, const kiln_node *node)
                            factor);
 }
 
+/* x / broadcast(sqrt(y)) => x * broadcast(1 / sqrt(y)): one division a row. The inverse of a root
+ * is finite, or infinite where the quotient is too. */
+static kiln_value rule_div_root(kiln_rewrite *rewrite, const kiln_node *node)
+{
+    const kiln_node *repeat = kiln_match(rewrite, node, 1, KILN_OP_broadcast);
+    const kiln_node *root = repeat ? kiln_match(rewrite, repeat, 0, KILN_OP_sqrt) : NULL;
+    if (!root || root->type->n_elements > node->type->n_elements / 2) return none;
+    kiln_value one = kiln_rewrite_splat(rewrite, root, 1);
+    kiln_value inverse =
+        kiln_add_binary(rewrite->target, KILN_OP_div, one, kiln_mapped(rewrite, repeat->inputs[0]));
+    inverse = kiln_add_broadcast(rewrite->target, inverse, node->type->rank, node->type->dims,
+                                 repeat->attrs->axes.axes.at);
+    return kiln_add_binary(rewrite->target, KILN_OP_mul, kiln_mapped(rewrite, node->inputs[0]),
+                           inverse);
+}
+
 /* x ^ 2 => x * x, x ^ -1 => 1 / x, x ^ 1/2 => sqrt(x) for floats */
 static kiln_value rule_pow_small(kiln_rewrite *rewrite, const kiln_node *node)
 {
@@ -219,6 +235,8 @@ const kiln_rule kiln_rules_arithmetic[] = {
     {"div-power", "x / 2^n => x * 2^-n", KILN_GRADE_EXACT, KILN_OP_div, rule_div_power},
     {"div-number", "x / c => x * (1 / c) for numbers |c| >= 1", KILN_GRADE_ROUND, KILN_OP_div,
      rule_div_number},
+    {"div-root", "x / broadcast(sqrt(y)) => x * broadcast(1 / sqrt(y))", KILN_GRADE_ROUND,
+     KILN_OP_div, rule_div_root},
     {"pow-small", "x ^ 2 => x * x, x ^ -1 => 1 / x, x ^ 1/2 => sqrt(x)", KILN_GRADE_ROUND,
      KILN_OP_pow, rule_pow_small},
     {"neg-neg", "-(-x) => x", KILN_GRADE_EXACT, KILN_OP_neg, rule_neg_neg},
