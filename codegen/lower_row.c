@@ -291,6 +291,8 @@ void kiln_row_walk_all(kiln_row_walk *w)
 {
     uint32_t n_bindings = w->lower->bindings.n;
     for (uint32_t i = 0; i < w->stages.n; i++) walk_stage(w, i);
+    /* other threads of the row may still be reading what a small output lies over */
+    if (w->thread_lane && kiln_lower_writes_over_inputs(w->lower)) kiln_k_barrier(w->lower->kernel);
     store_small(w);
     kiln_lower_unbind(w->lower, w->lower->bindings.n - n_bindings);
 }

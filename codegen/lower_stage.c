@@ -96,7 +96,7 @@ static void find_shape(kiln_lower *lower, kiln_stages *stages)
                   lower->group->label);
 }
 
-static bool writes_over_inputs(const kiln_lower *lower)
+bool kiln_lower_writes_over_inputs(const kiln_lower *lower)
 {
     for (uint32_t i = 0; i < lower->group->n_outputs; i++) {
         uint32_t buffer = lower->buffer_of[lower->group->n_inputs + i];
@@ -121,7 +121,7 @@ static uint32_t last_stage(const kiln_lower *lower, const stage_node *nodes)
 static void place_roots(kiln_lower *lower, stage_node *nodes, kiln_stages *stages)
 {
     kiln_arena *arena = &lower->scope->arena;
-    uint32_t least = writes_over_inputs(lower) ? last_stage(lower, nodes) : 0;
+    uint32_t least = kiln_lower_writes_over_inputs(lower) ? last_stage(lower, nodes) : 0;
     for (uint32_t i = 0; i < lower->group->n_nodes; i++) {
         const kiln_node *node = kiln_graph_node(lower->graph, lower->group->nodes[i]);
         if (!is_reduction(node)) continue;

@@ -29,6 +29,9 @@ typedef struct kiln_stages {
 /* `keep_bytes`: room for kept values, n_reduced elements each; 0 keeps none. */
 void kiln_stages_find(kiln_lower *lower, int64_t keep_bytes, kiln_stages *out_stages);
 
+/* An output may lie in the place of an input. */
+bool kiln_lower_writes_over_inputs(const kiln_lower *lower);
+
 /* A reduction in progress: vectors of partial values, and for argmax and argmin their positions. */
 #define KILN_MAX_PARTIALS 16
 typedef struct kiln_partials {
