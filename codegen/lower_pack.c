@@ -1,5 +1,5 @@
 /* PACK groups: an operand of a contraction, read through its views, into panels of 16 columns: tiles are
- * panels; inside, one vector of columns for every k. Where k is contiguous instead of the columns, blocks
+ * panels, one vector of columns for every k, or bands of rows of k over all panels. Where k is contiguous instead of the columns, blocks
  * are read along k and transposed in registers. Columns past n are zero. Constants are packed by pack.c
  * instead. */
 #include "codegen/amx.h"
@@ -204,6 +204,35 @@ static void pack_by_rows(packing *p, kiln_kv tile)
     kiln_k_end(k);
 }
 
+/* Rows of k in one go: each is read from one end to the other, so that pages and lines are met once. */
+#define BAND 32
+
+static bool wants_bands(const packing *p, int64_t n_panels)
+{
+    return !p->is_by_k && n_panels >= 8 && p->n_k >= 8 * BAND;
+}
+
+static void pack_by_bands(packing *p, kiln_kv tile, int64_t n_panels)
+{
+    kiln_lower *lower = p->lower;
+    kiln_kernel *k = lower->kernel;
+    int64_t n_bands = (p->n_k + BAND - 1) / BAND;
+    kiln_kv band = kiln_lower_op_imm(lower, KILN_K_rem, tile, n_bands);
+    kiln_kv batch = kiln_lower_op_imm(lower, KILN_K_div, tile, n_bands);
+    kiln_kv first_panel = kiln_k_mul_imm(k, batch, n_panels);
+    kiln_kv begin = kiln_k_mul_imm(k, band, BAND);
+    kiln_kv end = kiln_k_min(k, kiln_k_add_imm(k, begin, BAND), kiln_k_const_i64(k, p->n_k));
+    kiln_kv number = kiln_k_loop(k, KILN_LOOP_SERIAL, first_panel, kiln_k_add_imm(k, first_panel, n_panels), 1);
+    uint32_t outer = kiln_lower_mark(lower);
+    kiln_kv k_at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
+    uint32_t inner = kiln_lower_mark(lower);
+    for (uint32_t first = 0; first < KILN_PANEL; first += p->lanes) pack_vector(p, number, k_at, first);
+    kiln_lower_cut(lower, inner);
+    kiln_k_end(k);
+    kiln_lower_cut(lower, outer);
+    kiln_k_end(k);
+}
+
 void kiln_lower_pack(kiln_lower *lower)
 {
     if (kiln_format_parts(lower->group->outputs[0].format)) {
@@ -222,15 +251,18 @@ void kiln_lower_pack(kiln_lower *lower)
     if (n_panels * p.n_batch > UINT32_MAX)
         kiln_fail(lower->scope, KILN_LIMIT, "group %s: more than 2^32 - 1 panels; expected fewer",
                   lower->group->label);
-    k->n_tiles = (uint32_t)(n_panels * p.n_batch);
+    p.is_by_k = n_panels * p.n_batch > 0 && is_contiguous_in_k(&p);
+    bool is_banded = wants_bands(&p, n_panels);
+    k->n_tiles = (uint32_t)((is_banded ? (p.n_k + BAND - 1) / BAND : n_panels) * p.n_batch);
     k->is_pack = true;
     kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
     kiln_kv tile = kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
     uint32_t outside = kiln_lower_mark(lower);
     if (k->n_tiles > 0) {
-        p.is_by_k = is_contiguous_in_k(&p);
         if (p.is_by_k)
             pack_by_blocks(&p, tile);
+        else if (is_banded)
+            pack_by_bands(&p, tile, n_panels);
         else
             pack_by_rows(&p, tile);
     }
