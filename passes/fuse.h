@@ -52,6 +52,7 @@ typedef struct kiln_fusion {
     uint32_t *node_stamp, *cluster_stamp, stamp; /* marks of searches */
     kiln_ids stack, reached, walked, found;      /* scratch of searches */
     bool is_last_round;                          /* refusals are noted now */
+    bool has_producers;                     /* kiln_fuse_producers has run */
     double *evals;                               /* scratch of the cost model */
 } kiln_fusion;
 
@@ -111,9 +112,12 @@ kiln_role kiln_fusion_role(const kiln_fusion *fusion, uint32_t number, uint32_t 
 void kiln_fuse_epilogues(kiln_fusion *fusion);
 /* Whether two clusters are no slower as one. */
 bool kiln_fusion_pays(kiln_fusion *fusion, uint32_t a, uint32_t b);
-/* Merges two clusters of reductions over the same space that do not wait for each other. */
+/* The type of what a POINTWISE cluster stores; all of it has these dims. */
+const kiln_type *kiln_fusion_stored_type(kiln_fusion *fusion, uint32_t number);
+/* Merges two clusters over the same space that do not wait for each other: reductions, and once
+ * producers have joined their readers, pointwise ones. */
 bool kiln_fusion_merge_siblings(kiln_fusion *fusion, uint32_t a, uint32_t b);
-/* Merges reductions with equal spaces that read the same values. */
+/* Merges clusters with equal spaces that read the same values. */
 void kiln_fuse_siblings(kiln_fusion *fusion);
 /* fuse_producer.c: merges producers into consumers; then computes cheap ones again instead of
  * storing them. */

@@ -222,11 +222,28 @@ static bool is_same_column_space(const kiln_fusion *fusion, const kiln_cluster *
     return ax.n == ay.n && memcmp(ax.at, ay.at, ax.n * sizeof *ax.at) == 0;
 }
 
+/* Pointwise clusters that store at the same dims, when the values that both read are a good part of
+ * what they move; then it does not matter much that all their results live at the same time. */
+static bool is_same_pointwise_space(kiln_fusion *fusion, uint32_t a, uint32_t b)
+{
+    const kiln_cluster *x = &fusion->clusters.at[a], *y = &fusion->clusters.at[b];
+    if (x->kind != KILN_GROUP_POINTWISE || y->kind != KILN_GROUP_POINTWISE) return false;
+    const kiln_type *tx = kiln_fusion_stored_type(fusion, a),
+                    *ty = kiln_fusion_stored_type(fusion, b);
+    if (tx->rank != ty->rank || memcmp(tx->dims, ty->dims, tx->rank * sizeof *tx->dims) != 0)
+        return false;
+    double apart =
+        kiln_fusion_cost(fusion, a, KILN_NONE).bytes + kiln_fusion_cost(fusion, b, KILN_NONE).bytes;
+    return kiln_fusion_cost(fusion, a, b).bytes <= 0.8 * apart;
+}
+
 bool kiln_fusion_merge_siblings(kiln_fusion *fusion, uint32_t a, uint32_t b)
 {
     const kiln_cluster *x = &fusion->clusters.at[a], *y = &fusion->clusters.at[b];
     if (a == b || !x->is_alive || !y->is_alive) return false;
-    if (!is_same_row_space(x, y) && !is_same_column_space(fusion, x, y)) return false;
+    bool is_same = is_same_row_space(x, y) || is_same_column_space(fusion, x, y) ||
+                   (fusion->has_producers && is_same_pointwise_space(fusion, a, b));
+    if (!is_same) return false;
     if (x->nodes.n + y->nodes.n > MAX_NODES || !kiln_fusion_may_meet(fusion, a, b)) return false;
     if (kiln_fusion_reaches(fusion, a, b) || kiln_fusion_reaches(fusion, b, a)) return false;
     if (!kiln_fusion_pays(fusion, a, b)) return false;

@@ -18,8 +18,7 @@ static bool is_same_dims(const kiln_type *a, const kiln_type *b)
     return a->rank == b->rank && memcmp(a->dims, b->dims, a->rank * sizeof *a->dims) == 0;
 }
 
-/* The dims at which a POINTWISE cluster stores. */
-static const kiln_type *stored_type(kiln_fusion *fusion, uint32_t number)
+const kiln_type *kiln_fusion_stored_type(kiln_fusion *fusion, uint32_t number)
 {
     const kiln_cluster *cluster = &fusion->clusters.at[number];
     for (uint32_t i = cluster->nodes.n; i-- > 0;) {
@@ -43,7 +42,7 @@ static bool can_store(kiln_fusion *fusion, uint32_t consumer, const kiln_type *t
     const kiln_cluster *cluster = &fusion->clusters.at[consumer];
     if (cluster->kind == KILN_GROUP_ROW) return is_row_shaped(&cluster->space, type);
     if (cluster->kind == KILN_GROUP_POINTWISE)
-        return is_same_dims(stored_type(fusion, consumer), type);
+        return is_same_dims(kiln_fusion_stored_type(fusion, consumer), type);
     return false;
 }
 
@@ -249,4 +248,5 @@ void kiln_fuse_producers(kiln_fusion *fusion)
     }
     fusion->is_last_round = true;
     absorb_all(fusion);
+    fusion->has_producers = true;
 }
