@@ -12,6 +12,7 @@
 #define N_ROUNDS 5
 #define MAX_TIMES 4096
 #define MAX_PORTS 8
+#define SKIPPED 2
 
 typedef struct options {
     int is_quick, is_json;
@@ -44,7 +45,7 @@ static kiln_tensor allocate_port(const kiln_port_row *port)
     return tensor;
 }
 
-/* Floats in [-1, 1), integers 0 … 255: valid token numbers. */
+/* Floats in [-1, 1), bf16 numbers of size 0.5 … 1, integers 0 … 255: valid token numbers. */
 static void fill_input(kiln_tensor *tensor)
 {
     uint32_t state = 7;
@@ -54,14 +55,19 @@ static void fill_input(kiln_tensor *tensor)
             ((float *)tensor->data)[i] = (float)(state >> 8) / (1 << 23) - 1;
         } else if (tensor->dtype == KILN_i64) {
             ((int64_t *)tensor->data)[i] = state >> 24;
+        } else if (tensor->dtype == KILN_bf16) {
+            ((uint16_t *)tensor->data)[i] = (uint16_t)(0x3f00 | (state >> 16 & 0x807f));
         }
     }
 }
 
-static int prepare(variant *one, const kiln_graph *graph, int is_unfused)
+static int prepare(variant *one, const kiln_graph *graph, kiln_precision precision, int is_unfused)
 {
-    kiln_compile_options compile_options = {.struct_bytes = sizeof compile_options, .is_unfused = is_unfused};
-    if (kiln_compile(graph, &compile_options, &one->executable)) {
+    kiln_compile_options compile_options = {.struct_bytes = sizeof compile_options, .is_unfused = is_unfused,
+                                            .precision = precision};
+    kiln_status status = kiln_compile(graph, &compile_options, &one->executable);
+    if (status == KILN_UNSUPPORTED && precision != KILN_PRECISION_FMA) return SKIPPED;
+    if (status) {
         return fail("compile", kiln_graph_message(graph));
     }
     if (kiln_workspace_create(one->executable, &one->workspace)) return fail("workspace", "no memory");
@@ -109,18 +115,27 @@ static double median(variant *one)
     return one->times[one->n_times / 2];
 }
 
+static float read_element(const kiln_tensor *tensor, size_t i)
+{
+    if (tensor->dtype != KILN_bf16) return ((const float *)tensor->data)[i];
+    uint32_t bits = (uint32_t)((const uint16_t *)tensor->data)[i] << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 /* Fusing may round differently; both are the same function. */
 static int is_same_result(const variant *a, const variant *b)
 {
-    const float *x = a->output.data, *y = b->output.data;
-    size_t n = a->output.bytes / sizeof *x;
+    size_t n = a->output.bytes / kiln_dtype_bytes(a->output.dtype);
     float largest = 0, worst = 0;
     for (size_t i = 0; i < n; i++) {
-        largest = fmaxf(largest, fabsf(y[i]));
-        float error = fabsf(x[i] - y[i]);
+        float x = read_element(&a->output, i), y = read_element(&b->output, i);
+        largest = fmaxf(largest, fabsf(y));
+        float error = fabsf(x - y);
         if (!(error <= worst)) worst = error;
     }
-    return worst <= 1e-4f * largest;
+    return worst <= (a->output.dtype == KILN_bf16 ? 1e-2f : 1e-4f) * largest;
 }
 
 static void release(variant *one)
@@ -131,6 +146,8 @@ static void release(variant *one)
     kiln_executable_destroy(one->executable);
 }
 
+static const char *const precision_names[] = {"fma", "x6", "bf16"};
+
 static void print_row(const workload *work, variant *variants, const options *asked, machine_limits limits)
 {
     double fused = median(&variants[0]), unfused = median(&variants[1]);
@@ -140,15 +157,15 @@ static void print_row(const workload *work, variant *variants, const options *as
     double share = rate / (work->is_compute_bound ? limits.f32_gflop_per_s : limits.copy_gb_per_s);
     int64_t arena = kiln_executable_peak_bytes(variants[0].executable, asked->threads);
     if (asked->is_json) {
-        printf("{\"model\": \"%s\", \"threads\": %u, \"unfused_ms\": %.5f, \"fused_ms\": %.5f, "
+        printf("{\"model\": \"%s\", \"precision\": \"%s\", \"threads\": %u, \"unfused_ms\": %.5f, \"fused_ms\": %.5f, "
                "\"fused_min_ms\": %.5f, \"flops\": %lld, \"bytes\": %lld, \"share\": %.4f, "
                "\"kernels\": %u, \"unfused_kernels\": %u, \"compile_s\": %.4f, \"peak_bytes\": %lld}\n",
-               work->name, asked->threads, unfused, fused, variants[0].times[0], (long long)report->flops,
+               work->name, precision_names[work->precision], asked->threads, unfused, fused, variants[0].times[0], (long long)report->flops,
                (long long)report->bytes, share, report->n_groups, variants[1].report.n_groups,
                report->seconds, (long long)arena);
     } else {
-        printf("%-26s %10.4f %10.4f %6.2f %8.1f %-7s %4.0f%% %5u %5u %8.3f %12lld\n", work->name, unfused,
-               fused, unfused / fused, rate, work->is_compute_bound ? "GFLOP/s" : "GB/s", share * 100,
+        printf("%-26s %-4s %10.4f %10.4f %6.2f %8.1f %-7s %4.0f%% %5u %5u %8.3f %12lld\n", work->name,
+               precision_names[work->precision], unfused, fused, unfused / fused, rate, work->is_compute_bound ? "GFLOP/s" : "GB/s", share * 100,
                variants[1].report.n_groups, report->n_groups, report->seconds, (long long)arena);
     }
     fflush(stdout);
@@ -164,7 +181,8 @@ static int bench_workload(const workload *work, const options *asked, machine_li
     if (kiln_context_create(&context_options, &context)) return fail(work->name, "no context");
     if (kiln_graph_create(context, work->name, &graph)) return fail(work->name, "no graph");
     work->build(graph);
-    int status = prepare(&variants[0], graph, 0) || prepare(&variants[1], graph, 1);
+    int status = prepare(&variants[0], graph, work->precision, 0);
+    if (!status) status = prepare(&variants[1], graph, work->precision, 1);
     kiln_graph_destroy(graph);
     for (int i = 0; i < 2 && !status; i++) status = run_once(&variants[i]) || run_once(&variants[i]);
     if (!status && !is_same_result(&variants[0], &variants[1])) {
@@ -176,7 +194,9 @@ static int bench_workload(const workload *work, const options *asked, machine_li
     release(&variants[0]);
     release(&variants[1]);
     kiln_context_destroy(context);
-    return status;
+    if (status != SKIPPED) return status;
+    fprintf(stderr, "SKIP %s: this machine has no matrix tiles\n", work->name);
+    return 0;
 }
 
 int main(int argc, char **argv)
@@ -207,7 +227,7 @@ int main(int argc, char **argv)
     if (!asked.is_json) {
         printf("%u threads; copy %.1f GB/s, f32 FMA %.0f GFLOP/s\n\n", asked.threads, limits.copy_gb_per_s,
                limits.f32_gflop_per_s);
-        printf("%-26s %10s %10s %6s %8s %-7s %5s %5s %5s %8s %12s\n", "workload", "unfused ms", "fused ms",
+        printf("%-26s %-4s %10s %10s %6s %8s %-7s %5s %5s %5s %8s %12s\n", "workload", "mode", "unfused ms", "fused ms",
                "ratio", "rate", "", "share", "kern.", "fused", "compile", "peak bytes");
     }
     int status = 0;

@@ -63,21 +63,27 @@ static void build_softmax(kiln_graph *graph)
     kiln_output(graph, "y", kiln_softmax(graph, x, 1));
 }
 
-static void build_matmul(kiln_graph *graph, int64_t m, int64_t n, int64_t k)
+static void build_matmul(kiln_graph *graph, kiln_dtype dtype, int64_t size)
 {
-    kiln_value a = kiln_input(graph, "a", KILN_f32, 2, (int64_t[]){m, k});
-    kiln_value b = kiln_input(graph, "b", KILN_f32, 2, (int64_t[]){k, n});
+    int64_t dims[] = {size, size};
+    kiln_value a = kiln_input(graph, "a", dtype, 2, dims);
+    kiln_value b = kiln_input(graph, "b", dtype, 2, dims);
     kiln_output(graph, "y", kiln_matmul(graph, a, b));
 }
 
 static void build_matmul_1024(kiln_graph *graph)
 {
-    build_matmul(graph, 1024, 1024, 1024);
+    build_matmul(graph, KILN_f32, 1024);
 }
 
 static void build_matmul_2048(kiln_graph *graph)
 {
-    build_matmul(graph, 2048, 2048, 2048);
+    build_matmul(graph, KILN_f32, 2048);
+}
+
+static void build_matmul_bf16_2048(kiln_graph *graph)
+{
+    build_matmul(graph, KILN_bf16, 2048);
 }
 
 static void build_mlp(kiln_graph *graph, int64_t batch)
@@ -113,16 +119,18 @@ static void build_attention(kiln_graph *graph)
 }
 
 const workload workloads[] = {
-    {"chain_16M", build_chain_16m, 0, 1},
-    {"chain_256K", build_chain_256k, 0, 1},
-    {"bias_gelu_res_ln_2048x768", build_norm, 0, 1},
-    {"softmax_4096x1024", build_softmax, 0, 1},
-    {"matmul_f32_1024", build_matmul_1024, 1, 1},
-    {"matmul_f32_2048", build_matmul_2048, 1, 0},
-    {"mlp_b1", build_mlp_b1, 0, 0},
-    {"mlp_b128", build_mlp_b128, 1, 1},
-    {"attention_8x12x512x64", build_attention, 1, 0},
-    {"resnet50_b1", build_resnet50, 1, 1},
-    {"bert_base_b1_s128", build_bert_base, 1, 1},
+    {"chain_16M", build_chain_16m, 0, 1, KILN_PRECISION_FMA},
+    {"chain_256K", build_chain_256k, 0, 1, KILN_PRECISION_FMA},
+    {"bias_gelu_res_ln_2048x768", build_norm, 0, 1, KILN_PRECISION_FMA},
+    {"softmax_4096x1024", build_softmax, 0, 1, KILN_PRECISION_FMA},
+    {"matmul_f32_1024", build_matmul_1024, 1, 1, KILN_PRECISION_FMA},
+    {"matmul_f32_2048", build_matmul_2048, 1, 0, KILN_PRECISION_FMA},
+    {"matmul_f32_2048", build_matmul_2048, 1, 0, KILN_PRECISION_X6},
+    {"matmul_bf16_2048", build_matmul_bf16_2048, 1, 0, KILN_PRECISION_FMA},
+    {"mlp_b1", build_mlp_b1, 0, 0, KILN_PRECISION_FMA},
+    {"mlp_b128", build_mlp_b128, 1, 1, KILN_PRECISION_FMA},
+    {"attention_8x12x512x64", build_attention, 1, 0, KILN_PRECISION_FMA},
+    {"resnet50_b1", build_resnet50, 1, 1, KILN_PRECISION_FMA},
+    {"bert_base_b1_s128", build_bert_base, 1, 1, KILN_PRECISION_FMA},
 };
 const unsigned n_workloads = sizeof workloads / sizeof *workloads;

@@ -10,6 +10,7 @@ typedef struct workload {
     void (*build)(kiln_graph *graph);
     int is_compute_bound; /* report GFLOP/s against the FMA limit, else GB/s against a copy */
     int is_quick;         /* shown by ./run demo */
+    kiln_precision precision; /* other than fma: only where the machine has matrix tiles */
 } workload;
 
 extern const workload workloads[];
