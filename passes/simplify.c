@@ -17,10 +17,12 @@ const kiln_rule *const kiln_rule_families[] = {
 };
 
 #define MAX_RULES 256
+#define MAX_SWEEPS 64
 
 /* How often each rule fired, in the order of the tables. */
 typedef struct tally {
     uint32_t n[MAX_RULES];
+    uint32_t n_changed; /* by the last sweep */
 } tally;
 
 static kiln_value apply_rules(kiln_rewrite *rewrite, const kiln_node *node)
@@ -55,7 +57,17 @@ static void log_rules(kiln_pipeline *pipeline, const tally *counts)
 kiln_graph *kiln_pass_simplify(kiln_pipeline *pipeline, const kiln_graph *graph)
 {
     tally *counts = kiln_new(&pipeline->scope->arena, tally);
-    kiln_graph *result = kiln_rewrite_run(pipeline, graph, apply_rules, counts, "simplify");
-    if (pipeline->log) log_rules(pipeline, counts);
+    kiln_graph *result =
+        kiln_rewrite_sweep(pipeline, graph, apply_rules, counts, &counts->n_changed);
+    uint32_t n_sweeps = 1;
+    for (; counts->n_changed && n_sweeps < MAX_SWEEPS; n_sweeps++) {
+        result = kiln_rewrite_sweep(pipeline, result, apply_rules, counts, &counts->n_changed);
+    }
+    if (!pipeline->log) return result;
+    log_rules(pipeline, counts);
+    /* The graph is right all the same, only not as simple as it could be. */
+    if (counts->n_changed) {
+        kiln_text_printf(pipeline->log, "simplify: still changing after %u sweeps\n", n_sweeps);
+    }
     return result;
 }

@@ -157,6 +157,9 @@ static char *case_run(golden_case *c)
         kiln_graph_print(graph, &text);
         const char *printed = kiln_text_string(&text);
         result = strdup(line_after(printed)); /* without "kiln 1" */
+        if (strstr(kiln_text_string(&log), "still changing")) {
+            kiln_fail(&scope, KILN_INTERNAL, "simplify does not come to an end");
+        }
         compare_values(&scope, before, graph, c->is_strict);
         size_t old = fired ? strlen(fired) : 0;
         fired = realloc(fired, old + strlen(kiln_text_string(&log)) + 1);
