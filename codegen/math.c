@@ -73,17 +73,22 @@ static bool float_constant(const kiln_kernel *k, kiln_kv a, double *out_value)
     return true;
 }
 
-/* max and min of f16 values by compares: LLVM 19 narrows its own instruction to f16 and there, without
- * AVX512-FP16, gives the other operand for a NaN. Equal values have the same bits, or are zeros. */
+/* Integers in the order of the floats, -0 below +0; its own inverse. */
+static kiln_kv ordered_bits(kiln_kernel *k, kiln_kv bits)
+{
+    kiln_kv low = int_op(k, KILN_K_and, int_op(k, KILN_K_shr, bits, 31), 0x7fffffff);
+    return kiln_k_binary(k, KILN_K_xor, bits, low);
+}
+
+/* max and min of f16 values as integers: LLVM 19 narrows its own float instructions, and compares
+ * with selects, to f16, and there without AVX512-FP16 drops NaNs or calls fmaxf. */
 static kiln_kv extreme_f16(kiln_kernel *k, bool is_max, kiln_kv a, kiln_kv b)
 {
-    kiln_kv wins = kiln_k_binary(k, is_max ? KILN_K_gt : KILN_K_lt, a, b);
-    kiln_kv is_equal = kiln_k_binary(k, KILN_K_eq, a, b);
-    kiln_kv is_nan = kiln_k_binary(k, KILN_K_ne, a, a);
-    kiln_instr_op merge = is_max ? KILN_K_and : KILN_K_or;
-    kiln_kv zero = kiln_k_bitcast(k, kiln_k_binary(k, merge, bits_of(k, a), bits_of(k, b)), KILN_f32);
-    kiln_kv value = kiln_k_select(k, is_equal, zero, kiln_k_select(k, wins, a, b));
-    return kiln_k_select(k, is_nan, a, value);
+    kiln_kv x = ordered_bits(k, bits_of(k, a)), y = ordered_bits(k, bits_of(k, b));
+    kiln_kv best = kiln_k_binary(k, is_max ? KILN_K_max : KILN_K_min, x, y);
+    kiln_kv value = float_of(k, ordered_bits(k, best));
+    value = kiln_k_select(k, kiln_k_binary(k, KILN_K_ne, b, b), b, value);
+    return kiln_k_select(k, kiln_k_binary(k, KILN_K_ne, a, a), a, value);
 }
 
 /* max and min of floats. A constant operand leaves one instruction that keeps a NaN of the other; of

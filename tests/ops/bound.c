@@ -471,7 +471,7 @@ static void bound_elementwise(bound_run *run)
         if (!is_float(run->node->type)) continue;
         kiln_element_load_double(dtype, values, i, 1, &value);
         double reach = isfinite(value) && isfinite(distance) ? fabs(value) + distance : value;
-        run->error[i] += own_ulps(run, distance > 0) * bound_ulp(dtype, reach);
+        run->error[i] += own_ulps(run, e[0] > 0 || e[1] > 0 || e[2] > 0) * bound_ulp(dtype, reach);
     }
 }
 

@@ -103,6 +103,7 @@ void op_cases_activation(op_batch *batch)
     int64_t n = 331;
     kiln_value x = op_input(batch, batch->dtype, 1, &n, OP_VALUES_SMALL);
     kiln_value any = op_input(batch, batch->dtype, OP_DIMS(5, 33), OP_VALUES_ANY);
+    kiln_value scalar = op_input(batch, batch->dtype, 0, NULL, OP_VALUES_SMALL);
     for (uint32_t i = 0; i < sizeof activations / sizeof *activations; i++) {
         kiln_op op = activations[i].op;
         if (!kiln_dtype_in(batch->dtype, kiln_op_rows[op].types)) continue;
@@ -119,6 +120,7 @@ void op_cases_activation(op_batch *batch)
         }
         op_case(batch, op_node(batch, op, 1, &x, attrs), variant, &reference);
         op_case(batch, op_node(batch, op, 1, &any, attrs), variant, NULL);
+        op_case(batch, op_node(batch, op, 1, &scalar, attrs), variant, NULL);
     }
 }
 
