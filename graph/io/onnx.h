@@ -58,6 +58,7 @@ typedef enum kiln_onnx_origin {
     KILN_ONNX_INPUT,
     KILN_ONNX_INITIALIZER,
     KILN_ONNX_NODE,
+    KILN_ONNX_OUTPUT,
 } kiln_onnx_origin;
 
 typedef struct kiln_onnx_name {
@@ -143,6 +144,8 @@ _Noreturn void kiln_onnx_fail(kiln_onnx_call *call, const char *format, ...)
 _Noreturn void kiln_onnx_refuse(kiln_onnx_call *call, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* The operator set of a domain, 0 for none: within a function's body the function's own. */
+int64_t kiln_onnx_opset(const kiln_onnx *onnx, const kiln_onnx_frame *frame, const char *domain);
 /* Imports all nodes of a frame in order. */
 void kiln_onnx_nodes(kiln_onnx *onnx, kiln_onnx_frame *frame);
 /* Adds the initializers of a graph to its frame. */

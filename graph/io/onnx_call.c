@@ -44,6 +44,13 @@ void kiln_onnx_refuse(kiln_onnx_call *call, const char *format, ...)
     kiln_fail(call->scope, KILN_UNSUPPORTED, "%s", text);
 }
 
+void kiln_onnx_count(kiln_onnx_call *call)
+{
+    if (++call->onnx->n_imported > KILN_ONNX_MAX_NODES)
+        kiln_fail(call->scope, KILN_LIMIT, "over %d nodes with unrolled bodies; expected less",
+                  KILN_ONNX_MAX_NODES);
+}
+
 kiln_value kiln_onnx_operand(kiln_onnx_call *call, uint32_t i)
 {
     if (!kiln_onnx_has(call, i))

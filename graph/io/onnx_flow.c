@@ -148,6 +148,7 @@ static bool loop_trip(kiln_onnx_call *call, loop_state *loop, uint32_t n_in, uin
 {
     body_ports ports = {n_in, (uint32_t)loop->body->n_output, loop->inputs, loop->outputs};
     if (loop->n_trips == MAX_TRIPS) kiln_onnx_refuse(call, "over %d trips", MAX_TRIPS);
+    kiln_onnx_count(call);
     if (!body_import(call, loop->body, &ports)) return false;
     for (uint32_t i = 0; i < loop->n_scanned; i++)
         loop->rows[i][loop->n_trips] = loop->outputs[n_fixed + loop->n_carried + i];

@@ -40,7 +40,7 @@ static void grow(kiln_onnx_frame *frame)
 
 static const char *place_string(kiln_arena *arena, const kiln_onnx_name *name)
 {
-    static const char *const words[] = {"input", "initializer", "node"};
+    static const char *const words[] = {"input", "initializer", "node", "output"};
     return kiln_arena_format(arena, "%s %u", words[name->origin], name->index);
 }
 

@@ -17,6 +17,8 @@ kiln_value kiln_onnx_operand(kiln_onnx_call *call, uint32_t i);
 const kiln_type *kiln_onnx_type(kiln_onnx_call *call, uint32_t i);
 /* Fails with MODEL unless operand i has a rank of at least `least`. */
 const kiln_type *kiln_onnx_ranked(kiln_onnx_call *call, uint32_t i, uint32_t least);
+/* Counts a node or a trip of a loop; LIMIT when there are too many. */
+void kiln_onnx_count(kiln_onnx_call *call);
 bool kiln_onnx_wants(const kiln_onnx_call *call, uint32_t output);
 void kiln_onnx_result(kiln_onnx_call *call, uint32_t output, kiln_value value);
 

@@ -245,6 +245,7 @@ static void taps_fill(const resize_plan *plan, uint32_t axis, tap_table *taps, d
         float x = coordinate(plan, axis, taps->in, i);
         int64_t first = (int64_t)floor((double)x) - (taps->n / 2 - 1);
         double sum = 0;
+        if (!(fabsf(x) < 1e12f)) x = 0; /* a region of NaN or infinity */
         if (taps->is_outside) taps->is_outside[i] = x < 0 || x > (float)(taps->in - 1);
         for (uint32_t t = 0; t < taps->n; t++) {
             int64_t place = taps->n == 1 ? nearest(plan, x) : first + t;

@@ -306,6 +306,17 @@ static void test_declared_outputs(void **state)
     put(&graph, 11, value("x", FLOAT, 1, DIMS(2)));
     put(&graph, 12, value("y", FLOAT, 1, DIMS(3)));
     check_model(model(graph, 17), KILN_MODEL, "output 'y': is f32[2]");
+    bytes twice = {0};
+    put(&twice, 1, node("Neg", "x", "y"));
+    put(&twice, 11, value("x", FLOAT, 1, DIMS(2)));
+    put(&twice, 12, value("y", FLOAT, 1, DIMS(2)));
+    put(&twice, 12, value("y", FLOAT, 1, DIMS(2)));
+    check_model(model(twice, 17), KILN_MODEL, "'y' is defined by output 0 and by output 1");
+    put(&twice, 11, value("x", FLOAT, 1, DIMS(2)));
+    check_model(model(twice, 17), KILN_MODEL, "'x' is defined by input 0 and by input 1");
+    one_node large = {
+        .op = "Neg", .inputs = "x", .outputs = "y", .rank = 2, .dims = {(int64_t)1 << 62, 4}};
+    check(&large, KILN_MODEL, "input 'x': no name, or an element count that overflows");
 }
 
 static void test_recursive_functions(void **state)
