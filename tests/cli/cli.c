@@ -1,5 +1,5 @@
-/* The command as a user meets it: exit codes, one line on stderr, nothing half-written. The build passes
- * the command's path as the first argument; the test works in a folder of its own. */
+/* The command as a user meets it: exit codes, one line on stderr, nothing half-written. The build
+ * passes the command's path as the first argument; the test works in a folder of its own. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "unit/onnx_bytes.h"
 
 static const char *command, *standard_output = "out.txt";
 
@@ -38,19 +40,19 @@ static const char relu[] = "kiln 1\n"
                            "  return %0 as \"y/1\"\n"
                            "}\n";
 
-static void write_file(const char *path, const void *data, size_t bytes)
+static void write_file(const char *path, const void *data, size_t n_bytes)
 {
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
-    if (bytes) assert_int_equal(fwrite(data, bytes, 1, file), 1);
+    if (n_bytes) assert_int_equal(fwrite(data, n_bytes, 1, file), 1);
     assert_int_equal(fclose(file), 0);
 }
 
-static size_t read_file(const char *path, char *out, size_t bytes)
+static size_t read_file(const char *path, char *out, size_t n_bytes)
 {
     FILE *file = fopen(path, "rb");
     assert_non_null(file);
-    size_t n = fread(out, 1, bytes - 1, file);
+    size_t n = fread(out, 1, n_bytes - 1, file);
     out[n] = 0;
     fclose(file);
     return n;
@@ -62,7 +64,8 @@ static int run_kiln(const char *arguments)
     char *argv[32] = {(char *)command}, words[1024];
     int n = 1;
     snprintf(words, sizeof words, "%s", arguments);
-    for (char *word = strtok(words, " "); word && n < 31; word = strtok(NULL, " ")) argv[n++] = word;
+    for (char *word = strtok(words, " "); word && n < 31; word = strtok(NULL, " "))
+        argv[n++] = word;
     pid_t child = fork();
     if (child == 0) {
         if (!freopen(standard_output, "w", stdout) || !freopen("err.txt", "w", stderr)) _exit(99);
@@ -106,6 +109,7 @@ static const bad_call bad_calls[] = {
     {"run folder.onnx", 4, "folder.onnx"},
     {"run relu.txt", 2, "expected .onnx, .kiln or .so"},
     {"run bad.kiln", 2, "2:"},
+    {"check one.onnx --dim n=2", 2, "dim 'n' is bound"},
     {"run empty.onnx", 2, "empty.onnx"},
     {"run random.onnx", 2, "random.onnx"},
     {"run random.so", 2, "random.so"},
@@ -137,6 +141,38 @@ static void test_bad_calls_end_with_one_line_and_the_right_code(void **state)
     assert_int_equal(access("model.so", F_OK), -1);
 }
 
+/* A chain of nodes from x to y; the last is a Neg. */
+static void write_chain(const char *path, const char *op, int n)
+{
+    bytes graph = {0}, output = {0};
+    char from[16] = "x", to[16];
+    for (int i = 0; i < n; i++) {
+        snprintf(to, sizeof to, "t%d", i);
+        put(&graph, 1, node(op, from, to));
+        memcpy(from, to, sizeof from);
+    }
+    put(&graph, 1, node("Neg", from, "y"));
+    put_text(&graph, 2, "g");
+    put(&graph, 11, value("x", FLOAT, 1, (const int64_t[]){4}));
+    put_text(&output, 1, "y");
+    put(&graph, 12, output);
+    bytes file = model(graph, 17);
+    write_file(path, file.at, file.n);
+}
+
+static void test_every_unsupported_node_is_listed(void **state)
+{
+    (void)state;
+    static char text[65536];
+    assert_int_equal(run_kiln("check one.onnx"), 0);
+    assert_int_equal(run_kiln("check many.onnx"), 3);
+    read_file("err.txt", text, sizeof text);
+    int n = 0;
+    for (const char *at = text; (at = strstr(at, "('Frobnicate')")); at++) n++;
+    assert_int_equal(n, 50);
+    assert_non_null(strstr(text, "kiln: many.onnx: 50 nodes cannot be imported\n"));
+}
+
 static void test_what_stdout_does_not_take_is_a_failure(void **state)
 {
     (void)state;
@@ -155,7 +191,8 @@ static int count_leftovers(void)
     int n = 0;
     DIR *folder = opendir(".");
     assert_non_null(folder);
-    for (struct dirent *entry; (entry = readdir(folder));) n += strncmp(entry->d_name, ".kiln-", 6) == 0;
+    for (struct dirent *entry; (entry = readdir(folder));)
+        n += strncmp(entry->d_name, ".kiln-", 6) == 0;
     closedir(folder);
     return n;
 }
@@ -225,11 +262,11 @@ static void test_a_missing_device_is_said(void **state)
 static void test_outputs_are_written_under_safe_names(void **state)
 {
     (void)state;
-    char bytes[256];
+    char file[256];
     assert_int_equal(run_kiln("run relu.kiln --input x=six.npy --output-dir made"), 0);
-    assert_int_equal(read_file("made/y_1.npy", bytes, sizeof bytes), 128 + 24);
+    assert_int_equal(read_file("made/y_1.npy", file, sizeof file), 128 + 24);
     const float expected[] = {0, 0, 0, 1, 2, 3};
-    assert_memory_equal(bytes + 128, expected, sizeof expected);
+    assert_memory_equal(file + 128, expected, sizeof expected);
 }
 
 static void test_the_same_seed_gives_the_same_outputs(void **state)
@@ -276,15 +313,16 @@ static void test_every_command_has_a_happy_path(void **state)
     assert_int_equal(run_kiln("run relu.kiln --help"), 0);
 }
 
-static void write_npy(const char *path, const char *shape, const float *data, size_t bytes)
+static void write_npy(const char *path, const char *shape, const float *data, size_t n_bytes)
 {
     char file[256] = "\x93NUMPY\x01\x00v\x00";
     memset(file + 10, ' ', 118);
-    int n = snprintf(file + 10, 118, "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }", shape);
+    int n =
+        snprintf(file + 10, 118, "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }", shape);
     file[10 + n] = ' ';
     file[127] = '\n';
-    memcpy(file + 128, data, bytes);
-    write_file(path, file, 128 + bytes);
+    memcpy(file + 128, data, n_bytes);
+    write_file(path, file, 128 + n_bytes);
 }
 
 static char folder[4096];
@@ -317,6 +355,8 @@ static int make_files(void **state)
     write_file("relu.txt", relu, sizeof relu - 1);
     write_file("bad.kiln", "kiln 1\ngraph bad(%x: f32[2] {\n", 30);
     write_file("empty.onnx", "", 0);
+    write_chain("one.onnx", "Abs", 1);
+    write_chain("many.onnx", "Frobnicate", 50);
     write_file("random.onnx", random, sizeof random);
     write_file("random.so", random, sizeof random);
     const float big[] = {1e8f, -1e8f, 1};
@@ -334,6 +374,7 @@ int main(int argc, char **argv)
     if (!command) return 2;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_calls_end_with_one_line_and_the_right_code),
+        cmocka_unit_test(test_every_unsupported_node_is_listed),
         cmocka_unit_test(test_what_stdout_does_not_take_is_a_failure),
         cmocka_unit_test(test_an_interrupt_leaves_nothing_half_written),
         cmocka_unit_test(test_progress_is_for_terminals),
