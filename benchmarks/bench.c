@@ -1,6 +1,6 @@
 /* usage: bench [--quick] [--json] [--only NAME] [--seconds S] [--threads N]
- * Fused against unfused: every workload compiled both ways with the same kernels, arena and threads, its
- * outputs compared, then both timed in interleaved rounds. */
+ * Fused against unfused: every workload compiled both ways with the same kernels, arena and
+ * threads, its outputs compared, then both timed in interleaved rounds. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,7 +38,8 @@ static int fail(const char *name, const char *message)
 
 static kiln_tensor allocate_port(const kiln_port_row *port)
 {
-    kiln_tensor tensor = {(kiln_dtype)port->dtype, port->rank, port->dims, NULL, (size_t)port->bytes};
+    kiln_tensor tensor = {(kiln_dtype)port->dtype, port->rank, port->dims, NULL,
+                          (size_t)port->bytes};
     tensor.data = aligned_alloc(64, (tensor.bytes + 127) & ~(size_t)63);
     if (!tensor.data) exit(fail(port->name, "no memory"));
     memset(tensor.data, 0, tensor.bytes);
@@ -63,14 +64,15 @@ static void fill_input(kiln_tensor *tensor)
 
 static int prepare(variant *one, const kiln_graph *graph, kiln_precision precision, int is_unfused)
 {
-    kiln_compile_options compile_options = {.struct_bytes = sizeof compile_options, .is_unfused = is_unfused,
-                                            .precision = precision};
+    kiln_compile_options compile_options = {
+        .struct_bytes = sizeof compile_options, .is_unfused = is_unfused, .precision = precision};
     kiln_status status = kiln_compile(graph, &compile_options, &one->executable);
     if (status == KILN_UNSUPPORTED && precision != KILN_PRECISION_FMA) return SKIPPED;
     if (status) {
         return fail("compile", kiln_graph_message(graph));
     }
-    if (kiln_workspace_create(one->executable, &one->workspace)) return fail("workspace", "no memory");
+    if (kiln_workspace_create(one->executable, &one->workspace))
+        return fail("workspace", "no memory");
     kiln_executable_report(one->executable, &one->report);
     const kiln_program *program = kiln_executable_program(one->executable);
     if (program->n_inputs > MAX_PORTS || program->n_outputs != 1) return fail("ports", "too many");
@@ -148,7 +150,8 @@ static void release(variant *one)
 
 static const char *const precision_names[] = {"fma", "x6", "bf16"};
 
-static void print_row(const workload *work, variant *variants, const options *asked, machine_limits limits)
+static void print_row(const workload *work, variant *variants, const options *asked,
+                      machine_limits limits)
 {
     double fused = median(&variants[0]), unfused = median(&variants[1]);
     const kiln_compile_report *report = &variants[0].report;
@@ -157,15 +160,18 @@ static void print_row(const workload *work, variant *variants, const options *as
     double share = rate / (work->is_compute_bound ? limits.f32_gflop_per_s : limits.copy_gb_per_s);
     int64_t arena = kiln_executable_peak_bytes(variants[0].executable, asked->threads);
     if (asked->is_json) {
-        printf("{\"model\": \"%s\", \"precision\": \"%s\", \"threads\": %u, \"unfused_ms\": %.5f, \"fused_ms\": %.5f, "
+        printf("{\"model\": \"%s\", \"precision\": \"%s\", \"threads\": %u, \"unfused_ms\": %.5f, "
+               "\"fused_ms\": %.5f, "
                "\"fused_min_ms\": %.5f, \"flops\": %lld, \"bytes\": %lld, \"share\": %.4f, "
-               "\"kernels\": %u, \"unfused_kernels\": %u, \"compile_s\": %.4f, \"peak_bytes\": %lld}\n",
-               work->name, precision_names[work->precision], asked->threads, unfused, fused, variants[0].times[0], (long long)report->flops,
-               (long long)report->bytes, share, report->n_groups, variants[1].report.n_groups,
-               report->seconds, (long long)arena);
+               "\"kernels\": %u, \"unfused_kernels\": %u, \"compile_s\": %.4f, \"peak_bytes\": "
+               "%lld}\n",
+               work->name, precision_names[work->precision], asked->threads, unfused, fused,
+               variants[0].times[0], (long long)report->flops, (long long)report->bytes, share,
+               report->n_groups, variants[1].report.n_groups, report->seconds, (long long)arena);
     } else {
-        printf("%-26s %-4s %10.4f %10.4f %6.2f %8.1f %-7s %4.0f%% %5u %5u %8.3f %12lld\n", work->name,
-               precision_names[work->precision], unfused, fused, unfused / fused, rate, work->is_compute_bound ? "GFLOP/s" : "GB/s", share * 100,
+        printf("%-26s %-4s %10.4f %10.4f %6.2f %8.1f %-7s %4.0f%% %5u %5u %8.3f %12lld\n",
+               work->name, precision_names[work->precision], unfused, fused, unfused / fused, rate,
+               work->is_compute_bound ? "GFLOP/s" : "GB/s", share * 100,
                variants[1].report.n_groups, report->n_groups, report->seconds, (long long)arena);
     }
     fflush(stdout);
@@ -175,7 +181,8 @@ static int bench_workload(const workload *work, const options *asked, machine_li
 {
     static variant variants[2];
     memset(variants, 0, sizeof variants);
-    kiln_context_options context_options = {.struct_bytes = sizeof context_options, .threads = asked->threads};
+    kiln_context_options context_options = {.struct_bytes = sizeof context_options,
+                                            .threads = asked->threads};
     kiln_context *context;
     kiln_graph *graph;
     if (kiln_context_create(&context_options, &context)) return fail(work->name, "no context");
@@ -184,7 +191,8 @@ static int bench_workload(const workload *work, const options *asked, machine_li
     int status = prepare(&variants[0], graph, work->precision, 0);
     if (!status) status = prepare(&variants[1], graph, work->precision, 1);
     kiln_graph_destroy(graph);
-    for (int i = 0; i < 2 && !status; i++) status = run_once(&variants[i]) || run_once(&variants[i]);
+    for (int i = 0; i < 2 && !status; i++)
+        status = run_once(&variants[i]) || run_once(&variants[i]);
     if (!status && !is_same_result(&variants[0], &variants[1])) {
         status = fail(work->name, "fused and unfused results differ");
     }
@@ -215,20 +223,24 @@ int main(int argc, char **argv)
         } else if (value && strcmp(argv[i], "--threads") == 0) {
             asked.threads = (uint32_t)atoi(argv[++i]);
         } else {
-            return fail(argv[i], "expected --quick, --json, --only NAME, --seconds S or --threads N") + 1;
+            return fail(argv[i],
+                        "expected --quick, --json, --only NAME, --seconds S or --threads N") +
+                   1;
         }
     }
     kiln_context *context;
-    kiln_context_options context_options = {.struct_bytes = sizeof context_options, .threads = asked.threads};
+    kiln_context_options context_options = {.struct_bytes = sizeof context_options,
+                                            .threads = asked.threads};
     if (kiln_context_create(&context_options, &context)) return fail("context", "not created");
     asked.threads = kiln_context_threads(context);
     kiln_context_destroy(context);
     machine_limits limits = measure_limits(asked.threads);
     if (!asked.is_json) {
-        printf("%u threads; copy %.1f GB/s, f32 FMA %.0f GFLOP/s\n\n", asked.threads, limits.copy_gb_per_s,
-               limits.f32_gflop_per_s);
-        printf("%-26s %-4s %10s %10s %6s %8s %-7s %5s %5s %5s %8s %12s\n", "workload", "mode", "unfused ms", "fused ms",
-               "ratio", "rate", "", "share", "kern.", "fused", "compile", "peak bytes");
+        printf("%u threads; copy %.1f GB/s, f32 FMA %.0f GFLOP/s\n\n", asked.threads,
+               limits.copy_gb_per_s, limits.f32_gflop_per_s);
+        printf("%-26s %-4s %10s %10s %6s %8s %-7s %5s %5s %5s %8s %12s\n", "workload", "mode",
+               "unfused ms", "fused ms", "ratio", "rate", "", "share", "kern.", "fused", "compile",
+               "peak bytes");
     }
     int status = 0;
     for (unsigned i = 0; i < n_workloads && !status; i++) {

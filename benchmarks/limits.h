@@ -5,7 +5,8 @@
 #include <stdint.h>
 
 typedef struct machine_limits {
-    double copy_gb_per_s; /* bytes read + written by a large copy with streaming stores, all threads */
+    double
+        copy_gb_per_s; /* bytes read + written by a large copy with streaming stores, all threads */
     double f32_gflop_per_s; /* independent FMA chains at the widest vectors, all threads */
 } machine_limits;
 

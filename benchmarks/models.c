@@ -1,5 +1,5 @@
-/* Whole models as graphs: ResNet-50 at batch 1 with its batch norms, and an encoder of BERT-base's sizes
- * over 128 tokens. */
+/* Whole models as graphs: ResNet-50 at batch 1 with its batch norms, and an encoder of BERT-base's
+ * sizes over 128 tokens. */
 #include <math.h>
 
 #include "benchmarks/workloads.h"
@@ -74,7 +74,8 @@ static kiln_value dense(kiln_graph *graph, kiln_value x, int64_t in, int64_t out
 static kiln_value norm(kiln_graph *graph, kiln_value x)
 {
     int64_t width = WIDTH;
-    kiln_value scale = random_weights(graph, 1, &width, 1), offset = random_weights(graph, 1, &width, 0.1f);
+    kiln_value scale = random_weights(graph, 1, &width, 1),
+               offset = random_weights(graph, 1, &width, 0.1f);
     return kiln_layer_norm(graph, x, scale, offset, 1e-5);
 }
 

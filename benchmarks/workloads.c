@@ -52,7 +52,8 @@ static void build_norm(kiln_graph *graph)
     kiln_value x = kiln_input(graph, "x", KILN_f32, 2, dims);
     kiln_value r = kiln_input(graph, "r", KILN_f32, 2, dims);
     kiln_value y = kiln_gelu(graph, kiln_add(graph, x, random_weights(graph, 1, dims + 1, 1)), 0);
-    kiln_value scale = random_weights(graph, 1, dims + 1, 1), offset = random_weights(graph, 1, dims + 1, 1);
+    kiln_value scale = random_weights(graph, 1, dims + 1, 1),
+               offset = random_weights(graph, 1, dims + 1, 1);
     kiln_output(graph, "y", kiln_layer_norm(graph, kiln_add(graph, y, r), scale, offset, 1e-5));
 }
 

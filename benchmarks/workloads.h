@@ -1,5 +1,5 @@
-/* The workloads of `./run bench`, built with the graph builder: parts of models and whole ones, weights
- * pseudo-random. */
+/* The workloads of `./run bench`, built with the graph builder: parts of models and whole ones,
+ * weights pseudo-random. */
 #ifndef KILN_BENCHMARKS_WORKLOADS_H
 #define KILN_BENCHMARKS_WORKLOADS_H
 
@@ -20,8 +20,8 @@ extern const unsigned n_workloads;
 void build_resnet50(kiln_graph *graph);
 void build_bert_base(kiln_graph *graph);
 
-/* A constant of pseudo-random values in [-scale, scale): the next ones of a sequence that is the same in
- * every process, and starts again at restart_weights. */
+/* A constant of pseudo-random values in [-scale, scale): the next ones of a sequence that is the
+ * same in every process, and starts again at restart_weights. */
 void restart_weights(void);
 kiln_value random_weights(kiln_graph *graph, uint32_t rank, const int64_t *dims, float scale);
 #endif

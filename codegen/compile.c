@@ -49,7 +49,8 @@ static void dump_unit(kiln_compilation *compilation, const kiln_unit *unit)
 }
 
 /* The unit whose text is `text`, or a new one. Two texts of one hash get different symbols. */
-static uint32_t find_unit(kiln_compilation *compilation, const kiln_kernel *kernel, const char *text)
+static uint32_t find_unit(kiln_compilation *compilation, const kiln_kernel *kernel,
+                          const char *text)
 {
     uint64_t hash = kiln_hash_bytes(KILN_HASH_SEED, text, strlen(text));
     kiln_arena *arena = &compilation->scope->arena;
@@ -103,7 +104,8 @@ void kiln_compilation_run(kiln_compilation *compilation)
     bool is_gpu = pipeline->machine->kind == KILN_MACHINE_GPU;
     compilation->backend = is_gpu ? kiln_backend_cuda() : kiln_backend_open(scope, "llvm");
     lower_groups(compilation);
-    for (uint32_t i = 0; i < compilation->units.n; i++) dump_unit(compilation, &compilation->units.at[i]);
+    for (uint32_t i = 0; i < compilation->units.n; i++)
+        dump_unit(compilation, &compilation->units.at[i]);
     report_progress(compilation, "compile", 0, compilation->units.n);
     uint32_t n_threads = compilation->options->compile_threads;
     kiln_compile_units(compilation, n_threads ? n_threads : pipeline->n_threads);
@@ -131,7 +133,8 @@ static void load_code(kiln_compilation *compilation, kiln_artifact *artifact)
         return;
     }
     kiln_code_load(compilation->scope, artifact->objects, program->n_kernels, &artifact->code);
-    kiln_kernel_fn **kernels = kiln_new_array(&artifact->arena, kiln_kernel_fn *, program->n_kernels);
+    kiln_kernel_fn **kernels =
+        kiln_new_array(&artifact->arena, kiln_kernel_fn *, program->n_kernels);
     for (uint32_t i = 0; i < program->n_kernels; i++) {
         kernels[i] = kiln_code_function(artifact->code, i);
     }
@@ -183,12 +186,14 @@ static const kiln_machine *find_machine(kiln_scope *scope, const kiln_compile_op
     const kiln_machine *machine = strcmp(cpu, "host") == 0 ? kiln_machine_best(kiln_cpu_features())
                                                            : kiln_machine_find(cpu);
     if (!machine || machine->kind != KILN_MACHINE_CPU) {
-        kiln_fail(scope, KILN_INVALID, "target cpu \"%s\" is unknown; expected host, x86-64, x86-64-v3, "
-                  "x86-64-v4 or x86-64-amx", cpu);
+        kiln_fail(scope, KILN_INVALID,
+                  "target cpu \"%s\" is unknown; expected host, x86-64, x86-64-v3, "
+                  "x86-64-v4 or x86-64-amx",
+                  cpu);
     }
     if (is_run_here && (machine->cpu_features & ~kiln_cpu_features())) {
-        kiln_fail(scope, KILN_UNSUPPORTED, "target cpu %s: this machine lacks features that it needs",
-                  machine->name);
+        kiln_fail(scope, KILN_UNSUPPORTED,
+                  "target cpu %s: this machine lacks features that it needs", machine->name);
     }
     return machine;
 }
@@ -223,7 +228,8 @@ static kiln_compilation *open_compilation(kiln_scope *scope, const kiln_graph *g
         memcpy(filled, options, options->struct_bytes);
     }
     if (graph->error.status != KILN_OK) kiln_fail_with(scope, &graph->error);
-    if (!graph->outputs.n) kiln_fail(scope, KILN_INVALID, "graph: it has no output; expected one or more");
+    if (!graph->outputs.n)
+        kiln_fail(scope, KILN_INVALID, "graph: it has no output; expected one or more");
     kiln_compilation *compilation = kiln_new(&scope->arena, kiln_compilation);
     compilation->scope = scope;
     compilation->options = filled;
@@ -296,7 +302,8 @@ kiln_status kiln_compile_library(const kiln_graph *graph, const kiln_compile_opt
     if (kiln_scope_try(&scope)) {
         kiln_compilation *compilation = open_compilation(&scope, graph, options, false);
         if (compilation->pipeline.machine->kind == KILN_MACHINE_GPU) {
-            kiln_fail(&scope, KILN_UNSUPPORTED, "compile_library: target cuda has no shared objects yet; "
+            kiln_fail(&scope, KILN_UNSUPPORTED,
+                      "compile_library: target cuda has no shared objects yet; "
                       "expected target cpu");
         }
         kiln_compilation_run(compilation);
@@ -345,7 +352,8 @@ static kiln_status report_compilation(const kiln_graph *graph, const kiln_compil
     return status;
 }
 
-kiln_status kiln_explain(const kiln_graph *graph, const kiln_compile_options *options, char **out_text)
+kiln_status kiln_explain(const kiln_graph *graph, const kiln_compile_options *options,
+                         char **out_text)
 {
     if (!graph || !out_text) return KILN_INVALID;
     return report_compilation(graph, options, NULL, out_text);
@@ -384,7 +392,8 @@ static kiln_status run_constant(void *user, const kiln_graph *graph, kiln_tensor
         if (status == KILN_OK) status = kiln_workspace_create(made, &space);
         workspace = space;
         if (status == KILN_OK) status = kiln_run(space, NULL, 0, outputs, graph->outputs.n);
-        if (status != KILN_OK) kiln_fail(&scope, status, "folding: %s", kiln_context_message(context));
+        if (status != KILN_OK)
+            kiln_fail(&scope, status, "folding: %s", kiln_context_message(context));
     }
     kiln_workspace_destroy(workspace);
     kiln_executable_destroy(executable);

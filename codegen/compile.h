@@ -1,5 +1,6 @@
 /* A compile in progress: graph → schedule → kernels → objects → program. compile.c runs the stages;
- * jobs.c spreads kernels over threads; constants.c fills the constants; program.c lays out the tables. */
+ * jobs.c spreads kernels over threads; constants.c fills the constants; program.c lays out the
+ * tables. */
 #ifndef KILN_CODEGEN_COMPILE_H
 #define KILN_CODEGEN_COMPILE_H
 
@@ -51,7 +52,8 @@ void kiln_compilation_run(kiln_compilation *compilation);
  * error (in unit order) is raised. */
 void kiln_compile_units(kiln_compilation *compilation, uint32_t n_threads);
 
-/* Offsets of the constants in schedule->places order, 64-byte aligned; returns their total bytes. */
+/* Offsets of the constants in schedule->places order, 64-byte aligned; returns their total
+ * bytes. */
 int64_t kiln_layout_constants(const kiln_schedule *schedule, int64_t *offsets);
 /* Writes every constant in its format to memory + its offset. */
 void kiln_fill_constants(kiln_compilation *compilation, const int64_t *offsets, char *memory);
@@ -62,9 +64,10 @@ void kiln_fill_program(kiln_compilation *compilation, kiln_artifact *artifact, c
 /* An artifact in the compilation's scope, with constants; code loaded when is_loaded. */
 kiln_artifact *kiln_artifact_create(kiln_compilation *compilation, bool is_loaded);
 
-/* The machine model of target cuda: the device's, which must be there when is_run_here; and the kernels
- * of an artifact for it. */
-const kiln_machine *kiln_find_device(kiln_scope *scope, const kiln_compile_options *options, bool is_run_here);
+/* The machine model of target cuda: the device's, which must be there when is_run_here; and the
+ * kernels of an artifact for it. */
+const kiln_machine *kiln_find_device(kiln_scope *scope, const kiln_compile_options *options,
+                                     bool is_run_here);
 void kiln_fill_device_kernels(const kiln_compilation *compilation, kiln_artifact *artifact);
 
 /* Passes, fusion and planning only, reported as text. */

@@ -1,5 +1,5 @@
-/* The copy of a convolution's input window. Positions run over the padded, dilated input; those that
- * fall on an element are copied, the others keep the zeros written before. */
+/* The copy of a convolution's input window. Positions run over the padded, dilated input; those
+ * that fall on an element are copied, the others keep the zeros written before. */
 #include "codegen/lower_conv.h"
 
 #include "base/checked.h"
@@ -50,8 +50,14 @@ void kiln_conv_describe(kiln_lower *lower, kiln_conv *out_conv)
                   kiln_node_string(&lower->scope->arena, lower->graph, lower->group->anchor),
                   conv.n_spatial);
     for (uint32_t i = 0; i < KILN_CONV_AXES; i++)
-        conv.axis[i] = (kiln_conv_axis){.in = 1, .out = 1, .kernel = 1, .stride = 1, .lhs_dilation = 1,
-                                        .rhs_dilation = 1, .step = 1, .local_stride = 1};
+        conv.axis[i] = (kiln_conv_axis){.in = 1,
+                                        .out = 1,
+                                        .kernel = 1,
+                                        .stride = 1,
+                                        .lhs_dilation = 1,
+                                        .rhs_dilation = 1,
+                                        .step = 1,
+                                        .local_stride = 1};
     for (uint32_t i = 0; i < conv.n_spatial; i++)
         set_axis(&conv, KILN_CONV_AXES - conv.n_spatial + i, i);
     conv.groups = node->attrs->conv.groups;
@@ -69,11 +75,13 @@ void kiln_conv_add_local(kiln_conv *conv, int64_t rows, int64_t n_features)
 {
     int64_t bytes = n_features * (int64_t)kiln_dtype_bytes(conv->dtype);
     conv->n_features = n_features;
-    conv->pitch = bytes % 4096 == 0 ? n_features + KILN_PANEL : n_features; /* not all in one cache set */
+    conv->pitch =
+        bytes % 4096 == 0 ? n_features + KILN_PANEL : n_features; /* not all in one cache set */
     conv->local_width = kiln_conv_axis_local(&conv->axis[KILN_CONV_W], conv->axis[KILN_CONV_W].out);
     conv->block_rows = rows;
     conv->local_rows = kiln_conv_axis_local(&conv->axis[KILN_CONV_H], rows);
-    int64_t n, dims[] = {conv->axis[KILN_CONV_D].kernel, conv->local_rows, conv->local_width, conv->pitch};
+    int64_t n,
+        dims[] = {conv->axis[KILN_CONV_D].kernel, conv->local_rows, conv->local_width, conv->pitch};
     if (!kiln_checked_product(dims, 4, &n))
         kiln_fail(conv->lower->scope, KILN_LIMIT, "group %s: the window of one row overflows",
                   conv->lower->group->label);
@@ -82,8 +90,8 @@ void kiln_conv_add_local(kiln_conv *conv, int64_t rows, int64_t n_features)
     conv->local = kiln_kernel_add_local(conv->lower->kernel, conv->dtype, n + SLACK);
 }
 
-/* A stretch of positions: number t in begin … end is local element t * local_scale + local_first and
- * input element t * input_scale + input_first. */
+/* A stretch of positions: number t in begin … end is local element t * local_scale + local_first
+ * and input element t * input_scale + input_first. */
 typedef struct stretch {
     kiln_kv begin, end, local_first, input_first;
     int64_t local_scale, input_scale;
@@ -103,7 +111,8 @@ static stretch find_stretch(kiln_conv *conv, const kiln_conv_axis *axis, kiln_kv
     kiln_kv start = kiln_k_add_imm(k, first, -axis->low); /* input position of local element 0 */
     int64_t unit = axis->lhs_dilation > 1 ? axis->lhs_dilation : axis->step;
     if (axis->lhs_dilation > 1) {
-        stretch s = {.local_first = before, .local_scale = unit, .input_first = zero, .input_scale = 1};
+        stretch s = {
+            .local_first = before, .local_scale = unit, .input_first = zero, .input_scale = 1};
         s.begin = kiln_k_div_imm(k, kiln_k_add_imm(k, at_least_zero(k, start), unit - 1), unit);
         s.end = kiln_k_div_imm(k, at_least_zero(k, kiln_k_add_imm(k, start, n - 1 + unit)), unit);
         s.end = kiln_k_min(k, s.end, kiln_k_const_i64(k, axis->in));
@@ -126,10 +135,12 @@ static bool has_zeros(const kiln_conv *conv)
 {
     for (uint32_t i = 0; i < KILN_CONV_AXES; i++) {
         const kiln_conv_axis *axis = &conv->axis[i];
-        int64_t last = (axis->out - 1) * axis->stride + (axis->kernel - 1) * axis->rhs_dilation - axis->low;
+        int64_t last =
+            (axis->out - 1) * axis->stride + (axis->kernel - 1) * axis->rhs_dilation - axis->low;
         if (axis->low > 0 || axis->lhs_dilation > 1 || last > axis->in - 1) return true;
     }
-    return conv->axis[KILN_CONV_H].out % conv->block_rows != 0; /* rows past the last are read too */
+    return conv->axis[KILN_CONV_H].out % conv->block_rows !=
+           0; /* rows past the last are read too */
 }
 
 static void write_zeros(kiln_conv *conv)
@@ -155,7 +166,8 @@ static kiln_index input_index(kiln_conv *conv, const copy_place *place)
     index.axis[conv->input_axes.at[0]] = kiln_axis_scalar(conv->image, 1);
     for (uint32_t i = 0; i < conv->n_spatial; i++) {
         uint32_t which = KILN_CONV_AXES - conv->n_spatial + i;
-        if (positions[which]) index.axis[conv->input_axes.at[i + 2]] = kiln_axis_scalar(positions[which], 1);
+        if (positions[which])
+            index.axis[conv->input_axes.at[i + 2]] = kiln_axis_scalar(positions[which], 1);
     }
     return index;
 }
@@ -206,7 +218,8 @@ static void copy_row_vector(kiln_conv *conv, const copy_place *place, kiln_kv at
     kiln_lower *lower = conv->lower;
     int64_t first, n;
     row_columns(conv, &first, &n);
-    kiln_axis_index linear = kiln_axis_vector(kiln_k_add_imm(lower->kernel, at, first * conv->n_features), 1);
+    kiln_axis_index linear =
+        kiln_axis_vector(kiln_k_add_imm(lower->kernel, at, first * conv->n_features), 1);
     kiln_axis_index digits[2];
     int64_t dims[] = {conv->axis[KILN_CONV_W].in, conv->n_features};
     linear.extent = dims[0] * dims[1];
@@ -259,8 +272,10 @@ static void copy_pixels(kiln_conv *conv, const copy_place *place)
 static void copy_row(kiln_conv *conv, const copy_place *place)
 {
     const kiln_conv_axis *axis = &conv->axis[KILN_CONV_W];
-    bool is_whole = conv->n_features == conv->input->dims[conv->input_axes.at[1]] && conv->feature_divide <= 1;
-    bool is_merged = is_whole && conv->pitch == conv->n_features && axis->lhs_dilation == 1 && axis->step == 1;
+    bool is_whole =
+        conv->n_features == conv->input->dims[conv->input_axes.at[1]] && conv->feature_divide <= 1;
+    bool is_merged =
+        is_whole && conv->pitch == conv->n_features && axis->lhs_dilation == 1 && axis->step == 1;
     if (!is_merged) {
         copy_pixels(conv, place);
         return;
@@ -301,7 +316,8 @@ void kiln_conv_copy(kiln_conv *conv)
     kiln_kv first = kiln_k_mul_imm(k, conv->depth, axis->stride);
     first = place_at(k, tap, axis->rhs_dilation, first);
     stretch s = find_stretch(conv, axis, first, 1);
-    kiln_kv t = kiln_k_loop(k, KILN_LOOP_SERIAL, s.begin, s.end, 1); /* one trip, or none in the padding */
+    kiln_kv t =
+        kiln_k_loop(k, KILN_LOOP_SERIAL, s.begin, s.end, 1); /* one trip, or none in the padding */
     uint32_t inner = kiln_lower_mark(conv->lower);
     copy_place slice = {.local = kiln_k_mul_imm(k, tap, conv->slice)};
     slice.depth = place_at(k, t, s.input_scale, s.input_first);

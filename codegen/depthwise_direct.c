@@ -1,6 +1,7 @@
-/* Depthwise convolution of a dense input, in place: vectors run over features, register tiles over runs
- * of pixels of one output row. Taps outside the input are skipped: rows by the bounds of the loop over
- * kernel rows, columns because the runs at the ends of a row stand in the code one by one. */
+/* Depthwise convolution of a dense input, in place: vectors run over features, register tiles over
+ * runs of pixels of one output row. Taps outside the input are skipped: rows by the bounds of the
+ * loop over kernel rows, columns because the runs at the ends of a row stand in the code one by
+ * one. */
 #include "base/checked.h"
 #include "codegen/lower_conv.h"
 #include "codegen/math.h"
@@ -17,11 +18,12 @@ typedef struct direct {
     int64_t image_stride, row_stride, column_stride, origin;
     int64_t width;              /* of a run */
     int64_t first_run, end_run; /* runs that see no end of the row */
-    kiln_kv row, base;          /* output row at work; input element of its first tap and feature 0 */
+    kiln_kv row, base; /* output row at work; input element of its first tap and feature 0 */
     kiln_kv tap_begin, tap_end; /* kernel rows inside the input */
 } direct;
 
-/* A run of pixels: `column` is its first output column, a constant `at` where the run is at an end. */
+/* A run of pixels: `column` is its first output column, a constant `at` where the run is at an
+ * end. */
 typedef struct pixel_run {
     kiln_kv column;
     int64_t at, n;
@@ -42,7 +44,8 @@ static void add_taps(direct *d, kiln_tile *tile, const pixel_run *run, kiln_kv t
     kiln_conv *conv = d->conv;
     kiln_kernel *k = conv->lower->kernel;
     const kiln_conv_axis *axis = conv->axis;
-    kiln_kv at = kiln_k_mul_imm(k, taps[KILN_CONV_H], axis[KILN_CONV_H].rhs_dilation * d->row_stride);
+    kiln_kv at =
+        kiln_k_mul_imm(k, taps[KILN_CONV_H], axis[KILN_CONV_H].rhs_dilation * d->row_stride);
     at = kiln_k_binary(k, KILN_K_add, at, d->base);
     kiln_kv right = kiln_k_mul_imm(k, run->column, axis[KILN_CONV_W].stride * d->column_stride);
     at = kiln_k_binary(k, KILN_K_add, at, kiln_k_binary(k, KILN_K_add, right, feature));
@@ -186,8 +189,9 @@ static bool find_input(direct *d)
     kiln_conv *conv = d->conv;
     kiln_lower *lower = conv->lower;
     kiln_strided strided;
-    bool is_fit = conv->out_features == 1 && conv->n_spatial == 2 && conv->input->dtype == conv->dtype &&
-                  conv->axis[KILN_CONV_H].lhs_dilation == 1 && conv->axis[KILN_CONV_W].lhs_dilation == 1;
+    bool is_fit = conv->out_features == 1 && conv->n_spatial == 2 &&
+                  conv->input->dtype == conv->dtype && conv->axis[KILN_CONV_H].lhs_dilation == 1 &&
+                  conv->axis[KILN_CONV_W].lhs_dilation == 1;
     if (!is_fit || !kiln_lower_strided(lower, conv->node->inputs[0], &strided)) return false;
     if (strided.strides[conv->input_axes.at[1]] != 1) return false;
     d->image_stride = strided.strides[conv->input_axes.at[0]];
@@ -208,7 +212,8 @@ bool kiln_conv_lower_direct(kiln_conv *conv)
     kiln_kernel *k = lower->kernel;
     int64_t out = conv->axis[KILN_CONV_H].out, n;
     int64_t enough = out * conv->batch / ((int64_t)lower->schedule->n_threads * TILES_PER_THREAD);
-    int64_t rows = kiln_min_i64(kiln_max_i64(enough, 2), BLOCK_ROWS), n_blocks = kiln_ceil_div(out, rows);
+    int64_t rows = kiln_min_i64(kiln_max_i64(enough, 2), BLOCK_ROWS),
+            n_blocks = kiln_ceil_div(out, rows);
     if (!kiln_checked_mul(conv->batch, n_blocks, &n) || n > UINT32_MAX)
         kiln_fail(lower->scope, KILN_LIMIT, "group %s: more than 2^32 - 1 tiles; expected fewer",
                   lower->group->label);

@@ -1,5 +1,5 @@
-/* A dot with fewer than 16 results (0 included): every result is a row reduction of 64 lanes: element k
- * goes to lane k mod 64, the lanes are added by halves. A tile is one result. */
+/* A dot with fewer than 16 results (0 included): every result is a row reduction of 64 lanes:
+ * element k goes to lane k mod 64, the lanes are added by halves. A tile is one result. */
 #include "codegen/lower_dot.h"
 #include "codegen/math.h"
 #include "kiln/program.h"
@@ -29,7 +29,8 @@ static kiln_kv add_products(kiln_dot *dot, kiln_kv row, kiln_kv column, kiln_kv 
 {
     kiln_lower *lower = dot->lower;
     kiln_kernel *k = lower->kernel;
-    kiln_index index = kiln_dot_a_index(dot, kiln_axis_scalar(row, 1), kiln_axis_vector(at, ROW_LANES));
+    kiln_index index =
+        kiln_dot_a_index(dot, kiln_axis_scalar(row, 1), kiln_axis_vector(at, ROW_LANES));
     kiln_kv a = kiln_k_convert(k, kiln_lower_value(lower, dot->a.value, &index), dot->dtype);
     kiln_kv b = kiln_k_convert(k, load_b(dot, column, kiln_axis_vector(at, ROW_LANES)), dot->dtype);
     bool is_float = kiln_dtype_is_float(dot->dtype);

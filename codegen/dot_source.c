@@ -1,6 +1,7 @@
-/* The operands of a dot: strided memory read in place, panels, or copies in a local. Copies serve dtypes
- * that must be converted, k that is not contiguous, rows whose distance is a multiple of 4 KiB (they
- * would fight for one set of the first cache) or just long (a page each), and views that are not strided. */
+/* The operands of a dot: strided memory read in place, panels, or copies in a local. Copies serve
+ * dtypes that must be converted, k that is not contiguous, rows whose distance is a multiple of 4
+ * KiB (they would fight for one set of the first cache) or just long (a page each), and views that
+ * are not strided. */
 #include "codegen/lower_dot.h"
 
 #include "base/checked.h"
@@ -41,15 +42,16 @@ static uint32_t find_panels(const kiln_dot *dot)
     const kiln_group *group = dot->lower->group;
     for (uint32_t i = 0; i < group->n_inputs; i++) {
         const kiln_operand *operand = &group->inputs[i];
-        bool is_it = operand->value.id == dot->b.value.id && operand->consumer.id == group->anchor.id;
+        bool is_it =
+            operand->value.id == dot->b.value.id && operand->consumer.id == group->anchor.id;
         if (is_it && operand->format == KILN_FORMAT_PANEL16) return i;
     }
     return KILN_NONE;
 }
 
 /* Whether an operand is strided with one stride for its free axes and one for k. */
-static bool is_regular(kiln_dot *dot, kiln_dot_operand *operand, kiln_ints free_axes, const int64_t *dims,
-                       kiln_ints k_axes)
+static bool is_regular(kiln_dot *dot, kiln_dot_operand *operand, kiln_ints free_axes,
+                       const int64_t *dims, kiln_ints k_axes)
 {
     if (!kiln_lower_strided(dot->lower, operand->value, &operand->strided)) return false;
     operand->source = source_of(dot->lower, operand->strided.input);
@@ -71,9 +73,11 @@ static void find_a(kiln_dot *dot)
 {
     kiln_dot_operand *a = &dot->a;
     bool is_strided = is_regular(dot, a, dot->roles.a_m, dot->m_dims, dot->roles.a_k);
-    int64_t width = (int64_t)dot->vectors * dot->lanes, size = (int64_t)kiln_dtype_bytes(dot->dtype);
+    int64_t width = (int64_t)dot->vectors * dot->lanes,
+            size = (int64_t)kiln_dtype_bytes(dot->dtype);
     bool is_reused = dot->block_columns >= 4 * width && dot->roles.m_size > 1;
-    bool is_aliased = a->step * size % ALIAS_BYTES == 0 && dot->roles.k_size >= 256 && dot->rows > 4;
+    bool is_aliased =
+        a->step * size % ALIAS_BYTES == 0 && dot->roles.k_size >= 256 && dot->rows > 4;
     bool is_far = a->step * size >= ALIAS_BYTES / 2 && dot->block_columns >= 16 * width;
     bool is_slow = a->k_step != 1 || is_aliased || is_far;
     bool is_short = dot->roles.k_size * dot->rows * size <= COPY_BYTES;
@@ -106,7 +110,8 @@ void kiln_dot_add_locals(kiln_dot *dot)
     if (a->mode == KILN_DOT_COPY_K) {
         a->k_step = 1;
         a->step = kiln_round_up(k, 2 * COPY_PAD) + COPY_PAD; /* an odd number of lines */
-        a->source.buffer = kiln_kernel_add_local(dot->lower->kernel, dot->dtype, dot->block_rows * a->step);
+        a->source.buffer =
+            kiln_kernel_add_local(dot->lower->kernel, dot->dtype, dot->block_rows * a->step);
         a->source.dtype = KILN_NO_DTYPE;
     } else if (a->mode == KILN_DOT_COPY_M) {
         a->step = 1;
@@ -181,7 +186,10 @@ static kiln_kv batch_offset(kiln_dot *dot, const kiln_dot_operand *operand, kiln
     kiln_axis_index digits[KILN_MAX_RANK];
     for (uint32_t i = 0; i < axes.n; i++) strides[i] = operand->strided.strides[axes.at[i]];
     kiln_lower_delinearize(dot->lower, batch_axis(dot), axes.n, dot->batch_dims, digits);
-    kiln_axis_sum sum = {.rank = axes.n, .axes = digits, .dims = dot->batch_dims, .strides = strides,
+    kiln_axis_sum sum = {.rank = axes.n,
+                         .axes = digits,
+                         .dims = dot->batch_dims,
+                         .strides = strides,
                          .origin = operand->strided.origin};
     return kiln_lower_sum(dot->lower, &sum).base;
 }
@@ -218,10 +226,12 @@ static void emit_copy(kiln_dot *dot, const copy_vector *copy, kiln_kv mask)
 {
     kiln_lower *lower = dot->lower;
     kiln_axis_index free = kiln_axis_scalar(copy->row, 1), along = kiln_axis_scalar(copy->k, 1);
-    *(copy->is_k_along ? &along : &free) = kiln_axis_vector(copy->is_k_along ? copy->k : copy->row, 1);
+    *(copy->is_k_along ? &along : &free) =
+        kiln_axis_vector(copy->is_k_along ? copy->k : copy->row, 1);
     lower->lanes = dot->lanes;
     lower->mask = mask;
-    kiln_index index = copy->is_a ? kiln_dot_a_index(dot, free, along) : kiln_dot_b_index(dot, free, along);
+    kiln_index index =
+        copy->is_a ? kiln_dot_a_index(dot, free, along) : kiln_dot_b_index(dot, free, along);
     const kiln_dot_operand *operand = copy->is_a ? &dot->a : &dot->b;
     kiln_kv value = kiln_lower_value(lower, operand->value, &index);
     value = kiln_k_convert(lower->kernel, value, dot->dtype);

@@ -12,8 +12,10 @@ static uint32_t epilogue_work(const kiln_lower *lower, kiln_value node)
     uint32_t work = 0;
     for (uint32_t i = 0; i < lower->group->n_nodes; i++) {
         const kiln_node *at = kiln_graph_node(lower->graph, lower->group->nodes[i]);
-        if (lower->group->nodes[i].id <= node.id || kiln_node_row(at)->class_ != KILN_ELEMENTWISE) continue;
-        bool is_long = at->op >= KILN_OP_exp && at->op <= KILN_OP_logistic && at->op != KILN_OP_sqrt;
+        if (lower->group->nodes[i].id <= node.id || kiln_node_row(at)->class_ != KILN_ELEMENTWISE)
+            continue;
+        bool is_long =
+            at->op >= KILN_OP_exp && at->op <= KILN_OP_logistic && at->op != KILN_OP_sqrt;
         work += is_long || at->op == KILN_OP_pow || at->op == KILN_OP_atan2 ? 30 : 1;
     }
     return work;
@@ -31,7 +33,8 @@ kiln_epilogue kiln_epilogue_create(kiln_lower *lower, kiln_value node, kiln_dtyp
 }
 
 /* The index of an output at the node's index: outputs may be transposes of the result. */
-static kiln_index output_index(const kiln_epilogue *epilogue, kiln_value output, const kiln_index *index)
+static kiln_index output_index(const kiln_epilogue *epilogue, kiln_value output,
+                               const kiln_index *index)
 {
     const kiln_node *node = kiln_graph_node(epilogue->lower->graph, output);
     kiln_vec(const kiln_node *) chain = {0};
@@ -49,7 +52,8 @@ static kiln_index output_index(const kiln_epilogue *epilogue, kiln_value output,
     return at;
 }
 
-/* A result of one column has the same index in all lanes: only the first lane of its sums counts. */
+/* A result of one column has the same index in all lanes: only the first lane of its sums
+ * counts. */
 static bool has_one_column(const kiln_index *index)
 {
     for (uint32_t i = 0; i < index->rank; i++)
@@ -66,15 +70,16 @@ static void enter_vector(kiln_lower *lower, uint32_t lanes, const kiln_index *in
 }
 
 /* One row: values of all vectors and outputs, then their stores. */
-static void emit_row(kiln_epilogue *epilogue, const kiln_kv *sums, uint32_t n, const kiln_index *indices,
-                     kiln_kv last_mask)
+static void emit_row(kiln_epilogue *epilogue, const kiln_kv *sums, uint32_t n,
+                     const kiln_index *indices, kiln_kv last_mask)
 {
     kiln_lower *lower = epilogue->lower;
     kiln_vec(kiln_kv) values = {0};
     uint32_t n_outputs = lower->group->n_outputs, lanes = lower->lanes;
     for (uint32_t v = 0; v < n; v++) {
         enter_vector(lower, lanes, &indices[v], v + 1 == n ? last_mask : 0);
-        kiln_kv sum = kiln_math_op(lower->kernel, KILN_OP_convert, epilogue->from, epilogue->to, &sums[v]);
+        kiln_kv sum =
+            kiln_math_op(lower->kernel, KILN_OP_convert, epilogue->from, epilogue->to, &sums[v]);
         if (lower->lanes < lanes) sum = kiln_k_extract(lower->kernel, sum, 0);
         kiln_lower_bind(lower, epilogue->node, sum);
         for (uint32_t i = 0; i < n_outputs; i++) {
@@ -99,7 +104,8 @@ static void row_indices(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv 
                         kiln_axis_index column, kiln_index *out_indices)
 {
     for (uint32_t v = 0; v < tile->vectors; v++) {
-        kiln_axis_index at = kiln_axis_affine(epilogue->lower, &column, 1, (int64_t)v * tile->lanes);
+        kiln_axis_index at =
+            kiln_axis_affine(epilogue->lower, &column, 1, (int64_t)v * tile->lanes);
         epilogue->index(epilogue->user, row, at, &out_indices[v]);
     }
 }
@@ -111,16 +117,17 @@ static void emit_looped(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv 
     kiln_kernel *k = lower->kernel;
     int64_t width = (int64_t)tile->vectors * tile->lanes;
     for (uint32_t i = 0; i < tile->rows * tile->vectors; i++)
-        kiln_k_store(k, epilogue->local, kiln_k_const_i64(k, (int64_t)i * tile->lanes), tile->sums[i], 0,
-                     KILN_MEM_ALIGNED);
+        kiln_k_store(k, epilogue->local, kiln_k_const_i64(k, (int64_t)i * tile->lanes),
+                     tile->sums[i], 0, KILN_MEM_ALIGNED);
     kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, tile->rows);
     kiln_kv r = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
     uint32_t mark = kiln_lower_mark(lower);
     kiln_kv sums[KILN_TILE_VECTORS], first = kiln_k_mul_imm(k, r, width);
     kiln_index indices[KILN_TILE_VECTORS];
     for (uint32_t v = 0; v < tile->vectors; v++)
-        sums[v] = kiln_k_load(k, epilogue->local, kiln_k_add_imm(k, first, (int64_t)v * tile->lanes),
-                              tile->lanes, 0, KILN_MEM_ALIGNED);
+        sums[v] =
+            kiln_k_load(k, epilogue->local, kiln_k_add_imm(k, first, (int64_t)v * tile->lanes),
+                        tile->lanes, 0, KILN_MEM_ALIGNED);
     row_indices(epilogue, tile, kiln_k_binary(k, KILN_K_add, row, r), column, indices);
     emit_row(epilogue, sums, tile->vectors, indices, mask);
     kiln_lower_cut(lower, mark);
@@ -166,7 +173,8 @@ void kiln_epilogue_prefetch(kiln_epilogue *epilogue, const kiln_tile *tile, kiln
         epilogue->index(epilogue->user, kiln_k_add_imm(k, row, r), column, &index);
         kiln_kv at = kiln_lower_offset(lower, place, &index).base;
         for (uint32_t v = 0; v < tile->vectors; v++)
-            kiln_k_prefetch(k, lower->buffer_of[output], kiln_k_add_imm(k, at, (int64_t)v * tile->lanes));
+            kiln_k_prefetch(k, lower->buffer_of[output],
+                            kiln_k_add_imm(k, at, (int64_t)v * tile->lanes));
     }
     kiln_lower_cut(lower, mark);
 }

@@ -1,5 +1,5 @@
-/* The register tile generator: sums in loop carries, k unrolled by four. Offsets of rows and vectors are
- * constants, so the machine code has one index register per operand and no spills. */
+/* The register tile generator: sums in loop carries, k unrolled by four. Offsets of rows and
+ * vectors are constants, so the machine code has one index register per operand and no spills. */
 #include "codegen/gemm.h"
 
 #include "base/checked.h"
@@ -29,17 +29,20 @@ static kiln_kv load_vector(kiln_tile *tile, uint32_t vector, kiln_kv at, int64_t
     kiln_kv mask = vector + 1 == tile->vectors ? tile->b_mask : 0;
     uint32_t flags = tile->b_is_aligned && !mask ? KILN_MEM_ALIGNED : 0;
     kiln_kv offset_of = kiln_k_add_imm(k, at, tile->b_vector[vector] + offset);
-    return to_sum_dtype(tile, kiln_k_load(k, tile->b.buffer, offset_of, tile->lanes, mask, flags), tile->b);
+    return to_sum_dtype(tile, kiln_k_load(k, tile->b.buffer, offset_of, tile->lanes, mask, flags),
+                        tile->b);
 }
 
 kiln_kv kiln_tile_multiply_add(kiln_kernel *k, kiln_kv a, kiln_kv b, kiln_kv sum)
 {
-    if (kiln_dtype_is_float((kiln_dtype)kiln_kernel_at(k, a)->dtype)) return kiln_k_fma(k, a, b, sum);
+    if (kiln_dtype_is_float((kiln_dtype)kiln_kernel_at(k, a)->dtype))
+        return kiln_k_fma(k, a, b, sum);
     return kiln_k_binary(k, KILN_K_add, sum, kiln_k_binary(k, KILN_K_mul, a, b));
 }
 
-/* Step `step` of k after the elements at `a` and `b`. B comes in once for all rows, a line per vector and
- * step: the prefetch takes [2048,512]x[512,2048] from 138 to 160 GFLOP/s a core. One for A loses. */
+/* Step `step` of k after the elements at `a` and `b`. B comes in once for all rows, a line per
+ * vector and step: the prefetch takes [2048,512]x[512,2048] from 138 to 160 GFLOP/s a core. One for
+ * A loses. */
 static void emit_step(kiln_tile *tile, kiln_kv a, kiln_kv b, int64_t step)
 {
     kiln_kernel *k = tile->lower->kernel;
@@ -49,7 +52,8 @@ static void emit_step(kiln_tile *tile, kiln_kv a, kiln_kv b, int64_t step)
         int64_t offset = tile->b_vector[v] + (step + PREFETCH_STEPS) * tile->b_k;
         kiln_k_prefetch(k, tile->b.buffer, kiln_k_add_imm(k, b, offset));
     }
-    for (uint32_t v = 0; v < tile->vectors; v++) vectors[v] = load_vector(tile, v, b, step * tile->b_k);
+    for (uint32_t v = 0; v < tile->vectors; v++)
+        vectors[v] = load_vector(tile, v, b, step * tile->b_k);
     for (uint32_t r = 0; r < tile->rows; r++) {
         kiln_kv row = load_row(tile, a, tile->a_row[r] + step * tile->a_k);
         kiln_kv *sums = tile->sums + r * tile->vectors;
@@ -123,14 +127,15 @@ void kiln_tile_use_panels(kiln_tile *tile, int64_t k_size)
     }
 }
 
-/* Cycles of one step of k: two fma, two loads a cycle, four cycles until a sum can be added to again,
- * and B at 32 bytes a cycle where its panels are too long for the first cache. */
+/* Cycles of one step of k: two fma, two loads a cycle, four cycles until a sum can be added to
+ * again, and B at 32 bytes a cycle where its panels are too long for the first cache. */
 static double step_cycles(const kiln_machine *machine, uint32_t rows, uint32_t vectors, int64_t k)
 {
     double work = rows * vectors * 0.5, loads = (rows + vectors) * 0.5, latency = 4;
     double most = work > loads ? work : loads;
     int64_t panel_bytes = k * vectors * machine->vector_bytes;
-    double stream = panel_bytes > machine->l1_bytes / 2 ? vectors * machine->vector_bytes / 32.0 : 0;
+    double stream =
+        panel_bytes > machine->l1_bytes / 2 ? vectors * machine->vector_bytes / 32.0 : 0;
     if (stream > most) most = stream;
     return most > latency ? most : latency;
 }
@@ -150,7 +155,8 @@ static double rows_cycles(const kiln_machine *machine, int64_t m, kiln_tile_choi
 kiln_tile_choice kiln_tile_choose(const kiln_machine *machine, uint32_t lanes, int64_t m, int64_t n,
                                   int64_t k)
 {
-    uint32_t unit = lanes < KILN_PANEL ? KILN_PANEL / lanes : 1, registers = machine->n_vector_registers;
+    uint32_t unit = lanes < KILN_PANEL ? KILN_PANEL / lanes : 1,
+             registers = machine->n_vector_registers;
     int64_t n_vectors = kiln_ceil_div(n, lanes);
     kiln_tile_choice best = {.cycles = -1};
     for (uint32_t vectors = unit; vectors <= KILN_TILE_VECTORS; vectors += unit) {

@@ -1,6 +1,6 @@
 /* Register tiles of contractions: rows x vectors of sums that stay in registers while k runs. One
- * generator serves dot and convolution: rows of A are broadcast element by element, vectors of B are
- * loaded, every element of the result is one chain of fma over ascending k. */
+ * generator serves dot and convolution: rows of A are broadcast element by element, vectors of B
+ * are loaded, every element of the result is one chain of fma over ascending k. */
 #ifndef KILN_CODEGEN_GEMM_H
 #define KILN_CODEGEN_GEMM_H
 
@@ -12,7 +12,8 @@
 #define KILN_CHUNK 4096 /* elements of one chain; chains are added in order */
 #define KILN_PANEL 16
 
-/* An operand in memory. dtype: of the graph, or KILN_NO_DTYPE when it stands there in compute form. */
+/* An operand in memory. dtype: of the graph, or KILN_NO_DTYPE when it stands there in compute
+ * form. */
 typedef struct kiln_tile_source {
     uint32_t buffer;
     kiln_dtype dtype;
@@ -43,7 +44,8 @@ void kiln_tile_loop_end(kiln_tile *tile);
 /* The offsets of B's vectors in panels of 16 of k_size rows. */
 void kiln_tile_use_panels(kiln_tile *tile, int64_t k_size);
 
-/* The result of a contraction, tile by tile: where the group's outputs are computed from the sums. */
+/* The result of a contraction, tile by tile: where the group's outputs are computed from the
+ * sums. */
 typedef struct kiln_epilogue {
     kiln_lower *lower;
     kiln_value node;       /* the contraction */
@@ -59,8 +61,8 @@ kiln_epilogue kiln_epilogue_create(kiln_lower *lower, kiln_value node, kiln_dtyp
 /* Fetches the lines that a tile's store will write, where they are contiguous. */
 void kiln_epilogue_prefetch(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv row,
                             kiln_axis_index column);
-/* Stores a tile: row r of the sums is row `row` + r, vector v starts at `column` + v * lanes; the last
- * vector has `last` lanes that exist. */
+/* Stores a tile: row r of the sums is row `row` + r, vector v starts at `column` + v * lanes; the
+ * last vector has `last` lanes that exist. */
 void kiln_epilogue_emit(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv row,
                         kiln_axis_index column, uint32_t last);
 

@@ -68,7 +68,8 @@ static void run_threads(job_queue *queue, uint32_t n_threads)
     bool has_attributes = pthread_attr_init(&attributes) == 0;
     if (has_attributes) pthread_attr_setstacksize(&attributes, STACK_BYTES);
     for (uint32_t i = 0; i < n_threads && i < MAX_THREADS; i++) {
-        if (pthread_create(&threads[n_started], has_attributes ? &attributes : NULL, run_jobs, queue)) {
+        if (pthread_create(&threads[n_started], has_attributes ? &attributes : NULL, run_jobs,
+                           queue)) {
             break;
         }
         n_started++;

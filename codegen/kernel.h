@@ -4,9 +4,9 @@
  * scalars. Printers (LLVM IR, C, CUDA C) translate row by row and decide nothing.
  *
  * Invariants (codegen/verify_kernel.c): operands are defined earlier, in this or an enclosing loop;
- * values from nowhere (const, lanes, tile_begin, tile_end, address) are equal to defined at the start, so
- * they are interned per kernel and serve everywhere after their number; types are as kernel.def
- * says; loops nest; buffers are accessed as declared (reads, writes).
+ * values from nowhere (const, lanes, tile_begin, tile_end, address) are equal to defined at the
+ * start, so they are interned per kernel and serve everywhere after their number; types are as
+ * kernel.def says; loops nest; buffers are accessed as declared (reads, writes).
  *
  * Shape of every CPU kernel: one outermost KILN_LOOP_TILES loop from tile_begin to tile_end whose
  * variable is the tile number 0 … n_tiles - 1; everything else is inside it. On a GPU that loop is
@@ -209,8 +209,7 @@ kiln_status kiln_tile_check(const kiln_kernel *kernel, const kiln_instr *instr, 
  *     kiln_kv sum = kiln_k_carry(k, start);
  *     kiln_k_next(k, sum, kiln_k_binary(k, KILN_K_add, sum, x));
  *     kiln_k_end(k);
- *     kiln_kv total = kiln_k_last(k, sum);
- */
+ *     kiln_kv total = kiln_k_last(k, sum); */
 kiln_kv kiln_k_loop(kiln_kernel *k, kiln_loop_kind kind, kiln_kv begin, kiln_kv end, int64_t step);
 kiln_kv kiln_k_carry(kiln_kernel *k, kiln_kv first);
 void kiln_k_next(kiln_kernel *k, kiln_kv carry, kiln_kv value);

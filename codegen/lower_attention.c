@@ -1,7 +1,8 @@
-/* Attention groups: tiles are a batch element or a stretch of its rows. A tile packs the keys once; then,
- * for each block of rows: scores by register tiles into a local, the rows through their reductions in
- * place (the walk of row groups), and the weights times the values by register tiles again. Scores never
- * leave the first caches. Every element is computed as the separate groups would, so the bits agree. */
+/* Attention groups: tiles are a batch element or a stretch of its rows. A tile packs the keys once;
+ * then, for each block of rows: scores by register tiles into a local, the rows through their
+ * reductions in place (the walk of row groups), and the weights times the values by register tiles
+ * again. Scores never leave the first caches. Every element is computed as the separate groups
+ * would, so the bits agree. */
 #include "codegen/lower_dot.h"
 #include "codegen/lower_row.h"
 
@@ -29,8 +30,8 @@ typedef struct row_block {
     uint32_t rows;
 } row_block;
 
-/* Where a register tile stands: rows row0 … of the block, columns from `column` on, of whose last vector
- * `last` lanes exist. */
+/* Where a register tile stands: rows row0 … of the block, columns from `column` on, of whose last
+ * vector `last` lanes exist. */
 typedef struct tile_place {
     uint32_t row0, last;
     kiln_kv column;
@@ -39,7 +40,8 @@ typedef struct tile_place {
 /* What a product of the block does for one register tile. */
 typedef void tile_fn(attention *a, const row_block *block, kiln_tile *tile, const tile_place *at);
 
-/* Copies one operand of a product to a local of panels: vectors along n, element by element of k. */
+/* Copies one operand of a product to a local of panels: vectors along n, element by element of
+ * k. */
 static void pack_panels(attention *a, kiln_dot *dot, uint32_t local)
 {
     kiln_lower *lower = a->lower;
@@ -56,9 +58,11 @@ static void pack_panels(attention *a, kiln_dot *dot, uint32_t local)
     uint32_t inner = kiln_lower_mark(lower);
     lower->lanes = dot->lanes;
     lower->mask = mask;
-    kiln_index index = kiln_dot_b_index(dot, kiln_axis_vector(column, dot->lanes), kiln_axis_scalar(at, 1));
+    kiln_index index =
+        kiln_dot_b_index(dot, kiln_axis_vector(column, dot->lanes), kiln_axis_scalar(at, 1));
     kiln_kv value = kiln_lower_value(lower, dot->b.value, &index);
-    if (mask) value = kiln_k_select(k, mask, value, kiln_k_const_bits(k, dot->dtype, dot->lanes, 0));
+    if (mask)
+        value = kiln_k_select(k, mask, value, kiln_k_const_bits(k, dot->dtype, dot->lanes, 0));
     lower->mask = 0;
     kiln_kv to = kiln_k_binary(k, KILN_K_add, base, kiln_k_mul_imm(k, at, KILN_PANEL));
     kiln_k_store(k, local, to, value, 0, 0);
@@ -74,8 +78,10 @@ static kiln_tile make_tile(attention *a, kiln_dot *dot, uint32_t rows, uint32_t 
                        .vectors = vectors};
 }
 
-/* All register tiles of the block's rows and n columns: whole groups of vectors in a loop, then the rest. */
-static void emit_product(attention *a, kiln_dot *dot, const row_block *block, int64_t n, tile_fn *emit)
+/* All register tiles of the block's rows and n columns: whole groups of vectors in a loop, then the
+ * rest. */
+static void emit_product(attention *a, kiln_dot *dot, const row_block *block, int64_t n,
+                         tile_fn *emit)
 {
     kiln_kernel *k = a->lower->kernel;
     uint32_t lanes = dot->lanes;
@@ -104,7 +110,8 @@ static void emit_product(attention *a, kiln_dot *dot, const row_block *block, in
 
 /* Scores of a register tile, to the local. Columns past the last key are products with zeros that
  * nothing reads. */
-static void emit_scores(attention *a, const row_block *block, kiln_tile *tile, const tile_place *place)
+static void emit_scores(attention *a, const row_block *block, kiln_tile *tile,
+                        const tile_place *place)
 {
     kiln_kernel *k = a->lower->kernel;
     kiln_dot *dot = &a->first;
@@ -115,14 +122,17 @@ static void emit_scores(attention *a, const row_block *block, kiln_tile *tile, c
     kiln_tile_use_panels(tile, dot->roles.k_size);
     kiln_kv from = kiln_dot_row_offset(dot, kiln_k_add_imm(k, block->row, place->row0));
     kiln_tile_zero(tile);
-    kiln_tile_accumulate(tile, from, kiln_k_mul_imm(k, place->column, dot->roles.k_size), dot->roles.k_size);
+    kiln_tile_accumulate(tile, from, kiln_k_mul_imm(k, place->column, dot->roles.k_size),
+                         dot->roles.k_size);
     for (uint32_t i = 0; i < tile->rows * tile->vectors; i++) {
-        int64_t at = (place->row0 + i / tile->vectors) * a->pitch + (int64_t)(i % tile->vectors) * tile->lanes;
+        int64_t at = (place->row0 + i / tile->vectors) * a->pitch +
+                     (int64_t)(i % tile->vectors) * tile->lanes;
         kiln_k_store(k, a->scores, kiln_k_add_imm(k, place->column, at), tile->sums[i], 0, 0);
     }
 }
 
-static void emit_outputs(attention *a, const row_block *block, kiln_tile *tile, const tile_place *place)
+static void emit_outputs(attention *a, const row_block *block, kiln_tile *tile,
+                         const tile_place *place)
 {
     kiln_kernel *k = a->lower->kernel;
     kiln_dot *dot = &a->second;
@@ -144,9 +154,11 @@ static void emit_outputs(attention *a, const row_block *block, kiln_tile *tile, 
         from = kiln_k_mul_imm(k, place->column, dot->roles.k_size);
     }
     kiln_tile_zero(tile);
-    kiln_tile_accumulate(tile, kiln_k_const_i64(k, place->row0 * a->pitch), from, dot->roles.k_size);
+    kiln_tile_accumulate(tile, kiln_k_const_i64(k, place->row0 * a->pitch), from,
+                         dot->roles.k_size);
     kiln_kv row = kiln_k_add_imm(k, block->row, place->row0);
-    kiln_epilogue_emit(&dot->epilogue, tile, row, kiln_axis_vector(place->column, tile->lanes), place->last);
+    kiln_epilogue_emit(&dot->epilogue, tile, row, kiln_axis_vector(place->column, tile->lanes),
+                       place->last);
 }
 
 /* The block's rows, one after the other, through the reductions. */
@@ -154,7 +166,8 @@ static void emit_rows(attention *a, const row_block *block)
 {
     kiln_lower *lower = a->lower;
     kiln_kernel *k = lower->kernel;
-    kiln_kv r = kiln_k_loop(k, KILN_LOOP_SERIAL, kiln_k_const_i64(k, 0), kiln_k_const_i64(k, block->rows), 1);
+    kiln_kv r = kiln_k_loop(k, KILN_LOOP_SERIAL, kiln_k_const_i64(k, 0),
+                            kiln_k_const_i64(k, block->rows), 1);
     uint32_t mark = kiln_lower_mark(lower), n_bindings = lower->bindings.n;
     kiln_kv before = kiln_k_mul_imm(k, a->first.batch, a->match.rows);
     kiln_kv row = kiln_k_binary(k, KILN_K_add, before, kiln_k_binary(k, KILN_K_add, block->row, r));
@@ -188,30 +201,32 @@ static void emit_tile(attention *a, kiln_kv number)
     kiln_lower *lower = a->lower;
     kiln_kernel *k = lower->kernel;
     int64_t rows = a->match.rows, whole = rows / a->block * a->block;
-    kiln_kv batch = kiln_k_div_imm(k, number, a->n_parts), part = kiln_k_rem_imm(k, number, a->n_parts);
+    kiln_kv batch = kiln_k_div_imm(k, number, a->n_parts),
+            part = kiln_k_rem_imm(k, number, a->n_parts);
     a->first.batch = a->second.batch = batch;
     pack_panels(a, &a->first, a->keys);
     if (a->values != KILN_NONE) pack_panels(a, &a->second, a->values);
     kiln_kv first = kiln_k_mul_imm(k, part, a->part_rows);
     kiln_kv end = kiln_k_min(k, kiln_k_add_imm(k, first, a->part_rows), kiln_k_const_i64(k, rows));
     if (whole) {
-        kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, first, kiln_k_min(k, end, kiln_k_const_i64(k, whole)),
-                                  a->block);
+        kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, first,
+                                  kiln_k_min(k, end, kiln_k_const_i64(k, whole)), a->block);
         uint32_t mark = kiln_lower_mark(lower);
         emit_block(a, &(row_block){row, (uint32_t)a->block});
         kiln_lower_cut(lower, mark);
         kiln_k_end(k);
     }
     if (whole == rows) return;
-    kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, kiln_k_max(k, first, kiln_k_const_i64(k, whole)), end,
-                              a->block);
+    kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, kiln_k_max(k, first, kiln_k_const_i64(k, whole)),
+                              end, a->block);
     uint32_t mark = kiln_lower_mark(lower);
     emit_block(a, &(row_block){row, (uint32_t)(rows - whole)});
     kiln_lower_cut(lower, mark);
     kiln_k_end(k);
 }
 
-/* Stages of the walk: reduction i over operand i, kept in place of the scores; last, the weights. */
+/* Stages of the walk: reduction i over operand i, kept in place of the scores; last, the
+ * weights. */
 static void set_stages(attention *a)
 {
     kiln_lower *lower = a->lower;
@@ -239,8 +254,8 @@ static void set_stages(attention *a)
 static void choose_blocks(attention *a)
 {
     int64_t rows = a->match.rows, most = SCORE_BYTES / (a->pitch * (int64_t)sizeof(float));
-    kiln_tile_choice choice = kiln_tile_choose(a->lower->machine, a->first.lanes, rows, a->match.columns,
-                                               a->first.roles.k_size);
+    kiln_tile_choice choice = kiln_tile_choose(a->lower->machine, a->first.lanes, rows,
+                                               a->match.columns, a->first.roles.k_size);
     int64_t block = choice.rows;
     while (block * 2 <= most && block * 2 <= rows && block < 16) block *= 2;
     a->block = kiln_ceil_div(rows, kiln_ceil_div(rows, block));
@@ -294,7 +309,8 @@ void kiln_lower_attention(kiln_lower *lower)
     }
     describe_product(&a.first, a.match.scores);
     describe_product(&a.second, lower->group->anchor);
-    a.pitch = kiln_round_up(a.match.columns, KILN_PANEL) + KILN_PANEL; /* an odd number of lines, mostly */
+    a.pitch = kiln_round_up(a.match.columns, KILN_PANEL) +
+              KILN_PANEL; /* an odd number of lines, mostly */
     choose_blocks(&a);
     prepare_products(&a);
     set_stages(&a);

@@ -1,7 +1,7 @@
-/* Convolution groups as implicit products: [image, depth, block of output rows, group, block of output
- * features] tiles. A tile copies its input window, then register tiles of pixels x features accumulate
- * over the taps. A 1 x 1 kernel with stride 1 and no padding is a plain product over all pixels, and
- * goes the way of the dots. */
+/* Convolution groups as implicit products: [image, depth, block of output rows, group, block of
+ * output features] tiles. A tile copies its input window, then register tiles of pixels x features
+ * accumulate over the taps. A 1 x 1 kernel with stride 1 and no padding is a plain product over all
+ * pixels, and goes the way of the dots. */
 #include "base/checked.h"
 #include "codegen/lower_conv.h"
 #include "codegen/lower_dot.h"
@@ -18,7 +18,7 @@ typedef struct product {
     bool is_packed;
     int64_t kernel_step, kernel_origin; /* elements from one k to the next, when not packed */
     int64_t k_size;                     /* taps x input features of a group */
-    bool is_row_joined;                 /* the taps of a kernel row and their features are one run */
+    bool is_row_joined; /* the taps of a kernel row and their features are one run */
     int64_t height;                     /* rows of output pixels of a register tile */
     uint32_t vectors;
     int64_t block_features, n_feature_blocks, n_row_blocks;
@@ -42,8 +42,9 @@ static kiln_tile make_tile(const product *p, const pixel_tile *shape)
                       .a = {conv->local, KILN_NO_DTYPE}, .b = p->kernel, .a_k = 1};
     for (int64_t y = 0; y < shape->height; y++)
         for (int64_t x = 0; x < shape->width; x++)
-            tile.a_row[y * shape->width + x] = y * conv->axis[KILN_CONV_H].local_stride * conv->row_pitch +
-                                               x * conv->axis[KILN_CONV_W].local_stride * conv->pitch;
+            tile.a_row[y * shape->width + x] =
+                y * conv->axis[KILN_CONV_H].local_stride * conv->row_pitch +
+                x * conv->axis[KILN_CONV_W].local_stride * conv->pitch;
     if (p->is_packed) {
         kiln_tile_use_panels(&tile, p->k_size);
         return tile;
@@ -201,8 +202,10 @@ static void emit_tile(product *p, kiln_kv number, int64_t tile_width)
     emit_features(p, shape, kiln_k_max(k, first, whole), end);
 }
 
-/* Pixels of a register tile: as many of a row as fit, then more rows; the cheapest over all tails. */
-static double choose_pixels(const product *p, uint32_t rows, int64_t *out_width, int64_t *out_height)
+/* Pixels of a register tile: as many of a row as fit, then more rows; the cheapest over all
+ * tails. */
+static double choose_pixels(const product *p, uint32_t rows, int64_t *out_width,
+                            int64_t *out_height)
 {
     const kiln_conv_axis *axis = p->conv->axis;
     int64_t out = axis[KILN_CONV_W].out, n = kiln_ceil_div(out, rows);
@@ -228,8 +231,9 @@ static double choose_tile(product *p, int64_t *out_width)
             if (!fits || rows * vectors > KILN_TILE_SUMS) continue;
             int64_t width, height;
             double tiles = choose_pixels(p, rows, &width, &height);
-            double cycles = kiln_tile_cycles(machine, (uint32_t)(width * height), vectors, p->k_size) *
-                            tiles * (double)groups;
+            double cycles =
+                kiln_tile_cycles(machine, (uint32_t)(width * height), vectors, p->k_size) * tiles *
+                (double)groups;
             if (best >= 0 && cycles >= best) continue;
             best = cycles;
             p->vectors = vectors;
@@ -240,12 +244,14 @@ static double choose_tile(product *p, int64_t *out_width)
     return best * (double)(conv->axis[KILN_CONV_W].out * conv->axis[KILN_CONV_H].out);
 }
 
-/* Blocks of rows whose window fits the cache; then more blocks, of rows or features, for the threads. */
+/* Blocks of rows whose window fits the cache; then more blocks, of rows or features, for the
+ * threads. */
 static void choose_blocks(product *p, double cycles)
 {
     kiln_conv *conv = p->conv;
     const kiln_conv_axis *axis = conv->axis;
-    int64_t width = (int64_t)p->vectors * conv->lanes, out = axis[KILN_CONV_H].out, rows = p->height;
+    int64_t width = (int64_t)p->vectors * conv->lanes, out = axis[KILN_CONV_H].out,
+            rows = p->height;
     int64_t row_bytes = kiln_conv_axis_local(&axis[KILN_CONV_W], axis[KILN_CONV_W].out) *
                         conv->in_features * (int64_t)kiln_dtype_bytes(conv->dtype) *
                         axis[KILN_CONV_D].kernel;
@@ -259,8 +265,10 @@ static void choose_blocks(product *p, double cycles)
     if (threads <= 1) wanted = 1;
     int64_t n_rows = kiln_ceil_div(out, rows), n_features = 1;
     int64_t missing = (int64_t)(wanted / (double)(independent * n_rows) + 0.999);
-    int64_t most_rows = kiln_ceil_div(out, 2 * p->height), width_blocks = kiln_ceil_div(conv->out_features, width);
-    bool has_small_input = out * row_bytes < p->k_size * conv->out_features * (int64_t)kiln_dtype_bytes(conv->dtype);
+    int64_t most_rows = kiln_ceil_div(out, 2 * p->height),
+            width_blocks = kiln_ceil_div(conv->out_features, width);
+    bool has_small_input =
+        out * row_bytes < p->k_size * conv->out_features * (int64_t)kiln_dtype_bytes(conv->dtype);
     if (missing > 1 && has_small_input) {
         n_features = kiln_min_i64(missing, width_blocks);
         missing = kiln_ceil_div(missing, n_features);
@@ -273,7 +281,8 @@ static void choose_blocks(product *p, double cycles)
     kiln_conv_add_local(conv, rows, conv->in_features);
 }
 
-/* Where the kernel stands: in panels, or dense with features innermost and one distance between k. */
+/* Where the kernel stands: in panels, or dense with features innermost and one distance between
+ * k. */
 static void find_kernel(product *p)
 {
     kiln_conv *conv = p->conv;
@@ -311,13 +320,15 @@ static void lower_product(kiln_conv *conv)
     kiln_kernel *k = lower->kernel;
     const kiln_conv_axis *axis = conv->axis;
     product p = {.conv = conv};
-    p.k_size = axis[KILN_CONV_D].kernel * axis[KILN_CONV_H].kernel * axis[KILN_CONV_W].kernel * conv->in_features;
+    p.k_size = axis[KILN_CONV_D].kernel * axis[KILN_CONV_H].kernel * axis[KILN_CONV_W].kernel *
+               conv->in_features;
     find_kernel(&p);
     int64_t tile_width = 1;
     double cycles = choose_tile(&p, &tile_width);
     choose_blocks(&p, cycles);
     p.is_row_joined = axis[KILN_CONV_W].rhs_dilation == 1 && conv->pitch == conv->in_features;
-    int64_t n, sizes[] = {conv->batch, axis[KILN_CONV_D].out, p.n_row_blocks, conv->groups, p.n_feature_blocks};
+    int64_t n, sizes[] = {conv->batch, axis[KILN_CONV_D].out, p.n_row_blocks, conv->groups,
+                          p.n_feature_blocks};
     if (!kiln_checked_product(sizes, 5, &n) || n > UINT32_MAX)
         kiln_fail(lower->scope, KILN_LIMIT, "group %s: more than 2^32 - 1 tiles; expected fewer",
                   lower->group->label);
@@ -338,7 +349,8 @@ static bool is_plain_product(const kiln_conv *conv)
 {
     for (uint32_t i = 0; i < KILN_CONV_AXES; i++) {
         const kiln_conv_axis *axis = &conv->axis[i];
-        if (axis->kernel != 1 || axis->stride != 1 || axis->low != 0 || axis->lhs_dilation != 1) return false;
+        if (axis->kernel != 1 || axis->stride != 1 || axis->low != 0 || axis->lhs_dilation != 1)
+            return false;
         if (axis->in != axis->out) return false;
     }
     return conv->groups == 1;
@@ -357,7 +369,8 @@ static void lower_plain_product(kiln_conv *conv)
 {
     kiln_arena *arena = &conv->lower->scope->arena;
     const kiln_attrs *attrs = conv->node->attrs;
-    kiln_matmul_roles roles = {.batch_size = 1, .n_size = conv->out_features, .k_size = conv->in_features};
+    kiln_matmul_roles roles = {
+        .batch_size = 1, .n_size = conv->out_features, .k_size = conv->in_features};
     roles.m = axes_but(arena, attrs->conv.output_axes, 1);
     roles.n = (kiln_ints){1, attrs->conv.output_axes.at + 1};
     roles.a_m = axes_but(arena, attrs->conv.input_axes, 1);

@@ -1,13 +1,14 @@
-/* A convolution for the tile generator. The input window of a block of output rows is copied once per
- * tile into a local, with padding and input dilation written out as zeros; after that every convolution
- * is dense: pixels are rows of A at constant distances. Shared by lower_conv.c (products),
- * lower_depthwise.c and conv_source.c (the copy). */
+/* A convolution for the tile generator. The input window of a block of output rows is copied once
+ * per tile into a local, with padding and input dilation written out as zeros; after that every
+ * convolution is dense: pixels are rows of A at constant distances. Shared by lower_conv.c
+ * (products), lower_depthwise.c and conv_source.c (the copy). */
 #ifndef KILN_CODEGEN_LOWER_CONV_H
 #define KILN_CODEGEN_LOWER_CONV_H
 
 #include "codegen/gemm.h"
 
-/* One spatial dim. A kernel of 1 takes every stride-th position only, so the local holds just those. */
+/* One spatial dim. A kernel of 1 takes every stride-th position only, so the local holds just
+ * those. */
 typedef struct kiln_conv_axis {
     int64_t in, out, kernel, stride, low, lhs_dilation, rhs_dilation;
     int64_t step;         /* positions of the padded input from one local element to the next */
@@ -35,7 +36,7 @@ typedef struct kiln_conv {
     /* the tile at work */
     kiln_kv image, depth, first_row, feature; /* feature: first input feature that is copied */
     int64_t n_features;                       /* that are copied */
-    int64_t feature_divide;                   /* depthwise: outputs of one input feature, copied each */
+    int64_t feature_divide; /* depthwise: outputs of one input feature, copied each */
     kiln_kv row, column;                      /* of the register tile at work */
     int64_t tile_width;                       /* its pixels in a row */
     kiln_epilogue epilogue;

@@ -1,6 +1,7 @@
-/* Depthwise convolution, the general way: every output feature reads one input feature, so vectors run over
- * features and nothing is summed across them. A tile is a block of output rows and features, whose input
- * window is copied; inside, runs of pixels of one row share the loads of the taps. */
+/* Depthwise convolution, the general way: every output feature reads one input feature, so vectors
+ * run over features and nothing is summed across them. A tile is a block of output rows and
+ * features, whose input window is copied; inside, runs of pixels of one row share the loads of the
+ * taps. */
 #include "base/checked.h"
 #include "codegen/lower_conv.h"
 #include "codegen/math.h"
@@ -37,8 +38,8 @@ kiln_kv kiln_conv_load_tap(kiln_conv *conv, const kiln_kv taps[KILN_CONV_AXES], 
 }
 
 /* The taps of one kernel row at local element `at`, for all pixels of the run. */
-static void accumulate_row(const depthwise *d, kiln_tile *tile, kiln_kv taps[KILN_CONV_AXES], kiln_kv at,
-                           kiln_kv feature)
+static void accumulate_row(const depthwise *d, kiln_tile *tile, kiln_kv taps[KILN_CONV_AXES],
+                           kiln_kv at, kiln_kv feature)
 {
     const kiln_conv *conv = d->conv;
     kiln_kernel *k = conv->lower->kernel;
@@ -48,7 +49,8 @@ static void accumulate_row(const depthwise *d, kiln_tile *tile, kiln_kv taps[KIL
         kiln_kv weight = kiln_conv_load_tap(d->conv, taps, feature, tile->b_mask);
         for (uint32_t x = 0; x < tile->rows; x++) {
             int64_t offset = (x * axis->local_stride + tap * axis->rhs_dilation) * conv->pitch;
-            kiln_kv value = kiln_k_load(k, conv->local, kiln_k_add_imm(k, at, offset), tile->lanes, 0, 0);
+            kiln_kv value =
+                kiln_k_load(k, conv->local, kiln_k_add_imm(k, at, offset), tile->lanes, 0, 0);
             tile->sums[x] = kiln_tile_multiply_add(k, value, weight, tile->sums[x]);
         }
     }
@@ -66,13 +68,16 @@ static void emit_run(depthwise *d, kiln_tile *tile, kiln_kv row, kiln_kv column)
     kiln_kv right = kiln_k_mul_imm(k, column, axis[KILN_CONV_W].local_stride * conv->pitch);
     at = kiln_k_binary(k, KILN_K_add, at, kiln_k_binary(k, KILN_K_add, right, d->feature));
     kiln_kv output = kiln_k_binary(k, KILN_K_add, d->block_feature, d->feature);
-    if (d->last < tile->lanes) tile->b_mask = kiln_k_active(k, tile->lanes, kiln_k_const_i64(k, d->last));
+    if (d->last < tile->lanes)
+        tile->b_mask = kiln_k_active(k, tile->lanes, kiln_k_const_i64(k, d->last));
     kiln_kv zero = kiln_k_const_i64(k, 0), taps[KILN_CONV_AXES] = {0};
     kiln_tile_zero(tile);
-    taps[KILN_CONV_D] = kiln_tile_loop(tile, zero, kiln_k_const_i64(k, axis[KILN_CONV_D].kernel), 1);
+    taps[KILN_CONV_D] =
+        kiln_tile_loop(tile, zero, kiln_k_const_i64(k, axis[KILN_CONV_D].kernel), 1);
     kiln_kv slice = kiln_k_mul_imm(k, taps[KILN_CONV_D], conv->slice);
     slice = kiln_k_binary(k, KILN_K_add, at, slice);
-    taps[KILN_CONV_H] = kiln_tile_loop(tile, zero, kiln_k_const_i64(k, axis[KILN_CONV_H].kernel), 1);
+    taps[KILN_CONV_H] =
+        kiln_tile_loop(tile, zero, kiln_k_const_i64(k, axis[KILN_CONV_H].kernel), 1);
     uint32_t mark = kiln_lower_mark(lower);
     int64_t row_step = axis[KILN_CONV_H].rhs_dilation * conv->row_pitch;
     kiln_kv line = kiln_k_mul_imm(k, taps[KILN_CONV_H], row_step);
@@ -144,7 +149,8 @@ static void choose_features(depthwise *d, int64_t bytes_of_feature)
     const kiln_conv *conv = d->conv;
     int64_t total = conv->out_features * conv->groups;
     d->features = total;
-    for (int64_t n = 2; d->features * bytes_of_feature > LOCAL_BYTES && total / n >= 2 * conv->lanes; n++)
+    for (int64_t n = 2;
+         d->features * bytes_of_feature > LOCAL_BYTES && total / n >= 2 * conv->lanes; n++)
         if (total % n == 0 && total / n % conv->lanes == 0) d->features = total / n;
     d->n_feature_blocks = total / d->features;
 }
@@ -155,12 +161,13 @@ static void choose_blocks(depthwise *d)
     const kiln_conv_axis *axis = conv->axis;
     int64_t out = axis[KILN_CONV_W].out;
     d->width = kiln_ceil_div(out, kiln_ceil_div(out, RUN_PIXELS));
-    int64_t column_bytes = kiln_conv_axis_local(&axis[KILN_CONV_W], out) * axis[KILN_CONV_D].kernel *
-                           (int64_t)kiln_dtype_bytes(conv->dtype);
+    int64_t column_bytes = kiln_conv_axis_local(&axis[KILN_CONV_W], out) *
+                           axis[KILN_CONV_D].kernel * (int64_t)kiln_dtype_bytes(conv->dtype);
     choose_features(d, column_bytes * kiln_conv_axis_local(&axis[KILN_CONV_H], 4));
     int64_t rows = 1, most = kiln_min_i64(BLOCK_ROWS, axis[KILN_CONV_H].out);
     while (rows < most &&
-           kiln_conv_axis_local(&axis[KILN_CONV_H], rows + 1) * column_bytes * d->features <= LOCAL_BYTES)
+           kiln_conv_axis_local(&axis[KILN_CONV_H], rows + 1) * column_bytes * d->features <=
+               LOCAL_BYTES)
         rows++;
     int64_t others = conv->batch * axis[KILN_CONV_D].out * d->n_feature_blocks;
     int64_t wanted = (int64_t)conv->lower->schedule->n_threads * TILES_PER_THREAD;
@@ -178,7 +185,8 @@ void kiln_conv_lower_depthwise(kiln_conv *conv)
     kiln_kernel *k = lower->kernel;
     depthwise d = {.conv = conv};
     choose_blocks(&d);
-    int64_t n, sizes[] = {conv->batch, conv->axis[KILN_CONV_D].out, d.n_row_blocks, d.n_feature_blocks};
+    int64_t n,
+        sizes[] = {conv->batch, conv->axis[KILN_CONV_D].out, d.n_row_blocks, d.n_feature_blocks};
     if (!kiln_checked_product(sizes, 4, &n) || n > UINT32_MAX)
         kiln_fail(lower->scope, KILN_LIMIT, "group %s: more than 2^32 - 1 tiles; expected fewer",
                   lower->group->label);

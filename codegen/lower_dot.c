@@ -1,6 +1,6 @@
-/* Dot groups: [batch, row block, column block] tiles; inside a tile, for each group of columns, register
- * tiles down the rows of the block, so that the block of A stays in the second cache and a panel of B in
- * the first two. Row and column tails are tiles of their own sizes. */
+/* Dot groups: [batch, row block, column block] tiles; inside a tile, for each group of columns,
+ * register tiles down the rows of the block, so that the block of A stays in the second cache and a
+ * panel of B in the first two. Row and column tails are tiles of their own sizes. */
 #include "codegen/lower_dot.h"
 
 #include "base/checked.h"
@@ -11,7 +11,7 @@
 #define BLOCK_BYTES (768 * 1024) /* of A, in the second cache */
 #define TILE_CYCLES 10000.0      /* fewer are not worth handing out */
 #define TILES_PER_THREAD 8
-#define PREFETCH_K 128           /* from here on the result's lines are fetched before the sums start */
+#define PREFETCH_K 128 /* from here on the result's lines are fetched before the sums start */
 
 /* A tile's place: the columns of a group. */
 typedef struct column_group {
@@ -57,12 +57,14 @@ static void accumulate_chunks(kiln_dot *dot, kiln_tile *tile, kiln_kv a, kiln_kv
     kiln_tile_zero(tile);
     kiln_tile_accumulate(tile, a, b, KILN_CHUNK);
     for (uint32_t i = 0; i < tile->rows * tile->vectors; i++)
-        kiln_k_store(k, dot->totals, kiln_k_const_i64(k, (int64_t)i * tile->lanes), tile->sums[i], 0,
-                     KILN_MEM_ALIGNED);
+        kiln_k_store(k, dot->totals, kiln_k_const_i64(k, (int64_t)i * tile->lanes), tile->sums[i],
+                     0, KILN_MEM_ALIGNED);
     kiln_kv begin = kiln_k_const_i64(k, 1), end = kiln_k_const_i64(k, n_whole);
     kiln_kv chunk = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
-    kiln_kv a_at = kiln_k_binary(k, KILN_K_add, a, kiln_k_mul_imm(k, chunk, KILN_CHUNK * tile->a_k));
-    kiln_kv b_at = kiln_k_binary(k, KILN_K_add, b, kiln_k_mul_imm(k, chunk, KILN_CHUNK * tile->b_k));
+    kiln_kv a_at =
+        kiln_k_binary(k, KILN_K_add, a, kiln_k_mul_imm(k, chunk, KILN_CHUNK * tile->a_k));
+    kiln_kv b_at =
+        kiln_k_binary(k, KILN_K_add, b, kiln_k_mul_imm(k, chunk, KILN_CHUNK * tile->b_k));
     kiln_tile_zero(tile);
     kiln_tile_accumulate(tile, a_at, b_at, KILN_CHUNK);
     add_totals(dot, tile, true);
@@ -91,7 +93,8 @@ static void emit_register_tile(kiln_dot *dot, kiln_kv row, uint32_t rows, const 
 }
 
 /* Register tiles of `rows` rows from first to end, steps of dot->rows. */
-static void emit_rows(kiln_dot *dot, kiln_kv first, kiln_kv end, uint32_t rows, const column_group *group)
+static void emit_rows(kiln_dot *dot, kiln_kv first, kiln_kv end, uint32_t rows,
+                      const column_group *group)
 {
     kiln_kernel *k = dot->lower->kernel;
     kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, dot->rows);
@@ -102,7 +105,8 @@ static void emit_rows(kiln_dot *dot, kiln_kv first, kiln_kv end, uint32_t rows, 
 }
 
 /* Columns first … end in steps of the full width, `vectors` of them each. */
-static void emit_columns(kiln_dot *dot, kiln_kv first, kiln_kv end, column_group group, kiln_kv row_end)
+static void emit_columns(kiln_dot *dot, kiln_kv first, kiln_kv end, column_group group,
+                         kiln_kv row_end)
 {
     kiln_kernel *k = dot->lower->kernel;
     int64_t width = (int64_t)dot->vectors * dot->lanes, m = dot->roles.m_size;
@@ -110,7 +114,8 @@ static void emit_columns(kiln_dot *dot, kiln_kv first, kiln_kv end, column_group
     group.column = kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, width);
     uint32_t mark = kiln_lower_mark(dot->lower);
     kiln_dot_copy_columns(dot, group.column, group.vectors, group.last);
-    if (m >= dot->rows) emit_rows(dot, dot->first_row, kiln_k_min(k, row_end, whole), dot->rows, &group);
+    if (m >= dot->rows)
+        emit_rows(dot, dot->first_row, kiln_k_min(k, row_end, whole), dot->rows, &group);
     uint32_t tail = (uint32_t)(m % dot->rows);
     if (tail) emit_rows(dot, kiln_k_max(k, dot->first_row, whole), row_end, tail, &group);
     kiln_lower_cut(dot->lower, mark);
@@ -195,8 +200,8 @@ static void set_tiles(kiln_dot *dot)
 {
     int64_t n, sizes[] = {dot->roles.batch_size, dot->n_row_blocks, dot->n_column_blocks};
     if (!kiln_checked_product(sizes, 3, &n) || n > UINT32_MAX)
-        kiln_fail(dot->lower->scope, KILN_LIMIT, "group %s: more than 2^32 - 1 tiles; expected fewer",
-                  dot->lower->group->label);
+        kiln_fail(dot->lower->scope, KILN_LIMIT,
+                  "group %s: more than 2^32 - 1 tiles; expected fewer", dot->lower->group->label);
     dot->lower->kernel->n_tiles = (uint32_t)n;
 }
 
@@ -204,8 +209,8 @@ static void lower_tiled(kiln_dot *dot)
 {
     kiln_lower *lower = dot->lower;
     const kiln_matmul_roles *roles = &dot->roles;
-    kiln_tile_choice choice = kiln_tile_choose(lower->machine, dot->lanes, roles->m_size, roles->n_size,
-                                               roles->k_size);
+    kiln_tile_choice choice =
+        kiln_tile_choose(lower->machine, dot->lanes, roles->m_size, roles->n_size, roles->k_size);
     dot->rows = choice.rows;
     dot->vectors = choice.vectors;
     choose_blocks(dot, choice.cycles);

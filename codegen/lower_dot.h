@@ -1,5 +1,6 @@
-/* What a dot_general is to the tile generator: sizes, where its operands stand, how it is cut. Shared by
- * lower_dot.c (planning, tiles), dot_source.c (operands) and dot_small.c (results of a few elements). */
+/* What a dot_general is to the tile generator: sizes, where its operands stand, how it is cut.
+ * Shared by lower_dot.c (planning, tiles), dot_source.c (operands) and dot_small.c (results of a
+ * few elements). */
 #ifndef KILN_CODEGEN_LOWER_DOT_H
 #define KILN_CODEGEN_LOWER_DOT_H
 
@@ -18,7 +19,8 @@ typedef struct kiln_dot_operand {
     kiln_value value;
     kiln_tile_source source;
     kiln_strided strided;
-    int64_t step, k_step; /* elements from one row (column) and one k to the next, in memory or local */
+    int64_t step,
+        k_step; /* elements from one row (column) and one k to the next, in memory or local */
 } kiln_dot_operand;
 
 typedef struct kiln_dot {
@@ -37,7 +39,8 @@ typedef struct kiln_dot {
 
 /* Lowers a contraction (the group's anchor) whose roles are given; sums in `dtype`. */
 void kiln_dot_lower_roles(kiln_lower *lower, const kiln_matmul_roles *roles, kiln_dtype dtype);
-/* Operands, sizes and lanes of a contraction of dot->lower's group; needs lower, roles and dtype. */
+/* Operands, sizes and lanes of a contraction of dot->lower's group; needs lower, roles and
+ * dtype. */
 void kiln_dot_describe(kiln_dot *dot, kiln_value contraction);
 /* Finds the operands and decides how they are read; needs rows and vectors. */
 void kiln_dot_find_operands(kiln_dot *dot);

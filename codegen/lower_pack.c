@@ -1,7 +1,7 @@
-/* PACK groups: an operand of a contraction, read through its views, into panels of 16 columns: tiles are
- * panels, one vector of columns for every k, or bands of rows of k over all panels. Where k is contiguous instead of the columns, blocks
- * are read along k and transposed in registers. Columns past n are zero. Constants are packed by pack.c
- * instead. */
+/* PACK groups: an operand of a contraction, read through its views, into panels of 16 columns:
+ * tiles are panels, one vector of columns for every k, or bands of rows of k over all panels. Where
+ * k is contiguous instead of the columns, blocks are read along k and transposed in registers.
+ * Columns past n are zero. Constants are packed by pack.c instead. */
 #include "codegen/amx.h"
 #include "codegen/gemm.h"
 #include "codegen/math.h"
@@ -60,8 +60,8 @@ static void spread(packing *p, kiln_axis_index at, kiln_ints axes, kiln_index *i
     for (uint32_t i = 0; i < axes.n; i++) index->axis[axes.at[i]] = digits[i];
 }
 
-/* A vector of the batch at (column, k): over columns, or over k. In a convolution the batch is part of
- * the column. */
+/* A vector of the batch at (column, k): over columns, or over k. In a convolution the batch is part
+ * of the column. */
 static kiln_kv load_vector(packing *p, kiln_kv batch, kiln_kv column, kiln_kv k_at)
 {
     kiln_lower *lower = p->lower;
@@ -88,7 +88,8 @@ static void store_columns(packing *p, kiln_kv tile, kiln_kv k_at, uint32_t first
     kiln_kernel *k = lower->kernel;
     kiln_kv row = kiln_lower_op_imm(lower, KILN_K_mul, tile, p->n_k);
     row = kiln_k_mul_imm(k, kiln_k_binary(k, KILN_K_add, row, k_at), KILN_PANEL);
-    kiln_access access = {.buffer = lower->buffer_of[lower->group->n_inputs], .dtype = p->type->dtype,
+    kiln_access access = {.buffer = lower->buffer_of[lower->group->n_inputs],
+                          .dtype = p->type->dtype,
                           .lanes = p->lanes};
     access.offset = kiln_axis_vector(kiln_k_add_imm(k, row, first), p->lanes);
     kiln_lower_store_at(lower, &access, value);
@@ -117,8 +118,8 @@ static void pack_vector(packing *p, kiln_kv tile, kiln_kv k_at, uint32_t first)
     store_columns(p, tile, k_at, first, value);
 }
 
-/* A block of lanes x lanes: rows are columns of the operand, the first `n_columns` of which exist; of
- * the k, the first `n_k`. */
+/* A block of lanes x lanes: rows are columns of the operand, the first `n_columns` of which exist;
+ * of the k, the first `n_k`. */
 static void pack_block(packing *p, kiln_kv tile, kiln_kv k_at, int64_t n_columns, int64_t n_k)
 {
     kiln_lower *lower = p->lower;
@@ -131,11 +132,13 @@ static void pack_block(packing *p, kiln_kv tile, kiln_kv k_at, int64_t n_columns
         kiln_kv rows[KILN_PANEL], zero = 0;
         lower->mask = kiln_k_active(k, p->lanes, kiln_k_const_i64(k, n_k));
         for (uint32_t i = 0; i < p->lanes && first + i < n_columns; i++)
-            rows[i] = load_vector(p, batch, kiln_lower_op_imm(lower, KILN_K_add, column, first + i), k_at);
+            rows[i] = load_vector(p, batch, kiln_lower_op_imm(lower, KILN_K_add, column, first + i),
+                                  k_at);
         lower->mask = 0;
         kiln_dtype dtype = kiln_compute_dtype(p->type->dtype);
         for (uint32_t i = 0; i < p->lanes; i++) {
-            if (first + i >= n_columns) rows[i] = zero ? zero : (zero = kiln_k_const_bits(k, dtype, p->lanes, 0));
+            if (first + i >= n_columns)
+                rows[i] = zero ? zero : (zero = kiln_k_const_bits(k, dtype, p->lanes, 0));
         }
         kiln_lower_transpose(k, rows, p->lanes);
         for (uint32_t i = 0; i < p->lanes && i < n_k; i++)
@@ -199,12 +202,14 @@ static void pack_by_rows(packing *p, kiln_kv tile)
     kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, p->n_k);
     kiln_kv k_at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
     uint32_t mark = kiln_lower_mark(p->lower);
-    for (uint32_t first = 0; first < KILN_PANEL; first += p->lanes) pack_vector(p, tile, k_at, first);
+    for (uint32_t first = 0; first < KILN_PANEL; first += p->lanes)
+        pack_vector(p, tile, k_at, first);
     kiln_lower_cut(p->lower, mark);
     kiln_k_end(k);
 }
 
-/* Rows of k in one go: each is read from one end to the other, so that pages and lines are met once. */
+/* Rows of k in one go: each is read from one end to the other, so that pages and lines are met
+ * once. */
 #define BAND 32
 
 static bool wants_bands(const packing *p, int64_t n_panels)
@@ -222,11 +227,13 @@ static void pack_by_bands(packing *p, kiln_kv tile, int64_t n_panels)
     kiln_kv first_panel = kiln_k_mul_imm(k, batch, n_panels);
     kiln_kv begin = kiln_k_mul_imm(k, band, BAND);
     kiln_kv end = kiln_k_min(k, kiln_k_add_imm(k, begin, BAND), kiln_k_const_i64(k, p->n_k));
-    kiln_kv number = kiln_k_loop(k, KILN_LOOP_SERIAL, first_panel, kiln_k_add_imm(k, first_panel, n_panels), 1);
+    kiln_kv number =
+        kiln_k_loop(k, KILN_LOOP_SERIAL, first_panel, kiln_k_add_imm(k, first_panel, n_panels), 1);
     uint32_t outer = kiln_lower_mark(lower);
     kiln_kv k_at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
     uint32_t inner = kiln_lower_mark(lower);
-    for (uint32_t first = 0; first < KILN_PANEL; first += p->lanes) pack_vector(p, number, k_at, first);
+    for (uint32_t first = 0; first < KILN_PANEL; first += p->lanes)
+        pack_vector(p, number, k_at, first);
     kiln_lower_cut(lower, inner);
     kiln_k_end(k);
     kiln_lower_cut(lower, outer);

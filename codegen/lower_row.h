@@ -26,7 +26,8 @@ struct kiln_row_walk {
 
 /* All stages of w->row, then the outputs with one element a row. */
 void kiln_row_walk_all(kiln_row_walk *w);
-/* Strides of one row's elements in a local: row-major over the trailing n_reduced, 0 before them. */
+/* Strides of one row's elements in a local: row-major over the trailing n_reduced, 0 before
+ * them. */
 void kiln_row_strides(const kiln_type *type, int64_t n_reduced, int64_t *out_strides);
 /* lower->lanes, or fewer for short rows. */
 uint32_t kiln_row_lanes(const kiln_lower *lower, int64_t n_reduced);

@@ -1,6 +1,7 @@
-/* Elementwise ops as kernel instructions: one row an op. Most are one instruction in every dtype; the
- * float functions live in math_exp.c, math_log.c, math_pow.c, math_erf.c, math_trig.c, math_atan.c and
- * math_basic.c, what integers and bools need besides in math_int.c, conversions in math_convert.c. */
+/* Elementwise ops as kernel instructions: one row an op. Most are one instruction in every dtype;
+ * the float functions live in math_exp.c, math_log.c, math_pow.c, math_erf.c, math_trig.c,
+ * math_atan.c and math_basic.c, what integers and bools need besides in math_int.c, conversions in
+ * math_convert.c. */
 #include <math.h>
 
 #include "codegen/math_build.h"
@@ -8,7 +9,7 @@
 typedef kiln_kv binary_fn(kiln_kernel *k, kiln_kv a, kiln_kv b);
 
 typedef struct math_row {
-    uint8_t instr;    /* one instruction for all dtypes that have no row of their own in math_int.c */
+    uint8_t instr; /* one instruction for all dtypes that have no row of their own in math_int.c */
     uint8_t rounding; /* floor … round_even */
     bool is_exact;    /* a bf16 or f16 result needs no rounding */
     kiln_math_fn *unary;
@@ -91,8 +92,9 @@ static kiln_kv extreme_f16(kiln_kernel *k, bool is_max, kiln_kv a, kiln_kv b)
     return kiln_k_select(k, kiln_k_binary(k, KILN_K_ne, a, a), a, value);
 }
 
-/* max and min of floats. A constant operand leaves one instruction that keeps a NaN of the other; of
- * equal zeros it gives that other, so max with +0 adds +0, and min with -0 takes the general way. */
+/* max and min of floats. A constant operand leaves one instruction that keeps a NaN of the other;
+ * of equal zeros it gives that other, so max with +0 adds +0, and min with -0 takes the general
+ * way. */
 static kiln_kv extreme(kiln_kernel *k, bool is_max, kiln_dtype dtype, const kiln_kv *args)
 {
     kiln_kv a = args[0], b = args[1];
@@ -137,7 +139,8 @@ static kiln_kv odd_op(kiln_kernel *k, kiln_op op, const kiln_dtype types[2], con
     }
 }
 
-kiln_kv kiln_math_op(kiln_kernel *k, kiln_op op, kiln_dtype dtype, kiln_dtype result, const kiln_kv *args)
+kiln_kv kiln_math_op(kiln_kernel *k, kiln_op op, kiln_dtype dtype, kiln_dtype result,
+                     const kiln_kv *args)
 {
     kiln_kv value = odd_op(k, op, (kiln_dtype[]){dtype, result}, args);
     if (!value) value = kiln_math_int_op(k, op, args);

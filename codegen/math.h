@@ -1,7 +1,7 @@
 /* Elementwise maths as kernel instructions, written once for all targets: polynomials with stated
- * bounds (docs/accuracy.md), no estimates, no fast-math. Values are in the compute dtype: f32 or f64
- * for floats (bf16 and f16 values are carried as f32 already rounded to their type), else the dtype
- * itself. Every function works for any number of lanes and gives the same bits for each. */
+ * bounds (docs/accuracy.md), no estimates, no fast-math. Values are in the compute dtype: f32 or
+ * f64 for floats (bf16 and f16 values are carried as f32 already rounded to their type), else the
+ * dtype itself. Every function works for any number of lanes and gives the same bits for each. */
 #ifndef KILN_CODEGEN_MATH_H
 #define KILN_CODEGEN_MATH_H
 
@@ -10,10 +10,11 @@
 /* The dtype in which a value of `dtype` is computed: f32 for bf16 and f16, else itself. */
 kiln_dtype kiln_compute_dtype(kiln_dtype dtype);
 
-/* One ELEMENTWISE op. args are in compute dtypes; `dtype` is the graph dtype of the operands (of the
- * second one for select), `result` that of the result; returns in result's compute dtype, rounded to
- * `result`. */
-kiln_kv kiln_math_op(kiln_kernel *k, kiln_op op, kiln_dtype dtype, kiln_dtype result, const kiln_kv *args);
+/* One ELEMENTWISE op. args are in compute dtypes; `dtype` is the graph dtype of the operands (of
+ * the second one for select), `result` that of the result; returns in result's compute dtype,
+ * rounded to `result`. */
+kiln_kv kiln_math_op(kiln_kernel *k, kiln_op op, kiln_dtype dtype, kiln_dtype result,
+                     const kiln_kv *args);
 
 /* Rounds an f32 value to bf16 or f16, staying in f32; nothing for other dtypes. */
 kiln_kv kiln_math_round_to(kiln_kernel *k, kiln_kv value, kiln_dtype dtype);

@@ -1,5 +1,6 @@
-/* atan, atan2: the angle of the point (big, small) in the first octant by one quotient, either small / big
- * or, past pi/8, (small - big) / (small + big) from pi/4; then the octant is undone. f32 works in f64. */
+/* atan, atan2: the angle of the point (big, small) in the first octant by one quotient, either
+ * small / big or, past pi/8, (small - big) / (small + big) from pi/4; then the octant is undone.
+ * f32 works in f64. */
 #include <math.h>
 
 #include "codegen/math_build.h"

@@ -1,5 +1,5 @@
-/* Functions that are exact or nearly one instruction: rounding to integers, remainder, sign, rsqrt, and
- * the polynomial scheme the others share. */
+/* Functions that are exact or nearly one instruction: rounding to integers, remainder, sign, rsqrt,
+ * and the polynomial scheme the others share. */
 #include <math.h>
 
 #include "codegen/math_build.h"
@@ -16,7 +16,8 @@ kiln_kv kiln_math_wide(kiln_kernel *k, kiln_math_fn *f, kiln_kv a)
     return kiln_k_convert(k, f(k, kiln_k_convert(k, a, KILN_f64)), KILN_f32);
 }
 
-/* Without the instruction: |a| + 2^mantissa - 2^mantissa is the nearest integer, one step corrects it. */
+/* Without the instruction: |a| + 2^mantissa - 2^mantissa is the nearest integer, one step corrects
+ * it. */
 static kiln_kv round_by_adding(kiln_kernel *k, kiln_instr_op op, kiln_kv a)
 {
     double magic = is_f64(k, a) ? 0x1p52 : 0x1p23;
@@ -50,8 +51,8 @@ kiln_kv kiln_math_sign(kiln_kernel *k, kiln_kv a)
     return kiln_k_select(k, has_sign, copy_sign(k, num(k, a, 1.0), a), a);
 }
 
-/* r = 1 / sqrt(a) rounded twice, then what both roundings lost: with s = sqrt(a) rounded, s s - a and
- * 1 - r s are exact by fma. Small operands are scaled so that the residuals do not vanish. */
+/* r = 1 / sqrt(a) rounded twice, then what both roundings lost: with s = sqrt(a) rounded, s s - a
+ * and 1 - r s are exact by fma. Small operands are scaled so that the residuals do not vanish. */
 kiln_kv kiln_math_rsqrt(kiln_kernel *k, kiln_kv a)
 {
     double least = is_f64(k, a) ? 0x1p-900 : 0x1p-100, scale = is_f64(k, a) ? 0x1p200 : 0x1p48;
@@ -103,8 +104,8 @@ static kiln_kv rem_bit(kiln_kernel *k, kiln_kv r, kiln_kv b)
     return kiln_k_select(k, is_lt(k, r, b), r, left);
 }
 
-/* One step of the division: r - q b 2^s with q b 2^s the largest multiple of b 2^s <= r, for s such that
- * q < 2^27 or so: exact. */
+/* One step of the division: r - q b 2^s with q b 2^s the largest multiple of b 2^s <= r, for s such
+ * that q < 2^27 or so: exact. */
 static kiln_kv rem_step(kiln_kernel *k, kiln_kv r, kiln_kv b)
 {
     kiln_kv of_r = exponent_of(k, r);

@@ -1,6 +1,6 @@
 /* Shorthands of the kernel builders for codegen/math_*.c, and the functions those files share. A
- * constant takes dtype and lanes of its neighbour; statements hold one nested builder call at most, so
- * that numbering does not depend on the C compiler. */
+ * constant takes dtype and lanes of its neighbour; statements hold one nested builder call at most,
+ * so that numbering does not depend on the C compiler. */
 #ifndef KILN_CODEGEN_MATH_BUILD_H
 #define KILN_CODEGEN_MATH_BUILD_H
 
@@ -154,7 +154,8 @@ typedef struct kiln_log_parts {
 kiln_log_parts kiln_math_log_split(kiln_kernel *k, kiln_kv x);
 /* log1p(f) of that f, in f64 for f32 results. */
 kiln_kv kiln_math_log_mid(kiln_kernel *k, kiln_kv f);
-/* |x| (f64) = quadrant * pi/2 + angle + lost, |angle| <= pi/4; and sine and cosine of angle + lost. */
+/* |x| (f64) = quadrant * pi/2 + angle + lost, |angle| <= pi/4; and sine and cosine of angle +
+ * lost. */
 typedef struct kiln_turns {
     kiln_kv quadrant; /* i64, to be read mod 4 */
     kiln_kv angle, lost;

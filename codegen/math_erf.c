@@ -1,7 +1,8 @@
-/* tanh and erf: equal intervals over |x|, a polynomial each, its coefficients looked up by lane. The
- * interval is found by adding 2^mantissa: its number stands in the low bits. 16 intervals of f32 are one
- * register and one instruction where vectors are 64 bytes wide, which beats a quotient of polynomials;
- * 32 would save two terms and cost as many registers again, which long chains do not have. */
+/* tanh and erf: equal intervals over |x|, a polynomial each, its coefficients looked up by lane.
+ * The interval is found by adding 2^mantissa: its number stands in the low bits. 16 intervals of
+ * f32 are one register and one instruction where vectors are 64 bytes wide, which beats a quotient
+ * of polynomials; 32 would save two terms and cost as many registers again, which long chains do
+ * not have. */
 #include "codegen/math_build.h"
 #include "codegen/math_tables.h"
 

@@ -1,6 +1,6 @@
-/* exp, expm1, logistic. x = n ln2 + r with n the nearest integer (found by adding a large constant, so
- * no rounding instruction is needed), e^r = 1 + r (1 + r Q(r)), and 2^n is made from the low bits of
- * the sum: the constant holds the bias. */
+/* exp, expm1, logistic. x = n ln2 + r with n the nearest integer (found by adding a large constant,
+ * so no rounding instruction is needed), e^r = 1 + r (1 + r Q(r)), and 2^n is made from the low
+ * bits of the sum: the constant holds the bias. */
 #include "codegen/math_build.h"
 #include "codegen/math_tables.h"
 
@@ -56,8 +56,8 @@ static kiln_kv scale_by(kiln_kernel *k, const exp_format *format, kiln_kv a, kil
     return mul(k, a, power_of_two(k, format, rest));
 }
 
-/* Below `low` the result is a 0 that is selected, not computed: a product that underflows costs a hundred
- * cycles on common processors, and masks of attention are full of -inf. */
+/* Below `low` the result is a 0 that is selected, not computed: a product that underflows costs a
+ * hundred cycles on common processors, and masks of attention are full of -inf. */
 kiln_kv kiln_math_exp(kiln_kernel *k, kiln_kv x)
 {
     const exp_format *format = format_of(k, x);
@@ -88,8 +88,8 @@ kiln_kv kiln_math_expm1(kiln_kernel *k, kiln_kv x)
     return kiln_k_select(k, is_tiny, x, result);
 }
 
-/* 1 / (1 + z) for z in [0, 1], as start (1 + error): a cubic, then a step of third order on the exact
- * residual. Users multiply start first, so that its product with 1 + error rounds once. */
+/* 1 / (1 + z) for z in [0, 1], as start (1 + error): a cubic, then a step of third order on the
+ * exact residual. Users multiply start first, so that its product with 1 + error rounds once. */
 typedef struct reciprocal_parts {
     kiln_kv start, error; /* error 0: start is the quotient */
 } reciprocal_parts;
@@ -111,7 +111,8 @@ static kiln_kv corrected(kiln_kernel *k, kiln_kv a, kiln_kv error)
     return error ? kiln_k_fma(k, a, error, a) : a;
 }
 
-/* By z = e^-|x| = 2^n (1 + y): 1 / (1 + z), or z / (1 + z) left of 0, there without rounding 1 + y. */
+/* By z = e^-|x| = 2^n (1 + y): 1 / (1 + z), or z / (1 + z) left of 0, there without rounding 1 +
+ * y. */
 kiln_kv kiln_math_logistic(kiln_kernel *k, kiln_kv x)
 {
     const exp_format *format = format_of(k, x);

@@ -1,5 +1,5 @@
-/* Integer and bool operations with total meanings: what the instructions leave undefined is selected
- * away before them. */
+/* Integer and bool operations with total meanings: what the instructions leave undefined is
+ * selected away before them. */
 #include "codegen/math_build.h"
 
 static int64_t bits_in(const kiln_kernel *k, kiln_kv a)
@@ -9,8 +9,10 @@ static int64_t bits_in(const kiln_kernel *k, kiln_kv a)
 
 static kiln_dtype with_sign(kiln_dtype dtype, bool is_signed)
 {
-    static const kiln_dtype signed_of[] = {[1] = KILN_i8, [2] = KILN_i16, [4] = KILN_i32, [8] = KILN_i64};
-    static const kiln_dtype plain_of[] = {[1] = KILN_u8, [2] = KILN_u16, [4] = KILN_u32, [8] = KILN_u64};
+    static const kiln_dtype signed_of[] = {
+        [1] = KILN_i8, [2] = KILN_i16, [4] = KILN_i32, [8] = KILN_i64};
+    static const kiln_dtype plain_of[] = {
+        [1] = KILN_u8, [2] = KILN_u16, [4] = KILN_u32, [8] = KILN_u64};
     size_t bytes = kiln_dtype_bytes(dtype);
     return is_signed ? signed_of[bytes] : plain_of[bytes];
 }

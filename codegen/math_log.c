@@ -50,7 +50,9 @@ kiln_log_parts kiln_math_log_split(kiln_kernel *k, kiln_kv x)
 static kiln_kv log_tail(kiln_kernel *k, kiln_log_parts parts, double ln2_low)
 {
     kiln_kv f = parts.f;
-    if (is_f64(k, f)) { /* s = f / (2 + f): log1p(f) = f - (h - s (h + z R(z))), h = f^2 / 2, z = s^2 */
+    if (is_f64(
+            k,
+            f)) { /* s = f / (2 + f): log1p(f) = f - (h - s (h + z R(z))), h = f^2 / 2, z = s^2 */
         kiln_kv s = quotient(k, f, add_num(k, f, 2.0));
         kiln_kv h = mul(k, f, mul_num(k, f, 0.5));
         kiln_kv z = mul(k, s, s);

@@ -1,5 +1,6 @@
-/* pow: |x|^y = 2^(y log2|x|), then the sign. f32 works in f64, whose spare bits absorb that the error
- * of the logarithm grows by y; f64 keeps the logarithm as a sum of two numbers for the same reason. */
+/* pow: |x|^y = 2^(y log2|x|), then the sign. f32 works in f64, whose spare bits absorb that the
+ * error of the logarithm grows by y; f64 keeps the logarithm as a sum of two numbers for the same
+ * reason. */
 #include <math.h>
 
 #include "codegen/math_build.h"
@@ -69,8 +70,8 @@ static kiln_kv entry(kiln_kernel *k, const double *table, kiln_kv index)
     return kiln_k_lookup(k, kiln_kernel_add_table(k, KILN_f64, 32, table), index);
 }
 
-/* log2 of m 2^e by c, 1 / m of its interval to 7 bits: f = m c - 1 is small, log2(1 / c) comes in two
- * parts, and log2(1 + f) is f log2(e), a product of two parts, and f^2 P(f). */
+/* log2 of m 2^e by c, 1 / m of its interval to 7 bits: f = m c - 1 is small, log2(1 / c) comes in
+ * two parts, and log2(1 + f) is f log2(e), a product of two parts, and f^2 P(f). */
 static wide_value log2_near(kiln_kernel *k, kiln_kv e, kiln_kv m, kiln_kv interval)
 {
     kiln_kv f = fma_num(k, m, entry(k, pow_inverse, interval), -1.0);

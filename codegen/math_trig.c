@@ -1,6 +1,7 @@
-/* sin, cos, tan. The argument is divided by pi/2 with as many bits of 2/pi as matter for its exponent:
- * bits whose product with x is a multiple of 4 are left out, the rest comes from a table by exponent.
- * So every float has its right value, without a second path for large ones. f32 works in f64. */
+/* sin, cos, tan. The argument is divided by pi/2 with as many bits of 2/pi as matter for its
+ * exponent: bits whose product with x is a multiple of 4 are left out, the rest comes from a table
+ * by exponent. So every float has its right value, without a second path for large ones. f32 works
+ * in f64. */
 #include <math.h>
 
 #include "codegen/math_build.h"
@@ -28,8 +29,9 @@ static kiln_kv inverse_part(kiln_kernel *k, uint32_t row, kiln_kv block)
     return kiln_k_convert(k, kiln_k_lookup(k, table, block), KILN_f64);
 }
 
-/* Blocks of four exponents. x is scaled by the block's, so products of 24 bits with 24 are below 2^29
- * and exact, and so are the sums but for the last two, whose error is relative to the fraction. */
+/* Blocks of four exponents. x is scaled by the block's, so products of 24 bits with 24 are below
+ * 2^29 and exact, and so are the sums but for the last two, whose error is relative to the
+ * fraction. */
 static turns reduce_single(kiln_kernel *k, kiln_kv x)
 {
     kiln_kv bits = bits_of(k, absolute(k, x));

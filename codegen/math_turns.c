@@ -1,5 +1,6 @@
-/* Reduction of f64 angles: |x| = m 2^q times the 192 bits of 2/pi that matter, in integers (Payne and
- * Hanek), so every double has its right quadrant and 53 right bits of the rest. Small angles stay. */
+/* Reduction of f64 angles: |x| = m 2^q times the 192 bits of 2/pi that matter, in integers (Payne
+ * and Hanek), so every double has its right quadrant and 53 right bits of the rest. Small angles
+ * stay. */
 #include "codegen/math_build.h"
 #include "codegen/math_tables.h"
 
@@ -37,7 +38,8 @@ static void inverse_bits(kiln_kernel *k, kiln_kv index, kiln_kv shift, kiln_kv o
 {
     uint32_t table = kiln_kernel_add_table(k, KILN_u64, 20, two_over_pi_words);
     kiln_kv words[4];
-    for (int64_t i = 0; i < 4; i++) words[i] = kiln_k_lookup(k, table, int_op(k, KILN_K_add, index, i));
+    for (int64_t i = 0; i < 4; i++)
+        words[i] = kiln_k_lookup(k, table, int_op(k, KILN_K_add, index, i));
     kiln_kv rest = sub(k, whole(k, shift, 63), shift);
     for (int i = 0; i < 3; i++) {
         kiln_kv high = kiln_k_binary(k, KILN_K_shl, words[i], shift);
@@ -46,7 +48,8 @@ static void inverse_bits(kiln_kernel *k, kiln_kv index, kiln_kv shift, kiln_kv o
     }
 }
 
-/* |x| times 2/pi mod 4 as 128 bits: the quadrant, then a signed fraction times 2^126 in two words. */
+/* |x| times 2/pi mod 4 as 128 bits: the quadrant, then a signed fraction times 2^126 in two
+ * words. */
 typedef struct fixed_turns {
     kiln_kv quadrant, high, low; /* u64, i64, u64 */
 } fixed_turns;
@@ -57,7 +60,8 @@ static fixed_turns turns_fixed(kiln_kernel *k, kiln_kv x)
     kiln_kv exponent = int_op(k, KILN_K_max, shift_right(k, bits, 52), 1013);
     kiln_kv m = int_op(k, KILN_K_and, bits, 0xfffffffffffff);
     m = int_op(k, KILN_K_or, m, 0x10000000000000);
-    kiln_kv first = int_op(k, KILN_K_sub, exponent, 1013); /* first bit that matters, after 64 zeros */
+    kiln_kv first =
+        int_op(k, KILN_K_sub, exponent, 1013); /* first bit that matters, after 64 zeros */
     kiln_kv index = kiln_k_convert(k, shift_right(k, first, 6), KILN_i32);
     index = int_op(k, KILN_K_min, index, 16);
     kiln_kv inverse[3];

@@ -1,5 +1,5 @@
-/* kiln_print_passes: named passes over a graph, and the result as text; `schedule` and `kernels` print
- * what a compile would group and lower. */
+/* kiln_print_passes: named passes over a graph, and the result as text; `schedule` and `kernels`
+ * print what a compile would group and lower. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,9 +14,10 @@ static void print_kernels(const kiln_schedule *schedule, kiln_text *text)
     }
 }
 
-/* Runs one name of the list. Returns the next graph; prints and returns NULL when it was a last stage. */
-static const kiln_graph *run_stage(kiln_pipeline *pipeline, const kiln_graph *graph, const char *name,
-                                   size_t n, kiln_text *text)
+/* Runs one name of the list. Returns the next graph; prints and returns NULL when it was a last
+ * stage. */
+static const kiln_graph *run_stage(kiln_pipeline *pipeline, const kiln_graph *graph,
+                                   const char *name, size_t n, kiln_text *text)
 {
     bool is_schedule = n == 8 && memcmp(name, "schedule", n) == 0;
     if (is_schedule || (n == 7 && memcmp(name, "kernels", n) == 0)) {

@@ -68,7 +68,8 @@ void kiln_pack_find_offsets(kiln_arena *arena, const kiln_graph *graph, kiln_ope
     *out_offsets = (kiln_pack_offsets){batch.n, k.n, n.n, batch.offsets, k.offsets, n.offsets};
 }
 
-/* Copies elements of `size` bytes; instances for the sizes there are, so that the copy is a move. */
+/* Copies elements of `size` bytes; instances for the sizes there are, so that the copy is a
+ * move. */
 #define PACK_AS(name, type)                                                                        \
     static void name(const kiln_pack_offsets *at, const void *dense, void *out)                    \
     {                                                                                              \

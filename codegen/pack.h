@@ -1,13 +1,14 @@
 /* Packing constant operands of contractions on the host: dense row-major elements to panels of 16
- * columns, [batch][ceil(n / 16)][k][16], columns past n zero. What lower_pack.c does at run time. */
+ * columns, [batch][ceil(n / 16)][k][16], columns past n zero. What lower_pack.c does at run
+ * time. */
 #ifndef KILN_CODEGEN_PACK_H
 #define KILN_CODEGEN_PACK_H
 
 #include "passes/schedule.h"
 
 /* Element offsets of an operand by role: element (batch, k, n) is at batch[…] + k[…] + n[…]. For a
- * convolution batch is the group, k is (spatial…, in feature) row-major and n the out feature of the
- * group. In the arena. */
+ * convolution batch is the group, k is (spatial…, in feature) row-major and n the out feature of
+ * the group. In the arena. */
 typedef struct kiln_pack_offsets {
     int64_t n_batch, n_k, n_n;
     const int64_t *batch, *k, *n;

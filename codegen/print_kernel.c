@@ -150,8 +150,9 @@ static void print_instr(const kiln_kernel *k, kiln_text *text, kiln_kv number, i
         kiln_text_append(text, "}\n");
         return;
     }
-    bool is_void = kiln_instr_rule_of(op) == KILN_RULE_TILE || op == KILN_K_store || op == KILN_K_scatter || op == KILN_K_prefetch ||
-                   op == KILN_K_next || op == KILN_K_barrier;
+    bool is_void = kiln_instr_rule_of(op) == KILN_RULE_TILE || op == KILN_K_store ||
+                   op == KILN_K_scatter || op == KILN_K_prefetch || op == KILN_K_next ||
+                   op == KILN_K_barrier;
     if (!is_void) kiln_text_printf(text, "%%%u = ", number);
     kiln_text_append(text, kiln_instr_name(op));
     if (op != KILN_K_barrier && op != KILN_K_next) kiln_text_append(text, " ");

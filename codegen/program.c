@@ -1,5 +1,5 @@
-/* The tables of a program, from a schedule: one buffer row per place, one step per group, ports from
- * the graph. Everything lives in the artifact's arena, so the schedule may go. */
+/* The tables of a program, from a schedule: one buffer row per place, one step per group, ports
+ * from the graph. Everything lives in the artifact's arena, so the schedule may go. */
 #include "codegen/compile.h"
 
 #include <string.h>

@@ -174,7 +174,8 @@ static kiln_status check_memory(const kiln_kernel *k, const kiln_instr *instr, k
     uint32_t mask = is_write ? 2 : 1;
     if (instr->args[mask] && !is_like(k, instr->args[mask], KILN_bool, instr->lanes))
         return type_error(k, instr, mask, error);
-    uint32_t known = instr->op == KILN_K_prefetch ? KILN_MEM_FAR : KILN_MEM_ALIGNED | KILN_MEM_STREAM;
+    uint32_t known =
+        instr->op == KILN_K_prefetch ? KILN_MEM_FAR : KILN_MEM_ALIGNED | KILN_MEM_STREAM;
     if (instr->flags & ~known)
         return FAIL("%s: flags are %u", kiln_instr_name(instr->op), instr->flags);
     int64_t first, n = kiln_kernel_buffer_elements(k, (uint32_t)instr->imm);
@@ -348,8 +349,8 @@ static kiln_status walk_close(walk *w, kiln_kv number)
     return KILN_OK;
 }
 
-/* A carry stands at the head of its loop, first made outside; a next once, at its loop's own level.
- */
+/* A carry stands at the head of its loop, first made outside; a next once, at its loop's own
+ * level. */
 static kiln_status walk_carry(walk *w, kiln_kv number)
 {
     kiln_error *error = w->error;

@@ -1,5 +1,5 @@
-/* Shorthands over kiln_graph_add for rules and passes, and constants: which literal kind holds them,
- * and how their elements are read back. */
+/* Shorthands over kiln_graph_add for rules and passes, and constants: which literal kind holds
+ * them, and how their elements are read back. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -79,7 +79,8 @@ kiln_value kiln_add_broadcast(kiln_graph *graph, kiln_value a, uint32_t rank, co
     return add_one(graph, KILN_OP_broadcast, given, a, &attrs);
 }
 
-kiln_value kiln_add_broadcast_to(kiln_graph *graph, kiln_value a, uint32_t rank, const int64_t *dims)
+kiln_value kiln_add_broadcast_to(kiln_graph *graph, kiln_value a, uint32_t rank,
+                                 const int64_t *dims)
 {
     const kiln_type *type = operand_type(graph, "broadcast", a);
     int64_t axes[KILN_MAX_RANK];
@@ -203,7 +204,8 @@ static void read_file(kiln_scope *scope, const kiln_literal *literal, char *out)
     close(*fd);
 }
 
-void kiln_literal_read(kiln_scope *scope, const kiln_type *type, const kiln_literal *literal, void *out)
+void kiln_literal_read(kiln_scope *scope, const kiln_type *type, const kiln_literal *literal,
+                       void *out)
 {
     size_t element_bytes = kiln_dtype_bytes(type->dtype);
     char *at = out;

@@ -1,5 +1,6 @@
-/* What graph/attrs.def says about each attribute family, as data: name, kind and place of each field.
- * Equality, hashing, copying, printing and parsing of attributes are loops over these rows. */
+/* What graph/attrs.def says about each attribute family, as data: name, kind and place of each
+ * field. Equality, hashing, copying, printing and parsing of attributes are loops over these
+ * rows. */
 #ifndef KILN_GRAPH_ATTRS_H
 #define KILN_GRAPH_ATTRS_H
 

@@ -1,5 +1,6 @@
-/* The public builder: graphs, inputs, outputs, constants and elementwise operations. Each call opens a
- * scope on the graph's error, so that the first mistake stays and later calls do nothing. */
+/* The public builder: graphs, inputs, outputs, constants and elementwise operations. Each call
+ * opens a scope on the graph's error, so that the first mistake stays and later calls do
+ * nothing. */
 #include "graph/builder.h"
 
 #include <string.h>
@@ -63,7 +64,8 @@ int64_t kiln_build_axis(kiln_graph *graph, const kiln_request *request, int64_t 
 {
     if (axis < -(int64_t)rank || axis >= rank) {
         kiln_fail(graph->scope, KILN_INVALID, "%s: axis is %lld for rank %u; expected %lld to %lld",
-                  request_name(request), (long long)axis, rank, -(long long)rank, (long long)rank - 1);
+                  request_name(request), (long long)axis, rank, -(long long)rank,
+                  (long long)rank - 1);
     }
     return axis < 0 ? axis + rank : axis;
 }
@@ -78,8 +80,9 @@ kiln_ints kiln_build_axes(kiln_graph *graph, const kiln_request *request, uint32
     for (uint32_t i = 0; i < n; i++) {
         int64_t axis = request->dims ? kiln_build_axis(graph, request, request->dims[i], rank) : i;
         if (set >> axis & 1) {
-            kiln_fail(graph->scope, KILN_INVALID, "%s: axis %lld comes twice; expected distinct axes",
-                      request_name(request), (long long)axis);
+            kiln_fail(graph->scope, KILN_INVALID,
+                      "%s: axis %lld comes twice; expected distinct axes", request_name(request),
+                      (long long)axis);
         }
         set |= 1u << axis;
     }
@@ -153,7 +156,8 @@ static kiln_value input_body(kiln_graph *graph, const kiln_request *request)
 kiln_value kiln_input(kiln_graph *graph, const char *name, kiln_dtype dtype, uint32_t rank,
                       const int64_t *dims)
 {
-    kiln_request request = {KILN_OP_input, .name = name, .dtype = dtype, .rank = rank, .dims = dims};
+    kiln_request request = {KILN_OP_input, .name = name, .dtype = dtype, .rank = rank,
+                            .dims = dims};
     return kiln_build(graph, input_body, &request);
 }
 
@@ -193,7 +197,8 @@ static kiln_value label_body(kiln_graph *graph, const kiln_request *request)
     kiln_node *node = graph->nodes.at[request->inputs[0].id];
     /* An input's label is its name, by which the caller finds it. */
     if (node->op == KILN_OP_input || !request->name) {
-        kiln_fail(graph->scope, KILN_INVALID, "label: %s; expected a text for a node other than an input",
+        kiln_fail(graph->scope, KILN_INVALID,
+                  "label: %s; expected a text for a node other than an input",
                   request->name ? kiln_quoted(&graph->scope->arena, request->name) : "NULL");
     }
     node->label = kiln_arena_string(&graph->arena, request->name);
@@ -207,7 +212,8 @@ kiln_value kiln_label(kiln_graph *graph, kiln_value value, const char *label)
 
 static const kiln_type *value_type(const kiln_graph *graph, kiln_value value)
 {
-    if (!graph || value.graph != graph->id || value.id == 0 || value.id >= graph->nodes.n) return NULL;
+    if (!graph || value.graph != graph->id || value.id == 0 || value.id >= graph->nodes.n)
+        return NULL;
     return kiln_graph_type(graph, value);
 }
 
@@ -244,7 +250,8 @@ static kiln_value constant_body(kiln_graph *graph, const kiln_request *request)
 kiln_value kiln_constant(kiln_graph *graph, kiln_dtype dtype, uint32_t rank, const int64_t *dims,
                          const void *data)
 {
-    kiln_request request = {KILN_OP_constant, .data = data, .dtype = dtype, .rank = rank, .dims = dims};
+    kiln_request request = {KILN_OP_constant, .data = data, .dtype = dtype, .rank = rank,
+                            .dims = dims};
     return kiln_build(graph, constant_body, &request);
 }
 
@@ -256,8 +263,9 @@ static kiln_value tensor_body(kiln_graph *graph, const kiln_request *request)
                           .rank = tensor->rank, .dims = tensor->dims};
     const kiln_type *type = request_tensor(graph, &inner);
     if (tensor->bytes != (uint64_t)type->bytes) {
-        kiln_fail(graph->scope, KILN_INVALID, "constant: %zu bytes for %s; expected %lld", tensor->bytes,
-                  kiln_type_string(&graph->scope->arena, type), (long long)type->bytes);
+        kiln_fail(graph->scope, KILN_INVALID, "constant: %zu bytes for %s; expected %lld",
+                  tensor->bytes, kiln_type_string(&graph->scope->arena, type),
+                  (long long)type->bytes);
     }
     bool is_borrowed = request->flag && type->bytes > KILN_LITERAL_BYTES_MAX && tensor->data;
     if (!is_borrowed) return constant_body(graph, &inner);

@@ -1,5 +1,5 @@
-/* How the public builder enters the graph: one request struct, one entry that is sticky, opens a scope
- * and runs a body. Private to builder*.c. */
+/* How the public builder enters the graph: one request struct, one entry that is sticky, opens a
+ * scope and runs a body. Private to builder*.c. */
 #ifndef KILN_GRAPH_BUILDER_H
 #define KILN_GRAPH_BUILDER_H
 
@@ -38,7 +38,8 @@ const kiln_type *kiln_build_type(kiln_graph *graph, const kiln_request *request,
 kiln_ints kiln_build_list(kiln_graph *graph, const int64_t *list, uint32_t n, int64_t standard);
 
 /* The axis counted from 0; fails out of range. */
-int64_t kiln_build_axis(kiln_graph *graph, const kiln_request *request, int64_t axis, uint32_t rank);
+int64_t kiln_build_axis(kiln_graph *graph, const kiln_request *request, int64_t axis,
+                        uint32_t rank);
 
 /* The request's axes, counted from 0 and sorted; all where there are none. */
 kiln_ints kiln_build_axes(kiln_graph *graph, const kiln_request *request, uint32_t rank);

@@ -80,8 +80,8 @@ static kiln_value batch_norm_body(kiln_graph *graph, const kiln_request *request
     return kiln_build_node(graph, &full, &attrs);
 }
 
-kiln_value kiln_batch_norm(kiln_graph *graph, kiln_value a, const kiln_batch_norm_operands *operands,
-                           int64_t axis, double epsilon)
+kiln_value kiln_batch_norm(kiln_graph *graph, kiln_value a,
+                           const kiln_batch_norm_operands *operands, int64_t axis, double epsilon)
 {
     kiln_request request = {KILN_OP_batch_norm, .inputs = {a}, .options = operands, .axis = axis,
                             .number = epsilon};

@@ -1,4 +1,5 @@
-/* The public builder: elementwise operations, which broadcast, and composites without attributes. */
+/* The public builder: elementwise operations, which broadcast, and composites without
+ * attributes. */
 #include "graph/builder.h"
 #include "graph/describe.h"
 
@@ -18,7 +19,8 @@ bool kiln_build_broadcast(uint32_t *rank, int64_t *dims, uint32_t other_rank, co
     return true;
 }
 
-static _Noreturn void fail_operands(kiln_graph *graph, const kiln_request *request, const char *expected)
+static _Noreturn void fail_operands(kiln_graph *graph, const kiln_request *request,
+                                    const char *expected)
 {
     const kiln_type *types[KILN_REQUEST_INPUTS];
     for (uint32_t i = 0; i < request->n; i++) types[i] = kiln_build_type(graph, request, i);
@@ -122,7 +124,8 @@ UNARY(softplus)
 UNARY(mish)
 UNARY(hard_swish)
 
-kiln_value kiln_select(kiln_graph *graph, kiln_value condition, kiln_value if_true, kiln_value if_false)
+kiln_value kiln_select(kiln_graph *graph, kiln_value condition, kiln_value if_true,
+                       kiln_value if_false)
 {
     return elementwise(graph, KILN_OP_select, 3, (kiln_value[]){condition, if_true, if_false});
 }
@@ -137,7 +140,8 @@ static kiln_value convert_body(kiln_graph *graph, const kiln_request *request)
     const kiln_type *type = kiln_build_type(graph, request, 0);
     const kiln_type *given = kiln_graph_tensor(graph, request->dtype, type->rank, type->dims);
     if (given == type) return request->inputs[0];
-    return kiln_graph_add(graph, &(kiln_node_spec){request->op, given, request->inputs, 1, NULL, NULL});
+    return kiln_graph_add(graph,
+                          &(kiln_node_spec){request->op, given, request->inputs, 1, NULL, NULL});
 }
 
 kiln_value kiln_convert(kiln_graph *graph, kiln_value a, kiln_dtype dtype)

@@ -1,5 +1,5 @@
-/* The public builder: reductions, windows, views, moves and contractions. Bodies fill attributes from
- * the caller's lists and their defaults. */
+/* The public builder: reductions, windows, views, moves and contractions. Bodies fill attributes
+ * from the caller's lists and their defaults. */
 #include "base/checked.h"
 #include "graph/builder.h"
 #include "graph/describe.h"
@@ -30,7 +30,8 @@ static kiln_value arg_body(kiln_graph *graph, const kiln_request *request)
 #define OVER_AXES(op_)                                                                             \
     kiln_value kiln_##op_(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes)   \
     {                                                                                              \
-        kiln_request request = {KILN_OP_##op_, .inputs = {a}, .n = 1, .rank = n_axes, .dims = axes}; \
+        kiln_request request = {KILN_OP_##op_, .inputs = {a}, .n = 1, .rank = n_axes,              \
+                                .dims = axes};                                                     \
         return kiln_build(graph, axes_body, &request);                                             \
     }
 #define ARG(op_)                                                                                   \
@@ -116,7 +117,8 @@ static kiln_value reshape_body(kiln_graph *graph, const kiln_request *request)
     if (rest && request->rank <= KILN_MAX_RANK) {
         known = kiln_graph_tensor(graph, type->dtype, request->rank, dims)->n_elements;
         if (known == 0 || type->n_elements % known != 0) {
-            kiln_fail(graph->scope, KILN_INVALID, "reshape: %s into multiples of %lld; expected a whole number",
+            kiln_fail(graph->scope, KILN_INVALID,
+                      "reshape: %s into multiples of %lld; expected a whole number",
                       kiln_type_string(&graph->scope->arena, type), (long long)known);
         }
         *rest = type->n_elements / known;
@@ -179,7 +181,8 @@ static kiln_value pad_body(kiln_graph *graph, const kiln_request *request)
     return kiln_build_node(graph, request, &attrs);
 }
 
-kiln_value kiln_pad(kiln_graph *graph, kiln_value a, kiln_value value, const kiln_pad_options *options)
+kiln_value kiln_pad(kiln_graph *graph, kiln_value a, kiln_value value,
+                    const kiln_pad_options *options)
 {
     kiln_request request = {KILN_OP_pad, .inputs = {a, value}, .n = 2, .options = options};
     return kiln_build(graph, pad_body, &request);
@@ -229,7 +232,8 @@ static kiln_value sizes_body(kiln_graph *graph, const kiln_request *request)
     return kiln_build_node(graph, request, &attrs);
 }
 
-kiln_value kiln_dynamic_slice(kiln_graph *graph, kiln_value a, kiln_value starts, const int64_t *sizes)
+kiln_value kiln_dynamic_slice(kiln_graph *graph, kiln_value a, kiln_value starts,
+                              const int64_t *sizes)
 {
     kiln_request request = {KILN_OP_dynamic_slice, .inputs = {a, starts}, .n = 2, .dims = sizes};
     return kiln_build(graph, sizes_body, &request);
@@ -257,17 +261,19 @@ static kiln_value dot_body(kiln_graph *graph, const kiln_request *request)
     if (n_batch > KILN_MAX_RANK || n_sum > KILN_MAX_RANK ||
         (n_batch && (!options->lhs_batch || !options->rhs_batch)) ||
         (n_sum && (!options->lhs_contract || !options->rhs_contract))) {
-        kiln_fail(graph->scope, KILN_INVALID,
-                  "dot_general: %u batch and %u contracted axes; expected at most 16 and a list for each "
-                  "operand",
-                  n_batch, n_sum);
+        kiln_fail(
+            graph->scope, KILN_INVALID,
+            "dot_general: %u batch and %u contracted axes; expected at most 16 and a list for each "
+            "operand",
+            n_batch, n_sum);
     }
     kiln_attrs attrs = {KILN_FAMILY_dot};
     attrs.dot.lhs_batch = (kiln_ints){n_batch, options->lhs_batch};
     attrs.dot.rhs_batch = (kiln_ints){n_batch, options->rhs_batch};
     attrs.dot.lhs_contract = (kiln_ints){n_sum, options->lhs_contract};
     attrs.dot.rhs_contract = (kiln_ints){n_sum, options->rhs_contract};
-    attrs.dot.accumulate = options->accumulate ? options->accumulate : kiln_dtype_accumulator(dtype);
+    attrs.dot.accumulate =
+        options->accumulate ? options->accumulate : kiln_dtype_accumulator(dtype);
     return kiln_build_node(graph, request, &attrs);
 }
 
@@ -281,15 +287,17 @@ kiln_value kiln_dot_general(kiln_graph *graph, kiln_value a, kiln_value b,
 /* Leading axes are broadcast to a common shape and become batch axes. */
 static kiln_value matmul_body(kiln_graph *graph, const kiln_request *request)
 {
-    const kiln_type *types[] = {kiln_build_type(graph, request, 0), kiln_build_type(graph, request, 1)};
+    const kiln_type *types[] = {kiln_build_type(graph, request, 0),
+                                kiln_build_type(graph, request, 1)};
     int64_t dims[KILN_MAX_RANK], axes[KILN_MAX_RANK];
     uint32_t rank = types[0]->rank < 2 ? 0 : types[0]->rank - 2;
     for (uint32_t i = 0; i < rank; i++) dims[i] = types[0]->dims[i];
     if (types[0]->rank < 2 || types[1]->rank < 2 ||
         !kiln_build_broadcast(&rank, dims, types[1]->rank - 2, types[1]->dims)) {
-        kiln_fail(graph->scope, KILN_INVALID,
-                  "matmul: operands are %s; expected ranks of 2 or more and leading axes that broadcast",
-                  kiln_types_string(&graph->scope->arena, types, 2));
+        kiln_fail(
+            graph->scope, KILN_INVALID,
+            "matmul: operands are %s; expected ranks of 2 or more and leading axes that broadcast",
+            kiln_types_string(&graph->scope->arena, types, 2));
     }
     kiln_request wide = *request;
     for (uint32_t i = 0; i < 2; i++) {

@@ -6,7 +6,8 @@
 #define TYPES_MAX 8
 #define NAME_MAX_BYTES 200
 
-const char *kiln_dims_string(kiln_arena *arena, kiln_dtype dtype, uint32_t rank, const int64_t *dims)
+const char *kiln_dims_string(kiln_arena *arena, kiln_dtype dtype, uint32_t rank,
+                             const int64_t *dims)
 {
     kiln_text text = {.arena = arena};
     kiln_text_type(&text, dtype, rank, dims);

@@ -5,7 +5,8 @@
 #include "graph/graph.h"
 
 const char *kiln_type_string(kiln_arena *arena, const kiln_type *type);
-const char *kiln_dims_string(kiln_arena *arena, kiln_dtype dtype, uint32_t rank, const int64_t *dims);
+const char *kiln_dims_string(kiln_arena *arena, kiln_dtype dtype, uint32_t rank,
+                             const int64_t *dims);
 const char *kiln_ints_string(kiln_arena *arena, kiln_ints ints);
 const char *kiln_quoted(kiln_arena *arena, const char *name);
 

@@ -1,5 +1,6 @@
-/* The graph as a store: interned types and nodes, inputs, outputs and checks. Nodes are found again by
- * op, type, operands and attributes, so that asking twice for the same thing gives the same id. */
+/* The graph as a store: interned types and nodes, inputs, outputs and checks. Nodes are found again
+ * by op, type, operands and attributes, so that asking twice for the same thing gives the same
+ * id. */
 #include "graph/graph.h"
 
 #include <stdio.h>
@@ -43,7 +44,8 @@ static void release_graph(void *graph)
 kiln_graph *kiln_graph_open(kiln_scope *scope, kiln_context *context, const char *name)
 {
     kiln_graph *graph = calloc(1, sizeof *graph);
-    if (!graph) kiln_fail(scope, KILN_NO_MEMORY, "graph: %zu bytes were not available", sizeof *graph);
+    if (!graph)
+        kiln_fail(scope, KILN_NO_MEMORY, "graph: %zu bytes were not available", sizeof *graph);
     kiln_arena_init(&graph->arena, scope);
     graph->scope = scope;
     kiln_scope_defer(scope, release_graph, graph);
@@ -96,12 +98,14 @@ static const kiln_type *type_new(kiln_graph *graph, kiln_dtype dtype, uint32_t r
     }
     if (!kiln_checked_product(dims, rank, &elements) ||
         !kiln_checked_mul(elements, (int64_t)kiln_dtype_bytes(dtype), &bytes)) {
-        kiln_fail(graph->scope, KILN_INVALID, "shape: the size of %s overflows; expected at most 2^48 elements",
+        kiln_fail(graph->scope, KILN_INVALID,
+                  "shape: the size of %s overflows; expected at most 2^48 elements",
                   kiln_dims_string(&graph->scope->arena, dtype, rank, dims));
     }
     for (uint32_t i = 0; i < rank; i++) {
         if (dims[i] <= KILN_MAX_DIM && elements <= KILN_MAX_ELEMENTS) continue;
-        kiln_fail(graph->scope, KILN_LIMIT, "shape: %s; expected dims to 2^40 and at most 2^48 elements",
+        kiln_fail(graph->scope, KILN_LIMIT,
+                  "shape: %s; expected dims to 2^40 and at most 2^48 elements",
                   kiln_dims_string(&graph->scope->arena, dtype, rank, dims));
     }
     kiln_type *type = kiln_new(&graph->arena, kiln_type);
@@ -118,8 +122,8 @@ const kiln_type *kiln_graph_tensor(kiln_graph *graph, kiln_dtype dtype, uint32_t
 {
     kiln_graph_table *table = graph->table;
     if (kiln_dtype_bytes(dtype) == 0) {
-        kiln_fail(graph->scope, KILN_INVALID, "type: dtype number %d; expected a dtype of kiln/types.h",
-                  (int)dtype);
+        kiln_fail(graph->scope, KILN_INVALID,
+                  "type: dtype number %d; expected a dtype of kiln/types.h", (int)dtype);
     }
     if (rank > KILN_MAX_RANK) {
         kiln_fail(graph->scope, KILN_INVALID, "shape: rank is %u; expected at most %d", rank,
@@ -146,7 +150,8 @@ static uint64_t hash_spec(const kiln_node_spec *spec, const kiln_type *type)
 
 static bool is_same_node(const kiln_node *node, const kiln_node_spec *spec, const kiln_type *type)
 {
-    if (node->op != spec->op || node->type != type || node->n_inputs != spec->n_inputs) return false;
+    if (node->op != spec->op || node->type != type || node->n_inputs != spec->n_inputs)
+        return false;
     for (uint32_t i = 0; i < spec->n_inputs; i++) {
         if (node->inputs[i].id != spec->inputs[i].id) return false;
     }
@@ -180,7 +185,8 @@ uint64_t kiln_name_hash(const char *name)
 static bool name_is_taken(const kiln_graph_table *table, const kiln_slots *set, const char *name)
 {
     uint64_t hash = kiln_name_hash(name);
-    for (uint32_t at = kiln_slots_first(set, hash), found; (found = kiln_slots_next(set, hash, &at));) {
+    for (uint32_t at = kiln_slots_first(set, hash), found;
+         (found = kiln_slots_next(set, hash, &at));) {
         if (strcmp(table->names.at[found - 1], name) == 0) return true;
     }
     return false;
@@ -210,7 +216,8 @@ kiln_value kiln_graph_intern(kiln_graph *graph, const kiln_node_spec *spec, cons
          (found = kiln_slots_next(&table->nodes, hash, &at));) {
         kiln_node *node = graph->nodes.at[found];
         if (!is_same_node(node, spec, type)) continue;
-        if (!node->label && spec->label) node->label = kiln_arena_string(&graph->arena, spec->label);
+        if (!node->label && spec->label)
+            node->label = kiln_arena_string(&graph->arena, spec->label);
         return (kiln_value){found, graph->id};
     }
     kiln_node *node = node_new(graph, spec, type);
@@ -218,7 +225,8 @@ kiln_value kiln_graph_intern(kiln_graph *graph, const kiln_node_spec *spec, cons
     node->id = value.id;
     kiln_slots_reserve(&table->nodes, &graph->arena);
     if (spec->op == KILN_OP_input) kiln_vec_push(&graph->inputs, &graph->arena, value);
-    if (spec->op == KILN_OP_input && node->label) name_note(graph, &table->input_names, node->label);
+    if (spec->op == KILN_OP_input && node->label)
+        name_note(graph, &table->input_names, node->label);
     uint32_t origin = graph->current_origin ? graph->current_origin : value.id;
     kiln_vec_push(&graph->origins, &graph->arena, origin);
     kiln_vec_push(&graph->nodes, &graph->arena, node);
@@ -227,12 +235,14 @@ kiln_value kiln_graph_intern(kiln_graph *graph, const kiln_node_spec *spec, cons
     return value;
 }
 
-static void check_operands(kiln_graph *graph, const char *where, const kiln_value *inputs, uint32_t n)
+static void check_operands(kiln_graph *graph, const char *where, const kiln_value *inputs,
+                           uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
-        if (inputs[i].graph == graph->id && inputs[i].id > 0 && inputs[i].id < graph->nodes.n) continue;
-        kiln_fail(graph->scope, KILN_INVALID, "%s: operand %u %s; expected a value of graph %s", where,
-                  i, inputs[i].id == 0 ? "is no value" : "belongs to another graph",
+        if (inputs[i].graph == graph->id && inputs[i].id > 0 && inputs[i].id < graph->nodes.n)
+            continue;
+        kiln_fail(graph->scope, KILN_INVALID, "%s: operand %u %s; expected a value of graph %s",
+                  where, i, inputs[i].id == 0 ? "is no value" : "belongs to another graph",
                   kiln_quoted(&graph->scope->arena, graph->name));
     }
 }
@@ -263,9 +273,11 @@ kiln_value kiln_graph_copy(kiln_graph *graph, const kiln_graph *source, const ki
                            const kiln_value *map)
 {
     kiln_value few[8], *inputs = few;
-    if (node->n_inputs > 8) inputs = kiln_new_array(&graph->scope->arena, kiln_value, node->n_inputs);
+    if (node->n_inputs > 8)
+        inputs = kiln_new_array(&graph->scope->arena, kiln_value, node->n_inputs);
     for (uint32_t i = 0; i < node->n_inputs; i++) inputs[i] = map[node->inputs[i].id];
-    kiln_node_spec spec = {(kiln_op)node->op, NULL, inputs, node->n_inputs, node->attrs, node->label};
+    kiln_node_spec spec = {(kiln_op)node->op, NULL,        inputs,
+                           node->n_inputs,    node->attrs, node->label};
     check_operands(graph, spec_name(&spec), inputs, node->n_inputs);
     const kiln_type *type = kiln_graph_tensor(graph, node->type->dtype, node->type->rank,
                                               node->type->dims);
@@ -304,7 +316,8 @@ void kiln_add_output(kiln_graph *graph, kiln_value value, const char *name)
     if (!name) name = standard;
     check_operands(graph, "output", &value, 1);
     if (name_is_taken(graph->table, &graph->table->output_names, name)) {
-        kiln_fail(graph->scope, KILN_INVALID, "output: the name %s is taken; expected a name of its own",
+        kiln_fail(graph->scope, KILN_INVALID,
+                  "output: the name %s is taken; expected a name of its own",
                   kiln_quoted(&graph->scope->arena, name));
     }
     kiln_graph_output output = {value, kiln_arena_string(&graph->arena, name)};
@@ -320,6 +333,7 @@ void kiln_add_check(kiln_graph *graph, kiln_value failures, const char *sentence
         kiln_fail(graph->scope, KILN_INVALID, "check: the value is %s; expected i64[]",
                   kiln_type_string(&graph->scope->arena, type));
     }
-    kiln_graph_check check = {failures, kiln_arena_string(&graph->arena, sentence ? sentence : "check failed")};
+    kiln_graph_check check = {
+        failures, kiln_arena_string(&graph->arena, sentence ? sentence : "check failed")};
     kiln_vec_push(&graph->checks, &graph->arena, check);
 }

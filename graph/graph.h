@@ -176,11 +176,11 @@ struct kiln_graph {
     kiln_vec(kiln_graph_check) checks;
     kiln_graph_table *table;
     uint32_t n_serials;
-    /* Provenance, for schedules that keep one kernel per node the user wrote: origins.at[id] is the id
-     * that node had in the graph the user built. kiln_graph_add pushes current_origin for each new
-     * node, or the node's own id while current_origin is 0. A pass sets current_origin to
-     * source->origins.at[id] before it rewrites node id of its source; kiln_graph_copy does so itself
-     * for the time of its call. Not part of identity; text does not show it. */
+    /* Provenance, for schedules that keep one kernel per node the user wrote: origins.at[id] is the
+     * id that node had in the graph the user built. kiln_graph_add pushes current_origin for each
+     * new node, or the node's own id while current_origin is 0. A pass sets current_origin to
+     * source->origins.at[id] before it rewrites node id of its source; kiln_graph_copy does so
+     * itself for the time of its call. Not part of identity; text does not show it. */
     kiln_vec(uint32_t) origins;
     uint32_t current_origin;
 };
@@ -253,7 +253,8 @@ kiln_value kiln_add_reduce(kiln_graph *graph, kiln_op op, kiln_value a, uint32_t
 kiln_value kiln_add_broadcast(kiln_graph *graph, kiln_value a, uint32_t rank, const int64_t *dims,
                               const int64_t *axes);
 /* NumPy broadcasting to dims: trailing axes line up. Returns `a` when nothing changes. */
-kiln_value kiln_add_broadcast_to(kiln_graph *graph, kiln_value a, uint32_t rank, const int64_t *dims);
+kiln_value kiln_add_broadcast_to(kiln_graph *graph, kiln_value a, uint32_t rank,
+                                 const int64_t *dims);
 /* Puts reduced axes (sorted) back by broadcasting `a` to the dims of `like`. */
 kiln_value kiln_add_unreduce(kiln_graph *graph, kiln_value a, kiln_value like, uint32_t n_axes,
                              const int64_t *axes);
@@ -288,8 +289,8 @@ const kiln_type *kiln_infer(kiln_graph *graph, const kiln_node_spec *spec);
  * opens the sentence ("after simplify"). Shares no code with infer's callers but the rules. */
 kiln_status kiln_graph_verify(const kiln_graph *graph, const char *where, kiln_error *error);
 
-/* Text form. Printing then parsing gives the same graph, bit for bit; grammar in docs/ir.md. The brief
- * form, for dumps, gives the size of blobs only and cannot be read back. */
+/* Text form. Printing then parsing gives the same graph, bit for bit; grammar in docs/ir.md. The
+ * brief form, for dumps, gives the size of blobs only and cannot be read back. */
 void kiln_graph_print(const kiln_graph *graph, kiln_text *text);
 void kiln_graph_print_brief(const kiln_graph *graph, kiln_text *text);
 /* "%x" for an input, "%7" for a node, as the text form numbers them. */
@@ -300,7 +301,8 @@ kiln_graph *kiln_graph_parse(kiln_scope *scope, kiln_context *context, const cha
 const char *kiln_node_string(kiln_arena *arena, const kiln_graph *graph, kiln_value value);
 
 /* Reads literal element bytes into `out` (type->bytes), expanding splats and reading files. */
-void kiln_literal_read(kiln_scope *scope, const kiln_type *type, const kiln_literal *literal, void *out);
+void kiln_literal_read(kiln_scope *scope, const kiln_type *type, const kiln_literal *literal,
+                       void *out);
 
 /* The expansion of a composite: builds it over `inputs` in `graph` and returns its value. Rows live
  * in graph/rules. Fails with INVALID naming the op when attributes or operands are wrong. */
@@ -312,7 +314,7 @@ extern kiln_expand_fn *const kiln_expand_rules[KILN_N_OPS]; /* NULL unless COMPO
  * `inputs` and `outputs` follow graph->inputs and graph->outputs; outputs' data is written. */
 void kiln_eval(kiln_scope *scope, const kiln_graph *graph, const kiln_tensor *inputs,
                kiln_tensor *outputs);
-/* Every node's value in one dense array each, values[id] (NULL for ids not needed); in scope's arena.
- * `needed` as bool[nodes.n] or NULL for what outputs need. */
+/* Every node's value in one dense array each, values[id] (NULL for ids not needed); in scope's
+ * arena. `needed` as bool[nodes.n] or NULL for what outputs need. */
 void **kiln_eval_nodes(kiln_scope *scope, const kiln_graph *graph, const kiln_tensor *inputs);
 #endif

@@ -1,6 +1,6 @@
-/* Type rules: what every row of ops.def demands of its operands and attributes, and the type it gives.
- * Counts, dtypes and families are checked from the row; the rest is one function an op, by table.
- * Composites are expanded once in a scratch graph, which remembers what it has seen. */
+/* Type rules: what every row of ops.def demands of its operands and attributes, and the type it
+ * gives. Counts, dtypes and families are checked from the row; the rest is one function an op, by
+ * table. Composites are expanded once in a scratch graph, which remembers what it has seen. */
 #include "graph/infer.h"
 
 #include <stdarg.h>
@@ -102,9 +102,11 @@ static const kiln_type *infer_constant(const kiln_infer_call *call)
 {
     const kiln_literal *literal = &call->attrs->literal.value;
     bool is_splat = literal->kind == KILN_LITERAL_SPLAT;
-    int64_t expected = is_splat ? (int64_t)kiln_dtype_bytes(call->given->dtype) : call->given->bytes;
+    int64_t expected =
+        is_splat ? (int64_t)kiln_dtype_bytes(call->given->dtype) : call->given->bytes;
     if ((unsigned)literal->kind > KILN_LITERAL_FILE) {
-        kiln_infer_fail(call, "literal kind %d; expected splat, bytes, blob or file", literal->kind);
+        kiln_infer_fail(call, "literal kind %d; expected splat, bytes, blob or file",
+                        literal->kind);
     }
     if (literal->bytes != expected) {
         kiln_infer_fail(call, "%lld bytes for %s; expected %lld", (long long)literal->bytes,
@@ -120,7 +122,8 @@ static const kiln_type *infer_constant(const kiln_infer_call *call)
         kiln_infer_fail(call, "no %s; expected one", is_file ? "file name" : "data");
     }
     if (is_file && literal->offset < 0) {
-        kiln_infer_fail(call, "file offset is %lld; expected 0 or more", (long long)literal->offset);
+        kiln_infer_fail(call, "file offset is %lld; expected 0 or more",
+                        (long long)literal->offset);
     }
     return call->given;
 }
@@ -159,7 +162,8 @@ static const kiln_type *infer_select(const kiln_infer_call *call)
 {
     const kiln_type *condition = call->types[0], *value = call->types[1];
     if (!has_type(value, call->types[2]) || !has_dims(condition, value)) {
-        kiln_infer_fail(call, "operands are %s; expected bool and two equal types, all of the same dims",
+        kiln_infer_fail(call,
+                        "operands are %s; expected bool and two equal types, all of the same dims",
                         kiln_infer_types_string(call));
     }
     return retype(call, value, value->dtype);
@@ -294,7 +298,8 @@ static void check_operands(const kiln_infer_call *call)
 {
     const kiln_op_row *row = call->row;
     for (uint32_t i = 0; i < call->n; i++) {
-        if (call->types[i]->n_items) kiln_infer_fail(call, "operand %u is a tuple; expected a tensor", i);
+        if (call->types[i]->n_items)
+            kiln_infer_fail(call, "operand %u is a tuple; expected a tensor", i);
     }
     if (call->n && !kiln_dtype_in(call->types[0]->dtype, row->types)) {
         kiln_infer_fail(call, "operand 0 is %s; expected %s",
@@ -304,7 +309,8 @@ static void check_operands(const kiln_infer_call *call)
     if (row->class_ != KILN_ELEMENTWISE || call->op == KILN_OP_select) return;
     for (uint32_t i = 1; i < call->n; i++) {
         if (has_type(call->types[0], call->types[i])) continue;
-        kiln_infer_fail(call, "operands are %s; expected equal types", kiln_infer_types_string(call));
+        kiln_infer_fail(call, "operands are %s; expected equal types",
+                        kiln_infer_types_string(call));
     }
 }
 
@@ -321,7 +327,8 @@ static void check_attrs(const kiln_infer_call *call)
 const kiln_type *kiln_infer_call_type(const kiln_infer_call *call)
 {
     if ((unsigned)call->op - 1 >= KILN_N_OPS - 1) {
-        kiln_fail(call->graph->scope, KILN_INVALID, "op number %u; expected a row of ops.def", call->op);
+        kiln_fail(call->graph->scope, KILN_INVALID, "op number %u; expected a row of ops.def",
+                  call->op);
     }
     check_count(call);
     check_operands(call);
@@ -347,9 +354,11 @@ const kiln_type *kiln_infer(kiln_graph *graph, const kiln_node_spec *spec)
     if (spec->n_inputs > 8) {
         types = kiln_new_array(&graph->scope->arena, const kiln_type *, spec->n_inputs);
     }
-    for (uint32_t i = 0; i < spec->n_inputs; i++) types[i] = kiln_graph_type(graph, spec->inputs[i]);
+    for (uint32_t i = 0; i < spec->n_inputs; i++)
+        types[i] = kiln_graph_type(graph, spec->inputs[i]);
     bool is_row = (unsigned)spec->op < KILN_N_OPS;
-    kiln_infer_call call = {graph,          spec->op,    &kiln_op_rows[is_row ? spec->op : 0], types,
-                            spec->n_inputs, spec->attrs, spec->given};
+    kiln_infer_call call = {graph,      spec->op,       &kiln_op_rows[is_row ? spec->op : 0],
+                            types,      spec->n_inputs, spec->attrs,
+                            spec->given};
     return kiln_infer_call_type(&call);
 }

@@ -15,10 +15,10 @@ const kiln_type *kiln_infer_broadcast(const kiln_infer_call *call)
         fits &= type->dims[i] == 1 || type->dims[i] == given->dims[axes.at[i]];
     }
     if (!fits) {
-        kiln_infer_fail(call, "operand %s to %s by axes %s; expected one dtype and dims that are equal or 1",
-                        kiln_infer_types_string(call),
-                        kiln_type_string(&call->graph->scope->arena, given),
-                        kiln_ints_string(&call->graph->scope->arena, axes));
+        kiln_infer_fail(
+            call, "operand %s to %s by axes %s; expected one dtype and dims that are equal or 1",
+            kiln_infer_types_string(call), kiln_type_string(&call->graph->scope->arena, given),
+            kiln_ints_string(&call->graph->scope->arena, axes));
     }
     return given;
 }
@@ -58,7 +58,8 @@ const kiln_type *kiln_infer_slice(const kiln_infer_call *call)
     for (uint32_t i = 0; i < type->rank; i++) {
         int64_t start = starts.at[i], limit = limits.at[i];
         if (start < 0 || start > limit || limit > type->dims[i]) {
-            kiln_infer_fail(call, "axis %u of %s from %lld to %lld; expected a range within the axis", i,
+            kiln_infer_fail(call,
+                            "axis %u of %s from %lld to %lld; expected a range within the axis", i,
                             kiln_infer_types_string(call), (long long)start, (long long)limit);
         }
         dims[i] = kiln_ceil_div(limit - start, strides.at[i]);
@@ -102,8 +103,9 @@ const kiln_type *kiln_infer_concat(const kiln_infer_call *call)
         }
         if (!fits) {
             const kiln_type *pair[] = {first, type};
-            kiln_infer_fail(call, "operands 0 and %u are %s; expected types equal but for axis %lld", i,
-                            kiln_types_string(&call->graph->scope->arena, pair, 2), (long long)axis);
+            kiln_infer_fail(
+                call, "operands 0 and %u are %s; expected types equal but for axis %lld", i,
+                kiln_types_string(&call->graph->scope->arena, pair, 2), (long long)axis);
         }
         if (!kiln_checked_add(sum, type->dims[axis], &sum)) {
             kiln_infer_fail(call, "axis %lld overflows", (long long)axis);
@@ -120,7 +122,8 @@ const kiln_type *kiln_infer_take(const kiln_infer_call *call)
     uint32_t rank = 0;
     kiln_infer_axis(call, axis, type->rank);
     if (!kiln_dtype_in(index->dtype, KILN_TYPES_INTEGER)) {
-        kiln_infer_fail(call, "operands are %s; expected integer indices", kiln_infer_types_string(call));
+        kiln_infer_fail(call, "operands are %s; expected integer indices",
+                        kiln_infer_types_string(call));
     }
     for (uint32_t i = 0; i < type->rank; i++) {
         if (i != axis) {
@@ -166,7 +169,8 @@ const kiln_type *kiln_infer_dynamic_update(const kiln_infer_call *call)
     bool fits = block->dtype == type->dtype && block->rank == type->rank;
     for (uint32_t i = 0; fits && i < type->rank; i++) fits = block->dims[i] <= type->dims[i];
     if (!fits) {
-        kiln_infer_fail(call, "operands are %s; expected a block of the same dtype and rank that fits",
+        kiln_infer_fail(call,
+                        "operands are %s; expected a block of the same dtype and rank that fits",
                         kiln_infer_types_string(call));
     }
     return kiln_graph_tensor(call->graph, type->dtype, type->rank, type->dims);

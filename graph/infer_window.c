@@ -21,10 +21,12 @@ int64_t kiln_infer_window_dim(const kiln_infer_call *call, uint32_t axis, kiln_w
 {
     int64_t padded, reach;
     if (!dilated(window.dim, window.base_dilation, &padded) ||
-        !dilated(window.size, window.dilation, &reach) || !kiln_checked_add(padded, window.low, &padded) ||
+        !dilated(window.size, window.dilation, &reach) ||
+        !kiln_checked_add(padded, window.low, &padded) ||
         !kiln_checked_add(padded, window.high, &padded) || padded < 0) {
         kiln_infer_fail(call, "axis %u of %s has no valid size with low %lld and high %lld", axis,
-                        kiln_infer_types_string(call), (long long)window.low, (long long)window.high);
+                        kiln_infer_types_string(call), (long long)window.low,
+                        (long long)window.high);
     }
     return padded < reach ? 0 : (padded - reach) / window.stride + 1;
 }
@@ -48,8 +50,8 @@ const kiln_type *kiln_infer_window(const kiln_infer_call *call)
     kiln_infer_range(call, "dilations", dilations, 1, SIZE_LIMIT);
     int64_t dims[KILN_MAX_RANK];
     for (uint32_t i = 0; i < rank; i++) {
-        kiln_window_axis axis = {type->dims[i], sizes.at[i], strides.at[i], low.at[i], high.at[i], 1,
-                                 dilations.at[i]};
+        kiln_window_axis axis = {type->dims[i], sizes.at[i], strides.at[i],  low.at[i],
+                                 high.at[i],    1,           dilations.at[i]};
         dims[i] = kiln_infer_window_dim(call, i, axis);
     }
     return kiln_graph_tensor(call->graph, type->dtype, rank, dims);
@@ -85,7 +87,8 @@ const kiln_type *kiln_infer_dot(const kiln_infer_call *call)
     kiln_infer_axes(call, "rhs_batch", b_batch, b->rank, false);
     kiln_infer_axes(call, "lhs_contract", a_sum, a->rank, false);
     kiln_infer_axes(call, "rhs_contract", b_sum, b->rank, false);
-    uint32_t a_used = axis_set(a_batch) | axis_set(a_sum), b_used = axis_set(b_batch) | axis_set(b_sum);
+    uint32_t a_used = axis_set(a_batch) | axis_set(a_sum),
+             b_used = axis_set(b_batch) | axis_set(b_sum);
     if (a_batch.n != b_batch.n || a_sum.n != b_sum.n || (axis_set(a_batch) & axis_set(a_sum)) ||
         (axis_set(b_batch) & axis_set(b_sum))) {
         kiln_infer_fail(call, "batch and contract axes of the two operands do not pair up");
@@ -170,7 +173,8 @@ const kiln_type *kiln_infer_convolution(const kiln_infer_call *call)
             call->attrs->conv.high.at[i],     call->attrs->conv.lhs_dilation.at[i],
             call->attrs->conv.rhs_dilation.at[i],
         };
-        if (axis.size == 0) kiln_infer_fail(call, "kernel is empty; expected spatial dims of 1 or more");
+        if (axis.size == 0)
+            kiln_infer_fail(call, "kernel is empty; expected spatial dims of 1 or more");
         dims[out[i + 2]] = kiln_infer_window_dim(call, (uint32_t)in[i + 2], axis);
     }
     return kiln_graph_tensor(call->graph, input->dtype, rank, dims);

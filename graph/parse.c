@@ -1,5 +1,5 @@
-/* Text to graph (grammar in docs/ir.md): one pass, no recursion, names looked up by hash. A mistake is
- * MODEL with line and column, also one that the type rules find. */
+/* Text to graph (grammar in docs/ir.md): one pass, no recursion, names looked up by hash. A mistake
+ * is MODEL with line and column, also one that the type rules find. */
 #include "graph/parse.h"
 
 #include <string.h>
@@ -72,7 +72,8 @@ static named parse_name(graph_parser *parser)
         bool is_number = word[0] >= '0' && word[0] <= '9';
         for (size_t i = 0; is_number && i < n; i++) {
             if (word[i] < '0' || word[i] > '9' || n > 18) {
-                kiln_parse_fail(scan, "a name that begins with a digit; expected a number or quotes");
+                kiln_parse_fail(scan,
+                                "a name that begins with a digit; expected a number or quotes");
             }
             key.number = key.number * 10 + (uint64_t)(word[i] - '0');
         }
@@ -90,7 +91,8 @@ static kiln_value parse_operand(graph_parser *parser)
 {
     named key = parse_name(parser);
     const named *value = named_find(parser, &key);
-    if (!value) kiln_parse_fail(&parser->scan, "%s is not defined above", named_string(parser, &key));
+    if (!value)
+        kiln_parse_fail(&parser->scan, "%s is not defined above", named_string(parser, &key));
     return value->value;
 }
 
@@ -162,7 +164,8 @@ static void parse_attrs(graph_parser *parser, kiln_attrs *attrs, const kiln_type
     for (uint32_t n = 0; n < family->n_fields; n++) {
         if (n) kiln_parse_expect(&parser->scan, ",");
         uint32_t i = find_field(parser, family);
-        if (seen >> i & 1) kiln_parse_fail(&parser->scan, "%s is given twice", family->fields[i].name);
+        if (seen >> i & 1)
+            kiln_parse_fail(&parser->scan, "%s is given twice", family->fields[i].name);
         seen |= 1u << i;
         kiln_parse_expect(&parser->scan, "=");
         parse_field(parser, &family->fields[i], type, (char *)attrs + family->fields[i].offset);
@@ -213,7 +216,8 @@ static void parse_node(graph_parser *parser)
                            ? kiln_add_literal(parser->graph, type, &attrs.literal.value)
                            : kiln_graph_add(parser->graph, &spec);
     if (op == KILN_OP_constant && spec.label) {
-        parser->graph->nodes.at[value.id]->label = kiln_arena_string(&parser->graph->arena, spec.label);
+        parser->graph->nodes.at[value.id]->label =
+            kiln_arena_string(&parser->graph->arena, spec.label);
     }
     if (kiln_graph_type(parser->graph, value) != type) {
         kiln_parse_fail(scan, "%s gives %s; the text says %s", kiln_op_rows[op].name,

@@ -1,5 +1,5 @@
-/* The scanner of the text form: words, strings, numbers, elements, literals. It works on bytes, knows
- * no locale and reads nothing past the end. */
+/* The scanner of the text form: words, strings, numbers, elements, literals. It works on bytes,
+ * knows no locale and reads nothing past the end. */
 #define _GNU_SOURCE /* strtod_l */
 #include <math.h>
 #include <stdio.h>
@@ -106,7 +106,8 @@ static char string_escape(kiln_parser *parser)
         parser->at++;
         return *at;
     }
-    int high = left >= 3 && *at == 'x' ? hex_digit(at[1]) : -1, low = high >= 0 ? hex_digit(at[2]) : -1;
+    int high = left >= 3 && *at == 'x' ? hex_digit(at[1]) : -1,
+        low = high >= 0 ? hex_digit(at[2]) : -1;
     if (low < 0 || high * 16 + low == 0) {
         kiln_parse_fail(parser, "a bad escape in a string; expected \\\", \\\\ or \\x01 to \\xff");
     }
@@ -125,7 +126,8 @@ const char *kiln_parse_string(kiln_parser *parser, const char *what)
         char c = *parser->at++;
         if (c == '\\') c = string_escape(parser);
         kiln_text_append_n(&text, &c, 1);
-        if (text.n > STRING_BYTES) kiln_parse_fail(parser, "a string of over %d bytes", STRING_BYTES);
+        if (text.n > STRING_BYTES)
+            kiln_parse_fail(parser, "a string of over %d bytes", STRING_BYTES);
     }
     if (parser->at == parser->end || *parser->at != '"') {
         kiln_parse_fail(parser, "a string without an end; expected a closing quote on its line");
@@ -168,7 +170,8 @@ static uint64_t whole_number(kiln_parser *parser, bool *is_negative)
     if (!*at) kiln_parse_fail(parser, "found \"-\"; expected a whole number");
     for (; *at; at++) {
         if (*at < '0' || *at > '9') {
-            kiln_parse_fail(parser, "found %s; expected a whole number", kiln_quoted(&parser->scope->arena, token));
+            kiln_parse_fail(parser, "found %s; expected a whole number",
+                            kiln_quoted(&parser->scope->arena, token));
         }
         if (__builtin_mul_overflow(size, 10u, &size) ||
             __builtin_add_overflow(size, (uint64_t)(*at - '0'), &size)) {
@@ -211,7 +214,8 @@ static void whole_element(kiln_parser *parser, kiln_dtype dtype, void *out)
     bool is_negative, is_signed = kiln_dtype_kind_of(dtype) == KILN_DTYPE_KIND_INT;
     int bits = 8 * (int)kiln_dtype_bytes(dtype);
     uint64_t size = whole_number(parser, &is_negative);
-    uint64_t top = is_signed ? (UINT64_MAX >> (65 - bits)) + is_negative : UINT64_MAX >> (64 - bits);
+    uint64_t top =
+        is_signed ? (UINT64_MAX >> (65 - bits)) + is_negative : UINT64_MAX >> (64 - bits);
     if (size > top || (is_negative && !is_signed && size)) {
         kiln_parse_fail(parser, "a number out of range for %s", kiln_dtype_name(dtype));
     }
@@ -236,7 +240,8 @@ static void nan_element(kiln_parser *parser, kiln_dtype dtype, void *out)
     memcpy(out, &bits, bytes);
     if (is_good && isnan(kiln_element_to_double(dtype, out))) return;
     parser->place = place;
-    kiln_parse_fail(parser, "nan with other bits; expected those of a NaN of %s", kiln_dtype_name(dtype));
+    kiln_parse_fail(parser, "nan with other bits; expected those of a NaN of %s",
+                    kiln_dtype_name(dtype));
 }
 
 static void float_element(kiln_parser *parser, kiln_dtype dtype, void *out)
@@ -255,7 +260,8 @@ static void float_element(kiln_parser *parser, kiln_dtype dtype, void *out)
     bool is_number = token[is_negative] >= '0' && token[is_negative] <= '9';
     double value = is_number ? strtod_l(token, &rest, parser->locale) : 0;
     if (!is_number || *rest) {
-        kiln_parse_fail(parser, "found %s; expected a number", kiln_quoted(&parser->scope->arena, token));
+        kiln_parse_fail(parser, "found %s; expected a number",
+                        kiln_quoted(&parser->scope->arena, token));
     }
     kiln_element_from_double(dtype, value, out);
     if (isinf(kiln_element_to_double(dtype, out))) {
@@ -321,12 +327,14 @@ static void parse_hex(kiln_parser *parser, const kiln_type *type, kiln_literal *
     int64_t n = 0, left = parser->end - parser->at;
     while (n < left && hex_digit(parser->at[n]) >= 0) n++;
     if (n % 2 || n / 2 != type->bytes) {
-        kiln_parse_fail(parser, "%lld hex digits for %s; expected two for each of %lld bytes", (long long)n,
-                        kiln_type_string(&parser->scope->arena, type), (long long)type->bytes);
+        kiln_parse_fail(parser, "%lld hex digits for %s; expected two for each of %lld bytes",
+                        (long long)n, kiln_type_string(&parser->scope->arena, type),
+                        (long long)type->bytes);
     }
     unsigned char *data = kiln_arena_alloc(&parser->scope->arena, (size_t)type->bytes);
     for (int64_t i = 0; i < type->bytes; i++) {
-        data[i] = (unsigned char)(hex_digit(parser->at[2 * i]) * 16 + hex_digit(parser->at[2 * i + 1]));
+        data[i] =
+            (unsigned char)(hex_digit(parser->at[2 * i]) * 16 + hex_digit(parser->at[2 * i + 1]));
     }
     parser->at += n;
     kiln_parse_expect(parser, "\"");

@@ -46,7 +46,8 @@ static uint32_t node_number(const kiln_graph *graph, uint32_t id)
 
 void kiln_value_print(kiln_text *text, const kiln_graph *graph, kiln_value value)
 {
-    const kiln_node *node = value.id && value.id < graph->nodes.n ? kiln_graph_node(graph, value) : NULL;
+    const kiln_node *node =
+        value.id && value.id < graph->nodes.n ? kiln_graph_node(graph, value) : NULL;
     if (node && node->op == KILN_OP_input) {
         kiln_text_append(text, "%");
         print_name(text, node->label ? node->label : "");
@@ -69,7 +70,8 @@ static void print_hex_float(kiln_text *text, double value)
     int n = 0;
     for (uint64_t rest = bits << 12; rest; rest <<= 4) digits[n++] = "0123456789abcdef"[rest >> 60];
     digits[n] = 0;
-    kiln_text_printf(text, "%s0x1%s%sp%d", value < 0 ? "-" : "", n ? "." : "", digits, exponent - 1);
+    kiln_text_printf(text, "%s0x1%s%sp%d", value < 0 ? "-" : "", n ? "." : "", digits,
+                     exponent - 1);
 }
 
 /* Numbers with at most ten binary places print as exact decimals, for people; others in hex. */
@@ -156,7 +158,8 @@ static void print_literal(kiln_text *text, const kiln_type *type, const kiln_lit
         kiln_text_append(text, "[");
         for (int64_t i = 0; i < type->n_elements; i++) {
             if (i) kiln_text_append(text, ", ");
-            print_element(text, type->dtype, (const char *)literal->data + (size_t)i * element_bytes);
+            print_element(text, type->dtype,
+                          (const char *)literal->data + (size_t)i * element_bytes);
         }
         kiln_text_append(text, "]");
         return;

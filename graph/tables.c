@@ -15,8 +15,8 @@
 #define INPUT_RANGE(...) PICK_PAIR(__VA_ARGS__, __VA_ARGS__)
 
 const kiln_op_row kiln_op_rows[KILN_N_OPS] = {
-    [KILN_OP_none] = {"none", KILN_SOURCE, 0, 0, KILN_TYPES_ANY, KILN_RESULT_GIVEN, KILN_FAMILY_none,
-                      "no operation"},
+    [KILN_OP_none] = {"none", KILN_SOURCE, 0, 0, KILN_TYPES_ANY, KILN_RESULT_GIVEN,
+                      KILN_FAMILY_none, "no operation"},
 #define KILN_OP(name, class_, n_inputs, types, result, attrs, meaning)                             \
     [KILN_OP_##name] = {#name,                                                                     \
                         KILN_##class_,                                                             \

@@ -1,6 +1,6 @@
-/* The verifier: reads a finished graph and recomputes what must hold of it, trusting nothing that was
- * known while it was built. Types are inferred again in a scratch graph and compared. Its sentences
- * are about mistakes of ours, so the status is INTERNAL. */
+/* The verifier: reads a finished graph and recomputes what must hold of it, trusting nothing that
+ * was known while it was built. Types are inferred again in a scratch graph and compared. Its
+ * sentences are about mistakes of ours, so the status is INTERNAL. */
 #include <stdio.h>
 #include <string.h>
 
@@ -52,9 +52,11 @@ static void verify_type(const verifier *v, const kiln_type *type)
         VERIFY(v, type->dims[i] >= 0 && type->dims[i] <= KILN_MAX_DIM, "has dim %u of %lld", i,
                (long long)type->dims[i]);
     }
-    VERIFY(v, kiln_checked_product(type->dims, type->rank, &elements) && elements <= KILN_MAX_ELEMENTS,
+    VERIFY(v,
+           kiln_checked_product(type->dims, type->rank, &elements) && elements <= KILN_MAX_ELEMENTS,
            "has too many elements");
-    VERIFY(v, kiln_checked_mul(elements, (int64_t)kiln_dtype_bytes(type->dtype), &bytes), "is too large");
+    VERIFY(v, kiln_checked_mul(elements, (int64_t)kiln_dtype_bytes(type->dtype), &bytes),
+           "is too large");
     VERIFY(v, type->n_elements == elements && type->bytes == bytes,
            "says %lld elements, %lld bytes; its dims give %lld, %lld", (long long)type->n_elements,
            (long long)type->bytes, (long long)elements, (long long)bytes);
@@ -71,8 +73,9 @@ static void verify_operands(const verifier *v, const kiln_node *node)
     VERIFY(v, node->inputs || node->n_inputs == 0, "has no list of operands");
     for (uint32_t i = 0; i < node->n_inputs; i++) {
         kiln_value operand = node->inputs[i];
-        VERIFY(v, is_value(v, operand, v->id), "has operand %u of id %u, graph %u; expected an id below its own",
-               i, operand.id, operand.graph);
+        VERIFY(v, is_value(v, operand, v->id),
+               "has operand %u of id %u, graph %u; expected an id below its own", i, operand.id,
+               operand.graph);
     }
 }
 
@@ -116,18 +119,22 @@ static bool same_type(const kiln_type *a, const kiln_type *b)
            (a->rank == 0 || memcmp(a->dims, b->dims, a->rank * sizeof *a->dims) == 0);
 }
 
-/* What the rule gives for the stored operands; a failure of the rule jumps with its own sentence. */
+/* What the rule gives for the stored operands; a failure of the rule jumps with its own
+ * sentence. */
 static void verify_inference(const verifier *v, const kiln_node *node)
 {
     const kiln_type *few[8], **types = few;
-    if (node->n_inputs > 8) types = kiln_new_array(&v->scope->arena, const kiln_type *, node->n_inputs);
-    for (uint32_t i = 0; i < node->n_inputs; i++) types[i] = v->graph->nodes.at[node->inputs[i].id]->type;
+    if (node->n_inputs > 8)
+        types = kiln_new_array(&v->scope->arena, const kiln_type *, node->n_inputs);
+    for (uint32_t i = 0; i < node->n_inputs; i++)
+        types[i] = v->graph->nodes.at[node->inputs[i].id]->type;
     const kiln_op_row *row = kiln_node_row(node);
     kiln_infer_call call = {v->scratch, (kiln_op)node->op, row, types, node->n_inputs, node->attrs};
     if (row->result == KILN_RESULT_GIVEN) call.given = node->type;
     const kiln_type *type = kiln_infer_call_type(&call);
     VERIFY(v, same_type(type, node->type), "is %s %s; its rule gives %s", row->name,
-           kiln_type_string(&v->scope->arena, node->type), kiln_type_string(&v->scope->arena, type));
+           kiln_type_string(&v->scope->arena, node->type),
+           kiln_type_string(&v->scope->arena, type));
 }
 
 static void verify_node(verifier *v, uint32_t id)
@@ -150,9 +157,10 @@ static void verify_names(const verifier *v, const char *what, const char *const 
     for (uint32_t i = 0; i < n; i++) {
         VERIFY(v, names[i] != NULL, "%s %u has no name", what, i);
         uint64_t hash = kiln_name_hash(names[i]);
-        for (uint32_t at = kiln_slots_first(&set, hash), found; (found = kiln_slots_next(&set, hash, &at));) {
-            VERIFY(v, strcmp(names[found - 1], names[i]) != 0, "%s %u and %u share the name %s", what,
-                   found - 1, i, kiln_quoted(&v->scope->arena, names[i]));
+        for (uint32_t at = kiln_slots_first(&set, hash), found;
+             (found = kiln_slots_next(&set, hash, &at));) {
+            VERIFY(v, strcmp(names[found - 1], names[i]) != 0, "%s %u and %u share the name %s",
+                   what, found - 1, i, kiln_quoted(&v->scope->arena, names[i]));
         }
         kiln_slots_reserve(&set, &v->scope->arena);
         kiln_slots_insert(&set, hash, i + 1);
@@ -180,7 +188,8 @@ static void verify_ends(const verifier *v)
     const kiln_graph *graph = v->graph;
     const char **names = kiln_new_array(&v->scope->arena, const char *, graph->outputs.n);
     for (uint32_t i = 0; i < graph->outputs.n; i++) {
-        VERIFY(v, is_value(v, graph->outputs.at[i].value, graph->nodes.n), "output %u is no value", i);
+        VERIFY(v, is_value(v, graph->outputs.at[i].value, graph->nodes.n), "output %u is no value",
+               i);
         names[i] = graph->outputs.at[i].name;
     }
     verify_names(v, "outputs", names, graph->outputs.n);

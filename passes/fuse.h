@@ -79,8 +79,8 @@ bool kiln_fusion_is_small_constant(const kiln_node *node);
 kiln_format kiln_fusion_tile_format(kiln_fusion *fusion, uint32_t id);
 
 /* fuse_cluster.c: relations between clusters. */
-/* Appends the clusters that read node `id`, through floating nodes: each once, `id`'s own included.
- */
+/* Appends the clusters that read node `id`, through floating nodes: each once, `id`'s own
+ * included. */
 void kiln_fusion_readers(kiln_fusion *fusion, uint32_t id, kiln_ids *out_clusters);
 /* The same without a new search: adds to the clusters that earlier calls have found. */
 void kiln_fusion_more_readers(kiln_fusion *fusion, uint32_t id, kiln_ids *out_clusters);
@@ -100,15 +100,15 @@ void kiln_fusion_refuse(kiln_fusion *fusion, uint32_t producer, uint32_t consume
 /* In unfused schedules only nodes of one origin meet. */
 bool kiln_fusion_may_meet(const kiln_fusion *fusion, uint32_t a, uint32_t b);
 
-/* fuse_attention.c: merges two contractions and what lies between them. Comes first, while every node
- * is a cluster of its own. */
+/* fuse_attention.c: merges two contractions and what lies between them. Comes first, while every
+ * node is a cluster of its own. */
 void kiln_fuse_attention(kiln_fusion *fusion);
 
 /* fuse_epilogue.c: how node `id` lies in the row space of cluster `number` (or in the index space
  * of a contraction's, window's or column's result: FULL is the result's own index). */
 kiln_role kiln_fusion_role(const kiln_fusion *fusion, uint32_t number, uint32_t id);
-/* Merges nodes that depend on a reduction, contraction or window into its cluster, ids ascending.
- */
+/* Merges nodes that depend on a reduction, contraction or window into its cluster, ids
+ * ascending. */
 void kiln_fuse_epilogues(kiln_fusion *fusion);
 /* Whether two clusters are no slower as one. */
 bool kiln_fusion_pays(kiln_fusion *fusion, uint32_t a, uint32_t b);

@@ -1,9 +1,10 @@
-/* Attention: two contractions with a softmax between them become one group where nothing else needs the
- * scores. They are found by what they compute (match_attention.c), in any spelling. */
+/* Attention: two contractions with a softmax between them become one group where nothing else needs
+ * the scores. They are found by what they compute (match_attention.c), in any spelling. */
 #include "kiln/program.h"
 #include "passes/fuse.h"
 
-#define MAX_COLUMNS 4096 /* one chain of the second product; rows of scores stay in the second cache */
+#define MAX_COLUMNS                                                                                \
+    4096 /* one chain of the second product; rows of scores stay in the second cache */
 #define MIN_RESULTS 16   /* fewer elements are row reductions */
 
 /* Whether all that read node `id` are inside, or the second contraction. */
@@ -28,7 +29,8 @@ static bool fits(const kiln_fusion *fusion, const kiln_attention_match *match, u
         return false;
     }
     for (uint32_t id = match->scores.id; id <= match->weights.id; id++) {
-        if (match->is_inside[id] && fusion->is_live[id] && !is_private(fusion, match, id, dot)) return false;
+        if (match->is_inside[id] && fusion->is_live[id] && !is_private(fusion, match, id, dot))
+            return false;
     }
     return true;
 }
@@ -51,7 +53,8 @@ void kiln_fuse_attention(kiln_fusion *fusion)
     for (uint32_t id = 1; id < fusion->n_nodes; id++) {
         if (!fusion->is_live[id] || kiln_fusion_class(fusion, id) != KILN_CONTRACT) continue;
         kiln_attention_match match;
-        if (!kiln_match_attention(fusion->arena, fusion->graph, kiln_fusion_value(fusion, id), &match)) {
+        if (!kiln_match_attention(fusion->arena, fusion->graph, kiln_fusion_value(fusion, id),
+                                  &match)) {
             continue;
         }
         /* Nothing outside reads what is inside, so the merged group cannot wait for itself. */

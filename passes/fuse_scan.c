@@ -117,7 +117,8 @@ static void mark_floating(kiln_fusion *fusion)
     for (uint32_t id = 1; id < fusion->n_nodes; id++) {
         if (!fusion->is_live[id] || kiln_fusion_class(fusion, id) != KILN_CONTRACT) continue;
         fusion->packing[id] = kiln_fusion_tile_format(fusion, id);
-        if (!fusion->packing[id] && wants_panels(fusion, id)) fusion->packing[id] = KILN_FORMAT_PANEL16;
+        if (!fusion->packing[id] && wants_panels(fusion, id))
+            fusion->packing[id] = KILN_FORMAT_PANEL16;
         store_contraction_operands(fusion, id);
     }
 }

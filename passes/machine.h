@@ -1,5 +1,6 @@
 /* What passes and lowerings may know about a target: numbers only. Models are named and fixed, so
- * that the same name gives the same code everywhere; detection only picks a name and a thread count. */
+ * that the same name gives the same code everywhere; detection only picks a name and a thread
+ * count. */
 #ifndef KILN_PASSES_MACHINE_H
 #define KILN_PASSES_MACHINE_H
 
@@ -9,7 +10,7 @@
 typedef enum kiln_machine_kind { KILN_MACHINE_CPU, KILN_MACHINE_GPU } kiln_machine_kind;
 
 typedef struct kiln_machine {
-    const char *name;       /* "x86-64", "x86-64-v3", "x86-64-v4", "x86-64-amx", "sm_80", "sm_90a" */
+    const char *name; /* "x86-64", "x86-64-v3", "x86-64-v4", "x86-64-amx", "sm_80", "sm_90a" */
     kiln_machine_kind kind;
     const char *llvm_cpu;   /* "x86-64-v4" */
     const char *llvm_features;

@@ -1,6 +1,7 @@
-/* Finding attention: from the second contraction down to the first one. Spellings differ (scale before or
- * after, masks added or selected, exponents divided or multiplied by a reciprocal); what counts is that
- * full rows pass from reduction to reduction and that nothing else of the scores is needed. */
+/* Finding attention: from the second contraction down to the first one. Spellings differ (scale
+ * before or after, masks added or selected, exponents divided or multiplied by a reciprocal); what
+ * counts is that full rows pass from reduction to reduction and that nothing else of the scores is
+ * needed. */
 #include <string.h>
 
 #include "passes/schedule.h"
@@ -28,7 +29,8 @@ static bool is_full(const search *s, const kiln_type *type)
 
 static bool is_row_reduction(const search *s, const kiln_node *node)
 {
-    if (kiln_node_row(node)->class_ != KILN_REDUCE || kiln_node_row(node)->attrs != KILN_FAMILY_axes) {
+    if (kiln_node_row(node)->class_ != KILN_REDUCE ||
+        kiln_node_row(node)->attrs != KILN_FAMILY_axes) {
         return false;
     }
     const kiln_type *operand = kiln_graph_type(s->graph, node->inputs[0]);
@@ -44,7 +46,8 @@ static void push(search *s, uint32_t id)
 }
 
 /* Notes a reduction in order of ids. False when there are too many. */
-static bool note_reduction(kiln_attention_match *attention, kiln_value reduction, kiln_value operand)
+static bool note_reduction(kiln_attention_match *attention, kiln_value reduction,
+                           kiln_value operand)
 {
     uint32_t at = attention->n_reductions++;
     if (at == KILN_MAX_ATTENTION_REDUCTIONS) return false;
@@ -57,8 +60,8 @@ static bool note_reduction(kiln_attention_match *attention, kiln_value reduction
     return true;
 }
 
-/* Collects the reductions and the one contraction under the weights. Elementwise nodes and views are
- * walked through; anything else is an input of the group. */
+/* Collects the reductions and the one contraction under the weights. Elementwise nodes and views
+ * are walked through; anything else is an input of the group. */
 static bool collect(search *s)
 {
     kiln_attention_match *attention = s->attention;
@@ -93,7 +96,8 @@ static bool *find_rows(search *s)
         const kiln_node *node = graph->nodes.at[id];
         kiln_class class_ = kiln_node_row(node)->class_;
         if (!s->is_seen[id] || (class_ != KILN_ELEMENTWISE && class_ != KILN_VIEW)) continue;
-        for (uint32_t i = 0; i < node->n_inputs; i++) is_row[id] = is_row[id] || is_row[node->inputs[i].id];
+        for (uint32_t i = 0; i < node->n_inputs; i++)
+            is_row[id] = is_row[id] || is_row[node->inputs[i].id];
     }
     return is_row;
 }
@@ -133,7 +137,8 @@ static bool is_chain(search *s, const bool *is_row)
     uint32_t n = attention->n_reductions;
     for (uint32_t i = 0; i < n; i++) {
         if (!is_row[attention->operands[i].id]) return false;
-        if (i > 0 && leaks(s, is_row, attention->operands[i], attention->operands[i - 1])) return false;
+        if (i > 0 && leaks(s, is_row, attention->operands[i], attention->operands[i - 1]))
+            return false;
     }
     return is_row[attention->weights.id] &&
            !leaks(s, is_row, attention->weights, attention->operands[n - 1]);

@@ -1,6 +1,6 @@
-/* Graph passes and their manager. A pass reads a const graph and builds the next. pipeline.def is the
- * only place that knows the order; the manager checks what a pass needs, verifies after it, times it
- * and dumps on request. */
+/* Graph passes and their manager. A pass reads a const graph and builds the next. pipeline.def is
+ * the only place that knows the order; the manager checks what a pass needs, verifies after it,
+ * times it and dumps on request. */
 #ifndef KILN_PASSES_PASS_H
 #define KILN_PASSES_PASS_H
 
@@ -17,8 +17,8 @@ typedef enum kiln_fact {
     KILN_FACT_LAID_OUT = 16,   /* convolutions are NHWC, kernels HWIO */
 } kiln_fact;
 
-/* Runs an all-constant graph on this machine as a compiled program would: outputs in order. Filled by
- * codegen; NULL where there is no compiler for the host. */
+/* Runs an all-constant graph on this machine as a compiled program would: outputs in order. Filled
+ * by codegen; NULL where there is no compiler for the host. */
 typedef kiln_status kiln_run_constant_fn(void *user, const kiln_graph *graph, kiln_tensor *outputs,
                                          kiln_error *error);
 
@@ -58,8 +58,8 @@ kiln_graph *kiln_pipeline_run(kiln_pipeline *pipeline, const kiln_graph *graph);
 kiln_schedule *kiln_fuse(kiln_pipeline *pipeline, const kiln_graph *graph);
 void kiln_plan_memory(kiln_pipeline *pipeline, kiln_schedule *schedule);
 
-/* Writes `text` to dump_dir/NNN-stage, NNN counting up over the compile; nothing without a dump_dir.
- * IO when the folder or file cannot be written. */
+/* Writes `text` to dump_dir/NNN-stage, NNN counting up over the compile; nothing without a
+ * dump_dir. IO when the folder or file cannot be written. */
 void kiln_pipeline_dump(kiln_pipeline *pipeline, const char *stage, const char *text);
 
 #define KILN_PASS(name, needs, gives, breaks) kiln_pass_fn kiln_pass_##name;

@@ -1,7 +1,7 @@
 /* Greedy placement of intervals (Pisarchyk and Lee, arXiv 2001.03288, with several orders and two
  * ways to choose a gap): blocks are taken in some order, and each goes to a gap between the blocks
- * already placed that live at the same time. Then the best order is improved: the block that makes the
- * arena as large as it is goes first in the next round. */
+ * already placed that live at the same time. Then the best order is improved: the block that makes
+ * the arena as large as it is goes first in the next round. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,13 +98,13 @@ static int64_t live_bound(kiln_scope *scope, const kiln_block *blocks, uint32_t 
     return bound;
 }
 
-/* Placement is quadratic: very large graphs get one order, and the improvement a budget of steps.
- */
+/* Placement is quadratic: very large graphs get one order, and the improvement a budget of
+ * steps. */
 #define MAX_BLOCKS_FOR_SEARCH 8192
 #define IMPROVE_BUDGET 20000000
 
-/* One round of improvement: the block that makes the arena as large as it is goes first next time.
- */
+/* One round of improvement: the block that makes the arena as large as it is goes first next
+ * time. */
 static void promote_highest(const kiln_block *blocks, sort_row *rows, uint32_t n)
 {
     uint32_t highest = 0;

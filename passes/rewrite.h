@@ -48,8 +48,8 @@ typedef struct kiln_rule {
 } kiln_rule;
 
 /* The rules of simplify by family; each ends with a NULL name. */
-extern const kiln_rule kiln_rules_lift[], kiln_rules_arithmetic[], kiln_rules_logic[], kiln_rules_view[],
-    kiln_rules_move[], kiln_rules_linear[];
+extern const kiln_rule kiln_rules_lift[], kiln_rules_arithmetic[], kiln_rules_logic[],
+    kiln_rules_view[], kiln_rules_move[], kiln_rules_linear[];
 extern const kiln_rule *const kiln_rule_families[]; /* all of them; ends with NULL */
 
 /* Matching. Values and nodes are of the source; kiln_mapped gives the value in the

@@ -1,17 +1,17 @@
-/* The schedule: in which groups, order and memory a graph runs. It stands beside the graph (which it
- * borrows): one graph may have several schedules, and unfused is one of them.
+/* The schedule: in which groups, order and memory a graph runs. It stands beside the graph (which
+ * it borrows): one graph may have several schedules, and unfused is one of them.
  *
- * A group computes its `outputs` from its `inputs` in one kernel; `nodes` are everything it evaluates
- * on the way, ids ascending. A node may be in several groups when computing it again is cheaper than
- * storing it. Views of stored values are never stored: each consumer's group holds the view node and
- * reads through it. Groups stand in execution order.
+ * A group computes its `outputs` from its `inputs` in one kernel; `nodes` are everything it
+ * evaluates on the way, ids ascending. A node may be in several groups when computing it again is
+ * cheaper than storing it. Views of stored values are never stored: each consumer's group holds the
+ * view node and reads through it. Groups stand in execution order.
  *
  * Invariants (passes/verify_schedule.c, after fuse and again after plan_memory):
- *   every output of the graph (through reshapes: see kiln_stored_value) that is not in `copies` is the
- *   output of exactly one group, and so is every group input that is neither a graph input nor a
+ *   every output of the graph (through reshapes: see kiln_stored_value) that is not in `copies` is
+ * the output of exactly one group, and so is every group input that is neither a graph input nor a
  *   constant, in an earlier group; every operand of a node of a group is a
- *   node or an input of it; a group has the shape its kind demands; after planning no two values that
- *   live at the same step overlap, except a place declared inside another. */
+ *   node or an input of it; a group has the shape its kind demands; after planning no two values
+ * that live at the same step overlap, except a place declared inside another. */
 #ifndef KILN_PASSES_SCHEDULE_H
 #define KILN_PASSES_SCHEDULE_H
 
@@ -19,23 +19,23 @@
 #include "passes/machine.h"
 
 typedef enum kiln_group_kind {
-    KILN_GROUP_POINTWISE, /* any mix of ELEMENTWISE, VIEW, MOVE and iota; all outputs have the same dims,
-                             and each is computed at the index it is stored at; anchor 0 */
-    KILN_GROUP_ROW,       /* reductions over the trailing axes of one row space, chained with maps. The
-                             space is kiln_row_space of the anchor: every reduction has its rows and
-                             cols (its operand's dims may split them differently); a value that depends
-                             on a reduction has element number row * cols + col, or row, in row-major
-                             order, and reads others of its row only; so have the outputs */
-    KILN_GROUP_COLUMN,    /* reductions with the same operand dims and axes, the axes not all trailing;
-                             prologue on the operands; epilogue: ELEMENTWISE on the reduced dims */
-    KILN_GROUP_WINDOW,    /* one WINDOW node, prologue on its operand, ELEMENTWISE epilogue */
-    KILN_GROUP_DOT,       /* one dot_general, views on its operands, ELEMENTWISE epilogue on its result
-                             (values that do not depend on the result enter through any views). An
-                             output has the result's dims, or is a transpose of such a value */
-    KILN_GROUP_CONV,      /* one convolution (NHWC, HWIO), the rest as for DOT */
-    KILN_GROUP_PACK,      /* copies one operand of a later contraction to a packed format */
-    KILN_GROUP_ATTENTION, /* softmax(f(Q K^T)) V in one kernel, see kiln_match_attention; the anchor is
-                             the second product, outputs as for DOT */
+    KILN_GROUP_POINTWISE, /* any mix of ELEMENTWISE, VIEW, MOVE and iota; all outputs have the same
+                             dims, and each is computed at the index it is stored at; anchor 0 */
+    KILN_GROUP_ROW,    /* reductions over the trailing axes of one row space, chained with maps. The
+                          space is kiln_row_space of the anchor: every reduction has its rows and
+                          cols (its operand's dims may split them differently); a value that depends
+                          on a reduction has element number row * cols + col, or row, in row-major
+                          order, and reads others of its row only; so have the outputs */
+    KILN_GROUP_COLUMN, /* reductions with the same operand dims and axes, the axes not all trailing;
+                          prologue on the operands; epilogue: ELEMENTWISE on the reduced dims */
+    KILN_GROUP_WINDOW, /* one WINDOW node, prologue on its operand, ELEMENTWISE epilogue */
+    KILN_GROUP_DOT,    /* one dot_general, views on its operands, ELEMENTWISE epilogue on its result
+                          (values that do not depend on the result enter through any views). An
+                          output has the result's dims, or is a transpose of such a value */
+    KILN_GROUP_CONV,   /* one convolution (NHWC, HWIO), the rest as for DOT */
+    KILN_GROUP_PACK,   /* copies one operand of a later contraction to a packed format */
+    KILN_GROUP_ATTENTION, /* softmax(f(Q K^T)) V in one kernel, see kiln_match_attention; the anchor
+                             is the second product, outputs as for DOT */
     KILN_GROUP_ROUTINE,   /* one ROUTINE node (barrier is a copy) */
 } kiln_group_kind;
 
@@ -44,16 +44,18 @@ const char *kiln_group_kind_name(kiln_group_kind kind);
 /* How the bytes of a stored operand are arranged. */
 typedef enum kiln_format {
     KILN_FORMAT_DENSE,   /* strides of its place */
-    KILN_FORMAT_PANEL16, /* [batch…][ceil(n / 16)][k][16] of the element; columns past n are zero. n and k
-                            are the roles the contraction gives the operand's axes: for a convolution k is
-                            (kh, kw, ic) row-major and n the output channel within its group, groups
-                            outermost. f32_n16 and f64_n16 in dumps */
-    KILN_FORMAT_BF16_K2N16,   /* [batch…][ceil(n / 16)][ceil(k / 32)][16][16][2] of bf16: 16 pairs of k by
-                                 16 columns are a matrix tile; f32 values rounded; zeros past n and k. The
-                                 contraction multiplies bf16 and sums in f32 by tiles of 32 k, in order */
-    KILN_FORMAT_BF16X3_K2N16, /* [batch…][ceil(n / 16)][3] of such k: an f32 value as the sum of three bf16
-                                 ones. The contraction is "x6": per 32 k the products of parts (2, 0),
-                                 (1, 0), (1, 1), (0, 1), (0, 0), (0, 2), summed for 128 k, then added in f32 */
+    KILN_FORMAT_PANEL16, /* [batch…][ceil(n / 16)][k][16] of the element; columns past n are zero. n
+                            and k are the roles the contraction gives the operand's axes: for a
+                            convolution k is (kh, kw, ic) row-major and n the output channel within
+                            its group, groups outermost. f32_n16 and f64_n16 in dumps */
+    KILN_FORMAT_BF16_K2N16, /* [batch…][ceil(n / 16)][ceil(k / 32)][16][16][2] of bf16: 16 pairs of
+                               k by 16 columns are a matrix tile; f32 values rounded; zeros past n
+                               and k. The contraction multiplies bf16 and sums in f32 by tiles of 32
+                               k, in order */
+    KILN_FORMAT_BF16X3_K2N16, /* [batch…][ceil(n / 16)][3] of such k: an f32 value as the sum of
+                                 three bf16 ones. The contraction is "x6": per 32 k the products of
+                                 parts (2, 0), (1, 0), (1, 1), (0, 1), (0, 0), (0, 2), summed for
+                                 128 k, then added in f32 */
 } kiln_format;
 
 typedef struct kiln_operand {
@@ -64,11 +66,12 @@ typedef struct kiln_operand {
 
 typedef struct kiln_group {
     kiln_group_kind kind;
-    kiln_value anchor;          /* contraction, window, routine; ROW and COLUMN: the first reduction */
+    kiln_value anchor; /* contraction, window, routine; ROW and COLUMN: the first reduction */
     uint32_t n_nodes, n_inputs, n_outputs;
     const kiln_value *nodes;    /* ids ascending; inputs are not among them */
-    const kiln_operand *inputs; /* constants included unless splat: splats and scalars of at most 16
-                                   elements known at compile time are nodes, written into the code */
+    const kiln_operand
+        *inputs; /* constants included unless splat: splats and scalars of at most 16
+                    elements known at compile time are nodes, written into the code */
     const kiln_operand *outputs;
     int64_t flops, bytes;       /* one run, by the cost model */
     double ns;                  /* on one core */
@@ -82,8 +85,8 @@ typedef enum kiln_place_kind {
     KILN_PLACE_ARENA,
 } kiln_place_kind;
 
-/* Where a stored operand lives. `strides` are in elements, per axis of the value; a value placed inside
- * another (`inside`: an assembled concat) has that one's buffer and its own origin. */
+/* Where a stored operand lives. `strides` are in elements, per axis of the value; a value placed
+ * inside another (`inside`: an assembled concat) has that one's buffer and its own origin. */
 typedef struct kiln_place {
     kiln_operand operand;
     kiln_place_kind kind;
@@ -93,10 +96,11 @@ typedef struct kiln_place {
     int64_t origin;            /* elements from the buffer's start to element 0 of the value */
     const int64_t *strides;    /* rank entries; NULL for packed formats */
     uint32_t inside;           /* place number of the enclosing value, or KILN_NONE */
-    uint32_t shares;           /* number of the place whose memory this one takes over while its group
-                                  reads it (same dims, each element read before it is written), or
-                                  KILN_NONE */
-    uint32_t first_step, last_step; /* live range, as group numbers; the number of groups: to the end */
+    uint32_t shares; /* number of the place whose memory this one takes over while its group
+                        reads it (same dims, each element read before it is written), or
+                        KILN_NONE */
+    uint32_t first_step,
+        last_step; /* live range, as group numbers; the number of groups: to the end */
 } kiln_place;
 
 /* An output of the graph that no group writes, because it is (a reshape of) an input, a constant or
@@ -118,8 +122,9 @@ typedef struct kiln_schedule {
     kiln_vec(kiln_output_copy) copies;
     kiln_vec(kiln_value) assembled; /* concats that no group computes: the groups that make their
                                        operands store them into the concat's place */
-    kiln_vec(uint32_t) donations;  /* by input of the graph: the output that may lie in its memory, or
-                                      KILN_NONE; nothing reads the input once the output is written */
+    kiln_vec(
+        uint32_t) donations; /* by input of the graph: the output that may lie in its memory, or
+                                KILN_NONE; nothing reads the input once the output is written */
 } kiln_schedule;
 
 /* Whether the value is in schedule->assembled. */
@@ -135,7 +140,8 @@ uint32_t kiln_schedule_find_place(const kiln_schedule *schedule, kiln_operand op
 const kiln_place *kiln_schedule_place(const kiln_schedule *schedule, kiln_operand operand);
 
 void kiln_schedule_print(const kiln_schedule *schedule, kiln_text *text);
-kiln_status kiln_schedule_verify(const kiln_schedule *schedule, const char *where, kiln_error *error);
+kiln_status kiln_schedule_verify(const kiln_schedule *schedule, const char *where,
+                                 kiln_error *error);
 
 /* What kernels load and store of an operand, `dtype` being its own: pairs of bf16 are u32. */
 kiln_dtype kiln_format_dtype(kiln_format format, kiln_dtype dtype);
@@ -146,14 +152,15 @@ uint32_t kiln_format_parts(kiln_format format);
 /* Bytes of an operand in its format. */
 int64_t kiln_operand_bytes(const kiln_graph *graph, kiln_operand operand);
 
-/* The roles of the axes of a contraction: how a dot_general or a (NHWC, HWIO) convolution is a batched
- * matrix product out[batch, m, n] = sum_k a[batch, m, k] * b[batch, k, n]. */
+/* The roles of the axes of a contraction: how a dot_general or a (NHWC, HWIO) convolution is a
+ * batched matrix product out[batch, m, n] = sum_k a[batch, m, k] * b[batch, k, n]. */
 typedef struct kiln_matmul_roles {
     kiln_ints batch, m, n, k;  /* result axes for batch, m, n; lhs axes for k */
     kiln_ints a_batch, a_m, a_k, b_batch, b_k, b_n; /* axes of the operands */
     int64_t batch_size, m_size, n_size, k_size;
 } kiln_matmul_roles;
-void kiln_dot_roles(kiln_arena *arena, const kiln_graph *graph, kiln_value dot, kiln_matmul_roles *out_roles);
+void kiln_dot_roles(kiln_arena *arena, const kiln_graph *graph, kiln_value dot,
+                    kiln_matmul_roles *out_roles);
 
 /* The row space of a reduction over trailing axes: the first n_row_axes of its operand are rows. */
 typedef struct kiln_row_space {
@@ -165,8 +172,8 @@ typedef struct kiln_row_space {
 bool kiln_reduce_row_space(const kiln_graph *graph, kiln_value reduce, kiln_row_space *out_space);
 
 /* softmax(…q k^T…) v in any spelling: between two dot_generals lies a chain of elementwise work and
- * reductions over the rows of the scores. Operand i of the chain is all that reduction i and what follows
- * need of the scores, so a row runs through reduction after reduction in one buffer. */
+ * reductions over the rows of the scores. Operand i of the chain is all that reduction i and what
+ * follows need of the scores, so a row runs through reduction after reduction in one buffer. */
 #define KILN_MAX_ATTENTION_REDUCTIONS 4
 typedef struct kiln_attention_match {
     kiln_value scores;  /* the first contraction, [batch…, m…, columns] */

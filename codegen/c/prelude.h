@@ -142,7 +142,10 @@ KILN_FN void kiln_tile_store(const kiln_tile *t, void *to, kiln_i64 bytes)
 {
     for (int m = 0; m < 16; m++) __builtin_memcpy((char *)to + m * bytes, t->row[m], 64);
 }
-KILN_FN float kiln_flush(float x) { return __builtin_fabsf(x) < 0x1p-126f ? __builtin_copysignf(0, x) : x; }
+KILN_FN float kiln_flush(float x)
+{
+    return __builtin_fabsf(x) < 0x1p-126f ? __builtin_copysignf(0, x) : x;
+}
 KILN_FN float kiln_tile_bf16(const kiln_tile *t, int m, int at)
 {
     kiln_u16 bits;
@@ -172,7 +175,8 @@ KILN_FN void kiln_tile_dot_bf16(kiln_tile *c, const kiln_tile *a, const kiln_til
                 kiln_u32 sum;                                                                      \
                 __builtin_memcpy(&sum, &c->row[m][4 * n], 4);                                      \
                 for (int j = 0; j < 64; j++)                                                       \
-                    sum += (kiln_u32)((type_a)a->row[m][j] * (type_b)b->row[j / 4][4 * n + j % 4]); \
+                    sum +=                                                                         \
+                        (kiln_u32)((type_a)a->row[m][j] * (type_b)b->row[j / 4][4 * n + j % 4]);   \
                 __builtin_memcpy(&c->row[m][4 * n], &sum, 4);                                      \
             }                                                                                      \
         }                                                                                          \

@@ -95,7 +95,8 @@ static int fail_unknown(const char *name)
 {
     const char *nearest = rows[0].name;
     for (size_t i = 1; i < N_ROWS; i++) {
-        if (edit_distance(name, rows[i].name) < edit_distance(name, nearest)) nearest = rows[i].name;
+        if (edit_distance(name, rows[i].name) < edit_distance(name, nearest))
+            nearest = rows[i].name;
     }
     return cli_fail(KILN_INVALID, "option \"%s\" is unknown; the nearest is %s", name, nearest);
 }
@@ -106,7 +107,8 @@ static int parse_count(const option_row *row, const char *text, int64_t *out)
     errno = 0;
     long long value = strtoll(text, &end, 10);
     if (!*text || *end || errno || value < row->least || value > row->most) {
-        return cli_fail(KILN_INVALID, "%s: \"%s\" was given; expected a whole number from %lld to %lld",
+        return cli_fail(KILN_INVALID,
+                        "%s: \"%s\" was given; expected a whole number from %lld to %lld",
                         row->name, text, (long long)row->least, (long long)row->most);
     }
     *out = value;

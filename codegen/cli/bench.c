@@ -1,5 +1,5 @@
-/* kiln bench: times a model fused and unfused (a .so as it is), rounds of both interleaved so that a
- * noisy neighbour hits both alike; medians over all runs. */
+/* kiln bench: times a model fused and unfused (a .so as it is), rounds of both interleaved so that
+ * a noisy neighbour hits both alike; medians over all runs. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -94,11 +94,13 @@ static double print_variant(variant *one, const cli_options *options)
         printf("{\"model\": ");
         print_quoted(options->model);
         printf(", \"variant\": \"%s\", \"threads\": %u, \"compile_s\": %.4f, \"median_ms\": %.6f, "
-               "\"min_ms\": %.6f, \"peak_bytes\": %lld, \"kernels\": %u, \"flops\": %lld, \"bytes\": %lld}\n",
-               one->name, threads, one->report.seconds, median, least, (long long)peak,
-               n_kernels, (long long)one->report.flops, (long long)one->report.bytes);
+               "\"min_ms\": %.6f, \"peak_bytes\": %lld, \"kernels\": %u, \"flops\": %lld, "
+               "\"bytes\": %lld}\n",
+               one->name, threads, one->report.seconds, median, least, (long long)peak, n_kernels,
+               (long long)one->report.flops, (long long)one->report.bytes);
     } else {
-        printf("%-8s median %10.4f ms  min %10.4f ms  %8.2f GFLOP/s  %8.2f GB/s  kernels %4u  compile %.3f s"
+        printf("%-8s median %10.4f ms  min %10.4f ms  %8.2f GFLOP/s  %8.2f GB/s  kernels %4u  "
+               "compile %.3f s"
                "  peak %lld bytes\n",
                one->name, median, least, (double)one->report.flops / median * 1e-6,
                (double)one->report.bytes / median * 1e-6, n_kernels, one->report.seconds,
@@ -127,7 +129,8 @@ int cli_bench(const cli_options *options)
     cli_show_progress("measure", 1, 1);
     double medians[2] = {0};
     for (uint32_t i = 0; i < n && !exit_code; i++) medians[i] = print_variant(&first[i], options);
-    if (n == 2 && !exit_code && !options->is_json) printf("ratio    %.2f\n", medians[1] / medians[0]);
+    if (n == 2 && !exit_code && !options->is_json)
+        printf("ratio    %.2f\n", medians[1] / medians[0]);
     for (uint32_t i = 0; i < n; i++) {
         cli_model_close(&first[i].model);
         free(first[i].times);

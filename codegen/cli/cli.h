@@ -1,5 +1,6 @@
-/* The `kiln` command. One file a subcommand; options come from one table; every failure is one line on
- * stderr and an exit code of cli_status_exit. Built on the public API, `opt` excepted: it runs passes. */
+/* The `kiln` command. One file a subcommand; options come from one table; every failure is one line
+ * on stderr and an exit code of cli_status_exit. Built on the public API, `opt` excepted: it runs
+ * passes. */
 #ifndef KILN_CODEGEN_CLI_CLI_H
 #define KILN_CODEGEN_CLI_CLI_H
 
@@ -45,12 +46,14 @@ int cli_parse(int argc, char **argv, cli_options *options);
 int cli_model_open(const cli_options *options, cli_model *model);
 /* Compiles (a .so is ready) with or without fusion, replacing what was compiled before. */
 int cli_model_compile(cli_model *model, const cli_options *options, bool is_unfused);
-/* Allocates the ports: given files are checked against their port, others are random from the seed. */
+/* Allocates the ports: given files are checked against their port, others are random from the
+ * seed. */
 int cli_model_fill(cli_model *model, const cli_options *options);
 int cli_model_run(cli_model *model);
 void cli_model_close(cli_model *model);
 
-/* Floats are uniform in [-1, 1); integers and bool are 0 or 1, which is in range for indices and masks. */
+/* Floats are uniform in [-1, 1); integers and bool are 0 or 1, which is in range for indices and
+ * masks. */
 void cli_fill_random(kiln_tensor *tensor, uint64_t seed);
 /* Element i as a number. */
 double cli_element(const kiln_tensor *tensor, size_t i);
@@ -58,14 +61,16 @@ double cli_element(const kiln_tensor *tensor, size_t i);
 /* "f32[2,3]", cut to `bytes`. */
 void cli_type_string(const kiln_tensor *tensor, char *out, size_t bytes);
 
-/* One line that the next one replaces, on a terminal only; the last one, done == total, clears it. */
+/* One line that the next one replaces, on a terminal only; the last one, done == total, clears
+ * it. */
 void cli_show_progress(const char *stage, uint32_t done, uint32_t total);
 
 /* The compile options that the command line asks for, with progress on a terminal. */
-int cli_compile_options(const cli_options *options, bool is_unfused, kiln_compile_options *out_options);
+int cli_compile_options(const cli_options *options, bool is_unfused,
+                        kiln_compile_options *out_options);
 
-/* Between these two, a signal that asks the command to end waits until what is being written is whole
- * or gone. */
+/* Between these two, a signal that asks the command to end waits until what is being written is
+ * whole or gone. */
 void cli_guard_begin(void);
 void cli_guard_end(void);
 

@@ -7,7 +7,8 @@
 
 static int fail_needs_graph(const char *command)
 {
-    return cli_fail(KILN_INVALID, "%s: a compiled .so was given; expected a .onnx or .kiln model", command);
+    return cli_fail(KILN_INVALID, "%s: a compiled .so was given; expected a .onnx or .kiln model",
+                    command);
 }
 
 int cli_compile(const cli_options *options)
@@ -63,10 +64,12 @@ static int compare_outputs(const cli_model *model, const kiln_tensor *expected)
         double worst;
         const char *name = program->outputs[i].name;
         if (is_near(&model->outputs[i], &expected[i], &worst)) {
-            printf("output \"%s\": agrees, largest difference %.2g of its largest value\n", name, worst);
+            printf("output \"%s\": agrees, largest difference %.2g of its largest value\n", name,
+                   worst);
             continue;
         }
-        fprintf(stderr, "kiln: output \"%s\": the compiled result differs from the evaluator's\n", name);
+        fprintf(stderr, "kiln: output \"%s\": the compiled result differs from the evaluator's\n",
+                name);
         exit_code = CLI_EXIT_DIFFERENT;
     }
     return exit_code;
@@ -82,7 +85,8 @@ static int compare_with_evaluator(cli_model *model)
         expected[i].data = calloc(1, expected[i].bytes + 1);
         is_complete = expected[i].data != NULL;
     }
-    if (!exit_code && !is_complete) exit_code = cli_fail(KILN_NO_MEMORY, "outputs were not allocated");
+    if (!exit_code && !is_complete)
+        exit_code = cli_fail(KILN_NO_MEMORY, "outputs were not allocated");
     if (!exit_code) {
         kiln_status status = kiln_evaluate(model->graph, model->inputs, model->n_inputs, expected,
                                            model->n_outputs);

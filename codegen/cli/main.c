@@ -12,8 +12,10 @@ static const struct {
     {"run", cli_run, true, "run MODEL once; --output-dir DIR writes the outputs as .npy"},
     {"bench", cli_bench, true, "time MODEL, fused against unfused"},
     {"compile", cli_compile, true, "compile MODEL to a shared object: -o OUT.so [--header OUT.h]"},
-    {"check", cli_check, true, "import and compile MODEL; with --input also compare with the evaluator"},
-    {"explain", cli_explain, true, "print groups, bytes saved, roofline shares and refused fusions"},
+    {"check", cli_check, true,
+     "import and compile MODEL; with --input also compare with the evaluator"},
+    {"explain", cli_explain, true,
+     "print groups, bytes saved, roofline shares and refused fusions"},
     {"opt", cli_opt, true, "print FILE.kiln after --run PASS[,PASS]"},
     {"info", cli_info, false, "print version, machine and targets; of a MODEL its ports and sizes"},
 };
@@ -37,8 +39,10 @@ static const char option_help[] =
     "  --seconds S            bench: how long to measure (2)\n"
     "  --json                 bench: JSON lines\n"
     "  -o FILE, --header FILE, --name PREFIX   compile: what to write, and its symbols (model)\n"
-    "  --run PASS[,PASS]      opt: graph passes (expand, fold, ...); the last may be schedule or kernels\n"
-    "\nexit: 0 ok, 1 a check failed, 2 usage or invalid input, 3 unsupported, 4 I/O, device or memory,\n"
+    "  --run PASS[,PASS]      opt: graph passes (expand, fold, ...); the last may be schedule or "
+    "kernels\n"
+    "\nexit: 0 ok, 1 a check failed, 2 usage or invalid input, 3 unsupported, 4 I/O, device or "
+    "memory,\n"
     "5 limit, deadline or cancelled, 70 internal\n";
 
 static void print_help(FILE *file)
@@ -83,10 +87,11 @@ int main(int argc, char **argv)
         int exit_code = cli_parse(argc - 2, argv + 2, &options);
         if (exit_code) return exit_code;
         if (commands[i].needs_model && !options.model) {
-            return cli_fail(KILN_INVALID, "%s: a model is missing; expected a .onnx, .kiln or .so file",
-                            argv[1]);
+            return cli_fail(KILN_INVALID,
+                            "%s: a model is missing; expected a .onnx, .kiln or .so file", argv[1]);
         }
         return finish(commands[i].run(&options));
     }
-    return cli_fail(KILN_INVALID, "command \"%s\" is unknown; kiln --help lists the commands", argv[1]);
+    return cli_fail(KILN_INVALID, "command \"%s\" is unknown; kiln --help lists the commands",
+                    argv[1]);
 }

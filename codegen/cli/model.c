@@ -31,7 +31,8 @@ static void free_bindings(bindings *bound)
     free(bound);
 }
 
-/* Nodes that cannot be imported, each on its line: the context's sentence has room for some only. */
+/* Nodes that cannot be imported, each on its line: the context's sentence has room for some
+ * only. */
 static void show_unsupported(void *user, const char *line)
 {
     ++*(uint32_t *)user;
@@ -64,7 +65,8 @@ static int bind_dims(const cli_options *options, const cli_model *model, binding
 static int read_given(const cli_options *options, cli_model *model)
 {
     for (uint32_t i = 0; i < options->n_inputs; i++) {
-        kiln_status status = kiln_read_npy(model->context, options->inputs[i].value, &model->given[i]);
+        kiln_status status =
+            kiln_read_npy(model->context, options->inputs[i].value, &model->given[i]);
         if (status != KILN_OK) return cli_fail(status, "%s", kiln_context_message(model->context));
         model->n_given++;
     }
@@ -103,8 +105,10 @@ static int read_model(const cli_options *options, cli_model *model)
     } else if (has_ending(options->model, ".kiln")) {
         status = kiln_read_text(model->context, options->model, &model->graph);
     } else {
-        return cli_fail(KILN_INVALID, "\"%s\": its ending names no kind of model; expected .onnx, .kiln "
-                        "or .so", options->model);
+        return cli_fail(KILN_INVALID,
+                        "\"%s\": its ending names no kind of model; expected .onnx, .kiln "
+                        "or .so",
+                        options->model);
     }
     if (status != KILN_OK) return cli_fail(status, "%s", kiln_context_message(model->context));
     return 0;
@@ -136,7 +140,8 @@ static void show_stage(void *user, const char *stage, uint32_t done, uint32_t to
     cli_show_progress(stage, done, total);
 }
 
-int cli_compile_options(const cli_options *options, bool is_unfused, kiln_compile_options *out_options)
+int cli_compile_options(const cli_options *options, bool is_unfused,
+                        kiln_compile_options *out_options)
 {
     static const char *const modes[] = {"fma", "x6", "bf16"};
     uint32_t precision = 0;
@@ -179,9 +184,11 @@ int cli_model_compile(cli_model *model, const cli_options *options, bool is_unfu
 
 static int allocate_port(const kiln_port_row *port, kiln_tensor *tensor)
 {
-    *tensor = (kiln_tensor){(kiln_dtype)port->dtype, port->rank, port->dims, NULL, (size_t)port->bytes};
+    *tensor =
+        (kiln_tensor){(kiln_dtype)port->dtype, port->rank, port->dims, NULL, (size_t)port->bytes};
     tensor->data = aligned_alloc(64, ((size_t)port->bytes + 127) & ~(size_t)63);
-    if (!tensor->data) return cli_fail(KILN_NO_MEMORY, "\"%s\": %zu bytes", port->name, tensor->bytes);
+    if (!tensor->data)
+        return cli_fail(KILN_NO_MEMORY, "\"%s\": %zu bytes", port->name, tensor->bytes);
     memset(tensor->data, 0, tensor->bytes);
     return 0;
 }
@@ -192,14 +199,15 @@ static int fill_given(cli_model *model, const cli_pair *pair, const kiln_tensor 
     int32_t number = name ? kiln_executable_find_input(model->executable, name) : -1;
     free(name);
     if (number < 0) {
-        return cli_fail(KILN_INVALID, "--input: the model has no input \"%.*s\"", (int)pair->name_bytes,
-                        pair->name);
+        return cli_fail(KILN_INVALID, "--input: the model has no input \"%.*s\"",
+                        (int)pair->name_bytes, pair->name);
     }
     kiln_tensor *tensor = &model->inputs[number];
     /* bf16 is stored raw and reads back as u16 */
     bool is_raw = tensor->dtype == KILN_bf16 && given->dtype == KILN_u16;
     bool is_same = (tensor->dtype == given->dtype || is_raw) && tensor->rank == given->rank;
-    for (uint32_t i = 0; is_same && i < given->rank; i++) is_same = tensor->dims[i] == given->dims[i];
+    for (uint32_t i = 0; is_same && i < given->rank; i++)
+        is_same = tensor->dims[i] == given->dims[i];
     if (!is_same) {
         char found[512], expected[512];
         cli_type_string(given, found, sizeof found);
@@ -217,7 +225,8 @@ int cli_model_fill(cli_model *model, const cli_options *options)
     int exit_code = 0;
     model->inputs = calloc(program->n_inputs + 1, sizeof *model->inputs);
     model->outputs = calloc(program->n_outputs + 1, sizeof *model->outputs);
-    if (!model->inputs || !model->outputs) return cli_fail(KILN_NO_MEMORY, "ports were not allocated");
+    if (!model->inputs || !model->outputs)
+        return cli_fail(KILN_NO_MEMORY, "ports were not allocated");
     for (uint32_t i = 0; i < program->n_inputs && !exit_code; i++) {
         exit_code = allocate_port(&program->inputs[i], &model->inputs[i]);
         model->n_inputs++;

@@ -16,7 +16,8 @@ static char *output_path(const char *dir, const char *name)
     int prefix = snprintf(path, bytes, "%s/", dir);
     char *at = path + prefix;
     for (size_t i = 0; name[i]; i++) {
-        bool is_kept = strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-", name[i]);
+        bool is_kept =
+            strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-", name[i]);
         *at++ = is_kept && !(i == 0 && name[i] == '.') ? name[i] : '_';
     }
     memcpy(at, ".npy", 5);

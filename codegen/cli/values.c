@@ -4,7 +4,8 @@
 
 #include "codegen/cli/cli.h"
 
-/* A counter through a 64-bit mixer: element i of input n is the same whatever the order of filling. */
+/* A counter through a 64-bit mixer: element i of input n is the same whatever the order of
+ * filling. */
 static uint64_t random_bits(uint64_t seed, uint64_t number)
 {
     uint64_t x = seed * 0x9e3779b97f4a7c15u + number * 0xbf58476d1ce4e5b9u + 0x94d049bb133111ebu;
@@ -21,7 +22,8 @@ static uint16_t half_of(float value, bool is_bf16)
     /* |value| < 1 with few bits set: exponents from -14 on are representable, smaller become 0 */
     int exponent = (int)(bits >> 23 & 255) - 127;
     if (exponent < -14) return 0;
-    return (uint16_t)((bits >> 16 & 0x8000) | (uint32_t)(exponent + 15) << 10 | (bits >> 13 & 0x3ff));
+    return (uint16_t)((bits >> 16 & 0x8000) | (uint32_t)(exponent + 15) << 10 |
+                      (bits >> 13 & 0x3ff));
 }
 
 void cli_fill_random(kiln_tensor *tensor, uint64_t seed)
@@ -48,7 +50,8 @@ void cli_type_string(const kiln_tensor *tensor, char *out, size_t bytes)
 {
     size_t n = (size_t)snprintf(out, bytes, "%s[", kiln_dtype_name(tensor->dtype));
     for (uint32_t i = 0; i < tensor->rank && n < bytes; i++) {
-        n += (size_t)snprintf(out + n, bytes - n, "%s%lld", i ? "," : "", (long long)tensor->dims[i]);
+        n += (size_t)snprintf(out + n, bytes - n, "%s%lld", i ? "," : "",
+                              (long long)tensor->dims[i]);
     }
     if (n < bytes) snprintf(out + n, bytes - n, "]");
 }

@@ -141,7 +141,8 @@ static void emit_prefetch(kiln_llvm *e, const kiln_instr *instr)
     call.types[0] = LLVMPointerTypeInContext(e->context, 0);
     call.args[0] = kiln_llvm_address(e, instr);
     call.args[1] = kiln_llvm_i32(e, 0); /* for reading */
-    call.args[2] = kiln_llvm_i32(e, instr->flags & KILN_MEM_FAR ? 2 : 3); /* into all levels, or not the first */
+    bool is_far = instr->flags & KILN_MEM_FAR;
+    call.args[2] = kiln_llvm_i32(e, is_far ? 2 : 3); /* into all levels, or not the first */
     call.args[3] = kiln_llvm_i32(e, 1); /* data */
     kiln_llvm_intrinsic(e, &call);
 }

@@ -1,6 +1,6 @@
 /* usage: call_model LINE.f32
- * Calls a classifier compiled ahead of time (kiln compile cls.onnx -o model.so --header model.h): links
- * model.so and libc, neither Kiln nor LLVM. */
+ * Calls a classifier compiled ahead of time (kiln compile cls.onnx -o model.so --header model.h):
+ * links model.so and libc, neither Kiln nor LLVM. */
 #include <stdio.h>
 
 #include "model.h"

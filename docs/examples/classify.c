@@ -1,7 +1,7 @@
 /* usage: classify MODEL.onnx [LINE.f32]
- * Runs a text-direction classifier (input f32[1,3,48,192] in [-1, 1], output two probabilities: upright,
- * turned by 180°) on a drawn line of text, upright and turned. Exit 0 when the class flips. With LINE.f32
- * it also writes the upright picture as raw floats. */
+ * Runs a text-direction classifier (input f32[1,3,48,192] in [-1, 1], output two probabilities:
+ * upright, turned by 180°) on a drawn line of text, upright and turned. Exit 0 when the class
+ * flips. With LINE.f32 it also writes the upright picture as raw floats. */
 #include <stdio.h>
 #include <string.h>
 
@@ -88,7 +88,8 @@ int main(int argc, char **argv)
     kiln_executable *executable;
     kiln_workspace *workspace;
     if (kiln_context_create(NULL, &context)) return fail("no context");
-    if (kiln_import_onnx(context, argv[1], &import, &graph)) return fail(kiln_context_message(context));
+    if (kiln_import_onnx(context, argv[1], &import, &graph))
+        return fail(kiln_context_message(context));
     if (kiln_compile(graph, NULL, &executable)) return fail(kiln_graph_message(graph));
     if (kiln_workspace_create(executable, &workspace)) return fail(kiln_context_message(context));
 
@@ -96,15 +97,16 @@ int main(int argc, char **argv)
     for (int i = 0; i < 2; i++) {
         kiln_tensor input = {KILN_f32, 4, dims, i ? turned : upright, sizeof upright};
         kiln_tensor output = {KILN_f32, 2, (int64_t[]){1, 2}, scores[i], sizeof scores[i]};
-        if (kiln_run(workspace, &input, 1, &output, 1)) return fail(kiln_workspace_message(workspace));
-        printf("classify: %s: upright %.3f, turned %.3f\n", i ? "turned by 180 degrees" : "upright line",
-               scores[i][0], scores[i][1]);
+        if (kiln_run(workspace, &input, 1, &output, 1))
+            return fail(kiln_workspace_message(workspace));
+        printf("classify: %s: upright %.3f, turned %.3f\n",
+               i ? "turned by 180 degrees" : "upright line", scores[i][0], scores[i][1]);
     }
     kiln_compile_report report;
     kiln_executable_report(executable, &report);
     int is_flipped = scores[0][0] > scores[0][1] && scores[1][1] > scores[1][0];
-    printf("classify: compiled in %.2f s to %u kernels; the class %s\n", report.seconds, report.n_groups,
-           is_flipped ? "flips: ok" : "DOES NOT FLIP");
+    printf("classify: compiled in %.2f s to %u kernels; the class %s\n", report.seconds,
+           report.n_groups, is_flipped ? "flips: ok" : "DOES NOT FLIP");
     kiln_workspace_destroy(workspace);
     kiln_executable_destroy(executable);
     kiln_graph_destroy(graph);

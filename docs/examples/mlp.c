@@ -71,8 +71,9 @@ int main(void)
     for (size_t i = 0; i < BATCH * CLASSES; i++) worst = fmaxf(worst, fabsf(ours[i] - expected[i]));
     kiln_compile_report report;
     kiln_executable_report(executable, &report);
-    printf("mlp: compiled in %.0f ms to %u kernels; largest difference from the evaluator %.1e: %s\n",
-           report.seconds * 1e3, report.n_groups, worst, worst < 1e-5f ? "ok" : "TOO LARGE");
+    printf(
+        "mlp: compiled in %.0f ms to %u kernels; largest difference from the evaluator %.1e: %s\n",
+        report.seconds * 1e3, report.n_groups, worst, worst < 1e-5f ? "ok" : "TOO LARGE");
     kiln_workspace_destroy(workspace);
     kiln_executable_destroy(executable);
     kiln_graph_destroy(graph);

@@ -1,5 +1,5 @@
-/* Bias, GELU, residual and layer norm over rows of 768: six operations that become one kernel. Compiled
- * fused and unfused, timed, and checked against the reference evaluator. */
+/* Bias, GELU, residual and layer norm over rows of 768: six operations that become one kernel.
+ * Compiled fused and unfused, timed, and checked against the reference evaluator. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,7 +36,8 @@ static kiln_graph *build(kiln_context *context)
     return graph;
 }
 
-/* Compiles and times one schedule; the result stays in `output`. Returns milliseconds, < 0 on failure. */
+/* Compiles and times one schedule; the result stays in `output`. Returns milliseconds, < 0 on
+ * failure. */
 static double run(const kiln_graph *graph, int is_unfused, const kiln_tensor *inputs,
                   const kiln_tensor *output)
 {
@@ -44,7 +45,8 @@ static double run(const kiln_graph *graph, int is_unfused, const kiln_tensor *in
     kiln_executable *executable = NULL;
     kiln_workspace *workspace = NULL;
     double best = -1;
-    if (kiln_compile(graph, &options, &executable) || kiln_workspace_create(executable, &workspace)) {
+    if (kiln_compile(graph, &options, &executable) ||
+        kiln_workspace_create(executable, &workspace)) {
         fprintf(stderr, "%s\n", kiln_graph_message(graph));
     } else {
         for (int i = 0; i < RUNS; i++) {
@@ -61,7 +63,8 @@ static double run(const kiln_graph *graph, int is_unfused, const kiln_tensor *in
 
 int main(void)
 {
-    static float x[ROWS * WIDTH], residual[ROWS * WIDTH], ours[ROWS * WIDTH], expected[ROWS * WIDTH];
+    static float x[ROWS * WIDTH], residual[ROWS * WIDTH], ours[ROWS * WIDTH],
+        expected[ROWS * WIDTH];
     int64_t dims[] = {ROWS, WIDTH};
     kiln_tensor inputs[] = {{KILN_f32, 2, dims, x, sizeof x},
                             {KILN_f32, 2, dims, residual, sizeof residual}};

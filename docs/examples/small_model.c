@@ -1,8 +1,8 @@
 /* usage: small_model OUT.onnx
  * Writes a small ONNX model that tells an upright picture from a turned one, input f32[1,3,48,192]:
- * where no network is to be had it takes the place of the real classifier. Average pooling, one linear layer
- * whose weights change sign when the picture is turned, softmax. The file format is written by hand:
- * protocol buffers are tags, numbers and lengths. */
+ * where no network is to be had it takes the place of the real classifier. Average pooling, one
+ * linear layer whose weights change sign when the picture is turned, softmax. The file format is
+ * written by hand: protocol buffers are tags, numbers and lengths. */
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -47,7 +47,8 @@ static void put_message(message *to, uint32_t field, const message *part)
 }
 
 /* An input or output: name, type { tensor { f32, shape } }. */
-static void put_value(message *graph, uint32_t field, const char *name, const int64_t *dims, int rank)
+static void put_value(message *graph, uint32_t field, const char *name, const int64_t *dims,
+                      int rank)
 {
     message shape = {.n = 0}, tensor = {.n = 0}, type = {.n = 0}, value = {.n = 0};
     for (int i = 0; i < rank; i++) {

@@ -1,6 +1,7 @@
 /* Arenas: memory that is freed all at once. Allocations are zeroed and aligned to 16 bytes. When
  * memory runs out, the arena fails through the scope it is attached to; an arena of a long-lived
- * object (a graph) is attached to the scope of the API entry at work and detached on the way out. */
+ * object (a graph) is attached to the scope of the API entry at work and detached on the way
+ * out. */
 #ifndef KILN_BASE_ARENA_H
 #define KILN_BASE_ARENA_H
 

@@ -7,6 +7,6 @@
 struct kiln_context;
 
 /* Keeps the sentence and returns `status`. */
-kiln_status kiln_context_fail(struct kiln_context *context, kiln_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+kiln_status kiln_context_fail(struct kiln_context *context, kiln_status status, const char *format,
+                              ...) __attribute__((format(printf, 3, 4)));
 #endif

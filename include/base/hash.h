@@ -1,4 +1,5 @@
-/* 64-bit hashing of bytes for interning (not for trust). Same bytes, same hash, on every machine. */
+/* 64-bit hashing of bytes for interning (not for trust). Same bytes, same hash, on every
+ * machine. */
 #ifndef KILN_BASE_HASH_H
 #define KILN_BASE_HASH_H
 

@@ -9,8 +9,7 @@
  *     if (kiln_scope_try(&scope)) {
  *         ... kiln_fail(&scope, KILN_INVALID, "input %u: rank is %u; expected 2", i, rank);
  *     }
- *     return kiln_scope_close(&scope);
- */
+ *     return kiln_scope_close(&scope); */
 #ifndef KILN_BASE_SCOPE_H
 #define KILN_BASE_SCOPE_H
 
@@ -41,7 +40,8 @@ typedef struct kiln_scope {
 /* Prepares a scope. `error` is borrowed until the close. */
 void kiln_scope_open(kiln_scope *scope, kiln_error *error);
 
-/* True on the way in, false when kiln_fail came back. A macro because setjmp must stay in the frame. */
+/* True on the way in, false when kiln_fail came back. A macro because setjmp must stay in the
+ * frame. */
 #define kiln_scope_try(scope) (_setjmp((scope)->jump) == 0)
 
 /* Releases everything and returns what happened (KILN_OK when nothing failed). */
@@ -64,6 +64,6 @@ _Noreturn void kiln_fail_with(kiln_scope *scope, const kiln_error *error);
 /* The plain-status form, for code that has no scope: fills `error` and returns `status`. */
 kiln_status kiln_error_set(kiln_error *error, kiln_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-kiln_status kiln_error_set_va(kiln_error *error, kiln_status status, const char *format, va_list args)
-    __attribute__((format(printf, 3, 0)));
+kiln_status kiln_error_set_va(kiln_error *error, kiln_status status, const char *format,
+                              va_list args) __attribute__((format(printf, 3, 0)));
 #endif

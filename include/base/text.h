@@ -15,7 +15,8 @@ typedef struct kiln_text {
 
 void kiln_text_append(kiln_text *text, const char *string);
 void kiln_text_append_n(kiln_text *text, const char *bytes, size_t n);
-void kiln_text_printf(kiln_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void kiln_text_printf(kiln_text *text, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* "[1, 2, 3]" */
 void kiln_text_ints(kiln_text *text, const int64_t *values, uint32_t n);

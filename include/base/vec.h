@@ -1,8 +1,7 @@
 /* Growable arrays in an arena. A vec starts zeroed; its items move when it grows.
  *
  *     kiln_vec(uint32_t) ids = {0};
- *     kiln_vec_push(&ids, arena, 7u);
- */
+ *     kiln_vec_push(&ids, arena, 7u); */
 #ifndef KILN_BASE_VEC_H
 #define KILN_BASE_VEC_H
 
@@ -19,11 +18,12 @@
 #define kiln_vec_push(vec, arena, item)                                                            \
     do {                                                                                           \
         if ((vec)->n == (vec)->capacity)                                                           \
-            (vec)->at = kiln_vec_grow((arena), (vec)->at, &(vec)->capacity, sizeof *(vec)->at);     \
+            (vec)->at = kiln_vec_grow((arena), (vec)->at, &(vec)->capacity, sizeof *(vec)->at);    \
         (vec)->at[(vec)->n++] = (item);                                                            \
     } while (0)
 
-static inline void *kiln_vec_grow(kiln_arena *arena, const void *at, uint32_t *capacity, size_t size)
+static inline void *kiln_vec_grow(kiln_arena *arena, const void *at, uint32_t *capacity,
+                                  size_t size)
 {
     uint32_t old = *capacity, grown = old ? old * 2 : 8;
     void *moved = kiln_arena_array(arena, grown, size);

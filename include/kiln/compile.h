@@ -26,8 +26,8 @@ typedef enum kiln_precision {
 typedef struct kiln_compile_options {
     size_t struct_bytes;       /* sizeof(kiln_compile_options) */
     const char *target;        /* "cpu" (default) or "cuda" */
-    const char *target_cpu;    /* "host" (default), "x86-64", "x86-64-v3", "x86-64-v4", "x86-64-amx";
-                                  for cuda "sm_80", "sm_90a" */
+    const char *target_cpu; /* "host" (default), "x86-64", "x86-64-v3", "x86-64-v4", "x86-64-amx";
+                               for cuda "sm_80", "sm_90a" */
     kiln_precision precision;
     int is_strict;             /* only rewrites that keep every bit */
     int is_unfused;            /* one kernel per node of the graph (a composite is one) */
@@ -35,29 +35,32 @@ typedef struct kiln_compile_options {
     uint32_t compile_threads;  /* default: the context's threads */
     int64_t max_bytes;         /* LIMIT when the arena would be larger */
     const char *dump_dir;      /* every stage as numbered files; default: $KILN_DUMP */
-    /* Stages: "passes", "lower", "compile"; "link" with done 0 comes before a library's first file. */
+    /* Stages: "passes", "lower", "compile"; "link" with done 0 comes before a library's first
+     * file. */
     void (*progress)(void *user, const char *stage, uint32_t done, uint32_t total);
     void *progress_user;
 } kiln_compile_options;
 
-/* `options` may be NULL. The first mistake of the builder is returned here; so is UNSUPPORTED, which
- * names every node that the target cannot run. Sentence on the graph. */
+/* `options` may be NULL. The first mistake of the builder is returned here; so is UNSUPPORTED,
+ * which names every node that the target cannot run. Sentence on the graph. */
 KILN_API kiln_status kiln_compile(const kiln_graph *graph, const kiln_compile_options *options,
                                   kiln_executable **out_executable);
 
-/* Compiles to the shared object `path` (written whole or not at all), which needs libc and libm only
- * and exports PREFIX_run, PREFIX_arena_bytes, PREFIX_inputs, PREFIX_outputs and PREFIX_program.
- * `header` is a path or NULL; `prefix` matches [a-z][a-z0-9_]{0,30}, NULL for "model". Needs the
- * system's C compiler driver to link: UNSUPPORTED where there is none. */
-KILN_API kiln_status kiln_compile_library(const kiln_graph *graph, const kiln_compile_options *options,
-                                          const char *path, const char *header, const char *prefix);
+/* Compiles to the shared object `path` (written whole or not at all), which needs libc and libm
+ * only and exports PREFIX_run, PREFIX_arena_bytes, PREFIX_inputs, PREFIX_outputs and
+ * PREFIX_program. `header` is a path or NULL; `prefix` matches [a-z][a-z0-9_]{0,30}, NULL for
+ * "model". Needs the system's C compiler driver to link: UNSUPPORTED where there is none. */
+KILN_API kiln_status kiln_compile_library(const kiln_graph *graph,
+                                          const kiln_compile_options *options, const char *path,
+                                          const char *header, const char *prefix);
 
-/* What a compile did, for people: groups, bytes saved, roofline shares, refused fusions. The text is
- * the caller's to free with kiln_free. */
+/* What a compile did, for people: groups, bytes saved, roofline shares, refused fusions. The text
+ * is the caller's to free with kiln_free. */
 KILN_API kiln_status kiln_explain(const kiln_graph *graph, const kiln_compile_options *options,
                                   char **out_text);
-/* Runs passes by name over the graph ("expand,simplify") and prints the result as a text graph; the last
- * name may be "schedule" or "kernels" instead. The text is the caller's to free with kiln_free. */
+/* Runs passes by name over the graph ("expand,simplify") and prints the result as a text graph; the
+ * last name may be "schedule" or "kernels" instead. The text is the caller's to free with
+ * kiln_free. */
 KILN_API kiln_status kiln_print_passes(const kiln_graph *graph, const kiln_compile_options *options,
                                        const char *passes, char **out_text);
 KILN_API void kiln_free(void *memory);
@@ -71,11 +74,13 @@ typedef struct kiln_compile_report {
     int64_t flops;           /* of one run; an FMA is two */
     int64_t bytes;           /* read and written by kernels in one run */
 } kiln_compile_report;
-KILN_API void kiln_executable_report(const kiln_executable *executable, kiln_compile_report *out_report);
+KILN_API void kiln_executable_report(const kiln_executable *executable,
+                                     kiln_compile_report *out_report);
 
 /* Runs the reference evaluator: slow, independent of the compiler. Shapes as in kiln_run. */
-KILN_API kiln_status kiln_evaluate(const kiln_graph *graph, const kiln_tensor *inputs, uint32_t n_inputs,
-                                   const kiln_tensor *outputs, uint32_t n_outputs);
+KILN_API kiln_status kiln_evaluate(const kiln_graph *graph, const kiln_tensor *inputs,
+                                   uint32_t n_inputs, const kiln_tensor *outputs,
+                                   uint32_t n_outputs);
 
 #ifdef __cplusplus
 }

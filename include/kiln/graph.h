@@ -27,8 +27,9 @@ typedef struct kiln_value {
     uint32_t id, graph;
 } kiln_value;
 
-/* An empty graph. The context must outlive it. INVALID without a context; sentence on the context. */
-KILN_API kiln_status kiln_graph_create(kiln_context *context, const char *name, kiln_graph **out_graph);
+/* An empty graph. The context must outlive it. INVALID without one; sentence on the context. */
+KILN_API kiln_status kiln_graph_create(kiln_context *context, const char *name,
+                                       kiln_graph **out_graph);
 KILN_API void kiln_graph_destroy(kiln_graph *graph);
 /* The first mistake of the builder, or KILN_OK. */
 KILN_API kiln_status kiln_graph_status(const kiln_graph *graph);
@@ -65,8 +66,8 @@ KILN_API kiln_value kiln_constant_borrowed(kiln_graph *graph, const kiln_tensor 
 KILN_API kiln_value kiln_scalar(kiln_graph *graph, kiln_dtype dtype, double value);
 KILN_API kiln_value kiln_splat(kiln_graph *graph, kiln_dtype dtype, uint32_t rank,
                                const int64_t *dims, double value);
-KILN_API kiln_value kiln_iota(kiln_graph *graph, kiln_dtype dtype, uint32_t rank, const int64_t *dims,
-                              int64_t axis);
+KILN_API kiln_value kiln_iota(kiln_graph *graph, kiln_dtype dtype, uint32_t rank,
+                              const int64_t *dims, int64_t axis);
 
 /* Elementwise, one operand */
 KILN_API kiln_value kiln_neg(kiln_graph *graph, kiln_value a);
@@ -97,8 +98,8 @@ KILN_API kiln_value kiln_clz(kiln_graph *graph, kiln_value a);
 KILN_API kiln_value kiln_convert(kiln_graph *graph, kiln_value a, kiln_dtype dtype);
 KILN_API kiln_value kiln_bitcast(kiln_graph *graph, kiln_value a, kiln_dtype dtype);
 
-/* Elementwise, two and three operands. Shapes broadcast as in NumPy: trailing axes line up, dims of 1
- * stretch. Dtypes must be equal: kiln_convert first. */
+/* Elementwise, two and three operands. Shapes broadcast as in NumPy: trailing axes line up, dims of
+ * 1 stretch. Dtypes must be equal: kiln_convert first. */
 KILN_API kiln_value kiln_add(kiln_graph *graph, kiln_value a, kiln_value b);
 KILN_API kiln_value kiln_sub(kiln_graph *graph, kiln_value a, kiln_value b);
 KILN_API kiln_value kiln_mul(kiln_graph *graph, kiln_value a, kiln_value b);
@@ -126,12 +127,18 @@ KILN_API kiln_value kiln_select(kiln_graph *graph, kiln_value condition, kiln_va
 KILN_API kiln_value kiln_clamp(kiln_graph *graph, kiln_value low, kiln_value a, kiln_value high);
 
 /* Reductions drop their axes, in any order; NULL axes (and n_axes 0) are all axes. */
-KILN_API kiln_value kiln_reduce_sum(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes);
-KILN_API kiln_value kiln_reduce_prod(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes);
-KILN_API kiln_value kiln_reduce_max(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes);
-KILN_API kiln_value kiln_reduce_min(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes);
-KILN_API kiln_value kiln_reduce_any(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes);
-KILN_API kiln_value kiln_reduce_all(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes);
+KILN_API kiln_value kiln_reduce_sum(kiln_graph *graph, kiln_value a, uint32_t n_axes,
+                                    const int64_t *axes);
+KILN_API kiln_value kiln_reduce_prod(kiln_graph *graph, kiln_value a, uint32_t n_axes,
+                                     const int64_t *axes);
+KILN_API kiln_value kiln_reduce_max(kiln_graph *graph, kiln_value a, uint32_t n_axes,
+                                    const int64_t *axes);
+KILN_API kiln_value kiln_reduce_min(kiln_graph *graph, kiln_value a, uint32_t n_axes,
+                                    const int64_t *axes);
+KILN_API kiln_value kiln_reduce_any(kiln_graph *graph, kiln_value a, uint32_t n_axes,
+                                    const int64_t *axes);
+KILN_API kiln_value kiln_reduce_all(kiln_graph *graph, kiln_value a, uint32_t n_axes,
+                                    const int64_t *axes);
 /* i64 indices; of equal extremes the first, or the last where `last` is not 0. */
 KILN_API kiln_value kiln_argmax(kiln_graph *graph, kiln_value a, int64_t axis, int last);
 KILN_API kiln_value kiln_argmin(kiln_graph *graph, kiln_value a, int64_t axis, int last);
@@ -140,18 +147,23 @@ KILN_API kiln_value kiln_argmin(kiln_graph *graph, kiln_value a, int64_t axis, i
 typedef struct kiln_window_options {
     const int64_t *sizes, *strides, *low, *high, *dilations;
 } kiln_window_options;
-KILN_API kiln_value kiln_window_sum(kiln_graph *graph, kiln_value a, const kiln_window_options *options);
-KILN_API kiln_value kiln_window_prod(kiln_graph *graph, kiln_value a, const kiln_window_options *options);
-KILN_API kiln_value kiln_window_max(kiln_graph *graph, kiln_value a, const kiln_window_options *options);
-KILN_API kiln_value kiln_window_min(kiln_graph *graph, kiln_value a, const kiln_window_options *options);
+KILN_API kiln_value kiln_window_sum(kiln_graph *graph, kiln_value a,
+                                    const kiln_window_options *options);
+KILN_API kiln_value kiln_window_prod(kiln_graph *graph, kiln_value a,
+                                     const kiln_window_options *options);
+KILN_API kiln_value kiln_window_max(kiln_graph *graph, kiln_value a,
+                                    const kiln_window_options *options);
+KILN_API kiln_value kiln_window_min(kiln_graph *graph, kiln_value a,
+                                    const kiln_window_options *options);
 
 /* Views */
 
 /* Axis i of `a` becomes result axis axes[i], ascending; NULL lines trailing axes up. */
-KILN_API kiln_value kiln_broadcast(kiln_graph *graph, kiln_value a, uint32_t rank, const int64_t *dims,
-                                   const int64_t *axes);
+KILN_API kiln_value kiln_broadcast(kiln_graph *graph, kiln_value a, uint32_t rank,
+                                   const int64_t *dims, const int64_t *axes);
 /* One dim may be -1: what remains. */
-KILN_API kiln_value kiln_reshape(kiln_graph *graph, kiln_value a, uint32_t rank, const int64_t *dims);
+KILN_API kiln_value kiln_reshape(kiln_graph *graph, kiln_value a, uint32_t rank,
+                                 const int64_t *dims);
 /* Result axis i is axis permutation[i] of `a`; NULL reverses the axes. */
 KILN_API kiln_value kiln_transpose(kiln_graph *graph, kiln_value a, const int64_t *permutation);
 /* One entry per axis; NULL is 0 for starts, the dims for limits, 1 for strides. */
@@ -159,7 +171,8 @@ typedef struct kiln_slice_options {
     const int64_t *starts, *limits, *strides;
 } kiln_slice_options;
 KILN_API kiln_value kiln_slice(kiln_graph *graph, kiln_value a, const kiln_slice_options *options);
-KILN_API kiln_value kiln_reverse(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes);
+KILN_API kiln_value kiln_reverse(kiln_graph *graph, kiln_value a, uint32_t n_axes,
+                                 const int64_t *axes);
 
 /* Moves */
 
@@ -218,14 +231,17 @@ KILN_API kiln_value kiln_mish(kiln_graph *graph, kiln_value a);
 KILN_API kiln_value kiln_hard_sigmoid(kiln_graph *graph, kiln_value a, double scale, double offset);
 KILN_API kiln_value kiln_hard_swish(kiln_graph *graph, kiln_value a);
 /* Axes as in reductions. */
-KILN_API kiln_value kiln_mean(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes);
-KILN_API kiln_value kiln_variance(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes);
+KILN_API kiln_value kiln_mean(kiln_graph *graph, kiln_value a, uint32_t n_axes,
+                              const int64_t *axes);
+KILN_API kiln_value kiln_variance(kiln_graph *graph, kiln_value a, uint32_t n_axes,
+                                  const int64_t *axes);
 KILN_API kiln_value kiln_softmax(kiln_graph *graph, kiln_value a, int64_t axis);
 KILN_API kiln_value kiln_log_softmax(kiln_graph *graph, kiln_value a, int64_t axis);
 /* Over the last axes of `a`, as many as `scale` has. */
 KILN_API kiln_value kiln_layer_norm(kiln_graph *graph, kiln_value a, kiln_value scale,
                                     kiln_value offset, double epsilon);
-KILN_API kiln_value kiln_rms_norm(kiln_graph *graph, kiln_value a, kiln_value scale, double epsilon);
+KILN_API kiln_value kiln_rms_norm(kiln_graph *graph, kiln_value a, kiln_value scale,
+                                  double epsilon);
 /* All four have one dim: that of `axis`. */
 typedef struct kiln_batch_norm_operands {
     kiln_value scale, offset, mean, variance;

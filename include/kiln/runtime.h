@@ -11,8 +11,8 @@
  *     kiln_run(workspace, inputs, 1, outputs, 1);
  *
  * Threads: a context may be used by many threads; an executable is immutable and shared; a
- * workspace is one run at a time. An executable keeps what it needs of its context alive; workspaces
- * keep their executable alive: destroy in any order. */
+ * workspace is one run at a time. An executable keeps what it needs of its context alive;
+ * workspaces keep their executable alive: destroy in any order. */
 #ifndef KILN_RUNTIME_H
 #define KILN_RUNTIME_H
 

@@ -1,7 +1,7 @@
 /* How far the maths functions are from the truth, through the LLVM backend: f32 over stratified bit
- * patterns (all 2^32 with --exhaustive), every bf16 and f16, f64 over samples; pairs for two operands.
- * Prints the table of docs/accuracy.md and fails where a bound is passed.
- * usage: ulp [--exhaustive] [--patterns LOG2] [--machine NAME] [function…] */
+ * patterns (all 2^32 with --exhaustive), every bf16 and f16, f64 over samples; pairs for two
+ * operands. Prints the table of docs/accuracy.md and fails where a bound is passed. usage: ulp
+ * [--exhaustive] [--patterns LOG2] [--machine NAME] [function…] */
 #define _GNU_SOURCE
 #include <float.h>
 #include <math.h>
@@ -128,13 +128,14 @@ static double distance(const format *f, real got, real truth)
     if (exponent - 1 < f->least) exponent = f->least + 1;
     real unit = ldexpl(1, exponent - f->mantissa);
     real limit = f->largest + ldexpl(1, ilogbl(f->largest) - f->mantissa);
-    if (isinf(got)) return fabsl(truth) >= limit - unit && signbit(got) == signbit(truth) ? 0.5 : HUGE_VAL;
+    if (isinf(got))
+        return fabsl(truth) >= limit - unit && signbit(got) == signbit(truth) ? 0.5 : HUGE_VAL;
     if (isinf(truth)) return HUGE_VAL;
     return (double)(fabsl(got - truth) / unit);
 }
 
-static kiln_kernel *function_kernel(kiln_scope *scope, const kiln_machine *machine, const function *fn,
-                                    kiln_dtype dtype)
+static kiln_kernel *function_kernel(kiln_scope *scope, const kiln_machine *machine,
+                                    const function *fn, kiln_dtype dtype)
 {
     kiln_kernel *k = kiln_kernel_create(scope, machine, fn->name);
     kiln_param param = {.dtype = kiln_storage_dtype(dtype), .n_elements = TILE, .is_read = true,
@@ -182,8 +183,8 @@ static uint64_t scramble(uint64_t x)
     return x ^ x >> 33;
 }
 
-/* Pattern `i`: all of them for 16 bits; else every exponent alike, random mantissas, both signs. Second
- * operands are near 1 half of the time, small integers at others. */
+/* Pattern `i`: all of them for 16 bits; else every exponent alike, random mantissas, both signs.
+ * Second operands are near 1 half of the time, small integers at others. */
 static uint64_t pattern(const job *j, uint64_t i, int operand)
 {
     kiln_dtype dtype = j->f->dtype;
@@ -205,7 +206,8 @@ static uint64_t pattern(const job *j, uint64_t i, int operand)
         return bits;
     }
     bool is_near = operand == 1 && random >> 61 & 1;
-    if (dtype == KILN_f32) return is_near ? (random & 0x83ffffff) | 0x3c000000 : random & 0xffffffff;
+    if (dtype == KILN_f32)
+        return is_near ? (random & 0x83ffffff) | 0x3c000000 : random & 0xffffffff;
     return is_near ? (random & 0x803fffffffffffff) | 0x3fc0000000000000 : random;
 }
 
@@ -217,7 +219,8 @@ static void judge(job *j, const void *args[2], const void *out, uint64_t n)
         memcpy(&words[0], (const char *)args[0] + i * bytes, bytes);
         memcpy(&words[1], (const char *)args[1] + i * bytes, bytes);
         memcpy(&words[2], (const char *)out + i * bytes, bytes);
-        real a = value_of(j->f, words[0]), b = value_of(j->f, words[1]), got = value_of(j->f, words[2]);
+        real a = value_of(j->f, words[0]), b = value_of(j->f, words[1]),
+             got = value_of(j->f, words[2]);
         double ulp = distance(j->f, got, j->fn->reference(a, b));
         if (ulp > j->result.ulp) j->result = (worst){.ulp = ulp, .at = a, .at_b = b, .got = got};
     }
@@ -247,7 +250,9 @@ static void *work(void *argument)
 static worst measure(const function *fn, const format *f, kiln_kernel_fn *run, int log2_patterns)
 {
     if (fn->n_args == 2 && log2_patterns > 26) log2_patterns = 26;
-    int log2_n = f->dtype == KILN_f32 ? log2_patterns : f->dtype == KILN_f64 ? log2_patterns - 4 : 16;
+    int log2_n = f->dtype == KILN_f32   ? log2_patterns
+                 : f->dtype == KILN_f64 ? log2_patterns - 4
+                                        : 16;
     uint64_t n = 1ull << (log2_n < 16 ? 16 : log2_n);
     pthread_t threads[N_THREADS];
     job jobs[N_THREADS];
@@ -265,7 +270,9 @@ static double bound_of(const function *fn, const format *f, const kiln_machine *
 {
     if (f->dtype == KILN_f32) return machine->has_fma ? fn->bound_f32 : fn->bound_no_fma;
     if (f->dtype != KILN_f64) return fn->bound_f32 == 0 ? 0 : 0.5 + 0x1p-8;
-    return machine->has_fma ? fn->bound_f64 : fn->op == KILN_OP_pow ? HUGE_VAL : fn->bound_f64 + 1.5;
+    return machine->has_fma        ? fn->bound_f64
+           : fn->op == KILN_OP_pow ? HUGE_VAL
+                                   : fn->bound_f64 + 1.5;
 }
 
 /* True when the function keeps its bound in all dtypes. */
@@ -313,13 +320,15 @@ int main(int argc, char **argv)
     if (!machine || log2_patterns < 16 || log2_patterns > 32) return 2;
     for (size_t f = 0; f < N_FUNCTIONS; f++) {
         bool is_wanted = is_all;
-        for (int i = 1; i < argc; i++) is_wanted = is_wanted || strcmp(argv[i], functions[f].name) == 0;
+        for (int i = 1; i < argc; i++)
+            is_wanted = is_wanted || strcmp(argv[i], functions[f].name) == 0;
         if (!is_wanted) continue;
         kiln_error error = {0};
         kiln_scope scope;
         volatile bool is_within = false;
         kiln_scope_open(&scope, &error);
-        if (kiln_scope_try(&scope)) is_within = check_function(&scope, machine, &functions[f], log2_patterns);
+        if (kiln_scope_try(&scope))
+            is_within = check_function(&scope, machine, &functions[f], log2_patterns);
         if (kiln_scope_close(&scope)) printf("%s\n", error.message);
         is_right = is_right && is_within;
     }

@@ -1,6 +1,6 @@
 /* The same bits: from 1 and 2 threads, from run to run, from the just-in-time compiler and a shared
- * object, and for x86-64-v3 and x86-64-v4. Over ResNet-50 and an encoder layer's operations built here,
- * and over any ONNX model given as an argument. */
+ * object, and for x86-64-v3 and x86-64-v4. Over ResNet-50 and an encoder layer's operations built
+ * here, and over any ONNX model given as an argument. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -91,13 +91,14 @@ static result run(kiln_executable *executable)
     kiln_tensor inputs[MAX_PORTS], outputs[MAX_PORTS];
     result all = {0};
     assert_true(program->n_inputs <= MAX_PORTS && program->n_outputs <= MAX_PORTS);
-    for (uint32_t i = 0; i < program->n_outputs; i++) all.bytes += (size_t)program->outputs[i].bytes;
+    for (uint32_t i = 0; i < program->n_outputs; i++)
+        all.bytes += (size_t)program->outputs[i].bytes;
     all.data = calloc(1, all.bytes + 1);
     char *at = all.data;
     for (uint32_t i = 0; i < program->n_inputs; i++) {
         const kiln_port_row *port = &program->inputs[i];
-        inputs[i] = (kiln_tensor){(kiln_dtype)port->dtype, port->rank, port->dims, fill_port(port, i),
-                                  (size_t)port->bytes};
+        inputs[i] = (kiln_tensor){(kiln_dtype)port->dtype, port->rank, port->dims,
+                                  fill_port(port, i), (size_t)port->bytes};
     }
     for (uint32_t i = 0; i < program->n_outputs; i++) {
         const kiln_port_row *port = &program->outputs[i];
@@ -122,7 +123,8 @@ static result compile_and_run(void (*build)(kiln_graph *), const char *cpu, uint
     model made = build_model(build, threads);
     kiln_compile_options options = {.struct_bytes = sizeof options, .target_cpu = cpu};
     kiln_executable *executable;
-    if (kiln_compile(made.graph, &options, &executable)) fail_msg("%s", kiln_graph_message(made.graph));
+    if (kiln_compile(made.graph, &options, &executable))
+        fail_msg("%s", kiln_graph_message(made.graph));
     result all = run(executable);
     kiln_executable_destroy(executable);
     destroy_model(&made);
@@ -153,7 +155,8 @@ static result link_and_run(void (*build)(kiln_graph *))
 static void assert_same(result expected, result found, const char *what)
 {
     assert_int_equal(expected.bytes, found.bytes);
-    if (memcmp(expected.data, found.data, expected.bytes) != 0) fail_msg("%s gives other bits", what);
+    if (memcmp(expected.data, found.data, expected.bytes) != 0)
+        fail_msg("%s gives other bits", what);
     free(found.data);
 }
 

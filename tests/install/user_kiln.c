@@ -1,5 +1,5 @@
-/* A user's program on the installed compiler: out = tanh(x * x) over 5 numbers, compiled and run here,
- * and compiled to the shared object argv[1]. */
+/* A user's program on the installed compiler: out = tanh(x * x) over 5 numbers, compiled and run
+ * here, and compiled to the shared object argv[1]. */
 #include <kiln/kiln.h>
 #include <math.h>
 #include <stdio.h>

@@ -179,7 +179,8 @@ static int count_parameters(const char *begin, const char *end)
     for (const char *at = begin; at < end; at++) {
         if (*at == '(') depth++;
         if (depth == 1 && *at == ',') n++;
-        if (depth == 1 && *at != '(' && !isspace((unsigned char)*at) && *at != ')') is_empty = false;
+        if (depth == 1 && *at != '(' && !isspace((unsigned char)*at) && *at != ')')
+            is_empty = false;
         if (*at == ')') depth--;
     }
     return is_empty ? 0 : n + 1;

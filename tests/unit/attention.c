@@ -13,7 +13,8 @@
 
 typedef struct shape {
     int64_t batch, heads, key_heads, rows, columns, width, value_width;
-    int is_causal, is_masked, is_transposed; /* transposed: [batch, length, heads, width] in memory */
+    int is_causal, is_masked,
+        is_transposed; /* transposed: [batch, length, heads, width] in memory */
     uint32_t n_groups;                       /* of the fused schedule */
 } shape;
 
@@ -24,7 +25,8 @@ static const shape shapes[] = {
     {1, 2, 2, 14, 513, 8, 48, 0, 1, 1, 1},
 };
 
-static kiln_value add_operand(kiln_graph *graph, const char *name, const int64_t *dims, int is_transposed)
+static kiln_value add_operand(kiln_graph *graph, const char *name, const int64_t *dims,
+                              int is_transposed)
 {
     if (!is_transposed) return kiln_input(graph, name, KILN_f32, 4, dims);
     int64_t stored[] = {dims[0], dims[2], dims[1], dims[3]};
@@ -44,7 +46,8 @@ static kiln_graph *build(kiln_context *context, const shape *s)
     kiln_value key = add_operand(graph, "k", k, s->is_transposed);
     kiln_value value = add_operand(graph, "v", v, s->is_transposed);
     if (s->is_masked) {
-        options.mask = kiln_input(graph, "m", KILN_f32, 4, (int64_t[]){s->batch, 1, s->rows, s->columns});
+        options.mask =
+            kiln_input(graph, "m", KILN_f32, 4, (int64_t[]){s->batch, 1, s->rows, s->columns});
     }
     kiln_output(graph, "y", kiln_attention(graph, query, key, value, &options));
     return graph;
@@ -52,7 +55,8 @@ static kiln_graph *build(kiln_context *context, const shape *s)
 
 static kiln_tensor make_port(const kiln_port_row *port, uint32_t seed)
 {
-    kiln_tensor tensor = {(kiln_dtype)port->dtype, port->rank, port->dims, NULL, (size_t)port->bytes};
+    kiln_tensor tensor = {(kiln_dtype)port->dtype, port->rank, port->dims, NULL,
+                          (size_t)port->bytes};
     tensor.data = calloc(1, tensor.bytes + 4);
     for (size_t i = 0; seed && i < tensor.bytes / 4; i++) {
         seed = seed * 1664525u + 1013904223u;
@@ -61,11 +65,13 @@ static kiln_tensor make_port(const kiln_port_row *port, uint32_t seed)
     return tensor;
 }
 
-static void run(kiln_executable *executable, const kiln_tensor *inputs, uint32_t n, const kiln_tensor *output)
+static void run(kiln_executable *executable, const kiln_tensor *inputs, uint32_t n,
+                const kiln_tensor *output)
 {
     kiln_workspace *workspace;
     assert_int_equal(kiln_workspace_create(executable, &workspace), KILN_OK);
-    if (kiln_run(workspace, inputs, n, output, 1)) fail_msg("%s", kiln_workspace_message(workspace));
+    if (kiln_run(workspace, inputs, n, output, 1))
+        fail_msg("%s", kiln_workspace_message(workspace));
     kiln_workspace_destroy(workspace);
 }
 
@@ -91,7 +97,8 @@ static void check_shape(const shape *s)
 
     const kiln_program *program = kiln_executable_program(executables[0]);
     kiln_tensor inputs[4], outputs[4];
-    for (uint32_t i = 0; i < program->n_inputs; i++) inputs[i] = make_port(&program->inputs[i], i + 1);
+    for (uint32_t i = 0; i < program->n_inputs; i++)
+        inputs[i] = make_port(&program->inputs[i], i + 1);
     for (int i = 0; i < 4; i++) outputs[i] = make_port(&program->outputs[0], 0);
     for (int i = 0; i < 3; i++) run(executables[i], inputs, program->n_inputs, &outputs[i]);
     assert_int_equal(kiln_evaluate(graph, inputs, program->n_inputs, &outputs[3], 1), KILN_OK);

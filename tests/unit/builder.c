@@ -1,4 +1,5 @@
-/* The public builder: every row of ops.def has a call that works; mistakes stick; handles are checked. */
+/* The public builder: every row of ops.def has a call that works; mistakes stick; handles are
+ * checked. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,7 +19,8 @@ static kiln_context *context;
 /* One value of each kind that the calls below need, in a fresh graph. */
 typedef struct operands {
     kiln_graph *graph;
-    kiln_value f, f2, row, number, i, bits, flag, flags, image, kernel, matrix, starts, block, heads, channel;
+    kiln_value f, f2, row, number, i, bits, flag, flags, image, kernel, matrix, starts, block,
+        heads, channel;
 } operands;
 
 static operands operands_open(void)
@@ -92,7 +94,8 @@ CALL(concat, 2, (kiln_value[]){o->f, o->f2}, -1)
 CALL(take, o->f, o->bits, 0)
 CALL(dynamic_slice, o->f, o->starts, (int64_t[]){1, 2})
 CALL(dynamic_update, o->f, o->block, o->starts)
-CALL(dot_general, o->f, o->matrix, &(kiln_dot_options){.n_contract = 1, .lhs_contract = (int64_t[]){1},
+CALL(dot_general, o->f, o->matrix,
+     &(kiln_dot_options){.n_contract = 1, .lhs_contract = (int64_t[]){1},
                                                        .rhs_contract = (int64_t[]){0}})
 CALL(convolution, o->image, o->kernel, NULL)
 CALL(barrier, o->f)
@@ -105,13 +108,15 @@ OVER_AXES(mean) OVER_AXES(variance)
 CALL(softmax, o->f, -1) CALL(log_softmax, o->f, 1)
 CALL(layer_norm, o->f, o->row, o->row, 1e-5)
 CALL(rms_norm, o->f, o->row, 1e-5)
-CALL(batch_norm, o->image, &(kiln_batch_norm_operands){o->channel, o->channel, o->channel, o->channel}, 1, 1e-5)
+CALL(batch_norm, o->image,
+     &(kiln_batch_norm_operands){o->channel, o->channel, o->channel, o->channel}, 1, 1e-5)
 CALL(linear, o->f, o->matrix, (kiln_value){0})
 CALL(attention, o->heads, o->heads, o->heads, NULL)
 
 /* A row without a call does not compile. */
 static call_fn *const calls[KILN_N_OPS] = {
-#define KILN_OP(name, class_, n_inputs, types, result, attrs, meaning) [KILN_OP_##name] = call_##name,
+#define KILN_OP(name, class_, n_inputs, types, result, attrs, meaning)                             \
+    [KILN_OP_##name] = call_##name,
 #include "kiln/ops.def"
 #undef KILN_OP
 };
@@ -124,7 +129,8 @@ static void test_every_row_has_a_call_that_works(void **state)
         kiln_value value = calls[op](&o);
         assert_string_equal(kiln_graph_message(o.graph), "");
         assert_int_not_equal(value.id, 0);
-        assert_string_equal(kiln_op_rows[kiln_graph_node(o.graph, value)->op].name, kiln_op_rows[op].name);
+        assert_string_equal(kiln_op_rows[kiln_graph_node(o.graph, value)->op].name,
+                            kiln_op_rows[op].name);
         kiln_output(o.graph, NULL, value);
         kiln_error error = {0};
         kiln_graph_verify(o.graph, "built", &error);
@@ -137,11 +143,13 @@ static void test_shapes_broadcast_and_defaults_hold(void **state)
 {
     (void)state;
     operands o = operands_open();
-    kiln_value sum = kiln_add(o.graph, o.flag.id ? o.row : o.f, kiln_input(o.graph, "tall", KILN_f32, DIMS(4, 2, 1)));
+    kiln_value sum = kiln_add(o.graph, o.flag.id ? o.row : o.f,
+                              kiln_input(o.graph, "tall", KILN_f32, DIMS(4, 2, 1)));
     assert_int_equal(kiln_value_rank(o.graph, sum), 3);
     assert_memory_equal(kiln_value_dims(o.graph, sum), ((int64_t[]){4, 2, 3}), 24);
-    kiln_value product = kiln_matmul(o.graph, kiln_input(o.graph, "stack", KILN_bf16, DIMS(5, 1, 2, 3)),
-                                     kiln_convert(o.graph, o.matrix, KILN_bf16));
+    kiln_value product =
+        kiln_matmul(o.graph, kiln_input(o.graph, "stack", KILN_bf16, DIMS(5, 1, 2, 3)),
+                    kiln_convert(o.graph, o.matrix, KILN_bf16));
     assert_memory_equal(kiln_value_dims(o.graph, product), ((int64_t[]){5, 1, 2, 5}), 32);
     assert_int_equal(kiln_graph_node(o.graph, product)->attrs->dot.accumulate, KILN_f32);
     assert_int_equal(kiln_value_rank(o.graph, kiln_reduce_max(o.graph, o.image, 0, NULL)), 0);
@@ -159,7 +167,8 @@ static void test_the_first_mistake_stays(void **state)
 {
     (void)state;
     operands o = operands_open();
-    const char *sentence = "add: operands are f32[2,3] and i32[2,3]; expected one dtype (convert first)";
+    const char *sentence =
+        "add: operands are f32[2,3] and i32[2,3]; expected one dtype (convert first)";
     kiln_value wrong = kiln_add(o.graph, o.f, o.i);
     assert_int_equal(wrong.id, 0);
     uint32_t n_nodes = o.graph->nodes.n;
@@ -178,7 +187,10 @@ typedef void mistake_fn(const operands *o);
 static void mistake_shape(const operands *o) { kiln_mul(o->graph, o->f, o->matrix); }
 static void mistake_matmul(const operands *o) { kiln_matmul(o->graph, o->f, o->f2); }
 static void mistake_zero_value(const operands *o) { kiln_exp(o->graph, (kiln_value){0}); }
-static void mistake_large_id(const operands *o) { kiln_exp(o->graph, (kiln_value){99999, o->graph->id}); }
+static void mistake_large_id(const operands *o)
+{
+    kiln_exp(o->graph, (kiln_value){99999, o->graph->id});
+}
 static void mistake_foreign(const operands *o)
 {
     operands other = operands_open();
@@ -187,7 +199,10 @@ static void mistake_foreign(const operands *o)
 }
 static void mistake_null_dims(const operands *o) { kiln_input(o->graph, "n", KILN_f32, 2, NULL); }
 static void mistake_null_name(const operands *o) { kiln_input(o->graph, NULL, KILN_f32, 0, NULL); }
-static void mistake_null_data(const operands *o) { kiln_constant(o->graph, KILN_f32, DIMS(2), NULL); }
+static void mistake_null_data(const operands *o)
+{
+    kiln_constant(o->graph, KILN_f32, DIMS(2), NULL);
+}
 static void mistake_bytes(const operands *o)
 {
     int64_t dims[] = {3};
@@ -199,7 +214,10 @@ static void mistake_rank(const operands *o)
     kiln_input(o->graph, "deep", KILN_f32, 17, dims);
 }
 static void mistake_axis(const operands *o) { kiln_softmax(o->graph, o->f, 2); }
-static void mistake_axes(const operands *o) { kiln_reduce_sum(o->graph, o->f, 2, (int64_t[]){1, -1}); }
+static void mistake_axes(const operands *o)
+{
+    kiln_reduce_sum(o->graph, o->f, 2, (int64_t[]){1, -1});
+}
 static void mistake_dtype(const operands *o) { kiln_convert(o->graph, o->f, (kiln_dtype)77); }
 static void mistake_options(const operands *o) { kiln_pad(o->graph, o->f, o->number, NULL); }
 static void mistake_groups(const operands *o)
@@ -208,7 +226,8 @@ static void mistake_groups(const operands *o)
 }
 static void mistake_stride(const operands *o)
 {
-    kiln_convolution(o->graph, o->image, o->kernel, &(kiln_conv_options){.strides = (int64_t[]){0, 1}});
+    kiln_convolution(o->graph, o->image, o->kernel,
+                     &(kiln_conv_options){.strides = (int64_t[]){0, 1}});
 }
 static void mistake_reshape(const operands *o) { kiln_reshape(o->graph, o->f, DIMS(-1, 4)); }
 static void mistake_two_rests(const operands *o) { kiln_reshape(o->graph, o->f, DIMS(-1, -1)); }
@@ -221,10 +240,13 @@ static const struct {
     const char *sentence;
 } mistakes[] = {
     {mistake_shape, "mul: operands are f32[2,3] and f32[3,5]; expected shapes that broadcast"},
-    {mistake_matmul, "dot_general: operands are f32[2,3] and f32[2,3]; expected equal batch and contracted dims"},
+    {mistake_matmul,
+     "dot_general: operands are f32[2,3] and f32[2,3]; expected equal batch and contracted dims"},
     {mistake_zero_value, "exp: operand 0 is no value; expected a value of graph \"test\""},
-    {mistake_large_id, "exp: operand 0 belongs to another graph; expected a value of graph \"test\""},
-    {mistake_foreign, "exp: operand 0 belongs to another graph; expected a value of graph \"test\""},
+    {mistake_large_id,
+     "exp: operand 0 belongs to another graph; expected a value of graph \"test\""},
+    {mistake_foreign,
+     "exp: operand 0 belongs to another graph; expected a value of graph \"test\""},
     {mistake_null_dims, "input: dims is NULL; expected 2 entries"},
     {mistake_null_name, "input: the name is NULL; expected a name of its own"},
     {mistake_null_data, "constant: data is NULL; expected 8 bytes"},
@@ -234,8 +256,9 @@ static const struct {
     {mistake_axes, "reduce_sum: axis 1 comes twice; expected distinct axes"},
     {mistake_dtype, "type: dtype number 77; expected a dtype of kiln/types.h"},
     {mistake_options, "pad: options is NULL"},
-    {mistake_groups, "convolution: groups is 3, input features 4, kernel 4 to 6; expected features that "
-                     "groups divides and a kernel from 4 / groups"},
+    {mistake_groups,
+     "convolution: groups is 3, input features 4, kernel 4 to 6; expected features that "
+     "groups divides and a kernel from 4 / groups"},
     {mistake_stride, "convolution: strides is [0, 1]; expected entries in 1 to 1099511627776"},
     {mistake_reshape, "reshape: f32[2,3] into multiples of 4; expected a whole number"},
     {mistake_two_rests, "shape: dim 1 is -1; expected 0 or more"},
@@ -296,8 +319,9 @@ int main(void)
         cmocka_unit_test(test_null_graphs_are_harmless),
         cmocka_unit_test(test_borrowed_memory_is_not_copied),
     };
-    kiln_context_create(&(kiln_context_options){.struct_bytes = sizeof(kiln_context_options), .threads = 1},
-                        &context);
+    kiln_context_create(
+        &(kiln_context_options){.struct_bytes = sizeof(kiln_context_options), .threads = 1},
+        &context);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     kiln_context_destroy(context);
     return failed;

@@ -48,18 +48,22 @@ static kiln_value input(kiln_graph *graph, const char *name, kiln_dtype dtype, u
 
 static void intern_body(kiln_graph *graph)
 {
-    kiln_value x = input(graph, "x", KILN_f32, DIMS(2, 3)), y = input(graph, "y", KILN_f32, DIMS(2, 3));
+    kiln_value x = input(graph, "x", KILN_f32, DIMS(2, 3)),
+               y = input(graph, "y", KILN_f32, DIMS(2, 3));
     assert_int_not_equal(x.id, y.id);
     assert_ptr_equal(kiln_graph_type(graph, x), kiln_graph_type(graph, y));
     kiln_value sum = kiln_add_binary(graph, KILN_OP_add, x, y);
     assert_int_equal(sum.id, kiln_add_binary(graph, KILN_OP_add, x, y).id);
     assert_int_not_equal(sum.id, kiln_add_binary(graph, KILN_OP_add, y, x).id);
     kiln_value rows = kiln_add_reduce(graph, KILN_OP_reduce_sum, sum, 1, (int64_t[]){0});
-    assert_int_equal(rows.id, kiln_add_reduce(graph, KILN_OP_reduce_sum, sum, 1, (int64_t[]){0}).id);
-    assert_int_not_equal(rows.id, kiln_add_reduce(graph, KILN_OP_reduce_sum, sum, 1, (int64_t[]){1}).id);
+    assert_int_equal(rows.id,
+                     kiln_add_reduce(graph, KILN_OP_reduce_sum, sum, 1, (int64_t[]){0}).id);
+    assert_int_not_equal(rows.id,
+                         kiln_add_reduce(graph, KILN_OP_reduce_sum, sum, 1, (int64_t[]){1}).id);
     kiln_value one = kiln_add_splat_like(graph, x, 1), also = kiln_add_splat_like(graph, y, 1);
     assert_int_equal(one.id, also.id);
-    assert_int_not_equal(kiln_add_splat_like(graph, x, 0.0).id, kiln_add_splat_like(graph, x, -0.0).id);
+    assert_int_not_equal(kiln_add_splat_like(graph, x, 0.0).id,
+                         kiln_add_splat_like(graph, x, -0.0).id);
     assert_int_equal(graph->inputs.n, 2);
 }
 
@@ -91,8 +95,9 @@ static void constant_body(kiln_graph *graph)
     kiln_value blob = kiln_add_constant(graph, large, data);
     assert_int_equal(kiln_graph_node(graph, blob)->attrs->literal.value.kind, KILN_LITERAL_BLOB);
     assert_int_not_equal(blob.id, kiln_add_constant(graph, large, data).id);
-    assert_int_equal(kiln_add_constant(graph, kiln_graph_tensor(graph, KILN_f32, DIMS(0, 3)), NULL).graph,
-                     graph->id);
+    assert_int_equal(
+        kiln_add_constant(graph, kiln_graph_tensor(graph, KILN_f32, DIMS(0, 3)), NULL).graph,
+        graph->id);
 }
 
 static void chain_body(kiln_graph *graph)
@@ -110,7 +115,8 @@ static void wide_body(kiln_graph *graph)
     kiln_value x = input(graph, "x", KILN_f32, DIMS(1));
     for (uint32_t i = 0; i < n; i++) parts[i] = x;
     kiln_attrs attrs = {KILN_FAMILY_axis, .axis = {0}};
-    kiln_value all = kiln_graph_add(graph, &(kiln_node_spec){KILN_OP_concat, NULL, parts, n, &attrs, NULL});
+    kiln_value all =
+        kiln_graph_add(graph, &(kiln_node_spec){KILN_OP_concat, NULL, parts, n, &attrs, NULL});
     assert_int_equal(kiln_graph_type(graph, all)->dims[0], 100000);
 }
 
@@ -118,7 +124,8 @@ static void copy_body(kiln_graph *graph)
 {
     kiln_value x = input(graph, "x", KILN_f32, DIMS(2, 3));
     kiln_attrs axis = {KILN_FAMILY_axis, .axis = {1}};
-    kiln_value y = kiln_graph_add(graph, &(kiln_node_spec){KILN_OP_softmax, NULL, &x, 1, &axis, "prob"});
+    kiln_value y =
+        kiln_graph_add(graph, &(kiln_node_spec){KILN_OP_softmax, NULL, &x, 1, &axis, "prob"});
     kiln_add_output(graph, y, "y");
     kiln_graph *next = kiln_graph_open(graph->scope, NULL, "next");
     kiln_value map[8];
@@ -213,16 +220,21 @@ static void bad_check(kiln_graph *graph)
 static void test_mistakes_have_sentences(void **state)
 {
     (void)state;
-    expect_fail(mismatch, KILN_INVALID, "add: operands are f32[2,3] and f32[3]; expected equal types");
+    expect_fail(mismatch, KILN_INVALID,
+                "add: operands are f32[2,3] and f32[3]; expected equal types");
     expect_fail(wrong_dtype, KILN_INVALID, "exp: operand 0 is i32[2]; expected a float dtype");
     expect_fail(rank_17, KILN_INVALID, "shape: rank is 17; expected at most 16");
     expect_fail(negative_dim, KILN_INVALID, "shape: dim 1 is -1; expected 0 or more");
     expect_fail(overflow, KILN_INVALID,
-                "shape: the size of f32[4611686018427387903,4,0] overflows; expected at most 2^48 elements");
-    expect_fail(too_large, KILN_LIMIT,
-                "shape: i8[1073741824,1073741824]; expected dims to 2^40 and at most 2^48 elements");
-    expect_fail(foreign, KILN_INVALID, "neg: operand 0 belongs to another graph; expected a value of graph \"test\"");
-    expect_fail(no_value, KILN_INVALID, "neg: operand 0 is no value; expected a value of graph \"test\"");
+                "shape: the size of f32[4611686018427387903,4,0] overflows; expected at most 2^48 "
+                "elements");
+    expect_fail(
+        too_large, KILN_LIMIT,
+        "shape: i8[1073741824,1073741824]; expected dims to 2^40 and at most 2^48 elements");
+    expect_fail(foreign, KILN_INVALID,
+                "neg: operand 0 belongs to another graph; expected a value of graph \"test\"");
+    expect_fail(no_value, KILN_INVALID,
+                "neg: operand 0 is no value; expected a value of graph \"test\"");
     expect_fail(two_names, KILN_INVALID, "input: the name \"x\"; expected a name of its own");
     expect_fail(constant_size, KILN_INVALID, "constant: 4 bytes for f32[6]; expected 24");
     expect_fail(bad_permutation, KILN_INVALID,
@@ -234,7 +246,8 @@ static void test_mistakes_have_sentences(void **state)
 static const kiln_type *result(kiln_graph *graph, kiln_op op, const kiln_value *inputs, uint32_t n,
                                const kiln_attrs *attrs)
 {
-    return kiln_graph_type(graph, kiln_graph_add(graph, &(kiln_node_spec){op, NULL, inputs, n, attrs, NULL}));
+    return kiln_graph_type(
+        graph, kiln_graph_add(graph, &(kiln_node_spec){op, NULL, inputs, n, attrs, NULL}));
 }
 
 static void expect_dims(const kiln_type *type, uint32_t rank, const int64_t *dims)
@@ -253,30 +266,36 @@ static void shapes_body(kiln_graph *graph)
     kiln_value image = input(graph, "image", KILN_f32, DIMS(1, 3, 224, 224));
     kiln_value kernel = input(graph, "kernel", KILN_f32, DIMS(64, 3, 7, 7));
     kiln_attrs conv = {KILN_FAMILY_conv,
-                       .conv = {ints(DIMS(2, 2)), ints(DIMS(3, 3)), ints(DIMS(3, 3)), ints(DIMS(1, 1)),
-                                ints(DIMS(1, 1)), 1, ints(DIMS(0, 1, 2, 3)), ints(DIMS(0, 1, 2, 3)),
-                                ints(DIMS(0, 3, 1, 2)), KILN_f32}};
+                       .conv = {ints(DIMS(2, 2)), ints(DIMS(3, 3)), ints(DIMS(3, 3)),
+                                ints(DIMS(1, 1)), ints(DIMS(1, 1)), 1, ints(DIMS(0, 1, 2, 3)),
+                                ints(DIMS(0, 1, 2, 3)), ints(DIMS(0, 3, 1, 2)), KILN_f32}};
     kiln_value pair[] = {image, kernel};
     expect_dims(result(graph, KILN_OP_convolution, pair, 2, &conv), DIMS(1, 112, 112, 64));
     kiln_attrs window = {KILN_FAMILY_window,
-                         .window = {ints(DIMS(1, 1, 3, 3)), ints(DIMS(1, 1, 2, 2)), ints(DIMS(0, 0, 1, 1)),
-                                    ints(DIMS(0, 0, 1, 1)), ints(DIMS(1, 1, 1, 1))}};
+                         .window = {ints(DIMS(1, 1, 3, 3)), ints(DIMS(1, 1, 2, 2)),
+                                    ints(DIMS(0, 0, 1, 1)), ints(DIMS(0, 0, 1, 1)),
+                                    ints(DIMS(1, 1, 1, 1))}};
     expect_dims(result(graph, KILN_OP_window_max, &image, 1, &window), DIMS(1, 3, 112, 112));
-    kiln_value q = input(graph, "q", KILN_f32, DIMS(2, 5, 7)), k = input(graph, "k", KILN_f32, DIMS(7, 2, 6));
-    kiln_attrs dot = {KILN_FAMILY_dot, .dot = {ints(DIMS(0)), ints(DIMS(1)), ints(DIMS(2)), ints(DIMS(0)), KILN_f32}};
+    kiln_value q = input(graph, "q", KILN_f32, DIMS(2, 5, 7)),
+               k = input(graph, "k", KILN_f32, DIMS(7, 2, 6));
+    kiln_attrs dot = {KILN_FAMILY_dot, .dot = {ints(DIMS(0)), ints(DIMS(1)), ints(DIMS(2)),
+                                               ints(DIMS(0)), KILN_f32}};
     kiln_value qk[] = {q, k};
     expect_dims(result(graph, KILN_OP_dot_general, qk, 2, &dot), DIMS(2, 5, 6));
-    kiln_attrs slice = {KILN_FAMILY_slice, .slice = {ints(DIMS(0, 1, 0)), ints(DIMS(2, 5, 7)), ints(DIMS(1, 2, 3))}};
+    kiln_attrs slice = {KILN_FAMILY_slice,
+                        .slice = {ints(DIMS(0, 1, 0)), ints(DIMS(2, 5, 7)), ints(DIMS(1, 2, 3))}};
     expect_dims(result(graph, KILN_OP_slice, &q, 1, &slice), DIMS(2, 2, 3));
     kiln_value index = input(graph, "index", KILN_i32, DIMS(4, 4));
     kiln_attrs axis = {KILN_FAMILY_axis, .axis = {1}};
     expect_dims(result(graph, KILN_OP_take, (kiln_value[]){q, index}, 2, &axis), DIMS(2, 4, 4, 7));
-    kiln_attrs pad = {KILN_FAMILY_pad, .pad = {ints(DIMS(1, 0, -1)), ints(DIMS(0, 0, 2)), ints(DIMS(0, 1, 0))}};
+    kiln_attrs pad = {KILN_FAMILY_pad,
+                      .pad = {ints(DIMS(1, 0, -1)), ints(DIMS(0, 0, 2)), ints(DIMS(0, 1, 0))}};
     kiln_value zero = kiln_add_splat(graph, KILN_f32, 0, NULL, 0);
     expect_dims(result(graph, KILN_OP_pad, (kiln_value[]){q, zero}, 2, &pad), DIMS(3, 9, 8));
     kiln_attrs scale = {KILN_FAMILY_attention, .attention = {0, false}};
     kiln_value heads = input(graph, "heads", KILN_f32, DIMS(1, 4, 9, 8));
-    expect_dims(result(graph, KILN_OP_attention, (kiln_value[]){heads, heads, heads}, 3, &scale), DIMS(1, 4, 9, 8));
+    expect_dims(result(graph, KILN_OP_attention, (kiln_value[]){heads, heads, heads}, 3, &scale),
+                DIMS(1, 4, 9, 8));
 }
 
 static void test_rules_give_shapes(void **state)

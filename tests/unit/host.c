@@ -1,5 +1,5 @@
-/* What the runtime finds out about the machine: features against the compiler's own detection, their
- * names, cores under an affinity mask, memory, and the default allocator. */
+/* What the runtime finds out about the machine: features against the compiler's own detection,
+ * their names, cores under an affinity mask, memory, and the default allocator. */
 #define _GNU_SOURCE
 #include <sched.h>
 #include <setjmp.h>

@@ -26,7 +26,8 @@ static void build_scalar(kiln_graph *g)
 
 static void build_bias(kiln_graph *g)
 {
-    kiln_value x = IN("x", f32, 5, 3, 70), b = IN("b", f32, 70), c = IN("c", f32, 3, 1), d = IN("d", f32, 1);
+    kiln_value x = IN("x", f32, 5, 3, 70), b = IN("b", f32, 70), c = IN("c", f32, 3, 1),
+               d = IN("d", f32, 1);
     OUT(kiln_add(g, kiln_mul(g, kiln_add(g, x, b), c), d));
 }
 
@@ -95,7 +96,8 @@ static void build_slices(kiln_graph *g)
 static void build_pads(kiln_graph *g)
 {
     kiln_value x = IN("x", f32, 3, 21), v = kiln_input(g, "v", KILN_f32, 0, NULL);
-    kiln_pad_options around = {LIST(1, 4), LIST(2, 3), NULL}, crop = {LIST(-1, -5), LIST(2, -3), NULL};
+    kiln_pad_options around = {LIST(1, 4), LIST(2, 3), NULL},
+                     crop = {LIST(-1, -5), LIST(2, -3), NULL};
     kiln_pad_options between = {LIST(1, 2), LIST(0, 1), LIST(1, 2)};
     OUT(kiln_exp(g, kiln_pad(g, x, v, &around)));
     OUT(kiln_pad(g, x, v, &crop));
@@ -124,7 +126,8 @@ static void build_nested_moves(kiln_graph *g)
 
 static void build_takes(kiln_graph *g)
 {
-    kiln_value x = IN("x", f32, 7, 33), i = IN("i", i32, 2, 5), j = IN("j", i64, 6), b = IN("b", u8, 3);
+    kiln_value x = IN("x", f32, 7, 33), i = IN("i", i32, 2, 5), j = IN("j", i64, 6),
+               b = IN("b", u8, 3);
     OUT(kiln_exp(g, kiln_take(g, x, i, 0)));
     OUT(kiln_take(g, x, j, 1));
     OUT(kiln_take(g, kiln_transpose(g, x, NULL), b, 1));
@@ -140,7 +143,8 @@ static void build_dynamic(kiln_graph *g)
 static void build_iotas(kiln_graph *g)
 {
     kiln_value x = IN("x", f32, 5, 40);
-    kiln_value row = kiln_iota(g, KILN_f32, DIMS(5, 40), 0), col = kiln_iota(g, KILN_f32, DIMS(5, 40), 1);
+    kiln_value row = kiln_iota(g, KILN_f32, DIMS(5, 40), 0),
+               col = kiln_iota(g, KILN_f32, DIMS(5, 40), 1);
     OUT(kiln_select(g, kiln_le(g, col, row), x, kiln_scalar(g, KILN_f32, -1)));
     OUT(kiln_iota(g, KILN_i64, DIMS(5, 40), 1));
     OUT(kiln_reshape(g, kiln_iota(g, KILN_i32, DIMS(5, 40), 0), DIMS(200)));
@@ -158,7 +162,8 @@ static void build_constants(kiln_graph *g)
 
 static void build_dtypes(kiln_graph *g)
 {
-    kiln_value a = IN("a", bf16, 77), b = IN("b", f16, 77), c = IN("c", i8, 77), d = IN("d", bool, 77);
+    kiln_value a = IN("a", bf16, 77), b = IN("b", f16, 77), c = IN("c", i8, 77),
+               d = IN("d", bool, 77);
     kiln_value e = IN("e", f64, 77), f = IN("f", i64, 77), h = IN("h", u16, 77);
     OUT(kiln_add(g, a, a));
     OUT(kiln_mul(g, b, kiln_convert(g, c, KILN_f16)));

@@ -37,10 +37,13 @@ CONV(strided, WITH(SAME, .strides = LIST(2, 2)), 1, 15, 16, 16, 32, 3)
 CONV(first, WITH(.low = LIST(3, 3), .high = LIST(3, 3), .strides = LIST(2, 2)), 1, 37, 40, 3, 64, 7)
 CONV(uneven, WITH(.low = LIST(0, 2), .high = LIST(3, 1), .strides = LIST(1, 3)), 1, 12, 17, 5, 7, 4)
 CONV(cropped, WITH(.low = LIST(-2, -1), .high = LIST(-1, -3)), 1, 12, 17, 5, 16, 3)
-CONV(dilated, WITH(.low = LIST(2, 2), .high = LIST(2, 2), .rhs_dilation = LIST(2, 3)), 1, 11, 13, 8, 24, 3)
+CONV(dilated, WITH(.low = LIST(2, 2), .high = LIST(2, 2), .rhs_dilation = LIST(2, 3)), 1, 11, 13, 8,
+     24, 3)
 CONV(transposed, WITH(SAME, .lhs_dilation = LIST(2, 3)), 1, 6, 5, 8, 24, 3)
 CONV(transposed_pixels, WITH(.lhs_dilation = LIST(2, 2), .high = LIST(1, 1)), 1, 6, 5, 8, 24, 1)
-CONV(both_dilated, WITH(SAME, .lhs_dilation = LIST(2, 1), .rhs_dilation = LIST(1, 2), .strides = LIST(3, 1)), 1, 6, 9, 8, 24, 3)
+CONV(both_dilated,
+     WITH(SAME, .lhs_dilation = LIST(2, 1), .rhs_dilation = LIST(1, 2), .strides = LIST(3, 1)), 1,
+     6, 9, 8, 24, 3)
 CONV(grouped, WITH(SAME, .groups = 4), 2, 8, 9, 16, 80, 3)
 CONV(grouped_pixels, WITH(.groups = 2), 1, 8, 9, 10, 12, 1)
 CONV(depthwise, WITH(SAME, .groups = 40), 2, 9, 10, 40, 40, 3)
@@ -73,8 +76,11 @@ static void build_line(kiln_graph *g)
 
 static void build_volume(kiln_graph *g)
 {
-    kiln_conv_options options = {.low = LIST(1, 1, 0), .high = LIST(1, 0, 1), .strides = LIST(2, 1, 1),
-                                 .input_axes = LIST(0, 4, 1, 2, 3), .kernel_axes = LIST(4, 3, 0, 1, 2),
+    kiln_conv_options options = {.low = LIST(1, 1, 0),
+                                 .high = LIST(1, 0, 1),
+                                 .strides = LIST(2, 1, 1),
+                                 .input_axes = LIST(0, 4, 1, 2, 3),
+                                 .kernel_axes = LIST(4, 3, 0, 1, 2),
                                  .output_axes = LIST(0, 4, 1, 2, 3)};
     OUT(kiln_convolution(g, IN("x", f32, 1, 5, 6, 7, 6), IN("w", f32, 3, 2, 3, 6, 20), &options));
 }
@@ -89,8 +95,10 @@ static void build_channels_first(kiln_graph *g)
 #define TYPED(dtype)                                                                               \
     static void build_##dtype(kiln_graph *g)                                                       \
     {                                                                                              \
-        kiln_conv_options options = {SAME, .input_axes = NHWC, .kernel_axes = HWIO, .output_axes = NHWC}; \
-        OUT(kiln_convolution(g, IN("x", dtype, 1, 6, 7, 5), IN("w", dtype, 3, 3, 5, 20), &options)); \
+        kiln_conv_options options = {SAME, .input_axes = NHWC, .kernel_axes = HWIO,                \
+                                     .output_axes = NHWC};                                         \
+        OUT(kiln_convolution(g, IN("x", dtype, 1, 6, 7, 5), IN("w", dtype, 3, 3, 5, 20),           \
+                             &options));                                                           \
     }
 TYPED(f64)
 TYPED(bf16)
@@ -101,16 +109,43 @@ TYPED(i32)
 #define PACKED(name, tolerance) {#name " packed", KILN_GROUP_CONV, build_##name, tolerance, true}
 
 static const group_case cases[] = {
-    CASE(pixels, 1e-4), CASE(same, 1e-3), CASE(grouped, 1e-3), CASE(bf16, 2e-2), CASE(line, 1e-4),
-    CASE(depthwise, 1e-4), CASE(depthwise_strided, 1e-4), CASE(depthwise_wide, 1e-4),
+    CASE(pixels, 1e-4),
+    CASE(same, 1e-3),
+    CASE(grouped, 1e-3),
+    CASE(bf16, 2e-2),
+    CASE(line, 1e-4),
+    CASE(depthwise, 1e-4),
+    CASE(depthwise_strided, 1e-4),
+    CASE(depthwise_wide, 1e-4),
     CASE(depthwise_multiple, 1e-4),
-    PACKED(pixels, 1e-4), PACKED(pixels_strided, 1e-4), PACKED(valid, 1e-3), PACKED(same, 1e-3),
-    PACKED(small, 1e-3), PACKED(wide, 1e-3), PACKED(strided, 1e-3), PACKED(first, 1e-3),
-    PACKED(uneven, 1e-3), PACKED(cropped, 1e-3), PACKED(dilated, 1e-3), PACKED(transposed, 1e-3),
-    PACKED(transposed_pixels, 1e-3), PACKED(both_dilated, 1e-3), PACKED(grouped, 1e-3),
-    PACKED(grouped_pixels, 1e-3), PACKED(many_features, 1e-2), PACKED(few_rows, 1e-2), PACKED(outside, 1e-3),
-    PACKED(bias_relu_residual, 1e-3), PACKED(swish, 1e-3), PACKED(line, 1e-3), PACKED(volume, 1e-3),
-    PACKED(channels_first, 1e-3), PACKED(f64, 1e-11), PACKED(bf16, 2e-2), PACKED(f16, 1e-2), PACKED(i32, 0),
+    PACKED(pixels, 1e-4),
+    PACKED(pixels_strided, 1e-4),
+    PACKED(valid, 1e-3),
+    PACKED(same, 1e-3),
+    PACKED(small, 1e-3),
+    PACKED(wide, 1e-3),
+    PACKED(strided, 1e-3),
+    PACKED(first, 1e-3),
+    PACKED(uneven, 1e-3),
+    PACKED(cropped, 1e-3),
+    PACKED(dilated, 1e-3),
+    PACKED(transposed, 1e-3),
+    PACKED(transposed_pixels, 1e-3),
+    PACKED(both_dilated, 1e-3),
+    PACKED(grouped, 1e-3),
+    PACKED(grouped_pixels, 1e-3),
+    PACKED(many_features, 1e-2),
+    PACKED(few_rows, 1e-2),
+    PACKED(outside, 1e-3),
+    PACKED(bias_relu_residual, 1e-3),
+    PACKED(swish, 1e-3),
+    PACKED(line, 1e-3),
+    PACKED(volume, 1e-3),
+    PACKED(channels_first, 1e-3),
+    PACKED(f64, 1e-11),
+    PACKED(bf16, 2e-2),
+    PACKED(f16, 1e-2),
+    PACKED(i32, 0),
 };
 
 int main(void)

@@ -58,7 +58,8 @@ static void build_batched(kiln_graph *g)
 
 static void build_many_axes(kiln_graph *g)
 {
-    kiln_dot_options options = {.n_contract = 2, .lhs_contract = LIST(1, 3), .rhs_contract = LIST(0, 2)};
+    kiln_dot_options options = {
+        .n_contract = 2, .lhs_contract = LIST(1, 3), .rhs_contract = LIST(0, 2)};
     OUT(kiln_dot_general(g, IN("a", f32, 5, 3, 7, 4), IN("b", f32, 3, 6, 4, 9), &options));
 }
 
@@ -109,17 +110,51 @@ TYPED(i64, i64)
 #define PACKED(name, tolerance) {#name " packed", KILN_GROUP_DOT, build_##name, tolerance, true}
 
 static const group_case cases[] = {
-    CASE(square, 1e-4), CASE(odd, 1e-4), CASE(row, 1e-4), CASE(column, 1e-4), CASE(narrow, 1e-4),
-    CASE(wide, 1e-4), CASE(k1, 1e-5), CASE(k0, 0), CASE(m0, 0), CASE(aliased, 1e-3),
-    CASE(chunks, 1e-3), CASE(two_chunks, 1e-3), CASE(few, 1e-4), CASE(one, 1e-4),
-    CASE(a_transposed, 1e-4), CASE(b_transposed, 1e-4), CASE(both_transposed, 1e-4),
-    CASE(few_transposed, 1e-4), CASE(batched, 1e-4), CASE(many_axes, 1e-4), CASE(views, 1e-4),
-    CASE(bias_relu, 1e-4), CASE(gelu_residual, 1e-4), CASE(transposed_output, 1e-4),
-    CASE(f64, 1e-12), CASE(bf16, 1e-2), CASE(f16, 2e-3), CASE(i32, 0), CASE(i64, 0),
-    PACKED(square, 1e-4), PACKED(odd, 1e-4), PACKED(row, 1e-4), PACKED(column, 1e-4), PACKED(narrow, 1e-4),
-    PACKED(chunks, 1e-3), PACKED(few, 1e-4), PACKED(few_transposed, 1e-4), PACKED(b_transposed, 1e-4),
-    PACKED(batched, 1e-4), PACKED(many_axes, 1e-4), PACKED(gelu_residual, 1e-4), PACKED(f64, 1e-12),
-    PACKED(bf16, 1e-2), PACKED(i32, 0), PACKED(k0, 0),
+    CASE(square, 1e-4),
+    CASE(odd, 1e-4),
+    CASE(row, 1e-4),
+    CASE(column, 1e-4),
+    CASE(narrow, 1e-4),
+    CASE(wide, 1e-4),
+    CASE(k1, 1e-5),
+    CASE(k0, 0),
+    CASE(m0, 0),
+    CASE(aliased, 1e-3),
+    CASE(chunks, 1e-3),
+    CASE(two_chunks, 1e-3),
+    CASE(few, 1e-4),
+    CASE(one, 1e-4),
+    CASE(a_transposed, 1e-4),
+    CASE(b_transposed, 1e-4),
+    CASE(both_transposed, 1e-4),
+    CASE(few_transposed, 1e-4),
+    CASE(batched, 1e-4),
+    CASE(many_axes, 1e-4),
+    CASE(views, 1e-4),
+    CASE(bias_relu, 1e-4),
+    CASE(gelu_residual, 1e-4),
+    CASE(transposed_output, 1e-4),
+    CASE(f64, 1e-12),
+    CASE(bf16, 1e-2),
+    CASE(f16, 2e-3),
+    CASE(i32, 0),
+    CASE(i64, 0),
+    PACKED(square, 1e-4),
+    PACKED(odd, 1e-4),
+    PACKED(row, 1e-4),
+    PACKED(column, 1e-4),
+    PACKED(narrow, 1e-4),
+    PACKED(chunks, 1e-3),
+    PACKED(few, 1e-4),
+    PACKED(few_transposed, 1e-4),
+    PACKED(b_transposed, 1e-4),
+    PACKED(batched, 1e-4),
+    PACKED(many_axes, 1e-4),
+    PACKED(gelu_residual, 1e-4),
+    PACKED(f64, 1e-12),
+    PACKED(bf16, 1e-2),
+    PACKED(i32, 0),
+    PACKED(k0, 0),
 };
 
 int main(void)

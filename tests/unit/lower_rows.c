@@ -26,7 +26,8 @@ static void build_softmax_one(kiln_graph *g) { softmax_of(g, 5, 1); }
 static void build_layer_norm(kiln_graph *g)
 {
     int64_t n = 6, d = 173;
-    kiln_value x = IN("x", f32, 6, 173), r = IN("r", f32, 6, 173), s = IN("s", f32, 173), t = IN("t", f32, 173);
+    kiln_value x = IN("x", f32, 6, 173), r = IN("r", f32, 6, 173), s = IN("s", f32, 173),
+               t = IN("t", f32, 173);
     kiln_value h = kiln_add(g, kiln_tanh(g, x), r), count = kiln_scalar(g, KILN_f32, (double)d);
     kiln_value mean = kiln_div(g, kiln_reduce_sum(g, h, 1, LIST(1)), count);
     kiln_value c = kiln_sub(g, h, like_row(g, mean, n, d));
@@ -83,7 +84,8 @@ static void build_full_sum(kiln_graph *g)
 
 static void build_narrow_sums(kiln_graph *g)
 {
-    kiln_value x = IN("x", bf16, 5, 90), y = IN("y", f16, 5, 90), z = IN("z", f64, 5, 90), w = IN("w", i8, 5, 90);
+    kiln_value x = IN("x", bf16, 5, 90), y = IN("y", f16, 5, 90), z = IN("z", f64, 5, 90),
+               w = IN("w", i8, 5, 90);
     OUT(kiln_reduce_sum(g, x, 1, LIST(1)));
     OUT(kiln_reduce_sum(g, y, 1, LIST(1)));
     OUT(kiln_reduce_sum(g, z, 1, LIST(1)));
@@ -151,7 +153,8 @@ static void build_column_norm(kiln_graph *g)
 static void build_pool(kiln_graph *g)
 {
     kiln_value x = IN("x", f32, 2, 13, 11, 20), b = IN("b", f32, 20);
-    kiln_window_options w = {LIST(1, 3, 3, 1), LIST(1, 2, 2, 1), LIST(0, 1, 1, 0), LIST(0, 1, 1, 0), NULL};
+    kiln_window_options w = {LIST(1, 3, 3, 1), LIST(1, 2, 2, 1), LIST(0, 1, 1, 0), LIST(0, 1, 1, 0),
+                             NULL};
     OUT(kiln_add(g, kiln_window_max(g, kiln_neg(g, x), &w), b));
 }
 

@@ -57,7 +57,8 @@ static const int64_t *dense_strides(kiln_arena *arena, const kiln_type *type)
 static void add_place(bench *b, kiln_value value, kiln_place_kind kind, uint32_t index)
 {
     const kiln_type *type = kiln_graph_type(b->graph, value);
-    kiln_place place = {.operand = {.value = value}, .kind = kind, .index = index, .bytes = type->bytes};
+    kiln_place place = {
+        .operand = {.value = value}, .kind = kind, .index = index, .bytes = type->bytes};
     place.strides = dense_strides(&b->scope.arena, type);
     place.inside = KILN_NONE;
     kiln_vec_push(&b->schedule.places, &b->scope.arena, place);
@@ -74,7 +75,8 @@ static bool is_in_code(const kiln_node *node)
 static void use_panels(bench *b)
 {
     kiln_value value = kiln_graph_node(b->graph, b->group.anchor)->inputs[1];
-    kiln_operand packed = {.value = value, .format = KILN_FORMAT_PANEL16, .consumer = b->group.anchor};
+    kiln_operand packed = {
+        .value = value, .format = KILN_FORMAT_PANEL16, .consumer = b->group.anchor};
     kiln_operand *inputs = (kiln_operand *)(uintptr_t)b->group.inputs;
     for (uint32_t i = 0; i < b->group.n_inputs; i++)
         if (inputs[i].value.id == value.id) inputs[i] = packed;
@@ -156,7 +158,8 @@ static void fill(kiln_tensor *t)
     size_t n = t->bytes / kiln_dtype_bytes(t->dtype);
     bool is_float = kiln_dtype_kind_of(t->dtype) == KILN_DTYPE_KIND_FLOAT;
     for (size_t i = 0; i < n; i++) {
-        double x = is_float ? (double)(random_bits() % 8192) / 1024 - 4 : (double)(random_bits() % 16) - 3;
+        double x =
+            is_float ? (double)(random_bits() % 8192) / 1024 - 4 : (double)(random_bits() % 16) - 3;
         if (kiln_dtype_kind_of(t->dtype) == KILN_DTYPE_KIND_BOOL) x = (double)(random_bits() % 2);
         kiln_element_store_double(t->dtype, t->data, (int64_t)i, 1, &x);
     }
@@ -179,7 +182,8 @@ static void make_tensors(bench *b)
             fill(&b->inputs[i]);
             ports[n_ports++] = b->inputs[i];
         } else {
-            kiln_literal_read(&b->scope, node->type, &node->attrs->literal.value, b->inputs[i].data);
+            kiln_literal_read(&b->scope, node->type, &node->attrs->literal.value,
+                              b->inputs[i].data);
         }
     }
     for (uint32_t i = 0; i < n_outputs; i++) {
@@ -213,7 +217,8 @@ static void run_kernel(bench *b, const kiln_kernel *kernel)
     void **buffers = make_buffers(b);
     void *scratch = aligned_alloc(64, (size_t)kernel->scratch_bytes / 64 * 64 + 64);
     kiln_kernel_args args = {.buffers = buffers, .scratch = scratch};
-    for (uint32_t tile = kernel->n_tiles; tile-- > 0;) backend->function(code, 0)(&args, tile, tile + 1);
+    for (uint32_t tile = kernel->n_tiles; tile-- > 0;)
+        backend->function(code, 0)(&args, tile, tile + 1);
     free(scratch);
     backend->unload(code);
 }
@@ -229,8 +234,8 @@ static void compare(const bench *b, const group_case *c, const char *machine)
             kiln_element_load_double(f->dtype, f->data, j, 1, &got);
             double limit = c->tolerance * fmax(1, fabs(want));
             if ((isnan(want) && isnan(got)) || want == got || fabs(want - got) <= limit) continue;
-            fail_msg("%s on %s: output %u, element %lld is %.9g; expected %.9g", c->name, machine, i,
-                     (long long)j, got, want);
+            fail_msg("%s on %s: output %u, element %lld is %.9g; expected %.9g", c->name, machine,
+                     i, (long long)j, got, want);
         }
         for (size_t j = 0; j < 64; j++)
             if (((unsigned char *)f->data)[f->bytes + j] != 0xa5)
@@ -321,7 +326,8 @@ static void test_case(void **state)
     if (v3 && v4 && v3 != v4) fail_msg("%s: x86-64-v3 and x86-64-v4 differ in bits", c->name);
 }
 
-/* The GPU: all kernels that there are in one text, through the shim; and through NVRTC, if there is. */
+/* The GPU: all kernels that there are in one text, through the shim; and through NVRTC, if there
+ * is. */
 
 typedef struct device_run {
     const group_case *c;
@@ -356,10 +362,12 @@ static void *compile_device_text(void)
     snprintf(library, sizeof library, "%s/g.so", folder);
     FILE *file = fopen(source, "w");
     assert_non_null(file);
-    fprintf(file, "#include \"codegen/cuda/shim.h\"\n%s%s", kiln_prelude, kiln_text_string(&device_text));
+    fprintf(file, "#include \"codegen/cuda/shim.h\"\n%s%s", kiln_prelude,
+            kiln_text_string(&device_text));
     fclose(file);
-    snprintf(command, sizeof command, "cc -I'%s' -std=gnu11 -O1 -fPIC -shared -ffp-contract=off %s -o %s -lm",
-             SOURCE_ROOT, source, library);
+    snprintf(command, sizeof command,
+             "cc -I'%s' -std=gnu11 -O1 -fPIC -shared -ffp-contract=off %s -o %s -lm", SOURCE_ROOT,
+             source, library);
     assert_int_equal(system(command), 0);
     void *module = dlopen(library, RTLD_NOW | RTLD_LOCAL);
     if (!module) fail_msg("%s", dlerror());
@@ -379,10 +387,12 @@ static void run_on_shim(void *module, size_t number)
     snprintf(symbol, sizeof symbol, "g_%zu_shim", number);
     *(void **)&function = dlsym(module, symbol);
     assert_non_null(function);
-    if (function(make_buffers(run->b), run->kernel->n_tiles)) fail_msg("%s: threads part at a barrier", run->c->name);
+    if (function(make_buffers(run->b), run->kernel->n_tiles))
+        fail_msg("%s: threads part at a barrier", run->c->name);
     compare(run->b, run->c, "sm_90a");
     uint64_t v3 = v3_hashes[run->c - first_case];
-    if (v3 && v3 != hash_outputs(run->b)) fail_msg("%s: sm_90a and x86-64-v3 differ in bits", run->c->name);
+    if (v3 && v3 != hash_outputs(run->b))
+        fail_msg("%s: sm_90a and x86-64-v3 differ in bits", run->c->name);
 }
 
 static void compile_by_nvrtc(void)
@@ -397,7 +407,8 @@ static void compile_by_nvrtc(void)
         kiln_text_append(&text, kiln_text_string(&device_text));
         kiln_nvrtc_compile(&scope, kiln_text_string(&text), "sm_90a", &cubin);
         has_used_nvrtc = 1;
-        printf("NVRTC %d.%d: %zu kernels, %zu bytes\n", cubin.major, cubin.minor, n_device_runs, cubin.bytes);
+        printf("NVRTC %d.%d: %zu kernels, %zu bytes\n", cubin.major, cubin.minor, n_device_runs,
+               cubin.bytes);
     }
     kiln_status status = kiln_scope_close(&scope);
     if (status == KILN_UNSUPPORTED) printf("SKIP compiling by NVRTC: %s\n", error.message);
@@ -427,7 +438,8 @@ static void test_device(void **state)
     for (size_t i = 0; i < n_device_runs; i++) run_on_shim(module, i);
     dlclose(module);
     compile_by_nvrtc();
-    for (size_t i = 0; i < n_device_runs; i++) close_bench(device_runs[i].b, device_runs[i].c->name);
+    for (size_t i = 0; i < n_device_runs; i++)
+        close_bench(device_runs[i].b, device_runs[i].c->name);
     kiln_scope_close(&scope);
 }
 
@@ -444,7 +456,8 @@ int run_cases(const group_case *cases, size_t n_cases)
         tests[n++] = (struct CMUnitTest){.name = cases[i].name, .test_func = test_case,
                                          .initial_state = (void *)(uintptr_t)&cases[i]};
     }
-    tests[n++] = (struct CMUnitTest){.name = "device", .test_func = test_device, .initial_state = &list};
+    tests[n++] =
+        (struct CMUnitTest){.name = "device", .test_func = test_device, .initial_state = &list};
     int failed = _cmocka_run_group_tests("lower", tests, n, NULL, NULL);
     kiln_context_destroy(context);
     return failed;

@@ -1,6 +1,6 @@
-/* Lowered groups against the evaluator: each case builds a graph that is one group, with every node in
- * it. It runs on the machine models that this processor has; f32 results must have the same bits on all
- * models with FMA, whatever the order of the tiles. */
+/* Lowered groups against the evaluator: each case builds a graph that is one group, with every node
+ * in it. It runs on the machine models that this processor has; f32 results must have the same bits
+ * on all models with FMA, whatever the order of the tiles. */
 #ifndef KILN_TESTS_LOWERED_H
 #define KILN_TESTS_LOWERED_H
 

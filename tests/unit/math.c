@@ -8,8 +8,9 @@
 
 #include "codegen/math.h"
 
-static const kiln_dtype dtypes[] = {KILN_bool, KILN_i8, KILN_u8, KILN_i16, KILN_u16, KILN_i32, KILN_u32,
-                                    KILN_i64, KILN_u64, KILN_bf16, KILN_f16, KILN_f32, KILN_f64};
+static const kiln_dtype dtypes[] = {KILN_bool, KILN_i8,  KILN_u8,  KILN_i16, KILN_u16,
+                                    KILN_i32,  KILN_u32, KILN_i64, KILN_u64, KILN_bf16,
+                                    KILN_f16,  KILN_f32, KILN_f64};
 #define N_DTYPES (sizeof dtypes / sizeof *dtypes)
 
 static bool is_float(kiln_dtype dtype)
@@ -38,13 +39,16 @@ static kiln_kv load(kiln_kernel *k, uint32_t buffer, kiln_dtype dtype, uint32_t 
 
 static uint32_t add_buffer(kiln_kernel *k, kiln_dtype dtype, bool is_written)
 {
-    kiln_param param = {.dtype = kiln_storage_dtype(dtype), .n_elements = 64, .is_read = !is_written,
-                        .is_written = is_written, .alignment = 64};
+    kiln_param param = {.dtype = kiln_storage_dtype(dtype),
+                        .n_elements = 64,
+                        .is_read = !is_written,
+                        .is_written = is_written,
+                        .alignment = 64};
     return kiln_kernel_add_param(k, &param);
 }
 
-static kiln_kernel *op_kernel(kiln_scope *scope, const kiln_machine *machine, kiln_op op, kiln_dtype dtype,
-                              kiln_dtype result)
+static kiln_kernel *op_kernel(kiln_scope *scope, const kiln_machine *machine, kiln_op op,
+                              kiln_dtype dtype, kiln_dtype result)
 {
     const kiln_op_row *row = &kiln_op_rows[op];
     kiln_kernel *k = kiln_kernel_create(scope, machine, row->name);
@@ -77,7 +81,9 @@ static void check_op(const kiln_machine *machine, kiln_op op, kiln_dtype dtype, 
     if (kiln_scope_try(&scope)) {
         kiln_kernel *k = op_kernel(&scope, machine, op, dtype, result);
         kiln_status status = kiln_kernel_verify(k, &error);
-        if (status) print_message("%s %s: %s\n", kiln_op_rows[op].name, kiln_dtype_name(dtype), error.message);
+        if (status)
+            print_message("%s %s: %s\n", kiln_op_rows[op].name, kiln_dtype_name(dtype),
+                          error.message);
         assert_int_equal(status, KILN_OK);
     }
     if (kiln_scope_close(&scope)) fail_msg("%s %s", kiln_op_rows[op].name, error.message);

@@ -1,5 +1,6 @@
 /* Every public function with nothing but NULL and zero, and again with a live context and graph: a
- * status, the zero value or an empty answer, never a crash. The lists are checked against the headers. */
+ * status, the zero value or an empty answer, never a crash. The lists are checked against the
+ * headers. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -121,7 +122,8 @@ static kiln_graph *open_graph(kiln_context *context)
 static void check_value(const kiln_graph *graph, kiln_value value, const char *call)
 {
     bool is_said = !graph || (kiln_graph_status(graph) != KILN_OK && *kiln_graph_message(graph));
-    if (value.id || !is_said) fail_msg("%s gives value %u, \"%s\"", call, value.id, kiln_graph_message(graph));
+    if (value.id || !is_said)
+        fail_msg("%s gives value %u, \"%s\"", call, value.id, kiln_graph_message(graph));
 }
 
 /* A graph's status is not a mistake, and evaluating a graph without ports needs nothing. */
@@ -129,7 +131,8 @@ static void check_status(kiln_status status, const char *call)
 {
     if (strncmp(call, "kiln_graph_status(", 18) == 0) return;
     if (strncmp(call, "kiln_evaluate(", 14) == 0 && status == KILN_OK) return;
-    if (status != KILN_INVALID) fail_msg("%s gives %s; expected INVALID", call, kiln_status_name(status));
+    if (status != KILN_INVALID)
+        fail_msg("%s gives %s; expected INVALID", call, kiln_status_name(status));
 }
 
 static void test_builder_calls_take_nothing(void **state)
@@ -207,7 +210,8 @@ static void check_header(const char *path)
 static void test_the_lists_are_complete(void **state)
 {
     (void)state;
-    static const char *const headers[] = {"status", "types", "runtime", "graph", "model", "compile"};
+    static const char *const headers[] = {"status", "types", "runtime",
+                                          "graph",  "model", "compile"};
     for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
         char path[4096];
         snprintf(path, sizeof path, "%s/include/kiln/%s.h", SOURCE_ROOT, headers[i]);

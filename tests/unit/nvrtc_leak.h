@@ -1,5 +1,6 @@
-/* NVRTC keeps a block of its own when it is closed: no leak of ours. A program that used it asks the leak
- * sanitizer, which calls the function below, to look away. Include in one file of a program. */
+/* NVRTC keeps a block of its own when it is closed: no leak of ours. A program that used it asks
+ * the leak sanitizer, which calls the function below, to look away. Include in one file of a
+ * program. */
 #ifndef KILN_TESTS_NVRTC_LEAK_H
 #define KILN_TESTS_NVRTC_LEAK_H
 

@@ -1,5 +1,5 @@
-/* Packing at run time: products whose second operand is an input, by columns and by rows, with tails,
- * compiled for every model that this machine can run, against the evaluator. */
+/* Packing at run time: products whose second operand is an input, by columns and by rows, with
+ * tails, compiled for every model that this machine can run, against the evaluator. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -49,14 +49,16 @@ static kiln_tensor tensor(kiln_dtype dtype, const int64_t *dims)
     return (kiln_tensor){dtype, 3, dims, calloc(1, n + 64), n};
 }
 
-/* Small integers: sums are exact whatever their order, but for bf16, whose results are rounded alike. */
+/* Small integers: sums are exact whatever their order, but for bf16, whose results are rounded
+ * alike. */
 static void check(const shape *s, const char *machine)
 {
     kiln_graph *g;
     assert_int_equal(kiln_graph_create(context, "pack", &g), KILN_OK);
     int64_t a_dims[] = {s->batch, s->m, s->k}, c_dims[] = {s->batch, s->m, s->n};
     int64_t b_dims[] = {s->batch, s->b_k == 1 ? s->k : s->n, s->b_k == 1 ? s->n : s->k};
-    kiln_value a = kiln_input(g, "a", s->dtype, 3, a_dims), b = kiln_input(g, "b", s->dtype, 3, b_dims);
+    kiln_value a = kiln_input(g, "a", s->dtype, 3, a_dims),
+               b = kiln_input(g, "b", s->dtype, 3, b_dims);
     int64_t zero = 0, two = 2, b_k = s->b_k;
     kiln_dot_options options = {.n_batch = 1, .lhs_batch = &zero, .rhs_batch = &zero,
                                 .n_contract = 1, .lhs_contract = &two, .rhs_contract = &b_k};
@@ -70,7 +72,8 @@ static void check(const shape *s, const char *machine)
     kiln_workspace *workspace;
     if (kiln_compile(g, &compile, &executable)) fail_msg("%s", kiln_graph_message(g));
     assert_int_equal(kiln_workspace_create(executable, &workspace), KILN_OK);
-    if (kiln_run(workspace, inputs, 2, &found, 1)) fail_msg("%s", kiln_workspace_message(workspace));
+    if (kiln_run(workspace, inputs, 2, &found, 1))
+        fail_msg("%s", kiln_workspace_message(workspace));
     if (kiln_evaluate(g, inputs, 2, &expected, 1)) fail_msg("%s", kiln_graph_message(g));
     assert_memory_equal(found.data, expected.data, found.bytes);
     kiln_workspace_destroy(workspace);

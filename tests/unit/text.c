@@ -21,7 +21,8 @@ static kiln_context *context;
 static const char everything[] =
     "kiln 1\n"
     "graph \"all of it\"(%f: f32[2,3], %\"g 1\": f32[2,3] donated, %i: i32[2,3], %b: bool[2,3], "
-    "%image: f32[1,8,8,4], %kernel: f32[3,3,4,6], %starts: i64[2], %m: f32[3,5], %heads: f32[1,2,7,4], "
+    "%image: f32[1,8,8,4], %kernel: f32[3,3,4,6], %starts: i64[2], %m: f32[3,5], %heads: "
+    "f32[1,2,7,4], "
     "%row: f32[3], %c: f32[4], %n: i64[]) {\n"
     "  %0: f32[2] = constant {value = [1, -0x1.99999ap-4]}\n"
     "  %1: f32[2,3] = constant {value = splat nan(0x7fc00001)} \"a \\\"label\\\" \\\\ \\x0a\"\n"
@@ -67,7 +68,8 @@ static const char everything[] =
     "  %38: f32[2,3] = dynamic_update %f, %37, %starts\n"
     "  %39: f32[2,5] = dot_general %f, %m {lhs_batch = [], rhs_batch = [], lhs_contract = [1], "
     "rhs_contract = [0], accumulate = f32}\n"
-    "  %40: f32[1,8,8,6] = convolution %image, %kernel {strides = [1, 1], low = [1, 1], high = [1, 1], "
+    "  %40: f32[1,8,8,6] = convolution %image, %kernel {strides = [1, 1], low = [1, 1], high = [1, "
+    "1], "
     "lhs_dilation = [1, 1], rhs_dilation = [1, 1], groups = 1, input_axes = [0, 3, 1, 2], "
     "kernel_axes = [3, 2, 0, 1], output_axes = [0, 3, 1, 2], accumulate = f32}\n"
     "  %41: f32[2,3] = barrier %f {serial = 12}\n"
@@ -89,12 +91,12 @@ static const char everything[] =
     "  return %53, %48 as \"prob\", %f\n"
     "}\n";
 
-/* Lines that are alike come from the op table: U unary floats, B binary floats, I binary integers, C
- * comparisons, W windows, P plain composites. */
+/* Lines that are alike come from the op table: U unary floats, B binary floats, I binary integers,
+ * C comparisons, W windows, P plain composites. */
 static const char *group_of(const kiln_op_row *row)
 {
-    static const char *const alone[] = {"is_finite", "not", "popcnt", "clz", "convert", "bitcast", "select",
-                                        "clamp", "linear"};
+    static const char *const alone[] = {"is_finite", "not",    "popcnt", "clz",   "convert",
+                                        "bitcast",   "select", "clamp",  "linear"};
     for (size_t i = 0; i < sizeof alone / sizeof *alone; i++) {
         if (strcmp(alone[i], row->name) == 0) return "";
     }
@@ -114,8 +116,14 @@ static void append_group(char *out, char group, uint32_t *number)
         if (group_of(row)[0] != group) continue;
         bool is_int = group == 'I', is_binary = group == 'B' || group == 'I' || group == 'C';
         sprintf(out + strlen(out), "  %%%u: %s = %s %s%s%s\n", (*number)++,
-                group == 'C' ? "bool[2,3]" : is_int ? "i32[2,3]" : group == 'W' ? "f32[2,2]" : "f32[2,3]",
-                row->name, is_int ? "%i" : "%f", !is_binary ? "" : is_int ? ", %i" : ", %\"g 1\"",
+                group == 'C'   ? "bool[2,3]"
+                : is_int       ? "i32[2,3]"
+                : group == 'W' ? "f32[2,2]"
+                               : "f32[2,3]",
+                row->name, is_int ? "%i" : "%f",
+                !is_binary ? ""
+                : is_int   ? ", %i"
+                           : ", %\"g 1\"",
                 group == 'W' ? " {sizes = [1, 2], strides = [1, 1], low = [0, 0], high = [0, 0], "
                                "dilations = [1, 1]}"
                              : "");
@@ -184,7 +192,8 @@ static void test_inputs_declared_late_print_first(void **state)
     kiln_graph *graph;
     kiln_graph_create(context, "late", &graph);
     kiln_value a = kiln_exp(graph, kiln_input(graph, "a", KILN_f32, 0, NULL));
-    kiln_output(graph, NULL, kiln_add(graph, kiln_neg(graph, a), kiln_input(graph, "7", KILN_f32, 0, NULL)));
+    kiln_output(graph, NULL,
+                kiln_add(graph, kiln_neg(graph, a), kiln_input(graph, "7", KILN_f32, 0, NULL)));
     char *printed, *again;
     assert_int_equal(kiln_print_text(graph, &printed), KILN_OK);
     assert_string_equal(printed, "kiln 1\ngraph late(%a: f32[], %\"7\": f32[]) {\n"
@@ -202,7 +211,8 @@ static void test_inputs_declared_late_print_first(void **state)
 static void test_numbers_do_not_know_the_locale(void **state)
 {
     (void)state;
-    const char *text = "kiln 1\ngraph n() {\n  %0: f32[2] = constant {value = [1.5, 0x1.99999ap-4]}\n  return %0\n}\n";
+    const char *text = "kiln 1\ngraph n() {\n  %0: f32[2] = constant {value = [1.5, "
+                       "0x1.99999ap-4]}\n  return %0\n}\n";
     setlocale(LC_ALL, "de_DE.UTF-8");
     kiln_graph *graph = parse(text);
     char *printed;
@@ -227,35 +237,51 @@ static const struct {
     {"graph g() {\n  return\n", "3:1: found the end of the text; expected }"},
     {"graph g() {\n  return\n} more", "3:3: text after the graph; expected its end"},
     {BODY("%0: f32[2,3] = frobnicate %x"), "3:18: operation frobnicate; expected one of ops.def"},
-    {BODY("%0: f32[2,3] = input"), "3:18: operation input; expected one of ops.def, inputs in the header"},
+    {BODY("%0: f32[2,3] = input"),
+     "3:18: operation input; expected one of ops.def, inputs in the header"},
     {BODY("%0: f32[2,3] = exp %1"), "3:22: %1 is not defined above"},
     {BODY("%0: f32[2,3] = exp %x\n  %0: f32[2,3] = exp %x"), "4:3: %0 is defined twice"},
     {BODY("%0: f32[3,2] = exp %x"), "3:18: exp gives f32[2,3]; the text says f32[3,2]"},
     {BODY("%0: i64[] = exp %n"), "3:15: exp: operand 0 is i64[]; expected a float dtype"},
     {BODY("%0: f32[2] = reduce_sum %x {axes = [1]"), "4:3: found \"return\"; expected }"},
-    {BODY("%0: f32[2] = reduce_sum %x {axis = [1]}"), "3:31: an attribute axis; expected one of family axes"},
-    {BODY("%0: f32[2] = reduce_sum %x {axes = [7]}"), "3:16: reduce_sum: axes is [7]; expected distinct ascending axes below 2"},
+    {BODY("%0: f32[2] = reduce_sum %x {axis = [1]}"),
+     "3:31: an attribute axis; expected one of family axes"},
+    {BODY("%0: f32[2] = reduce_sum %x {axes = [7]}"),
+     "3:16: reduce_sum: axes is [7]; expected distinct ascending axes below 2"},
     {BODY("%0: f32[2] = reduce_sum %x {axes = [1}"), "3:40: found \"}\"; expected ,"},
     {BODY("%0: f32[2] = reduce_sum %x {axes = [[[[1]]]]}"), "3:39: found \"[\"; expected a number"},
     {BODY("%0: i64[2] = argmax %x {axis = 1, axis = 1}"), "3:37: axis is given twice"},
-    {BODY("%0: i64[2] = argmax %x {axis = 1, last = 1}"), "3:44: found \"1\"; expected true or false"},
+    {BODY("%0: i64[2] = argmax %x {axis = 1, last = 1}"),
+     "3:44: found \"1\"; expected true or false"},
     {BODY("%0: f32[] = constant {value = splat 1e999}"), "3:39: 1e999 is out of range for f32"},
     {BODY("%0: f32[] = constant {value = splat 1,5}"), "3:40: found \",\"; expected }"},
     {BODY("%0: f32[] = constant {value = splat one}"), "3:39: found \"one\"; expected a number"},
-    {BODY("%0: f32[] = constant {value = splat nan(0x3f800000)}"), "3:39: nan with other bits; expected those of a NaN of f32"},
+    {BODY("%0: f32[] = constant {value = splat nan(0x3f800000)}"),
+     "3:39: nan with other bits; expected those of a NaN of f32"},
     {BODY("%0: i8[] = constant {value = splat 128}"), "3:38: a number out of range for i8"},
     {BODY("%0: u8[] = constant {value = splat -1}"), "3:38: a number out of range for u8"},
-    {BODY("%0: i64[] = constant {value = splat 9223372036854775808}"), "3:39: a number out of range for i64"},
+    {BODY("%0: i64[] = constant {value = splat 9223372036854775808}"),
+     "3:39: a number out of range for i64"},
     {BODY("%0: i32[2] = constant {value = [1]}"), "3:36: found \"]\"; expected ,"},
-    {BODY("%0: f32[99999,99999,99999] = constant {value = [1]}"), "3:7: shape: f32[99999,99999,99999]; expected dims to 2^40 and at most 2^48 elements"},
-    {BODY("%0: f32[4611686018427387904,4] = constant {value = splat 1}"), "3:7: shape: the size of f32[4611686018427387904,4] overflows; expected at most 2^48 elements"},
-    {BODY("%0: u8[2] = constant {value = blob hex \"00f\"}"), "3:42: 3 hex digits for u8[2]; expected two for each of 2 bytes"},
-    {BODY("%0: u8[2] = constant {value = blob \"../../etc/passwd\" 0 2}"), "3:38: file \"../../etc/passwd\"; expected a relative path without .."},
-    {BODY("%0: u8[2] = constant {value = blob \"w\" -5 2}"), "3:15: constant: file offset is -5; expected 0 or more"},
-    {BODY("%0: f32[2,3] = exp %x \"open"), "3:25: a string without an end; expected a closing quote on its line"},
-    {BODY("%0: f32[2,3] = exp %x \"\\q\""), "3:25: a bad escape in a string; expected \\\", \\\\ or \\x01 to \\xff"},
-    {BODY("%0: f32[2,3] = exp %x \"\\x00\""), "3:25: a bad escape in a string; expected \\\", \\\\ or \\x01 to \\xff"},
-    {BODY("%12345678901234567890: f32[2,3] = exp %x"), "3:4: a name that begins with a digit; expected a number or quotes"},
+    {BODY("%0: f32[99999,99999,99999] = constant {value = [1]}"),
+     "3:7: shape: f32[99999,99999,99999]; expected dims to 2^40 and at most 2^48 elements"},
+    {BODY("%0: f32[4611686018427387904,4] = constant {value = splat 1}"),
+     "3:7: shape: the size of f32[4611686018427387904,4] overflows; expected at most 2^48 "
+     "elements"},
+    {BODY("%0: u8[2] = constant {value = blob hex \"00f\"}"),
+     "3:42: 3 hex digits for u8[2]; expected two for each of 2 bytes"},
+    {BODY("%0: u8[2] = constant {value = blob \"../../etc/passwd\" 0 2}"),
+     "3:38: file \"../../etc/passwd\"; expected a relative path without .."},
+    {BODY("%0: u8[2] = constant {value = blob \"w\" -5 2}"),
+     "3:15: constant: file offset is -5; expected 0 or more"},
+    {BODY("%0: f32[2,3] = exp %x \"open"),
+     "3:25: a string without an end; expected a closing quote on its line"},
+    {BODY("%0: f32[2,3] = exp %x \"\\q\""),
+     "3:25: a bad escape in a string; expected \\\", \\\\ or \\x01 to \\xff"},
+    {BODY("%0: f32[2,3] = exp %x \"\\x00\""),
+     "3:25: a bad escape in a string; expected \\\", \\\\ or \\x01 to \\xff"},
+    {BODY("%12345678901234567890: f32[2,3] = exp %x"),
+     "3:4: a name that begins with a digit; expected a number or quotes"},
     {BODY("check %x \"x\""), "3:9: check: the value is f32[2,3]; expected i64[]"},
 };
 
@@ -264,7 +290,8 @@ static void test_hostile_text_has_a_place(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof hostile / sizeof *hostile; i++) {
         kiln_graph *graph = NULL;
-        kiln_status status = kiln_parse_text(context, hostile[i].text, strlen(hostile[i].text), &graph);
+        kiln_status status =
+            kiln_parse_text(context, hostile[i].text, strlen(hostile[i].text), &graph);
         assert_string_equal(kiln_context_message(context), hostile[i].sentence);
         assert_true(status == KILN_MODEL || status == KILN_LIMIT || status == KILN_ABI);
         assert_null(graph);
@@ -305,8 +332,10 @@ static void test_damaged_text_is_refused_or_sound(void **state)
         kiln_graph *graph = NULL;
         kiln_status status = kiln_parse_text(context, copy, length, &graph);
         kiln_error error = {0};
-        if (status == KILN_OK) assert_int_equal(kiln_graph_verify(graph, "damaged", &error), KILN_OK);
-        assert_true(status == KILN_OK || status == KILN_MODEL || status == KILN_LIMIT || status == KILN_ABI);
+        if (status == KILN_OK)
+            assert_int_equal(kiln_graph_verify(graph, "damaged", &error), KILN_OK);
+        assert_true(status == KILN_OK || status == KILN_MODEL || status == KILN_LIMIT ||
+                    status == KILN_ABI);
         kiln_graph_destroy(graph);
         free(copy);
     }
@@ -318,7 +347,8 @@ static void test_files_are_read(void **state)
     (void)state;
     kiln_graph *graph = NULL;
     assert_int_equal(kiln_read_text(context, "no/such/file.kiln", &graph), KILN_IO);
-    assert_string_equal(kiln_context_message(context), "\"no/such/file.kiln\": No such file or directory");
+    assert_string_equal(kiln_context_message(context),
+                        "\"no/such/file.kiln\": No such file or directory");
     assert_int_equal(kiln_read_text(context, "/", &graph), KILN_IO);
     char path[] = "/tmp/kiln-text-XXXXXX";
     FILE *file = fdopen(mkstemp(path), "w");
@@ -341,8 +371,9 @@ int main(void)
         cmocka_unit_test(test_damaged_text_is_refused_or_sound),
         cmocka_unit_test(test_files_are_read),
     };
-    kiln_context_create(&(kiln_context_options){.struct_bytes = sizeof(kiln_context_options), .threads = 1},
-                        &context);
+    kiln_context_create(
+        &(kiln_context_options){.struct_bytes = sizeof(kiln_context_options), .threads = 1},
+        &context);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     kiln_context_destroy(context);
     return failed;

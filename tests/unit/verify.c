@@ -13,7 +13,8 @@
 
 static const char text[] =
     "kiln 1\n"
-    "graph v(%f: f32[2,3], %g: f32[2,3], %image: f32[1,8,8,4], %kernel: f32[3,3,4,6], %starts: i64[2],\n"
+    "graph v(%f: f32[2,3], %g: f32[2,3], %image: f32[1,8,8,4], %kernel: f32[3,3,4,6], %starts: "
+    "i64[2],\n"
     "        %m: f32[3,5], %n: i64[]) {\n"
     "  %0: f32[2] = constant {value = [1, 2]}\n"
     "  %1: f32[2,3] = constant {value = splat 3}\n"
@@ -23,7 +24,8 @@ static const char text[] =
     "  %5: f32[2,3] = select %4, %f, %g\n"
     "  %6: f32[2] = reduce_sum %5 {axes = [1]}\n"
     "  %7: i64[2] = argmax %f {axis = 1, last = true}\n"
-    "  %8: f32[2,2] = window_max %f {sizes = [1, 2], strides = [1, 1], low = [0, 0], high = [0, 0], dilations = [1, 1]}\n"
+    "  %8: f32[2,2] = window_max %f {sizes = [1, 2], strides = [1, 1], low = [0, 0], high = [0, "
+    "0], dilations = [1, 1]}\n"
     "  %9: f32[4,2] = broadcast %6 {axes = [1]}\n"
     "  %10: f32[3,2] = reshape %f\n"
     "  %11: f32[3,2] = transpose %f {permutation = [1, 0]}\n"
@@ -36,7 +38,8 @@ static const char text[] =
     "  %18: f32[2,3] = dynamic_update %f, %17, %starts\n"
     "  %19: f32[2,5] = dot_general %f, %m {lhs_batch = [], rhs_batch = [], lhs_contract = [1], "
     "rhs_contract = [0], accumulate = f32}\n"
-    "  %20: f32[1,8,8,6] = convolution %image, %kernel {strides = [1, 1], low = [1, 1], high = [1, 1], "
+    "  %20: f32[1,8,8,6] = convolution %image, %kernel {strides = [1, 1], low = [1, 1], high = [1, "
+    "1], "
     "lhs_dilation = [1, 1], rhs_dilation = [1, 1], groups = 1, input_axes = [0, 3, 1, 2], "
     "kernel_axes = [3, 2, 0, 1], output_axes = [0, 3, 1, 2], accumulate = f32}\n"
     "  %21: f32[2,3] = barrier %f {serial = 9}\n"
@@ -52,7 +55,8 @@ typedef struct bench {
     uint32_t n_tried, n_missed;
 } bench;
 
-/* The graph must be rejected as it stands; the caller has corrupted it and puts it right afterwards. */
+/* The graph must be rejected as it stands; the caller has corrupted it and puts it right
+ * afterwards. */
 static void expect_rejected(bench *b, const char *what, uint32_t id, int64_t detail)
 {
     kiln_error error = {0};
