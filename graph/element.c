@@ -1,5 +1,6 @@
-/* Elements as doubles and integers: conversions between storage and the two working forms. 16-bit
- * floats go through integer code that rounds a double to a format given by its fraction bits. */
+/* Elements as doubles and integers: conversions between storage and the two working forms. Bits of
+ * an element are read and written in one place; what they mean follows from the dtype's kind and,
+ * for narrow floats, from a table of formats, to which integer code rounds a double. */
 #include "graph/element.h"
 
 #include <math.h>
@@ -44,48 +45,85 @@ kiln_dtype kiln_dtype_accumulator(kiln_dtype dtype)
     return kind == KILN_DTYPE_KIND_UINT ? KILN_u32 : KILN_i32;
 }
 
-/* A 16-bit float with so many fraction bits as a double; exact. */
-static double small_widen(uint16_t bits, int fraction)
+/* How a narrow float dtype lays out its bits below the sign; f32 and f64 are C's own. */
+typedef struct float_format {
+    int fraction, exponent; /* bits */
+    int bias;
+} float_format;
+
+static const float_format formats[] = {
+    [KILN_bf16] = {7, 8, 127},
+    [KILN_f16] = {10, 5, 15},
+};
+
+static double wide_of(uint64_t bits)
 {
-    int exponent_bits = 15 - fraction, bias = (1 << (exponent_bits - 1)) - 1;
-    int exponent = bits >> fraction & ((1 << exponent_bits) - 1);
-    int mantissa = bits & ((1 << fraction) - 1);
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static double single_of(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return (double)value;
+}
+
+static uint64_t bits_of_wide(double value)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static uint64_t bits_of_single(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* A float pattern as a double; exact. */
+static double float_widen(uint64_t bits, const float_format *format)
+{
+    int top = (1 << format->exponent) - 1;
+    int exponent = (int)(bits >> format->fraction) & top;
+    uint64_t mantissa = bits & (((uint64_t)1 << format->fraction) - 1);
+    uint64_t hidden = (uint64_t)1 << format->fraction;
     double size;
-    if (exponent == (1 << exponent_bits) - 1) {
+    if (exponent == top) {
         size = mantissa ? NAN : INFINITY;
     } else if (exponent == 0) {
-        size = ldexp(mantissa, 1 - bias - fraction);
+        size = ldexp((double)mantissa, 1 - format->bias - format->fraction);
     } else {
-        size = ldexp(mantissa | 1 << fraction, exponent - bias - fraction);
+        size = ldexp((double)(mantissa | hidden), exponent - format->bias - format->fraction);
     }
-    return bits >> 15 ? -size : size;
+    return bits >> (format->fraction + format->exponent) & 1 ? -size : size;
 }
 
 /* The nearest such float, ties to even. A carry out of the fraction moves to the next exponent by
  * itself, up to infinity. */
-static uint16_t small_narrow(double value, int fraction)
+static uint64_t float_narrow(double value, const float_format *format)
 {
-    int exponent_bits = 15 - fraction, bias = (1 << (exponent_bits - 1)) - 1;
-    unsigned infinity = ((1u << exponent_bits) - 1) << fraction;
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    unsigned sign = (unsigned)(bits >> 48) & 0x8000;
+    int fraction = format->fraction, least = 1 - format->bias;
+    uint64_t infinity = (((uint64_t)1 << format->exponent) - 1) << fraction;
+    uint64_t bits = bits_of_wide(value);
+    uint64_t sign = (bits >> 63) << (fraction + format->exponent);
     int exponent = (int)(bits >> 52 & 0x7ff) - 1023;
     uint64_t mantissa = bits & 0xfffffffffffff;
-    if (exponent == 1024)
-        return (uint16_t)(sign | infinity | (mantissa ? 1u << (fraction - 1) : 0));
-    if (exponent > bias) return (uint16_t)(sign | infinity);
-    if (exponent == -1023) return (uint16_t)sign; /* a denormal double is far below any half */
+    if (exponent == 1024) return sign | infinity | (mantissa ? (uint64_t)1 << (fraction - 1) : 0);
+    if (exponent > format->bias) return sign | infinity;
+    if (exponent == -1023) return sign; /* a denormal double is far below any narrower float */
 
-    int least = 1 - bias;
     int shift = 52 - fraction + (exponent < least ? least - exponent : 0);
-    if (shift > 54) return (uint16_t)sign;
+    if (shift > 54) return sign;
     mantissa |= (uint64_t)1 << 52;
     uint64_t kept = mantissa >> shift, rest = mantissa & (((uint64_t)1 << shift) - 1);
     uint64_t half = (uint64_t)1 << (shift - 1);
     if (rest > half || (rest == half && kept & 1)) kept++;
     if (exponent >= least) kept += (uint64_t)(exponent - least) << fraction;
-    return (uint16_t)(sign | (kept > infinity ? infinity : kept));
+    return sign | (kept > infinity ? infinity : kept);
 }
 
 /* A double that rounds to any narrower float as the integer does: bits below the 53 kept are folded
@@ -109,204 +147,116 @@ static uint64_t double_to_int(double value, double least, double beyond, uint64_
     return value < 0 ? (uint64_t)(int64_t)value : (uint64_t)value;
 }
 
-/* The range of each integer dtype: least, one beyond the largest, the largest. */
-typedef struct int_range {
-    double least, beyond;
-    uint64_t top;
-} int_range;
-
-static int_range range_of(kiln_dtype dtype)
+/* The bits of one element, zero-extended, and back. */
+static uint64_t bits_load(kiln_dtype dtype, const void *data, int64_t i)
 {
-    int bits = (int)kiln_dtype_bytes(dtype) * 8;
-    if (kiln_dtype_kind_of(dtype) == KILN_DTYPE_KIND_UINT) {
-        return (int_range){0, ldexp(1, bits), UINT64_MAX >> (64 - bits)};
-    }
-    return (int_range){-ldexp(1, bits - 1), ldexp(1, bits - 1), UINT64_MAX >> (65 - bits)};
+    size_t bytes = kiln_dtype_bytes(dtype);
+    uint64_t bits = 0;
+    memcpy(&bits, (const char *)data + (size_t)i * bytes, bytes);
+    return bits;
 }
 
-#define EACH(type, expression)                                                                     \
-    do {                                                                                           \
-        const type *at = (const type *)data + first;                                               \
-        for (int64_t i = 0; i < n; i++) out[i] = (expression);                                     \
-    } while (0)
+static void bits_store(kiln_dtype dtype, void *data, int64_t i, uint64_t bits)
+{
+    size_t bytes = kiln_dtype_bytes(dtype);
+    memcpy((char *)data + (size_t)i * bytes, &bits, bytes);
+}
+
+static uint64_t sign_extend(uint64_t bits, int width)
+{
+    return (uint64_t)((int64_t)(bits << (64 - width)) >> (64 - width));
+}
+
+static double double_of(kiln_dtype dtype, uint64_t bits)
+{
+    int width = 8 * (int)kiln_dtype_bytes(dtype);
+    switch (kiln_dtype_kind_of(dtype)) {
+    case KILN_DTYPE_KIND_NONE:
+        return 0;
+    case KILN_DTYPE_KIND_BOOL:
+        return bits != 0;
+    case KILN_DTYPE_KIND_INT:
+        return (double)(int64_t)sign_extend(bits, width);
+    case KILN_DTYPE_KIND_UINT:
+        return (double)bits;
+    case KILN_DTYPE_KIND_FLOAT:
+        break;
+    }
+    if (dtype == KILN_f64) return wide_of(bits);
+    return dtype == KILN_f32 ? single_of((uint32_t)bits) : float_widen(bits, &formats[dtype]);
+}
+
+static uint64_t bits_of_double(kiln_dtype dtype, double value)
+{
+    int width = 8 * (int)kiln_dtype_bytes(dtype);
+    switch (kiln_dtype_kind_of(dtype)) {
+    case KILN_DTYPE_KIND_NONE:
+        return 0;
+    case KILN_DTYPE_KIND_BOOL:
+        return value != 0;
+    case KILN_DTYPE_KIND_INT:
+        return double_to_int(value, -ldexp(1, width - 1), ldexp(1, width - 1),
+                             UINT64_MAX >> (65 - width));
+    case KILN_DTYPE_KIND_UINT:
+        return double_to_int(value, 0, ldexp(1, width), UINT64_MAX >> (64 - width));
+    case KILN_DTYPE_KIND_FLOAT:
+        break;
+    }
+    if (dtype == KILN_f64) return bits_of_wide(value);
+    return dtype == KILN_f32 ? bits_of_single((float)value) : float_narrow(value, &formats[dtype]);
+}
+
+static uint64_t int_of(kiln_dtype dtype, uint64_t bits)
+{
+    switch (kiln_dtype_kind_of(dtype)) {
+    case KILN_DTYPE_KIND_NONE:
+        return 0;
+    case KILN_DTYPE_KIND_BOOL:
+        return bits != 0;
+    case KILN_DTYPE_KIND_INT:
+        return sign_extend(bits, 8 * (int)kiln_dtype_bytes(dtype));
+    case KILN_DTYPE_KIND_UINT:
+        return bits;
+    case KILN_DTYPE_KIND_FLOAT:
+        break;
+    }
+    return double_to_int(double_of(dtype, bits), -0x1p63, 0x1p63, INT64_MAX);
+}
+
+static uint64_t bits_of_int(kiln_dtype dtype, uint64_t value, bool is_signed)
+{
+    kiln_dtype_kind kind = kiln_dtype_kind_of(dtype);
+    if (kind == KILN_DTYPE_KIND_BOOL) return value != 0;
+    if (kind != KILN_DTYPE_KIND_FLOAT) return value;
+    if (dtype != KILN_f64) return bits_of_double(dtype, int_to_odd_double(value, is_signed));
+    return bits_of_double(dtype, is_signed ? (double)(int64_t)value : (double)value);
+}
 
 void kiln_element_load_double(kiln_dtype dtype, const void *data, int64_t first, int64_t n,
                               double *out)
 {
-    switch (dtype) {
-    case KILN_NO_DTYPE:
-        break;
-    case KILN_bool:
-        EACH(uint8_t, at[i] != 0);
-        break;
-    case KILN_i8:
-        EACH(int8_t, at[i]);
-        break;
-    case KILN_u8:
-        EACH(uint8_t, at[i]);
-        break;
-    case KILN_i16:
-        EACH(int16_t, at[i]);
-        break;
-    case KILN_u16:
-        EACH(uint16_t, at[i]);
-        break;
-    case KILN_i32:
-        EACH(int32_t, at[i]);
-        break;
-    case KILN_u32:
-        EACH(uint32_t, at[i]);
-        break;
-    case KILN_i64:
-        EACH(int64_t, (double)at[i]);
-        break;
-    case KILN_u64:
-        EACH(uint64_t, (double)at[i]);
-        break;
-    case KILN_bf16:
-        EACH(uint16_t, small_widen(at[i], 7));
-        break;
-    case KILN_f16:
-        EACH(uint16_t, small_widen(at[i], 10));
-        break;
-    case KILN_f32:
-        EACH(float, (double)at[i]);
-        break;
-    case KILN_f64:
-        EACH(double, at[i]);
-        break;
-    }
-}
-
-static uint64_t saturate(double value)
-{
-    return double_to_int(value, -0x1p63, 0x1p63, INT64_MAX);
+    for (int64_t i = 0; i < n; i++) out[i] = double_of(dtype, bits_load(dtype, data, first + i));
 }
 
 void kiln_element_load_int(kiln_dtype dtype, const void *data, int64_t first, int64_t n,
                            uint64_t *out)
 {
-    switch (dtype) {
-    case KILN_NO_DTYPE:
-        break;
-    case KILN_bool:
-        EACH(uint8_t, at[i] != 0);
-        break;
-    case KILN_i8:
-        EACH(int8_t, (uint64_t)at[i]);
-        break;
-    case KILN_u8:
-        EACH(uint8_t, at[i]);
-        break;
-    case KILN_i16:
-        EACH(int16_t, (uint64_t)at[i]);
-        break;
-    case KILN_u16:
-        EACH(uint16_t, at[i]);
-        break;
-    case KILN_i32:
-        EACH(int32_t, (uint64_t)at[i]);
-        break;
-    case KILN_u32:
-        EACH(uint32_t, at[i]);
-        break;
-    case KILN_i64:
-        EACH(int64_t, (uint64_t)at[i]);
-        break;
-    case KILN_u64:
-        EACH(uint64_t, at[i]);
-        break;
-    case KILN_bf16:
-        EACH(uint16_t, saturate(small_widen(at[i], 7)));
-        break;
-    case KILN_f16:
-        EACH(uint16_t, saturate(small_widen(at[i], 10)));
-        break;
-    case KILN_f32:
-        EACH(float, saturate((double)at[i]));
-        break;
-    case KILN_f64:
-        EACH(double, saturate(at[i]));
-        break;
-    }
-}
-#undef EACH
-
-#define EACH(type, expression)                                                                     \
-    do {                                                                                           \
-        type *at = (type *)data + first;                                                           \
-        for (int64_t i = 0; i < n; i++) at[i] = (type)(expression);                                \
-    } while (0)
-
-static void store_ints(kiln_dtype dtype, void *data, int64_t first, int64_t n, const uint64_t *in)
-{
-    switch (kiln_dtype_bytes(dtype)) {
-    case 1:
-        EACH(uint8_t, in[i]);
-        break;
-    case 2:
-        EACH(uint16_t, in[i]);
-        break;
-    case 4:
-        EACH(uint32_t, in[i]);
-        break;
-    case 8:
-        EACH(uint64_t, in[i]);
-        break;
-    }
+    for (int64_t i = 0; i < n; i++) out[i] = int_of(dtype, bits_load(dtype, data, first + i));
 }
 
 void kiln_element_store_double(kiln_dtype dtype, void *data, int64_t first, int64_t n,
                                const double *in)
 {
-    if (kiln_dtype_kind_of(dtype) == KILN_DTYPE_KIND_NONE) return;
-    switch ((int)dtype) {
-    case KILN_bool:
-        EACH(uint8_t, in[i] != 0);
-        return;
-    case KILN_bf16:
-        EACH(uint16_t, small_narrow(in[i], 7));
-        return;
-    case KILN_f16:
-        EACH(uint16_t, small_narrow(in[i], 10));
-        return;
-    case KILN_f32:
-        EACH(float, in[i]);
-        return;
-    case KILN_f64:
-        EACH(double, in[i]);
-        return;
-    }
-    int_range range = range_of(dtype);
-    for (int64_t i = 0; i < n; i++) {
-        uint64_t value = double_to_int(in[i], range.least, range.beyond, range.top);
-        store_ints(dtype, data, first + i, 1, &value);
-    }
+    for (int64_t i = 0; i < n; i++)
+        bits_store(dtype, data, first + i, bits_of_double(dtype, in[i]));
 }
 
 void kiln_element_store_int(kiln_dtype dtype, void *data, int64_t first, int64_t n,
                             const uint64_t *in, bool is_signed)
 {
-    switch ((int)dtype) {
-    case KILN_bool:
-        EACH(uint8_t, in[i] != 0);
-        return;
-    case KILN_bf16:
-        EACH(uint16_t, small_narrow(int_to_odd_double(in[i], is_signed), 7));
-        return;
-    case KILN_f16:
-        EACH(uint16_t, small_narrow(int_to_odd_double(in[i], is_signed), 10));
-        return;
-    case KILN_f32:
-        EACH(float, int_to_odd_double(in[i], is_signed));
-        return;
-    case KILN_f64:
-        EACH(double, is_signed ? (double)(int64_t)in[i] : (double)in[i]);
-        return;
-    }
-    store_ints(dtype, data, first, n, in);
+    for (int64_t i = 0; i < n; i++)
+        bits_store(dtype, data, first + i, bits_of_int(dtype, in[i], is_signed));
 }
-#undef EACH
 
 double kiln_element_to_double(kiln_dtype dtype, const void *element)
 {
