@@ -1,10 +1,6 @@
 /* Shorthands over kiln_graph_add for rules and passes, and constants: which literal kind holds
- * them, and how their elements are read back. */
-#include <errno.h>
-#include <fcntl.h>
+ * them. */
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/hash.h"
 #include "graph/describe.h"
@@ -172,56 +168,4 @@ kiln_value kiln_add_constant(kiln_graph *graph, const kiln_type *type, const voi
         literal.data = kiln_arena_copy(&graph->arena, data, (size_t)type->bytes);
     }
     return kiln_add_literal(graph, type, &literal);
-}
-
-static void close_file(void *fd)
-{
-    close(*(int *)fd);
-}
-
-static void read_file(kiln_scope *scope, const kiln_literal *literal, char *out)
-{
-    int *fd = kiln_new(&scope->arena, int);
-    *fd = open(literal->file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    const char *name = kiln_quoted(&scope->arena, literal->file);
-    if (*fd < 0) kiln_fail(scope, KILN_IO, "constant: %s: %s", name, strerror(errno));
-    kiln_scope_defer(scope, close_file, fd);
-    struct stat about;
-    if (fstat(*fd, &about) || !S_ISREG(about.st_mode)) {
-        kiln_fail(scope, KILN_IO, "constant: %s is no regular file", name);
-    }
-    for (int64_t done = 0; done < literal->bytes;) {
-        ssize_t n = pread(*fd, out + done, (size_t)(literal->bytes - done), literal->offset + done);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) kiln_fail(scope, KILN_IO, "constant: %s: %s", name, strerror(errno));
-        if (n == 0) {
-            kiln_fail(scope, KILN_IO, "constant: %s ends at byte %lld; expected %lld more", name,
-                      (long long)(literal->offset + done), (long long)(literal->bytes - done));
-        }
-        done += n;
-    }
-    kiln_scope_keep(scope, fd);
-    close(*fd);
-}
-
-void kiln_literal_read(kiln_scope *scope, const kiln_type *type, const kiln_literal *literal,
-                       void *out)
-{
-    size_t element_bytes = kiln_dtype_bytes(type->dtype);
-    char *at = out;
-    if (type->bytes == 0) return;
-    switch (literal->kind) {
-    case KILN_LITERAL_SPLAT:
-        for (int64_t i = 0; i < type->n_elements; i++) {
-            memcpy(at + (size_t)i * element_bytes, literal->data, element_bytes);
-        }
-        return;
-    case KILN_LITERAL_BYTES:
-    case KILN_LITERAL_BLOB:
-        memcpy(out, literal->data, (size_t)type->bytes);
-        return;
-    case KILN_LITERAL_FILE:
-        read_file(scope, literal, out);
-        return;
-    }
 }

@@ -114,7 +114,13 @@ typedef struct kiln_literal {
     const char *file; /* FILE: path; BLOB: the origin's name, or NULL */
     int64_t offset;
     uint64_t origin;  /* BLOB and FILE: unique per blob and process */
+    uint64_t stamp;   /* FILE: kiln_file_stamp when it was checked, or 0 */
 } kiln_literal;
+
+/* A stretch of bytes. */
+typedef struct kiln_stretch {
+    int64_t offset, bytes;
+} kiln_stretch;
 
 #define KILN_FIELD_INT int64_t
 #define KILN_FIELD_INTS kiln_ints
@@ -160,6 +166,7 @@ typedef struct kiln_graph_check {
     const char *sentence;
 } kiln_graph_check;
 
+struct stat;
 typedef struct kiln_graph_table kiln_graph_table; /* interned nodes and types; graph.c */
 
 struct kiln_graph {
@@ -300,9 +307,15 @@ kiln_graph *kiln_graph_parse(kiln_scope *scope, kiln_context *context, const cha
 /* One node, as the text form spells it, for error sentences: "%7: f32[2,3] = add %5, %6". */
 const char *kiln_node_string(kiln_arena *arena, const kiln_graph *graph, kiln_value value);
 
-/* Reads literal element bytes into `out` (type->bytes), expanding splats and reading files. */
+/* Reads literal element bytes into `out` (type->bytes), expanding splats and reading files. Files
+ * that became shorter or changed since their stamp are IO; bool comes as 0 or 1. */
 void kiln_literal_read(kiln_scope *scope, const kiln_type *type, const kiln_literal *literal,
                        void *out);
+/* The same for bytes [offset, offset + bytes) of the elements, whole elements each. */
+void kiln_literal_read_part(kiln_scope *scope, const kiln_type *type, const kiln_literal *literal,
+                            kiln_stretch part, void *out);
+/* Which file and which version of it a descriptor is: changes when it is written or replaced. */
+uint64_t kiln_file_stamp(const struct stat *about);
 
 /* The expansion of a composite: builds it over `inputs` in `graph` and returns its value. Rows live
  * in graph/rules. Fails with INVALID naming the op when attributes or operands are wrong. */

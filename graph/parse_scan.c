@@ -9,6 +9,7 @@
 #include "base/checked.h"
 #include "graph/describe.h"
 #include "graph/element.h"
+#include "graph/io/sink.h"
 #include "graph/parse.h"
 
 #define NUMBER_BYTES 400 /* longer than any number that prints */
@@ -341,17 +342,6 @@ static void parse_hex(kiln_parser *parser, const kiln_type *type, kiln_literal *
     *out = (kiln_literal){KILN_LITERAL_BLOB, data, type->bytes};
 }
 
-/* A text may name files below the working directory only. */
-static bool is_inside(const char *path)
-{
-    if (path[0] == '/' || path[0] == 0) return false;
-    for (const char *at = path; at; at = strchr(at, '/')) {
-        if (*at == '/') at++;
-        if (at[0] == '.' && at[1] == '.' && (at[2] == '/' || at[2] == 0)) return false;
-    }
-    return true;
-}
-
 void kiln_parse_literal(kiln_parser *parser, const kiln_type *type, kiln_literal *out)
 {
     if (kiln_parse_accept(parser, "splat")) {
@@ -364,7 +354,7 @@ void kiln_parse_literal(kiln_parser *parser, const kiln_type *type, kiln_literal
         parse_hex(parser, type, out);
     } else {
         const char *file = kiln_parse_string(parser, "a file name");
-        if (!is_inside(file)) {
+        if (!kiln_path_is_inside(file)) {
             kiln_parse_fail(parser, "file %s; expected a relative path without ..",
                             kiln_quoted(&parser->scope->arena, file));
         }

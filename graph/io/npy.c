@@ -1,18 +1,15 @@
 /* NumPy's .npy files: kiln_tensor <-> file, versions 1 to 3. Reading is strict: the header's dict
  * has exactly its three keys, and the data has exactly the bytes that shape and dtype say. Writing
  * goes to a temporary file beside the target, which is renamed over it when it is complete. */
-#include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/checked.h"
 #include "base/context.h"
 #include "base/text.h"
 #include "graph/io/prescan.h"
+#include "graph/io/sink.h"
 #include "kiln/model.h"
 
 #define HEADER_MAX 65536
@@ -276,44 +273,14 @@ static const char *header_make(kiln_scope *scope, const kiln_tensor *tensor, siz
     return kiln_text_string(&text);
 }
 
-typedef struct npy_writer {
-    char *path; /* of the temporary file */
-    FILE *file;
-} npy_writer;
-
-static void writer_release(void *object)
-{
-    npy_writer *writer = object;
-    if (writer->file) fclose(writer->file);
-    if (writer->path) unlink(writer->path);
-}
-
 static void write_tensor(kiln_scope *scope, const char *path, const kiln_tensor *tensor)
 {
     size_t bytes;
     const char *header = header_make(scope, tensor, &bytes);
-    npy_writer *writer = kiln_new(&scope->arena, npy_writer);
-    char *name = kiln_arena_format(&scope->arena, "%s.XXXXXX", path);
-    kiln_scope_defer(scope, writer_release, writer);
-    int file = mkstemp(name);
-    if (file < 0)
-        kiln_fail(scope, KILN_IO, "%s: %s; expected a writable folder", path, strerror(errno));
-    writer->path = name;
-    writer->file = fdopen(file, "wb");
-    if (!writer->file) {
-        close(file);
-        kiln_fail(scope, KILN_IO, "%s: %s; expected a writable file", path, strerror(errno));
-    }
-    fchmod(file, 0644);
-    bool is_good = fwrite(header, 1, bytes, writer->file) == bytes &&
-                   (tensor->bytes == 0 ||
-                    fwrite(tensor->data, 1, tensor->bytes, writer->file) == tensor->bytes);
-    FILE *closing = writer->file;
-    writer->file = NULL;
-    is_good = !fclose(closing) && is_good;
-    if (!is_good || rename(name, path))
-        kiln_fail(scope, KILN_IO, "%s: %s; expected to write the file", path, strerror(errno));
-    writer->path = NULL;
+    kiln_sink *sink = kiln_sink_open(scope, path);
+    kiln_sink_write(sink, header, bytes);
+    kiln_sink_write(sink, tensor->data, tensor->bytes);
+    kiln_sink_commit(sink);
 }
 
 kiln_status kiln_write_npy(kiln_context *context, const char *path, const kiln_tensor *tensor)

@@ -14,6 +14,7 @@
 
 #include "base/checked.h"
 #include "graph/io/onnx.h"
+#include "graph/io/sink.h"
 
 typedef struct external_place {
     kiln_onnx *onnx;
@@ -62,16 +63,6 @@ static void entry_read(external_place *place, const Kiln__Onnx__Entry *entry)
                   place->where, key);
 }
 
-static bool has_escape(const char *path)
-{
-    if (*path == '/' || strchr(path, '\\') || strchr(path, ':') || *path == 0) return true;
-    for (const char *at = path; at; at = strchr(at, '/')) {
-        if (*at == '/') at++;
-        if (!strncmp(at, "..", 2) && (at[2] == '/' || at[2] == 0)) return true;
-    }
-    return false;
-}
-
 /* openat2 where the kernel has it; elsewhere one openat a component, none of them through a link.
  */
 static int open_beneath(kiln_arena *arena, int folder, const char *path)
@@ -95,7 +86,7 @@ static int open_beneath(kiln_arena *arena, int folder, const char *path)
     return at;
 }
 
-static int64_t file_bytes(external_place *place)
+static struct stat file_check(external_place *place)
 {
     const char *name = kiln_onnx_quote(&place->scope->arena, place->location);
     int file = open_beneath(&place->scope->arena, place->onnx->folder, place->location);
@@ -115,7 +106,7 @@ static int64_t file_bytes(external_place *place)
                   "%s: external file %s is not a regular file with one name; "
                   "expected one in the model directory",
                   place->where, name);
-    return status.st_size;
+    return status;
 }
 
 void kiln_onnx_external(kiln_onnx *onnx, const Kiln__Onnx__Tensor *tensor, const char *where,
@@ -132,12 +123,13 @@ void kiln_onnx_external(kiln_onnx *onnx, const Kiln__Onnx__Tensor *tensor, const
                   "%s: external data of a model in memory; expected a "
                   "model file",
                   where);
-    if (has_escape(place.location))
+    if (!kiln_path_is_inside(place.location))
         kiln_fail(place.scope, KILN_MODEL,
                   "%s: external path %s leaves the model directory; expected a "
                   "relative path in it",
                   where, kiln_onnx_quote(&place.scope->arena, place.location));
-    int64_t size = file_bytes(&place), end;
+    struct stat about = file_check(&place);
+    int64_t size = about.st_size, end;
     int64_t offset = place.offset < 0 ? 0 : place.offset;
     int64_t length = place.length < 0 ? kiln_max_i64(size - offset, 0) : place.length;
     if (!kiln_checked_add(offset, length, &end) || end > size)
@@ -146,6 +138,7 @@ void kiln_onnx_external(kiln_onnx *onnx, const Kiln__Onnx__Tensor *tensor, const
                   "; expected to stay within the file",
                   where, offset, length, size);
     *out_literal = (kiln_literal){.bytes = length, .offset = offset};
+    out_literal->stamp = kiln_file_stamp(&about);
     out_literal->file =
         kiln_arena_format(&onnx->graph->arena, "%s/%s", onnx->folder_path, place.location);
 }

@@ -79,8 +79,9 @@ static kiln_value raw_read(tensor_reader *reader)
                   "%s: needs %" PRId64 " bytes, has %" PRId64
                   "; expected raw_data as long as dims say",
                   reader->where, reader->type->bytes, bytes);
-    if (source->path && bytes > KILN_LITERAL_BYTES_MAX && reader->type->dtype != KILN_bool) {
+    if (source->path && bytes > KILN_LITERAL_BYTES_MAX) {
         kiln_literal literal = {.kind = KILN_LITERAL_FILE, .bytes = bytes, .offset = offset};
+        literal.stamp = source->stamp;
         literal.file = kiln_arena_string(&reader->onnx->graph->arena, source->path);
         return kiln_add_literal(reader->onnx->graph, reader->type, &literal);
     }
@@ -141,11 +142,10 @@ static kiln_value external_read(tensor_reader *reader)
                   "; expected external data as long as dims say",
                   reader->where, reader->type->bytes, literal.bytes);
     literal.kind = KILN_LITERAL_FILE;
-    if (literal.bytes > KILN_LITERAL_BYTES_MAX && reader->type->dtype != KILN_bool)
+    if (literal.bytes > KILN_LITERAL_BYTES_MAX)
         return kiln_add_literal(reader->onnx->graph, reader->type, &literal);
     uint8_t *data = kiln_arena_alloc(&reader->scope->arena, (size_t)literal.bytes + 8);
     kiln_literal_read(reader->scope, reader->type, &literal, data);
-    bools_clean(reader->type, data);
     return kiln_add_constant(reader->onnx->graph, reader->type, data);
 }
 

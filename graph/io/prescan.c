@@ -266,25 +266,6 @@ static void emit_payload(scan_state *scan, const scan_rule *rule, int64_t bytes)
     scan->at += bytes;
 }
 
-/* Length of the UTF-8 sequence at `at`, or 0 when it is not one or is a NUL. */
-static size_t utf8_length(const uint8_t *at, size_t left)
-{
-    static const uint32_t least[5] = {0, 1, 0x80, 0x800, 0x10000};
-    uint8_t c = at[0];
-    size_t n = c < 0x80                ? 1
-               : c >= 0xc2 && c < 0xe0 ? 2
-               : (c & 0xf0) == 0xe0    ? 3
-               : c >= 0xf0 && c < 0xf5 ? 4
-                                       : 0;
-    if (n == 0 || n > left) return 0;
-    uint32_t code = n == 1 ? c : c & (0xffu >> (n + 1));
-    for (size_t i = 1; i < n; i++) {
-        if ((at[i] & 0xc0) != 0x80) return 0;
-        code = code << 6 | (at[i] & 0x3f);
-    }
-    return code < least[n] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000) ? 0 : n;
-}
-
 static void scan_text(scan_state *scan, const scan_rule *rule, int64_t limit)
 {
     int64_t from = scan->at, bytes = scan_length(scan, rule->name);
@@ -298,7 +279,7 @@ static void scan_text(scan_state *scan, const scan_rule *rule, int64_t limit)
     emit_payload(scan, rule, bytes);
     const uint8_t *text = scan->copy + scan->n - bytes;
     for (int64_t i = 0; i < bytes;) {
-        size_t n = utf8_length(text + i, (size_t)(bytes - i));
+        size_t n = kiln_utf8_length(text + i, (size_t)(bytes - i));
         if (n == 0) {
             kiln_text quoted = {.arena = &scan->scope->arena};
             kiln_text_quoted(&quoted, (const char *)text, (size_t)kiln_min_i64(bytes, 64));

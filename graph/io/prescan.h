@@ -14,6 +14,7 @@ typedef struct kiln_source {
     const uint8_t *memory; /* NULL when behind `file` */
     int file;
     int64_t bytes;
+    uint64_t stamp; /* kiln_file_stamp, 0 in memory */
 } kiln_source;
 
 #define KILN_ONNX_MAX_BYTES ((int64_t)1 << 31)
@@ -26,6 +27,9 @@ void kiln_source_open(kiln_source *source, kiln_scope *scope, const char *path);
 
 /* Copies [offset, offset + bytes), which must lie within the source, to `out`. */
 void kiln_source_read(const kiln_source *source, int64_t offset, int64_t bytes, void *out);
+
+/* Length of the UTF-8 sequence at `at`, or 0 when it is not one or is a NUL. */
+size_t kiln_utf8_length(const uint8_t *at, size_t left);
 
 /* What protobuf-c gets to see; lives until the scope closes. */
 typedef struct kiln_onnx_copy {

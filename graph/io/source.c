@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "graph/graph.h"
 #include "graph/io/prescan.h"
 
 static void file_close(void *object)
@@ -32,6 +33,7 @@ void kiln_source_open(kiln_source *source, kiln_scope *scope, const char *path)
     source->path = full;
     source->file = file;
     source->bytes = status.st_size;
+    source->stamp = kiln_file_stamp(&status);
 }
 
 void kiln_source_read(const kiln_source *source, int64_t offset, int64_t bytes, void *out)
@@ -50,4 +52,22 @@ void kiln_source_read(const kiln_source *source, int64_t offset, int64_t bytes, 
         }
         done += n;
     }
+}
+
+size_t kiln_utf8_length(const uint8_t *at, size_t left)
+{
+    static const uint32_t least[5] = {0, 1, 0x80, 0x800, 0x10000};
+    uint8_t c = at[0];
+    size_t n = c < 0x80                ? 1
+               : c >= 0xc2 && c < 0xe0 ? 2
+               : (c & 0xf0) == 0xe0    ? 3
+               : c >= 0xf0 && c < 0xf5 ? 4
+                                       : 0;
+    if (n == 0 || n > left) return 0;
+    uint32_t code = n == 1 ? c : c & (0xffu >> (n + 1));
+    for (size_t i = 1; i < n; i++) {
+        if ((at[i] & 0xc0) != 0x80) return 0;
+        code = code << 6 | (at[i] & 0x3f);
+    }
+    return code < least[n] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000) ? 0 : n;
 }

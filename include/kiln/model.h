@@ -1,4 +1,4 @@
-/* Models in files: ONNX in, text graphs in and out, .npy tensors.
+/* Models in files: ONNX in, text graphs, SafeTensors and .npy tensors in and out.
  *
  *     kiln_import_options options = {sizeof options};
  *     kiln_graph *graph;
@@ -69,6 +69,53 @@ KILN_API kiln_status kiln_parse_text(kiln_context *context, const char *text, si
                                      kiln_graph **out_graph);
 /* The text of a graph; the caller frees it with kiln_free. */
 KILN_API kiln_status kiln_print_text(const kiln_graph *graph, char **out_text);
+
+/* SafeTensors files. Opening checks the whole header: sizes, places and names; tensors are read
+ * when they are needed. */
+typedef struct kiln_safetensors kiln_safetensors;
+
+/* One tensor of an open file, which owns name and dims. */
+typedef struct kiln_safetensor {
+    const char *name;
+    kiln_dtype dtype;
+    uint32_t rank;
+    const int64_t *dims;
+    int64_t offset; /* from the start of the file */
+    int64_t bytes;
+} kiln_safetensor;
+
+/* MODEL for a malformed file, UNSUPPORTED for a dtype without a counterpart, LIMIT for a header
+ * over 100 MB or a rank over 16. Sentence on the context, which must outlive the file. */
+KILN_API kiln_status kiln_safetensors_open(kiln_context *context, const char *path,
+                                           kiln_safetensors **out_file);
+KILN_API void kiln_safetensors_close(kiln_safetensors *file);
+/* Tensors in the order of their place; NULL for an index or a name that is not there. */
+KILN_API uint32_t kiln_safetensors_count(const kiln_safetensors *file);
+KILN_API const kiln_safetensor *kiln_safetensors_at(const kiln_safetensors *file, uint32_t index);
+KILN_API const kiln_safetensor *kiln_safetensors_find(const kiln_safetensors *file,
+                                                      const char *name);
+/* A text of the file's __metadata__, or NULL. */
+KILN_API const char *kiln_safetensors_metadata(const kiln_safetensors *file, const char *key);
+/* Copies a tensor's elements; `bytes` is its size. IO when the file has become shorter. bool is 0
+ * or 1, whatever byte stands there. */
+KILN_API kiln_status kiln_safetensors_read(const kiln_safetensors *file,
+                                           const kiln_safetensor *tensor, void *out, size_t bytes);
+/* A tensor of the file as a constant, labelled with its name. Over 64 KiB it stays in the file and
+ * is read straight into its place when the graph is compiled; the open file may be closed, but must
+ * not change until then (IO). `like`, of which dtype and dims count, is what it must be; NULL
+ * accepts any. */
+KILN_API kiln_value kiln_constant_safetensor(kiln_graph *graph, const kiln_safetensors *file,
+                                             const char *name, const kiln_tensor *like);
+
+typedef struct kiln_named_tensor {
+    const char *name;
+    kiln_tensor tensor;
+} kiln_named_tensor;
+
+/* Writes a file of tensors with distinct names, larger elements first, each aligned to its element.
+ * The file is written whole or not at all. */
+KILN_API kiln_status kiln_write_safetensors(kiln_context *context, const char *path,
+                                            uint32_t n_tensors, const kiln_named_tensor *tensors);
 
 /* NumPy .npy files, version 1 to 3, row-major, little-endian. The tensor's dims and data are one
  * block that kiln_tensor_free releases. bf16 is stored as raw |V2, which reads back as u16. */

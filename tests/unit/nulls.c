@@ -63,7 +63,8 @@
     CALL(kiln_softmax(graph, none, 0)) CALL(kiln_log_softmax(graph, none, 0)) \
     CALL(kiln_layer_norm(graph, none, none, none, 0)) CALL(kiln_rms_norm(graph, none, none, 0)) \
     CALL(kiln_batch_norm(graph, none, NULL, 0, 0)) CALL(kiln_linear(graph, none, none, none)) \
-    CALL(kiln_attention(graph, none, none, none, NULL))
+    CALL(kiln_attention(graph, none, none, none, NULL)) \
+    CALL(kiln_constant_safetensor(graph, NULL, NULL, NULL))
 
 #define STATUS_CALLS(CALL) \
     CALL(kiln_context_create(NULL, NULL)) CALL(kiln_executable_load(context, NULL, NULL, NULL)) \
@@ -73,7 +74,10 @@
     CALL(kiln_import_onnx_memory(context, NULL, 0, NULL, NULL)) \
     CALL(kiln_read_text(context, NULL, NULL)) CALL(kiln_parse_text(context, NULL, 0, NULL)) \
     CALL(kiln_print_text(graph, NULL)) CALL(kiln_read_npy(context, NULL, NULL)) \
-    CALL(kiln_write_npy(context, NULL, NULL)) CALL(kiln_compile(graph, NULL, NULL)) \
+    CALL(kiln_write_npy(context, NULL, NULL)) \
+    CALL(kiln_safetensors_open(context, NULL, NULL)) \
+    CALL(kiln_safetensors_read(NULL, NULL, NULL, 0)) \
+    CALL(kiln_write_safetensors(context, NULL, 1, NULL)) CALL(kiln_compile(graph, NULL, NULL)) \
     CALL(kiln_compile_library(graph, NULL, NULL, NULL, NULL)) \
     CALL(kiln_explain(graph, NULL, NULL)) CALL(kiln_print_passes(graph, NULL, NULL, NULL)) \
     CALL(kiln_evaluate(graph, NULL, 0, NULL, 0))
@@ -93,7 +97,10 @@
     CALL(kiln_graph_message(graph)) CALL(kiln_output(graph, NULL, none)) \
     CALL(kiln_require_zero(graph, none, NULL)) CALL(kiln_value_dtype(graph, none)) \
     CALL(kiln_value_rank(graph, none)) CALL(kiln_value_dims(graph, none)) \
-    CALL(kiln_tensor_free(NULL)) CALL(kiln_free(NULL)) CALL(kiln_executable_report(NULL, NULL))
+    CALL(kiln_tensor_free(NULL)) CALL(kiln_safetensors_close(NULL)) \
+    CALL(kiln_safetensors_count(NULL)) CALL(kiln_safetensors_at(NULL, 0)) \
+    CALL(kiln_safetensors_find(NULL, NULL)) CALL(kiln_safetensors_metadata(NULL, NULL)) \
+    CALL(kiln_free(NULL)) CALL(kiln_executable_report(NULL, NULL))
 
 static const char *const names[] = {
 #define CALL(call) #call,
