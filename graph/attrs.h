@@ -13,6 +13,7 @@ typedef enum kiln_field_kind {
     KILN_FIELD_KIND_BOOL,
     KILN_FIELD_KIND_DTYPE,
     KILN_FIELD_KIND_LITERAL,
+    KILN_FIELD_KIND_REGIONS,
 } kiln_field_kind;
 
 typedef struct kiln_field_row {
@@ -39,6 +40,10 @@ static inline const void *kiln_attrs_field(const kiln_attrs *attrs, const kiln_f
 bool kiln_attrs_equal(const kiln_attrs *a, const kiln_attrs *b);
 uint64_t kiln_attrs_hash(uint64_t hash, const kiln_attrs *attrs);
 
-/* A copy in `arena`, lists, small literals and file names included; memory of blobs is shared. */
+/* A copy in `arena`, lists, small literals and file names included; memory of blobs is shared, and
+ * so are regions. */
 const kiln_attrs *kiln_attrs_copy(kiln_arena *arena, const kiln_attrs *attrs);
+
+/* The regions of a node; none for most. */
+kiln_regions kiln_attrs_regions(const kiln_attrs *attrs);
 #endif

@@ -14,9 +14,25 @@ const char *kiln_dims_string(kiln_arena *arena, kiln_dtype dtype, uint32_t rank,
     return kiln_text_string(&text);
 }
 
+void kiln_type_print(kiln_text *text, const kiln_type *type)
+{
+    if (!type->n_items) {
+        kiln_text_type(text, type->dtype, type->rank, type->dims);
+        return;
+    }
+    for (uint32_t i = 0; i < type->n_items; i++) {
+        const kiln_type *item = type->items[i];
+        kiln_text_append(text, i ? ", " : "(");
+        kiln_text_type(text, item->dtype, item->rank, item->dims);
+    }
+    kiln_text_append(text, ")");
+}
+
 const char *kiln_type_string(kiln_arena *arena, const kiln_type *type)
 {
-    return kiln_dims_string(arena, type->dtype, type->rank, type->dims);
+    kiln_text text = {.arena = arena};
+    kiln_type_print(&text, type);
+    return kiln_text_string(&text);
 }
 
 const char *kiln_ints_string(kiln_arena *arena, kiln_ints ints)
@@ -40,7 +56,7 @@ const char *kiln_types_string(kiln_arena *arena, const kiln_type *const *types, 
     kiln_text text = {.arena = arena};
     for (uint32_t i = 0; i < n && i < TYPES_MAX; i++) {
         if (i) kiln_text_append(&text, i + 1 == n ? " and " : ", ");
-        kiln_text_type(&text, types[i]->dtype, types[i]->rank, types[i]->dims);
+        kiln_type_print(&text, types[i]);
     }
     if (n > TYPES_MAX) kiln_text_append(&text, ", …");
     return kiln_text_string(&text);

@@ -4,6 +4,8 @@
 
 #include "graph/graph.h"
 
+/* "f32[2,3]"; a tuple is "(f32[2,3], i64[])". */
+void kiln_type_print(kiln_text *text, const kiln_type *type);
 const char *kiln_type_string(kiln_arena *arena, const kiln_type *type);
 const char *kiln_dims_string(kiln_arena *arena, kiln_dtype dtype, uint32_t rank,
                              const int64_t *dims);

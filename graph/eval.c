@@ -166,7 +166,9 @@ void kiln_eval_node(const kiln_eval_call *call)
         [KILN_CONTRACT] = kiln_eval_contract, [KILN_COMPOSITE] = NULL,
     };
     const kiln_op_row *row = kiln_node_row(call->node);
-    if (call->node->op == KILN_OP_barrier) {
+    if (row->class_ == KILN_REGION) {
+        kiln_eval_region(call);
+    } else if (call->node->op == KILN_OP_barrier) {
         copy_bytes(call->node->type->dtype, call->out, call->in[0], call->node->type->bytes);
     } else if (classes[row->class_]) {
         classes[row->class_](call);

@@ -26,8 +26,9 @@ void kiln_eval_window(const kiln_eval_call *call);
 void kiln_eval_view(const kiln_eval_call *call);
 void kiln_eval_move(const kiln_eval_call *call);
 void kiln_eval_contract(const kiln_eval_call *call);
+void kiln_eval_region(const kiln_eval_call *call); /* a tuple's items lie one after the other */
 
-/* One node of a class above (not input, COMPOSITE or REGION). */
+/* One node of a class above (not input or COMPOSITE). */
 void kiln_eval_node(const kiln_eval_call *call);
 
 /* The graph without composites: itself, or a new one in the scope. map[id] (graph->nodes.n entries)

@@ -3,6 +3,7 @@
  * id. */
 #include "graph/graph.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,13 +27,34 @@ static uint32_t fresh_id(const kiln_graph *graph)
     return (uint32_t)hash ? (uint32_t)hash : 1;
 }
 
+/* The first region that nobody else holds, taken off the graph; NULL when none is left. */
+static kiln_graph *take_region(kiln_graph *graph)
+{
+    while (graph->regions.n) {
+        kiln_graph *region = graph->regions.at[--graph->regions.n];
+        if (atomic_fetch_sub(&region->n_holders, 1) == 1) return region;
+    }
+    return NULL;
+}
+
+/* Regions are a tree under the graph, at most KILN_MAX_NESTING deep, and so under its scratch. */
 void kiln_graph_free(kiln_graph *graph)
 {
-    while (graph) {
-        kiln_graph *scratch = graph->table ? graph->table->scratch : NULL;
-        kiln_arena_fini(&graph->arena);
-        free(graph);
-        graph = scratch;
+    kiln_graph *path[2 * KILN_MAX_NESTING + 4];
+    uint32_t n = 0;
+    if (!graph || atomic_fetch_sub(&graph->n_holders, 1) != 1) return;
+    path[n++] = graph;
+    while (n) {
+        kiln_graph *last = path[n - 1], *region = take_region(last);
+        if (region) {
+            path[n++] = region;
+            continue;
+        }
+        n--;
+        kiln_graph *scratch = last->table ? last->table->scratch : NULL;
+        kiln_arena_fini(&last->arena);
+        free(last);
+        if (scratch) path[n++] = scratch;
     }
 }
 
@@ -51,6 +73,7 @@ kiln_graph *kiln_graph_open(kiln_scope *scope, kiln_context *context, const char
     kiln_scope_defer(scope, release_graph, graph);
     graph->id = fresh_id(graph);
     graph->context = context;
+    atomic_init(&graph->n_holders, 1);
     graph->name = kiln_arena_string(&graph->arena, name ? name : "graph");
     graph->table = kiln_new(&graph->arena, kiln_graph_table);
     kiln_vec_push(&graph->nodes, &graph->arena, NULL);
@@ -62,7 +85,7 @@ kiln_graph *kiln_graph_open(kiln_scope *scope, kiln_context *context, const char
 
 static bool is_type(const kiln_type *type, kiln_dtype dtype, uint32_t rank, const int64_t *dims)
 {
-    return type->dtype == dtype && type->rank == rank &&
+    return !type->n_items && type->dtype == dtype && type->rank == rank &&
            (rank == 0 || memcmp(type->dims, dims, rank * sizeof *dims) == 0);
 }
 
@@ -138,6 +161,80 @@ const kiln_type *kiln_graph_tensor(kiln_graph *graph, kiln_dtype dtype, uint32_t
     return type;
 }
 
+static bool is_tuple(const kiln_type *type, uint32_t n, const kiln_type *const *items)
+{
+    return type->n_items == n && memcmp(type->items, items, n * sizeof *items) == 0;
+}
+
+const kiln_type *kiln_graph_find_tuple(const kiln_graph *graph, uint32_t n,
+                                       const kiln_type *const *items)
+{
+    const kiln_graph_table *table = graph->table;
+    uint64_t hash = kiln_hash_bytes(KILN_HASH_SEED, items, n * sizeof *items);
+    for (uint32_t at = kiln_slots_first(&table->types, hash), found;
+         (found = kiln_slots_next(&table->types, hash, &at));) {
+        const kiln_type *type = table->type_list.at[found - 1];
+        if (type->n_items && is_tuple(type, n, items)) return type;
+    }
+    return NULL;
+}
+
+const kiln_type *kiln_graph_tuple(kiln_graph *graph, uint32_t n, const kiln_type *const *items)
+{
+    kiln_graph_table *table = graph->table;
+    const kiln_type *known = kiln_graph_find_tuple(graph, n, items);
+    if (known) return known;
+    kiln_type *type = kiln_new(&graph->arena, kiln_type);
+    type->n_items = n;
+    type->items = kiln_arena_copy(&graph->arena, items, n * sizeof *items);
+    type->n_elements = n;
+    for (uint32_t i = 0; i < n; i++) {
+        int64_t begin = type->bytes;
+        if (!kiln_checked_add(begin, items[i]->bytes, &type->bytes) ||
+            !kiln_checked_align(type->bytes, KILN_ITEM_ALIGN, &type->bytes)) {
+            kiln_fail(graph->scope, KILN_LIMIT, "tuple: more than 2^63 bytes");
+        }
+    }
+    kiln_slots_reserve(&table->types, &graph->arena);
+    kiln_vec_push(&table->type_list, &graph->arena, type);
+    uint64_t hash = kiln_hash_bytes(KILN_HASH_SEED, items, n * sizeof *items);
+    kiln_slots_insert(&table->types, hash, table->type_list.n);
+    return type;
+}
+
+const kiln_type *kiln_graph_retype(kiln_graph *graph, const kiln_type *type)
+{
+    if (!type->n_items) return kiln_graph_tensor(graph, type->dtype, type->rank, type->dims);
+    const kiln_type **items =
+        kiln_new_array(&graph->scope->arena, const kiln_type *, type->n_items);
+    for (uint32_t i = 0; i < type->n_items; i++) {
+        const kiln_type *item = type->items[i];
+        items[i] = kiln_graph_tensor(graph, item->dtype, item->rank, item->dims);
+    }
+    return kiln_graph_tuple(graph, type->n_items, items);
+}
+
+bool kiln_type_equal(const kiln_type *a, const kiln_type *b)
+{
+    if (a->n_items != b->n_items) return false;
+    if (!a->n_items) return is_type(a, b->dtype, b->rank, b->dims);
+    for (uint32_t i = 0; i < a->n_items; i++) {
+        const kiln_type *item = b->items[i];
+        if (!is_type(a->items[i], item->dtype, item->rank, item->dims)) return false;
+    }
+    return true;
+}
+
+int64_t kiln_type_item_offset(const kiln_type *tuple, uint32_t index)
+{
+    int64_t offset = 0;
+    for (uint32_t i = 0; i < index; i++) {
+        int64_t bytes = tuple->items[i]->bytes;
+        offset += (bytes + KILN_ITEM_ALIGN - 1) / KILN_ITEM_ALIGN * KILN_ITEM_ALIGN;
+    }
+    return offset;
+}
+
 /* Nodes */
 
 static uint64_t hash_spec(const kiln_node_spec *spec, const kiln_type *type)
@@ -208,6 +305,25 @@ static void note_serial(kiln_graph *graph, const kiln_attrs *attrs)
     if (serial >= graph->n_serials && serial < UINT32_MAX) graph->n_serials = (uint32_t)serial + 1;
 }
 
+static void check_open(kiln_graph *graph)
+{
+    if (!graph->is_closed) return;
+    kiln_fail(graph->scope, KILN_INVALID,
+              "graph: %s is a region of another graph; expected one that is not finished",
+              kiln_quoted(&graph->scope->arena, graph->name));
+}
+
+static void hold_regions(kiln_graph *graph, const kiln_node *node)
+{
+    kiln_regions regions = kiln_attrs_regions(node->attrs);
+    for (uint32_t i = 0; i < regions.n; i++) {
+        kiln_graph *region = (kiln_graph *)regions.at[i]; /* its count is all that changes */
+        kiln_vec_push(&graph->regions, &graph->arena, region);
+        atomic_fetch_add(&region->n_holders, 1);
+        if (region->depth + 1 > graph->depth) graph->depth = region->depth + 1;
+    }
+}
+
 kiln_value kiln_graph_intern(kiln_graph *graph, const kiln_node_spec *spec, const kiln_type *type)
 {
     kiln_graph_table *table = graph->table;
@@ -220,7 +336,9 @@ kiln_value kiln_graph_intern(kiln_graph *graph, const kiln_node_spec *spec, cons
             node->label = kiln_arena_string(&graph->arena, spec->label);
         return (kiln_value){found, graph->id};
     }
+    check_open(graph);
     kiln_node *node = node_new(graph, spec, type);
+    hold_regions(graph, node);
     kiln_value value = {graph->nodes.n, graph->id};
     node->id = value.id;
     kiln_slots_reserve(&table->nodes, &graph->arena);
@@ -264,7 +382,7 @@ static bool are_operand_types_kept(const kiln_graph *graph, const kiln_graph *so
     for (uint32_t i = 0; i < node->n_inputs; i++) {
         const kiln_type *old = kiln_graph_type(source, node->inputs[i]);
         const kiln_type *now = kiln_graph_type(graph, inputs[i]);
-        if (!is_type(now, old->dtype, old->rank, old->dims)) return false;
+        if (!kiln_type_equal(now, old)) return false;
     }
     return true;
 }
@@ -279,8 +397,7 @@ kiln_value kiln_graph_copy(kiln_graph *graph, const kiln_graph *source, const ki
     kiln_node_spec spec = {(kiln_op)node->op, NULL,        inputs,
                            node->n_inputs,    node->attrs, node->label};
     check_operands(graph, spec_name(&spec), inputs, node->n_inputs);
-    const kiln_type *type = kiln_graph_tensor(graph, node->type->dtype, node->type->rank,
-                                              node->type->dims);
+    const kiln_type *type = kiln_graph_retype(graph, node->type);
     if (kiln_node_row(node)->result == KILN_RESULT_GIVEN) spec.given = type;
     /* Equal operand types and attributes infer to an equal type, so the rule need not run again. */
     if (!are_operand_types_kept(graph, source, node, inputs)) type = kiln_infer(graph, &spec);
@@ -315,6 +432,11 @@ void kiln_add_output(kiln_graph *graph, kiln_value value, const char *name)
     kiln_output_name(standard, graph->outputs.n);
     if (!name) name = standard;
     check_operands(graph, "output", &value, 1);
+    check_open(graph);
+    if (kiln_graph_type(graph, value)->n_items) {
+        kiln_fail(graph->scope, KILN_INVALID, "output: the value is %s; expected a tensor",
+                  kiln_type_string(&graph->scope->arena, kiln_graph_type(graph, value)));
+    }
     if (name_is_taken(graph->table, &graph->table->output_names, name)) {
         kiln_fail(graph->scope, KILN_INVALID,
                   "output: the name %s is taken; expected a name of its own",
@@ -328,8 +450,9 @@ void kiln_add_output(kiln_graph *graph, kiln_value value, const char *name)
 void kiln_add_check(kiln_graph *graph, kiln_value failures, const char *sentence)
 {
     check_operands(graph, "check", &failures, 1);
+    check_open(graph);
     const kiln_type *type = kiln_graph_type(graph, failures);
-    if (type->dtype != KILN_i64 || type->rank != 0) {
+    if (type->n_items || type->dtype != KILN_i64 || type->rank != 0) {
         kiln_fail(graph->scope, KILN_INVALID, "check: the value is %s; expected i64[]",
                   kiln_type_string(&graph->scope->arena, type));
     }

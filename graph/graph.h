@@ -81,8 +81,9 @@ extern const kiln_op_row kiln_op_rows[KILN_N_OPS];
 /* The op of that name, or KILN_OP_none. */
 kiln_op kiln_op_find(const char *name, size_t n);
 
-/* A tensor type, interned per graph: equal types are the same pointer. A tuple (only on REGION and
- * ROUTINE nodes) has n_items > 0 and no dtype. */
+/* A tensor type, interned per graph: equal types are the same pointer. A tuple (only on REGION
+ * nodes, read by `item` nodes) has n_items > 0 and no dtype; its elements count its items, its
+ * bytes are those of the items, each at a multiple of KILN_ITEM_ALIGN. */
 typedef struct kiln_type {
     kiln_dtype dtype;
     uint32_t rank;
@@ -93,10 +94,20 @@ typedef struct kiln_type {
     const struct kiln_type *const *items;
 } kiln_type;
 
+#define KILN_ITEM_ALIGN 64
+
 typedef struct kiln_ints {
     uint32_t n;
     const int64_t *at;
 } kiln_ints;
+
+/* Closed graphs: the inputs are the parameters, the outputs the results. */
+typedef struct kiln_regions {
+    uint32_t n;
+    const kiln_graph *const *at;
+} kiln_regions;
+
+#define KILN_MAX_REGIONS 4096
 
 typedef enum kiln_literal_kind {
     KILN_LITERAL_SPLAT, /* `data` holds one element */
@@ -128,6 +139,7 @@ typedef struct kiln_stretch {
 #define KILN_FIELD_BOOL bool
 #define KILN_FIELD_DTYPE kiln_dtype
 #define KILN_FIELD_LITERAL kiln_literal
+#define KILN_FIELD_REGIONS kiln_regions
 
 /* Attributes of a node: family says which member of the union is meant. */
 typedef struct kiln_attrs {
@@ -190,6 +202,12 @@ struct kiln_graph {
      * itself for the time of its call. Not part of identity; text does not show it. */
     kiln_vec(uint32_t) origins;
     uint32_t current_origin;
+    /* Regions: graph/region.c. */
+    _Atomic uint32_t n_holders; /* the owner, and one for each node with this region */
+    kiln_vec(kiln_graph *) regions; /* held by nodes of this graph */
+    uint32_t depth;                 /* of regions within this graph; 0: none */
+    bool is_closed;                 /* a region: nothing may be added any more */
+    uint64_t region_hash;           /* of a closed graph, by structure */
 };
 
 /* Lets the graph fail through, and allocate on behalf of, the scope of the entry at work. */
@@ -202,7 +220,7 @@ static inline void kiln_graph_attach(kiln_graph *graph, kiln_scope *scope)
 /* Keeps the sentence of a failed call that only read the graph; the builder's own is untouched. */
 void kiln_graph_set_message(const kiln_graph *graph, const kiln_error *error);
 
-/* Frees the graph; NULL is allowed. */
+/* Gives the graph back: it is freed when no region refers to it either; NULL is allowed. */
 void kiln_graph_free(kiln_graph *graph);
 
 /* An empty graph in the same context, failing through `scope`, owned by it (freed at its close
@@ -232,6 +250,29 @@ static inline const kiln_op_row *kiln_node_row(const kiln_node *node)
  * numbers above. */
 const kiln_type *kiln_graph_tensor(kiln_graph *graph, kiln_dtype dtype, uint32_t rank,
                                    const int64_t *dims);
+
+/* Interns a tuple of types of this graph; at least one. */
+const kiln_type *kiln_graph_tuple(kiln_graph *graph, uint32_t n, const kiln_type *const *items);
+/* A type of another graph, tensor or tuple, in this one. */
+const kiln_type *kiln_graph_retype(kiln_graph *graph, const kiln_type *type);
+/* By content; the types may belong to different graphs. */
+bool kiln_type_equal(const kiln_type *a, const kiln_type *b);
+/* Where item `index` begins in the bytes of a tuple. */
+int64_t kiln_type_item_offset(const kiln_type *tuple, uint32_t index);
+
+#define KILN_MAX_NESTING 64
+#define KILN_TRIPS_SENTENCE "while: over %lld trips; expected its condition to end it before"
+
+/* Makes `region` a region: it gets its hash, and nothing may be added to it any more. INVALID when
+ * it has no outputs or holds its builder's error. */
+void kiln_region_close(kiln_scope *scope, kiln_graph *region);
+/* By structure: nodes in order, outputs and checks; names do not count. */
+bool kiln_regions_equal(kiln_regions a, kiln_regions b);
+/* What `source` computes from `args`, one value of `graph` per input, in the user's order. Its
+ * checks join those of the graph. Writes source->outputs.n values. */
+void kiln_graph_inline(kiln_graph *graph, const kiln_graph *source, const kiln_value *args,
+                       kiln_value *out_results);
+kiln_value kiln_add_item(kiln_graph *graph, kiln_value tuple, uint32_t index);
 
 /* What kiln_graph_add needs to know. `given` is the result type for GIVEN rows, else NULL; `attrs`
  * may live on the stack, lists included: they are copied when the node is new. */

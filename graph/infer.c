@@ -244,6 +244,12 @@ static kiln_infer_fn *const rules[KILN_N_OPS] = {
     [KILN_OP_dynamic_update] = kiln_infer_dynamic_update,
     [KILN_OP_dot_general] = kiln_infer_dot,
     [KILN_OP_convolution] = kiln_infer_convolution,
+    [KILN_OP_item] = kiln_infer_item,
+    [KILN_OP_call] = kiln_infer_call_op,
+    [KILN_OP_if] = kiln_infer_branches,
+    [KILN_OP_case] = kiln_infer_branches,
+    [KILN_OP_while] = kiln_infer_while,
+    [KILN_OP_scan] = kiln_infer_scan,
 };
 
 /* The type of the expansion. The scratch graph has one input per operand number and type, so that
@@ -298,10 +304,10 @@ static void check_operands(const kiln_infer_call *call)
 {
     const kiln_op_row *row = call->row;
     for (uint32_t i = 0; i < call->n; i++) {
-        if (call->types[i]->n_items)
+        if (call->types[i]->n_items && call->op != KILN_OP_item)
             kiln_infer_fail(call, "operand %u is a tuple; expected a tensor", i);
     }
-    if (call->n && !kiln_dtype_in(call->types[0]->dtype, row->types)) {
+    if (call->n && !call->types[0]->n_items && !kiln_dtype_in(call->types[0]->dtype, row->types)) {
         kiln_infer_fail(call, "operand 0 is %s; expected %s",
                         kiln_types_string(&call->graph->scope->arena, call->types, 1),
                         set_string(row->types));

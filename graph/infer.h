@@ -45,5 +45,7 @@ typedef const kiln_type *kiln_infer_fn(const kiln_infer_call *call);
 kiln_infer_fn kiln_infer_window, kiln_infer_dot, kiln_infer_convolution;
 kiln_infer_fn kiln_infer_slice, kiln_infer_pad, kiln_infer_concat, kiln_infer_take;
 kiln_infer_fn kiln_infer_dynamic_slice, kiln_infer_dynamic_update;
+kiln_infer_fn kiln_infer_item, kiln_infer_call_op, kiln_infer_branches;
+kiln_infer_fn kiln_infer_while, kiln_infer_scan;
 kiln_infer_fn kiln_infer_broadcast, kiln_infer_reshape, kiln_infer_transpose;
 #endif

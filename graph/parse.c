@@ -1,5 +1,6 @@
-/* Text to graph (grammar in docs/ir.md): one pass, no recursion, names looked up by hash. A mistake
- * is MODEL with line and column, also one that the type rules find. */
+/* Text to graph (grammar in docs/ir.md): one pass, no recursion (a level for each region that is
+ * open), names looked up by hash. A mistake is MODEL with line and column, also one that the type
+ * rules find. */
 #include "graph/parse.h"
 
 #include <string.h>
@@ -16,11 +17,32 @@ typedef struct named {
     kiln_value value;
 } named;
 
-typedef struct graph_parser {
-    kiln_parser scan;
+/* A line whose attributes are being read. */
+typedef struct pending_node {
+    named key;
+    kiln_op op;
+    const kiln_type *type;
+    const char *place;
+    kiln_vec(kiln_value) inputs;
+    kiln_attrs attrs;
+    uint32_t seen, n_seen; /* fields: a set, and how many */
+    bool is_in_regions;    /* inside the list of field `regions` */
+    kiln_regions *field;
+    kiln_vec(const kiln_graph *) regions;
+} pending_node;
+
+/* A graph that is being read: the text's own, or a region inside a node of the level before. */
+typedef struct level {
     kiln_graph *graph;
     kiln_slots slots;
     kiln_vec(named) values;
+    pending_node node;
+} level;
+
+typedef struct graph_parser {
+    kiln_parser scan;
+    kiln_graph *graph; /* of the innermost level */
+    level levels[KILN_MAX_NESTING + 1], *level;
 } graph_parser;
 
 static uint64_t named_hash(const named *key)
@@ -31,9 +53,9 @@ static uint64_t named_hash(const named *key)
 static const named *named_find(const graph_parser *parser, const named *key)
 {
     uint64_t hash = named_hash(key);
-    for (uint32_t at = kiln_slots_first(&parser->slots, hash), i;
-         (i = kiln_slots_next(&parser->slots, hash, &at));) {
-        const named *other = &parser->values.at[i - 1];
+    for (uint32_t at = kiln_slots_first(&parser->level->slots, hash), i;
+         (i = kiln_slots_next(&parser->level->slots, hash, &at));) {
+        const named *other = &parser->level->values.at[i - 1];
         bool is_same = key->name ? other->name && strcmp(key->name, other->name) == 0
                                  : !other->name && key->number == other->number;
         if (is_same) return other;
@@ -45,9 +67,9 @@ static void named_add(graph_parser *parser, const named *key, kiln_value value)
 {
     kiln_arena *arena = &parser->scan.scope->arena;
     named item = {key->name, key->number, value};
-    kiln_slots_reserve(&parser->slots, arena);
-    kiln_vec_push(&parser->values, arena, item);
-    kiln_slots_insert(&parser->slots, named_hash(key), parser->values.n);
+    kiln_slots_reserve(&parser->level->slots, arena);
+    kiln_vec_push(&parser->level->values, arena, item);
+    kiln_slots_insert(&parser->level->slots, named_hash(key), parser->level->values.n);
 }
 
 static const char *named_string(graph_parser *parser, const named *key)
@@ -105,14 +127,29 @@ static named parse_definition(graph_parser *parser)
     return key;
 }
 
-static const kiln_type *parse_type(graph_parser *parser)
+static const kiln_type *parse_tensor(graph_parser *parser)
 {
-    kiln_parse_expect(&parser->scan, ":");
     kiln_dtype dtype = kiln_parse_dtype(&parser->scan);
     const char *place = parser->scan.place;
     kiln_ints dims = kiln_parse_ints(&parser->scan);
     parser->scan.place = place;
     return kiln_graph_tensor(parser->graph, dtype, dims.n, dims.at);
+}
+
+static const kiln_type *parse_tuple(graph_parser *parser)
+{
+    kiln_vec(const kiln_type *) items = {0};
+    do {
+        kiln_vec_push(&items, &parser->scan.scope->arena, parse_tensor(parser));
+    } while (kiln_parse_accept(&parser->scan, ","));
+    kiln_parse_expect(&parser->scan, ")");
+    return kiln_graph_tuple(parser->graph, items.n, items.at);
+}
+
+static const kiln_type *parse_type(graph_parser *parser)
+{
+    kiln_parse_expect(&parser->scan, ":");
+    return kiln_parse_accept(&parser->scan, "(") ? parse_tuple(parser) : parse_tensor(parser);
 }
 
 /* Attributes */
@@ -140,6 +177,10 @@ static void parse_field(graph_parser *parser, const kiln_field_row *field, const
     case KILN_FIELD_KIND_LITERAL:
         kiln_parse_literal(scan, type, at);
         return;
+    case KILN_FIELD_KIND_REGIONS:
+        parser->level->node.is_in_regions = true;
+        parser->level->node.field = at;
+        return;
     }
 }
 
@@ -155,22 +196,29 @@ static uint32_t find_field(graph_parser *parser, const kiln_family_row *family)
                     (int)(n < 64 ? n : 64), word, family->name);
 }
 
-static void parse_attrs(graph_parser *parser, kiln_attrs *attrs, const kiln_type *type)
+/* Reads attributes up to their end (true) or to a list of regions, whose graphs come first. */
+static bool parse_attrs(graph_parser *parser)
 {
-    const kiln_family_row *family = kiln_family_fields(attrs->family);
-    uint32_t seen = 0;
-    if (!family->n_fields) return;
-    kiln_parse_expect(&parser->scan, "{");
-    for (uint32_t n = 0; n < family->n_fields; n++) {
-        if (n) kiln_parse_expect(&parser->scan, ",");
+    pending_node *node = &parser->level->node;
+    const kiln_family_row *family = kiln_family_fields(node->attrs.family);
+    if (!family->n_fields) return true;
+    if (!node->n_seen) kiln_parse_expect(&parser->scan, "{");
+    while (node->n_seen < family->n_fields) {
+        if (node->n_seen) kiln_parse_expect(&parser->scan, ",");
         uint32_t i = find_field(parser, family);
-        if (seen >> i & 1)
+        if (node->seen >> i & 1)
             kiln_parse_fail(&parser->scan, "%s is given twice", family->fields[i].name);
-        seen |= 1u << i;
+        node->seen |= 1u << i;
+        node->n_seen++;
         kiln_parse_expect(&parser->scan, "=");
-        parse_field(parser, &family->fields[i], type, (char *)attrs + family->fields[i].offset);
+        void *at = (char *)&node->attrs + family->fields[i].offset;
+        parse_field(parser, &family->fields[i], node->type, at);
+        if (!node->is_in_regions) continue;
+        kiln_parse_expect(&parser->scan, "[");
+        return false;
     }
     kiln_parse_expect(&parser->scan, "}");
+    return true;
 }
 
 /* Lines */
@@ -187,44 +235,48 @@ static kiln_op parse_op(graph_parser *parser)
     return op;
 }
 
+static void finish_node(graph_parser *parser)
+{
+    kiln_parser *scan = &parser->scan;
+    pending_node *node = &parser->level->node;
+    kiln_graph *graph = parser->graph;
+    kiln_node_spec spec = {.op = node->op, .inputs = node->inputs.at, .n_inputs = node->inputs.n};
+    if (node->attrs.family) spec.attrs = &node->attrs;
+    if (kiln_parse_peek(scan) == '"') spec.label = kiln_parse_string(scan, "a label");
+    if (kiln_op_rows[node->op].result == KILN_RESULT_GIVEN) spec.given = node->type;
+    scan->place = node->place;
+    kiln_literal *literal = &node->attrs.literal.value;
+    if (node->op == KILN_OP_constant && literal->kind == KILN_LITERAL_BLOB)
+        literal->data = kiln_arena_copy(&graph->arena, literal->data, (size_t)literal->bytes);
+    kiln_value value = node->op == KILN_OP_constant ? kiln_add_literal(graph, node->type, literal)
+                                                    : kiln_graph_add(graph, &spec);
+    if (node->op == KILN_OP_constant && spec.label)
+        graph->nodes.at[value.id]->label = kiln_arena_string(&graph->arena, spec.label);
+    if (kiln_graph_type(graph, value) != node->type) {
+        kiln_arena *arena = &scan->scope->arena;
+        kiln_parse_fail(scan, "%s gives %s; the text says %s", kiln_op_rows[node->op].name,
+                        kiln_type_string(arena, kiln_graph_type(graph, value)),
+                        kiln_type_string(arena, node->type));
+    }
+    named_add(parser, &node->key, value);
+}
+
 static void parse_node(graph_parser *parser)
 {
     kiln_parser *scan = &parser->scan;
-    kiln_arena *arena = &scan->scope->arena;
-    named key = parse_definition(parser);
-    const kiln_type *type = parse_type(parser);
+    pending_node *node = &parser->level->node;
+    *node = (pending_node){.key = parse_definition(parser)};
+    node->type = parse_type(parser);
     kiln_parse_expect(scan, "=");
-    kiln_op op = parse_op(parser);
-    const char *place = scan->place;
-    kiln_vec(kiln_value) inputs = {0};
+    node->op = parse_op(parser);
+    node->place = scan->place;
     if (kiln_parse_peek(scan) == '%') {
         do {
-            kiln_vec_push(&inputs, arena, parse_operand(parser));
+            kiln_vec_push(&node->inputs, &scan->scope->arena, parse_operand(parser));
         } while (kiln_parse_accept(scan, ","));
     }
-    kiln_attrs attrs = {kiln_op_rows[op].attrs};
-    parse_attrs(parser, &attrs, type);
-    kiln_node_spec spec = {op, NULL, inputs.at, inputs.n, attrs.family ? &attrs : NULL, NULL};
-    if (kiln_parse_peek(scan) == '"') spec.label = kiln_parse_string(scan, "a label");
-    if (kiln_op_rows[op].result == KILN_RESULT_GIVEN) spec.given = type;
-    scan->place = place;
-    if (op == KILN_OP_constant && attrs.literal.value.kind == KILN_LITERAL_BLOB) {
-        kiln_literal *blob = &attrs.literal.value;
-        blob->data = kiln_arena_copy(&parser->graph->arena, blob->data, (size_t)blob->bytes);
-    }
-    kiln_value value = op == KILN_OP_constant
-                           ? kiln_add_literal(parser->graph, type, &attrs.literal.value)
-                           : kiln_graph_add(parser->graph, &spec);
-    if (op == KILN_OP_constant && spec.label) {
-        parser->graph->nodes.at[value.id]->label =
-            kiln_arena_string(&parser->graph->arena, spec.label);
-    }
-    if (kiln_graph_type(parser->graph, value) != type) {
-        kiln_parse_fail(scan, "%s gives %s; the text says %s", kiln_op_rows[op].name,
-                        kiln_type_string(arena, kiln_graph_type(parser->graph, value)),
-                        kiln_type_string(arena, type));
-    }
-    named_add(parser, &key, value);
+    node->attrs.family = kiln_op_rows[node->op].attrs;
+    if (parse_attrs(parser)) finish_node(parser);
 }
 
 static void parse_inputs(graph_parser *parser)
@@ -255,13 +307,11 @@ static void parse_outputs(graph_parser *parser)
     }
 }
 
-static void parse_graph(graph_parser *parser)
+/* "graph name(inputs) {" */
+static void open_graph(graph_parser *parser)
 {
     kiln_parser *scan = &parser->scan;
     kiln_graph *graph = parser->graph;
-    if (kiln_parse_accept(scan, "kiln") && kiln_parse_int(scan) != 1) {
-        kiln_fail(scan->scope, KILN_ABI, "another version of the text form; expected kiln 1");
-    }
     kiln_parse_expect(scan, "graph");
     size_t n;
     if (kiln_parse_peek(scan) == '"') {
@@ -274,16 +324,77 @@ static void parse_graph(graph_parser *parser)
     }
     parse_inputs(parser);
     kiln_parse_expect(scan, "{");
-    while (kiln_parse_peek(scan) == '%') parse_node(parser);
+}
+
+/* Checks, outputs, "}" */
+static void close_graph(graph_parser *parser)
+{
+    kiln_parser *scan = &parser->scan;
     while (kiln_parse_accept(scan, "check")) {
         kiln_value value = parse_operand(parser);
         const char *place = scan->place, *sentence = kiln_parse_string(scan, "a sentence");
         scan->place = place;
-        kiln_add_check(graph, value, sentence);
+        kiln_add_check(parser->graph, value, sentence);
     }
     kiln_parse_expect(scan, "return");
     parse_outputs(parser);
     kiln_parse_expect(scan, "}");
+}
+
+static void enter_region(graph_parser *parser)
+{
+    kiln_parser *scan = &parser->scan;
+    if (parser->level == parser->levels + KILN_MAX_NESTING) {
+        kiln_fail(scan->scope, KILN_LIMIT, "regions nest deeper than %d; expected less",
+                  KILN_MAX_NESTING);
+    }
+    if (parser->level->node.regions.n) kiln_parse_expect(scan, ",");
+    *++parser->level = (level){
+        .graph = kiln_graph_open(scan->scope, parser->graph->context, NULL),
+    };
+    parser->graph = parser->level->graph;
+    open_graph(parser);
+}
+
+static void leave_region(graph_parser *parser)
+{
+    kiln_graph *region = parser->graph;
+    kiln_region_close(parser->scan.scope, region);
+    parser->graph = (--parser->level)->graph;
+    kiln_vec_push(&parser->level->node.regions, &parser->scan.scope->arena, region);
+}
+
+/* "]" behind the last region: the rest of the node. */
+static void leave_regions(graph_parser *parser)
+{
+    pending_node *node = &parser->level->node;
+    *node->field = (kiln_regions){node->regions.n, node->regions.at};
+    node->is_in_regions = false;
+    if (parse_attrs(parser)) finish_node(parser);
+}
+
+static void parse_graph(graph_parser *parser)
+{
+    kiln_parser *scan = &parser->scan;
+    if (kiln_parse_accept(scan, "kiln") && kiln_parse_int(scan) != 1) {
+        kiln_fail(scan->scope, KILN_ABI, "another version of the text form; expected kiln 1");
+    }
+    open_graph(parser);
+    for (bool is_open = true; is_open;) {
+        if (parser->level->node.is_in_regions) {
+            if (kiln_parse_accept(scan, "]")) {
+                leave_regions(parser);
+            } else {
+                enter_region(parser);
+            }
+        } else if (kiln_parse_peek(scan) == '%') {
+            parse_node(parser);
+        } else {
+            close_graph(parser);
+            is_open = parser->level != parser->levels;
+            if (is_open) leave_region(parser);
+        }
+    }
     if (kiln_parse_peek(scan)) kiln_parse_fail(scan, "text after the graph; expected its end");
 }
 
@@ -311,12 +422,14 @@ kiln_graph *kiln_graph_parse(kiln_scope *scope, kiln_context *context, const cha
 {
     graph_parser *parser = kiln_new(&scope->arena, graph_parser);
     kiln_error *error = kiln_new(&scope->arena, kiln_error);
-    parser->graph = kiln_graph_open(scope, context, NULL);
+    kiln_graph *graph = kiln_graph_open(scope, context, NULL);
+    parser->level = parser->levels;
+    parser->level->graph = parser->graph = graph;
     parser->scan.start = parser->scan.at = parser->scan.place = text;
     parser->scan.end = text + n;
     kiln_status status = parse_run(parser, error);
-    kiln_graph_attach(parser->graph, scope);
-    if (status == KILN_OK) return parser->graph;
+    kiln_graph_attach(graph, scope);
+    if (status == KILN_OK) return graph;
     uint32_t line = 1;
     const char *line_start = text;
     for (const char *at = text; at < parser->scan.place; at++) {

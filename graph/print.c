@@ -1,10 +1,12 @@
-/* Graph to text (grammar in docs/ir.md): one node a line, numbered in order, inputs by name. Every
- * number prints so that reading it gives the same bits, in any locale. */
+/* Graph to text (grammar in docs/ir.md): one node a line, numbered in order, inputs by name; a
+ * region stands inside its node's line. Every number prints so that reading it gives the same bits,
+ * in any locale. */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
 #include "graph/attrs.h"
+#include "graph/describe.h"
 #include "graph/element.h"
 
 /* Names */
@@ -204,6 +206,9 @@ static void print_field(kiln_text *text, const kiln_node *node, const kiln_field
     case KILN_FIELD_KIND_LITERAL:
         print_literal(text, node->type, at, is_brief);
         return;
+    case KILN_FIELD_KIND_REGIONS:
+        kiln_text_append(text, "[");
+        return; /* the graphs follow */
     }
 }
 
@@ -211,37 +216,56 @@ static void print_field(kiln_text *text, const kiln_node *node, const kiln_field
 
 static void print_typed(kiln_text *text, const kiln_graph *graph, kiln_value value)
 {
-    const kiln_type *type = kiln_graph_type(graph, value);
     kiln_value_print(text, graph, value);
     kiln_text_append(text, ": ");
-    kiln_text_type(text, type->dtype, type->rank, type->dims);
+    kiln_type_print(text, kiln_graph_type(graph, value));
 }
 
-static void print_node(kiln_text *text, const kiln_graph *graph, kiln_value value, bool is_brief)
+/* Where printing a node stands: its next field, and inside a list of regions the next of them. */
+typedef struct node_print {
+    const kiln_node *node;
+    uint32_t field, region;
+} node_print;
+
+/* Prints fields up to the end (true), or up to the regions of one. */
+static bool print_fields(kiln_text *text, node_print *at, bool is_brief)
 {
-    const kiln_node *node = kiln_graph_node(graph, value);
-    print_typed(text, graph, value);
-    kiln_text_printf(text, " = %s", kiln_node_row(node)->name);
-    if (node->op == KILN_OP_input) return;
-    for (uint32_t i = 0; i < node->n_inputs; i++) {
-        kiln_text_append(text, i ? ", " : " ");
-        kiln_value_print(text, graph, node->inputs[i]);
-    }
+    const kiln_node *node = at->node;
     const kiln_family_row *family = kiln_family_fields(kiln_node_row(node)->attrs);
-    for (uint32_t i = 0; node->attrs && i < family->n_fields; i++) {
-        kiln_text_append(text, i ? ", " : " {");
-        print_field(text, node, &family->fields[i], is_brief);
+    while (node->attrs && at->field < family->n_fields) {
+        const kiln_field_row *field = &family->fields[at->field];
+        kiln_text_append(text, at->field++ ? ", " : " {");
+        print_field(text, node, field, is_brief);
+        if (field->kind == KILN_FIELD_KIND_REGIONS) return false;
     }
     if (node->attrs && family->n_fields) kiln_text_append(text, "}");
     if (node->label) {
         kiln_text_append(text, " ");
         kiln_text_quoted(text, node->label, strlen(node->label));
     }
+    return true;
+}
+
+/* The line up to the fields. */
+static void print_node(kiln_text *text, const kiln_graph *graph, kiln_value value)
+{
+    const kiln_node *node = kiln_graph_node(graph, value);
+    print_typed(text, graph, value);
+    kiln_text_printf(text, " = %s", kiln_node_row(node)->name);
+    for (uint32_t i = 0; i < node->n_inputs; i++) {
+        kiln_text_append(text, i ? ", " : " ");
+        kiln_value_print(text, graph, node->inputs[i]);
+    }
+}
+
+static void print_indent(kiln_text *text, uint32_t depth)
+{
+    for (uint32_t i = 0; i < depth; i++) kiln_text_append(text, "  ");
 }
 
 static void print_header(kiln_text *text, const kiln_graph *graph)
 {
-    kiln_text_append(text, "kiln 1\ngraph ");
+    kiln_text_append(text, "graph ");
     print_name(text, graph->name);
     kiln_text_append(text, "(");
     for (uint32_t i = 0; i < graph->inputs.n; i++) {
@@ -254,16 +278,18 @@ static void print_header(kiln_text *text, const kiln_graph *graph)
     kiln_text_append(text, ") {\n");
 }
 
-static void print_ends(kiln_text *text, const kiln_graph *graph)
+static void print_ends(kiln_text *text, const kiln_graph *graph, uint32_t depth)
 {
     for (uint32_t i = 0; i < graph->checks.n; i++) {
         const kiln_graph_check *check = &graph->checks.at[i];
+        print_indent(text, depth);
         kiln_text_append(text, "  check ");
         kiln_value_print(text, graph, check->value);
         kiln_text_append(text, " ");
         kiln_text_quoted(text, check->sentence, strlen(check->sentence));
         kiln_text_append(text, "\n");
     }
+    print_indent(text, depth);
     kiln_text_append(text, "  return");
     for (uint32_t i = 0; i < graph->outputs.n; i++) {
         const kiln_graph_output *output = &graph->outputs.at[i];
@@ -275,19 +301,79 @@ static void print_ends(kiln_text *text, const kiln_graph *graph)
         kiln_text_append(text, " as ");
         kiln_text_quoted(text, output->name, strlen(output->name));
     }
-    kiln_text_append(text, "\n}\n");
+    kiln_text_append(text, "\n");
+    print_indent(text, depth);
+    kiln_text_append(text, "}");
 }
 
-static void print_graph(kiln_text *text, const kiln_graph *graph, bool is_brief)
+/* A graph that is being printed; the first is the whole, the next a region of its node, and so
+ * on. */
+typedef struct print_level {
+    const kiln_graph *graph;
+    uint32_t id; /* the next node */
+    node_print at;
+} print_level;
+
+typedef struct graph_print {
+    kiln_text *text;
+    bool is_brief;
+    uint32_t depth;
+    print_level levels[KILN_MAX_NESTING + 1];
+} graph_print;
+
+static void open_level(graph_print *print, const kiln_graph *graph)
 {
-    print_header(text, graph);
-    for (uint32_t id = 1; id < graph->nodes.n; id++) {
-        if (graph->nodes.at[id]->op == KILN_OP_input) continue;
-        kiln_text_append(text, "  ");
-        print_node(text, graph, (kiln_value){id, graph->id}, is_brief);
-        kiln_text_append(text, "\n");
+    print->levels[print->depth] = (print_level){graph, 1, {0}};
+    print_header(print->text, graph);
+}
+
+/* The next region of the node at hand, or what follows them. */
+static void go_on(graph_print *print, print_level *level)
+{
+    kiln_regions regions = kiln_attrs_regions(level->at.node->attrs);
+    if (level->at.region < regions.n && print->depth < KILN_MAX_NESTING) {
+        kiln_text_append(print->text, level->at.region ? ", " : "");
+        print->depth++;
+        open_level(print, regions.at[level->at.region++]);
+        return;
     }
-    print_ends(text, graph);
+    kiln_text_append(print->text, "]");
+    if (!print_fields(print->text, &level->at, print->is_brief)) return;
+    level->at.node = NULL;
+    kiln_text_append(print->text, "\n");
+}
+
+static void print_next(graph_print *print, print_level *level)
+{
+    kiln_value value = {level->id++, level->graph->id};
+    const kiln_node *node = kiln_graph_node(level->graph, value);
+    if (node->op == KILN_OP_input) return;
+    print_indent(print->text, print->depth + 1);
+    print_node(print->text, level->graph, value);
+    level->at = (node_print){.node = node};
+    if (!print_fields(print->text, &level->at, print->is_brief)) return;
+    level->at.node = NULL;
+    kiln_text_append(print->text, "\n");
+}
+
+static void print_graph(kiln_text *text, const kiln_graph *whole, bool is_brief)
+{
+    graph_print print = {.text = text, .is_brief = is_brief};
+    kiln_text_append(text, "kiln 1\n");
+    open_level(&print, whole);
+    for (bool is_open = true; is_open;) {
+        print_level *level = &print.levels[print.depth];
+        if (level->at.node) {
+            go_on(&print, level);
+        } else if (level->id < level->graph->nodes.n) {
+            print_next(&print, level);
+        } else {
+            print_ends(text, level->graph, print.depth);
+            is_open = print.depth > 0;
+            print.depth -= is_open;
+        }
+    }
+    kiln_text_append(text, "\n");
 }
 
 void kiln_graph_print(const kiln_graph *graph, kiln_text *text)
@@ -303,10 +389,13 @@ void kiln_graph_print_brief(const kiln_graph *graph, kiln_text *text)
 const char *kiln_node_string(kiln_arena *arena, const kiln_graph *graph, kiln_value value)
 {
     kiln_text text = {.arena = arena};
-    if (value.id && value.id < graph->nodes.n) {
-        print_node(&text, graph, value, true);
-    } else {
+    if (!value.id || value.id >= graph->nodes.n) {
         kiln_value_print(&text, graph, value);
+        return kiln_text_string(&text);
     }
+    print_node(&text, graph, value);
+    node_print at = {.node = kiln_graph_node(graph, value)};
+    while (at.node->op != KILN_OP_input && !print_fields(&text, &at, true))
+        kiln_text_printf(&text, "%u]", kiln_attrs_regions(at.node->attrs).n);
     return kiln_text_string(&text);
 }

@@ -27,6 +27,9 @@ struct kiln_graph_table {
 const kiln_type *kiln_graph_find_type(const kiln_graph *graph, kiln_dtype dtype, uint32_t rank,
                                       const int64_t *dims);
 
+const kiln_type *kiln_graph_find_tuple(const kiln_graph *graph, uint32_t n,
+                                       const kiln_type *const *items);
+
 uint64_t kiln_name_hash(const char *name);
 
 /* The node of that type: the one that is there, or a new one. Checks nothing. */

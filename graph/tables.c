@@ -98,6 +98,8 @@ static bool fields_equal(kiln_field_kind kind, const void *a, const void *b)
     }
     case KILN_FIELD_KIND_LITERAL:
         return literals_equal(a, b);
+    case KILN_FIELD_KIND_REGIONS:
+        return kiln_regions_equal(*(const kiln_regions *)a, *(const kiln_regions *)b);
     }
     return false;
 }
@@ -139,6 +141,12 @@ static uint64_t hash_field(uint64_t hash, kiln_field_kind kind, const void *at)
     }
     case KILN_FIELD_KIND_LITERAL:
         return hash_literal(hash, at);
+    case KILN_FIELD_KIND_REGIONS: {
+        const kiln_regions *regions = at;
+        for (uint32_t i = 0; i < regions->n; i++)
+            hash = kiln_hash_u64(hash, regions->at[i]->region_hash);
+        return hash;
+    }
     }
     return hash;
 }
@@ -164,6 +172,9 @@ static void copy_field(kiln_arena *arena, kiln_field_kind kind, void *at)
             literal->data = kiln_arena_copy(arena, literal->data, (size_t)literal->bytes);
         }
         if (literal->file) literal->file = kiln_arena_string(arena, literal->file);
+    } else if (kind == KILN_FIELD_KIND_REGIONS) {
+        kiln_regions *regions = at;
+        regions->at = kiln_arena_copy(arena, regions->at, regions->n * sizeof *regions->at);
     }
 }
 
@@ -176,4 +187,14 @@ const kiln_attrs *kiln_attrs_copy(kiln_arena *arena, const kiln_attrs *attrs)
         copy_field(arena, row->fields[i].kind, (char *)copy + row->fields[i].offset);
     }
     return copy;
+}
+
+kiln_regions kiln_attrs_regions(const kiln_attrs *attrs)
+{
+    const kiln_family_row *row = kiln_family_fields(attrs ? attrs->family : KILN_FAMILY_none);
+    for (uint32_t i = 0; i < row->n_fields; i++) {
+        if (row->fields[i].kind != KILN_FIELD_KIND_REGIONS) continue;
+        return *(const kiln_regions *)kiln_attrs_field(attrs, &row->fields[i]);
+    }
+    return (kiln_regions){0};
 }

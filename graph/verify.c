@@ -41,11 +41,25 @@ static bool is_value(const verifier *v, kiln_value value, uint32_t below)
     return value.graph == v->graph->id && value.id > 0 && value.id < below;
 }
 
-static void verify_type(const verifier *v, const kiln_type *type)
+static void verify_tuple(const verifier *v, const kiln_node *node)
+{
+    const kiln_type *type = node->type;
+    bool may_be = kiln_node_row(node)->class_ == KILN_REGION && node->op != KILN_OP_item;
+    VERIFY(v, may_be && type->items, "is a tuple of %u; expected a tensor", type->n_items);
+    VERIFY(v, type->n_elements == type->n_items, "counts %lld elements; expected %u",
+           (long long)type->n_elements, type->n_items);
+    for (uint32_t i = 0; i < type->n_items; i++)
+        VERIFY(v, type->items[i] && !type->items[i]->n_items, "has an item that is no tensor");
+    int64_t end = kiln_type_item_offset(type, type->n_items);
+    VERIFY(v, type->bytes == end, "says %lld bytes; its items give %lld", (long long)type->bytes,
+           (long long)end);
+    const kiln_type *found = kiln_graph_find_tuple(v->graph, type->n_items, type->items);
+    VERIFY(v, found == type, "has a type that is not interned");
+}
+
+static void verify_tensor(const verifier *v, const kiln_type *type)
 {
     int64_t elements, bytes;
-    VERIFY(v, type != NULL, "has no type");
-    VERIFY(v, type->n_items == 0, "is a tuple of %u; expected a tensor", type->n_items);
     VERIFY(v, kiln_dtype_bytes(type->dtype) > 0, "has dtype number %d", (int)type->dtype);
     VERIFY(v, type->rank <= KILN_MAX_RANK, "has rank %u", type->rank);
     for (uint32_t i = 0; i < type->rank; i++) {
@@ -90,6 +104,11 @@ static void verify_field(const verifier *v, const kiln_field_row *field, const v
     } else if (field->kind == KILN_FIELD_KIND_DTYPE) {
         VERIFY(v, kiln_dtype_bytes(*(const kiln_dtype *)at) > 0, "has %s = %d", field->name,
                *(const int *)at);
+    } else if (field->kind == KILN_FIELD_KIND_REGIONS) {
+        const kiln_regions *regions = at;
+        VERIFY(v, regions->n <= KILN_MAX_REGIONS, "has %u regions", regions->n);
+        for (uint32_t i = 0; i < regions->n; i++)
+            VERIFY(v, regions->at[i] && regions->at[i]->is_closed, "has region %u not closed", i);
     }
 }
 
@@ -113,12 +132,6 @@ static void verify_attrs(const verifier *v, const kiln_node *node)
            "has serial %lld; expected 0 to %u", (long long)serial, v->graph->n_serials);
 }
 
-static bool same_type(const kiln_type *a, const kiln_type *b)
-{
-    return a->dtype == b->dtype && a->rank == b->rank &&
-           (a->rank == 0 || memcmp(a->dims, b->dims, a->rank * sizeof *a->dims) == 0);
-}
-
 /* What the rule gives for the stored operands; a failure of the rule jumps with its own
  * sentence. */
 static void verify_inference(const verifier *v, const kiln_node *node)
@@ -132,7 +145,7 @@ static void verify_inference(const verifier *v, const kiln_node *node)
     kiln_infer_call call = {v->scratch, (kiln_op)node->op, row, types, node->n_inputs, node->attrs};
     if (row->result == KILN_RESULT_GIVEN) call.given = node->type;
     const kiln_type *type = kiln_infer_call_type(&call);
-    VERIFY(v, same_type(type, node->type), "is %s %s; its rule gives %s", row->name,
+    VERIFY(v, kiln_type_equal(type, node->type), "is %s %s; its rule gives %s", row->name,
            kiln_type_string(&v->scope->arena, node->type),
            kiln_type_string(&v->scope->arena, type));
 }
@@ -145,7 +158,11 @@ static void verify_node(verifier *v, uint32_t id)
     VERIFY(v, node->id == id, "says that its id is %u", node->id);
     VERIFY(v, node->op > KILN_OP_none && node->op < KILN_N_OPS, "has op number %u", node->op);
     verify_operands(v, node);
-    verify_type(v, node->type);
+    VERIFY(v, node->type != NULL, "has no type");
+    if (node->type->n_items)
+        verify_tuple(v, node);
+    else
+        verify_tensor(v, node->type);
     verify_attrs(v, node);
     verify_inference(v, node);
 }
@@ -197,7 +214,8 @@ static void verify_ends(const verifier *v)
         const kiln_graph_check *check = &graph->checks.at[i];
         VERIFY(v, is_value(v, check->value, graph->nodes.n), "check %u is no value", i);
         const kiln_type *type = graph->nodes.at[check->value.id]->type;
-        VERIFY(v, type->dtype == KILN_i64 && type->rank == 0, "check %u is %s; expected i64[]", i,
+        VERIFY(v, !type->n_items && type->dtype == KILN_i64 && type->rank == 0,
+               "check %u is %s; expected i64[]", i,
                kiln_type_string(&v->scope->arena, type));
         VERIFY(v, check->sentence != NULL, "check %u has no sentence", i);
     }

@@ -144,7 +144,7 @@ bool kiln_node_is_integer(const kiln_node *node)
 
 const kiln_type *kiln_rewrite_type(kiln_rewrite *rewrite, const kiln_type *type)
 {
-    return kiln_graph_tensor(rewrite->target, type->dtype, type->rank, type->dims);
+    return kiln_graph_retype(rewrite->target, type);
 }
 
 kiln_value kiln_rewrite_splat(kiln_rewrite *rewrite, const kiln_node *like, double value)

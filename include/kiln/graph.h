@@ -217,6 +217,54 @@ KILN_API kiln_value kiln_convolution(kiln_graph *graph, kiln_value a, kiln_value
 /* `a`; passes neither merge it nor move work across it. */
 KILN_API kiln_value kiln_barrier(kiln_graph *graph, kiln_value a);
 
+/* Regions: computations within the computation. A region is a graph of its own of the same context:
+ * its inputs are the parameters, in the order in which they were made, its outputs the results. It
+ * sees nothing else of the graph around it: what a body needs is passed in. The call that takes a
+ * region finishes it: nothing may be added afterwards, several calls may use it, and it may be
+ * destroyed at once. All give a tuple, of which kiln_item reads one value. The power x^n by a loop:
+ *
+ *     kiln_graph *condition, *body;                    (parameters: i, y, n, x)
+ *     …                                                i < n       i + 1, y * x
+ *     kiln_while_options options = {
+ *         .condition = condition, .body = body, .n_carried = 2, .n_fixed = 2,
+ *         .carried = (kiln_value[]){zero, one}, .fixed = (kiln_value[]){n, x}};
+ *     kiln_value power = kiln_item(graph, kiln_while(graph, &options), 1);
+ *     kiln_graph_destroy(condition);
+ *     kiln_graph_destroy(body); */
+typedef struct kiln_arguments {
+    uint32_t n;
+    const kiln_value *values;
+} kiln_arguments;
+KILN_API kiln_value kiln_item(kiln_graph *graph, kiln_value tuple, uint32_t index);
+/* NULL arguments are none. */
+KILN_API kiln_value kiln_call(kiln_graph *graph, kiln_graph *region,
+                              const kiln_arguments *arguments);
+/* `condition` is bool[]; both regions have the same parameters and result types. */
+KILN_API kiln_value kiln_if(kiln_graph *graph, kiln_value condition, kiln_graph *if_true,
+                            kiln_graph *if_false, const kiln_arguments *arguments);
+/* `index` is i32[] or i64[]; the last region is also for every index that has none. */
+KILN_API kiln_value kiln_case(kiln_graph *graph, kiln_value index, uint32_t n_regions,
+                              kiln_graph *const *regions, const kiln_arguments *arguments);
+/* Both regions take the carried values, then the fixed ones; the condition gives bool[], the body
+ * the carried values of the next trip. A run of more than `limit` trips returns RANGE. */
+typedef struct kiln_while_options {
+    kiln_graph *condition, *body;
+    uint32_t n_carried, n_fixed;
+    const kiln_value *carried, *fixed;
+    int64_t limit; /* 0: 2^31 - 1 */
+} kiln_while_options;
+KILN_API kiln_value kiln_while(kiln_graph *graph, const kiln_while_options *options);
+/* The body takes the carried values, one slice of each sequence along its first axis, the fixed
+ * values; it gives the carried values of the next trip, then values that are stacked along a new
+ * first axis of `length`. The tuple holds the last carried values, then the stacks. */
+typedef struct kiln_scan_options {
+    kiln_graph *body;
+    uint32_t n_carried, n_sequences, n_fixed;
+    const kiln_value *carried, *sequences, *fixed;
+    int64_t length; /* the first dim of every sequence */
+} kiln_scan_options;
+KILN_API kiln_value kiln_scan(kiln_graph *graph, const kiln_scan_options *options);
+
 /* Composites */
 KILN_API kiln_value kiln_square(kiln_graph *graph, kiln_value a);
 KILN_API kiln_value kiln_reciprocal(kiln_graph *graph, kiln_value a);

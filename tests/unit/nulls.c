@@ -54,6 +54,9 @@
     CALL(kiln_dynamic_update(graph, none, none, none)) \
     CALL(kiln_dot_general(graph, none, none, NULL)) CALL(kiln_matmul(graph, none, none)) \
     CALL(kiln_convolution(graph, none, none, NULL)) CALL(kiln_barrier(graph, none)) \
+    CALL(kiln_item(graph, none, 0)) CALL(kiln_call(graph, NULL, NULL)) \
+    CALL(kiln_if(graph, none, NULL, NULL, NULL)) CALL(kiln_case(graph, none, 0, NULL, NULL)) \
+    CALL(kiln_while(graph, NULL)) CALL(kiln_scan(graph, NULL)) \
     CALL(kiln_square(graph, none)) CALL(kiln_reciprocal(graph, none)) \
     CALL(kiln_relu(graph, none)) CALL(kiln_leaky_relu(graph, none, 0)) \
     CALL(kiln_elu(graph, none, 0)) CALL(kiln_gelu(graph, none, 0)) CALL(kiln_silu(graph, none)) \

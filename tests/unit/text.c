@@ -170,6 +170,7 @@ static void test_print_and_parse_are_inverse(void **state)
     bool seen[KILN_N_OPS] = {0};
     for (uint32_t id = 1; id < graph->nodes.n; id++) seen[graph->nodes.at[id]->op] = true;
     for (uint32_t op = 1; op < KILN_N_OPS; op++) {
+        if (kiln_op_rows[op].class_ == KILN_REGION) continue; /* tests/unit/region.c */
         if (!seen[op]) fail_msg("%s is not in the text", kiln_op_rows[op].name);
     }
     assert_int_equal(kiln_print_text(graph, &printed), KILN_OK);

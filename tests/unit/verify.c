@@ -105,6 +105,12 @@ static void mutate_field(bench *b, uint32_t id, const kiln_field_row *field, voi
         MUTATE(*(kiln_dtype *)at, (kiln_dtype)99, field->name, 99);
         MUTATE(*(kiln_dtype *)at, KILN_bool, field->name, KILN_bool);
         return;
+    case KILN_FIELD_KIND_REGIONS: {
+        kiln_regions *regions = at;
+        MUTATE(regions->n, 0, field->name, 0);
+        MUTATE(regions->n, KILN_MAX_REGIONS + 1, field->name, 1);
+        return;
+    }
     case KILN_FIELD_KIND_LITERAL: {
         kiln_literal *literal = at;
         MUTATE(literal->bytes, literal->bytes + 4, field->name, 4);
