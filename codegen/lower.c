@@ -77,7 +77,7 @@ static uint32_t add_param(kiln_lower *lower, const kiln_place *place, bool is_ou
     uint32_t element = (uint32_t)kiln_dtype_bytes(storage);
     kiln_param param = {.dtype = storage,
                         .n_elements = place->bytes / element,
-                        .is_read = !is_output,
+                        .is_read = !is_output || lower->group->kind == KILN_GROUP_ROUTINE,
                         .is_written = is_output,
                         .alignment = is_port ? element : 64,
                         .may_overlap = true};
@@ -144,7 +144,7 @@ static lower_fn *const cpu_rows[] = {
     [KILN_GROUP_CONV] = kiln_lower_conv,
     [KILN_GROUP_PACK] = kiln_lower_pack,
     [KILN_GROUP_ATTENTION] = kiln_lower_attention,
-    [KILN_GROUP_ROUTINE] = kiln_lower_pointwise, /* a barrier is a copy */
+    [KILN_GROUP_ROUTINE] = kiln_lower_routine,
 };
 
 static lower_fn *const gpu_rows[] = {
@@ -156,7 +156,7 @@ static lower_fn *const gpu_rows[] = {
     [KILN_GROUP_CONV] = NULL,
     [KILN_GROUP_PACK] = NULL,
     [KILN_GROUP_ATTENTION] = NULL,
-    [KILN_GROUP_ROUTINE] = kiln_lower_gpu_pointwise,
+    [KILN_GROUP_ROUTINE] = kiln_lower_gpu_routine,
 };
 
 kiln_lower kiln_lower_scratch(const kiln_lower *lower)

@@ -76,11 +76,13 @@ void kiln_lower_dot(kiln_lower *lower);
 void kiln_lower_attention(kiln_lower *lower);
 void kiln_lower_conv(kiln_lower *lower);
 void kiln_lower_pack(kiln_lower *lower);
+void kiln_lower_routine(kiln_lower *lower);
 /* The same for GPU machines: blocks and threads. */
 void kiln_lower_gpu_pointwise(kiln_lower *lower);
 void kiln_lower_gpu_row(kiln_lower *lower);
 void kiln_lower_gpu_column(kiln_lower *lower);
 void kiln_lower_gpu_window(kiln_lower *lower);
+void kiln_lower_gpu_routine(kiln_lower *lower);
 
 /* The value of `node` at `index` in its compute dtype, lower->lanes lanes. Memoised for the loops
  * that are open; a shared node is computed once per index, and once for all lanes where they agree.

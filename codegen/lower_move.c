@@ -165,8 +165,7 @@ static kiln_kv move_concat(kiln_lower *lower, kiln_frame *frame)
     return 0;
 }
 
-/* An index value of any integer dtype to i64, clamped to 0 … last. */
-static kiln_kv clamp_index(kiln_lower *lower, kiln_kv value, int64_t last)
+kiln_kv kiln_lower_clamp_index(kiln_lower *lower, kiln_kv value, int64_t last)
 {
     kiln_kernel *k = lower->kernel;
     kiln_dtype dtype = kiln_kernel_at(k, value)->dtype;
@@ -177,7 +176,7 @@ static kiln_kv clamp_index(kiln_lower *lower, kiln_kv value, int64_t last)
     return kiln_k_min(k, value, kiln_k_const_int(k, KILN_i64, lanes, last));
 }
 
-static kiln_kv zero_value(kiln_lower *lower, const kiln_frame *frame)
+kiln_kv kiln_lower_zero(kiln_lower *lower, const kiln_frame *frame)
 {
     const kiln_node *node = kiln_graph_node(lower->graph, frame->node);
     kiln_dtype compute = kiln_compute_dtype(node->type->dtype);
@@ -192,14 +191,15 @@ static kiln_kv move_take(kiln_lower *lower, kiln_frame *frame)
     const kiln_site site = *kiln_frame_site(lower, frame);
     uint32_t along = (uint32_t)node->attrs->axis.axis;
     kiln_index index = {.rank = indices->rank};
-    if (operand->n_elements == 0) return zero_value(lower, frame);
+    if (operand->n_elements == 0) return kiln_lower_zero(lower, frame);
     if (frame->phase == 0) {
         for (uint32_t i = 0; i < indices->rank; i++) index.axis[i] = site.index.axis[along + i];
         kiln_frame_ask(lower, frame, node->inputs[1], &index, site.guard);
         return 0;
     }
     if (frame->phase > 1) return kiln_frame_sub(lower, frame, 1);
-    kiln_kv at = clamp_index(lower, kiln_frame_raw(lower, frame, 0), operand->dims[along] - 1);
+    kiln_kv raw = kiln_frame_raw(lower, frame, 0);
+    kiln_kv at = kiln_lower_clamp_index(lower, raw, operand->dims[along] - 1);
     bool is_scalar = kiln_kernel_at(lower->kernel, at)->lanes == 1;
     index.rank = operand->rank;
     for (uint32_t i = 0; i < along; i++) index.axis[i] = site.index.axis[i];
@@ -226,7 +226,7 @@ static kiln_kv move_dynamic_slice(kiln_lower *lower, kiln_frame *frame)
     const kiln_node *node = kiln_graph_node(lower->graph, frame->node);
     const kiln_type *operand = kiln_graph_type(lower->graph, node->inputs[0]);
     uint32_t rank = operand->rank;
-    if (operand->n_elements == 0) return zero_value(lower, frame);
+    if (operand->n_elements == 0) return kiln_lower_zero(lower, frame);
     if (frame->phase == 0 && rank > 0) {
         ask_starts(lower, frame, node->inputs[1], rank);
         return 0;
@@ -236,7 +236,7 @@ static kiln_kv move_dynamic_slice(kiln_lower *lower, kiln_frame *frame)
     kiln_index index = {.rank = rank};
     for (uint32_t i = 0; i < rank; i++) {
         int64_t last = operand->dims[i] - node->type->dims[i];
-        kiln_kv start = clamp_index(lower, kiln_frame_raw(lower, frame, i), last);
+        kiln_kv start = kiln_lower_clamp_index(lower, kiln_frame_raw(lower, frame, i), last);
         kiln_axis_index shift = last == 0 ? kiln_axis_zero(lower) : kiln_axis_scalar(start, 1);
         index.axis[i] = kiln_axis_add(lower, &site.index.axis[i], &shift);
         index.axis[i].extent = operand->dims[i];
@@ -265,7 +265,7 @@ static kiln_kv move_dynamic_update(kiln_lower *lower, kiln_frame *frame)
     kiln_index index = {.rank = rank};
     for (uint32_t i = 0; i < rank; i++) {
         int64_t last = node->type->dims[i] - block->dims[i];
-        kiln_kv start = clamp_index(lower, kiln_frame_raw(lower, frame, i), last);
+        kiln_kv start = kiln_lower_clamp_index(lower, kiln_frame_raw(lower, frame, i), last);
         kiln_axis_index shift = kiln_axis_scalar(kiln_lower_op(lower, KILN_K_neg, start, 0), 1);
         if (last == 0) shift = kiln_axis_zero(lower);
         index.axis[i] = kiln_axis_add(lower, &site.index.axis[i], &shift);
@@ -285,6 +285,7 @@ static move_fn *const move_rows[KILN_N_OPS] = {
     [KILN_OP_take] = move_take,
     [KILN_OP_dynamic_slice] = move_dynamic_slice,
     [KILN_OP_dynamic_update] = move_dynamic_update,
+    [KILN_OP_gather] = kiln_lower_gather,
 };
 
 kiln_kv kiln_lower_move(kiln_lower *lower, kiln_frame *frame)
@@ -321,7 +322,7 @@ static kiln_kv source_constant(kiln_lower *lower, const kiln_frame *frame)
     const kiln_literal *literal = &node->attrs->literal.value;
     const kiln_site site = *kiln_frame_site(lower, frame);
     kiln_dtype dtype = node->type->dtype, storage = kiln_storage_dtype(dtype);
-    if (node->type->n_elements == 0) return zero_value(lower, frame);
+    if (node->type->n_elements == 0) return kiln_lower_zero(lower, frame);
     if (literal->kind == KILN_LITERAL_SPLAT || node->type->n_elements == 1) {
         uint64_t bits = 0;
         memcpy(&bits, literal->data, kiln_dtype_bytes(dtype));

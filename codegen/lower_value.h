@@ -38,4 +38,9 @@ kiln_kv kiln_frame_sub(kiln_lower *lower, const kiln_frame *frame, uint32_t numb
 /* Functions of the classes MOVE and SOURCE. */
 kiln_kv kiln_lower_move(kiln_lower *lower, kiln_frame *frame);
 kiln_kv kiln_lower_source(kiln_lower *lower, kiln_frame *frame);
+kiln_kv kiln_lower_gather(kiln_lower *lower, kiln_frame *frame); /* a row of MOVE */
+/* An index value of any integer dtype to i64, clamped to 0 … last. */
+kiln_kv kiln_lower_clamp_index(kiln_lower *lower, kiln_kv value, int64_t last);
+/* Zero in the frame's lanes: of a node whose operand has no elements. */
+kiln_kv kiln_lower_zero(kiln_lower *lower, const kiln_frame *frame);
 #endif

@@ -163,13 +163,12 @@ void kiln_eval_node(const kiln_eval_call *call)
         [KILN_SOURCE] = kiln_eval_source,     [KILN_ELEMENTWISE] = kiln_eval_elementwise,
         [KILN_REDUCE] = kiln_eval_reduce,     [KILN_WINDOW] = kiln_eval_window,
         [KILN_VIEW] = kiln_eval_view,         [KILN_MOVE] = kiln_eval_move,
-        [KILN_CONTRACT] = kiln_eval_contract, [KILN_COMPOSITE] = NULL,
+        [KILN_CONTRACT] = kiln_eval_contract, [KILN_ROUTINE] = kiln_eval_routine,
+        [KILN_COMPOSITE] = NULL,
     };
     const kiln_op_row *row = kiln_node_row(call->node);
     if (row->class_ == KILN_REGION) {
         kiln_eval_region(call);
-    } else if (call->node->op == KILN_OP_barrier) {
-        copy_bytes(call->node->type->dtype, call->out, call->in[0], call->node->type->bytes);
     } else if (classes[row->class_]) {
         classes[row->class_](call);
     } else {

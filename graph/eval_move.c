@@ -228,6 +228,7 @@ void kiln_eval_move(const kiln_eval_call *call)
         [KILN_OP_take] = eval_take,
         [KILN_OP_dynamic_slice] = eval_dynamic_slice,
         [KILN_OP_dynamic_update] = eval_dynamic_update,
+        [KILN_OP_gather] = kiln_eval_gather,
     };
     moves[call->node->op](call);
 }

@@ -47,5 +47,6 @@ kiln_infer_fn kiln_infer_slice, kiln_infer_pad, kiln_infer_concat, kiln_infer_ta
 kiln_infer_fn kiln_infer_dynamic_slice, kiln_infer_dynamic_update;
 kiln_infer_fn kiln_infer_item, kiln_infer_call_op, kiln_infer_branches;
 kiln_infer_fn kiln_infer_while, kiln_infer_scan;
+kiln_infer_fn kiln_infer_gather, kiln_infer_scatter;
 kiln_infer_fn kiln_infer_broadcast, kiln_infer_reshape, kiln_infer_transpose;
 #endif

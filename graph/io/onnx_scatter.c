@@ -1,7 +1,5 @@
-/* Orders and scatters out of comparisons: TopK ranks every element against all others of its row, a
- * scatter with indices from the data finds for every element the last update that hits it. Both
- * cost the product of two lengths, fused into one reduction, and are refused where that is too
- * much. */
+/* Orders and scatters. TopK ranks every element against all others of its row: it costs the square
+ * of the length, fused into one reduction, and is refused where that is too much. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -126,58 +124,18 @@ static kiln_op reduction_read(kiln_onnx_call *call)
 {
     static const struct {
         const char *name;
-        kiln_op reduce;
-    } rows[] = {{"none", KILN_OP_none},
-                {"add", KILN_OP_reduce_sum},
-                {"mul", KILN_OP_reduce_prod},
-                {"max", KILN_OP_reduce_max},
-                {"min", KILN_OP_reduce_min}};
+        kiln_op op;
+    } rows[] = {{"none", KILN_OP_scatter},
+                {"add", KILN_OP_scatter_add},
+                {"mul", KILN_OP_scatter_mul},
+                {"max", KILN_OP_scatter_max},
+                {"min", KILN_OP_scatter_min}};
     const char *given = kiln_onnx_string(call, "reduction", "none");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        if (!strcmp(rows[i].name, given)) return rows[i].reduce;
+        if (!strcmp(rows[i].name, given)) return rows[i].op;
     }
     kiln_onnx_fail(call, "attr 'reduction' is %s; expected none, add, mul, max or min",
                    kiln_onnx_quote(&call->scope->arena, given));
-}
-
-/* data [n, block] with updates [m, block] put at rows places[m]: the last one wins. */
-static kiln_value scatter_last(kiln_onnx_call *call, kiln_value data, kiln_value updates,
-                               kiln_value is_hit)
-{
-    kiln_graph *graph = call->graph;
-    const kiln_type *type = kiln_graph_type(graph, data), *grid = kiln_graph_type(graph, is_hit);
-    int64_t axes[1] = {0};
-    kiln_value number = kiln_onnx_iota(call, KILN_i64, 2, grid->dims, 1);
-    kiln_value last =
-        kiln_onnx_select(call, is_hit, number, kiln_add_splat_like(graph, number, -1));
-    last = reduce(call, KILN_OP_reduce_max, last, 1);
-    kiln_value has_update = kiln_onnx_with(call, KILN_OP_ge, last, 0);
-    has_update = kiln_add_broadcast(graph, has_update, 2, type->dims, axes);
-    return kiln_onnx_select(call, has_update, kiln_onnx_take(call, updates, last, 0), data);
-}
-
-static kiln_value scatter_reduce(kiln_onnx_call *call, kiln_op op, const kiln_value *parts,
-                                 kiln_value is_hit)
-{
-    kiln_graph *graph = call->graph;
-    const kiln_type *type = kiln_graph_type(graph, parts[0]),
-                    *grid = kiln_graph_type(graph, is_hit);
-    int64_t dims[3] = {grid->dims[0], grid->dims[1], type->dims[1]}, hit[2] = {0, 1},
-            from[2] = {1, 2};
-    work_check(call, dims[0], dims[1], dims[2]);
-    kiln_value wide = kiln_add_broadcast(graph, parts[1], 3, dims, from), neutral;
-    kiln_value is_on = kiln_add_broadcast(graph, is_hit, 3, dims, hit);
-    if (op == KILN_OP_reduce_sum || op == KILN_OP_reduce_prod) {
-        neutral = kiln_add_splat_like(graph, wide, op == KILN_OP_reduce_prod);
-    } else { /* the element itself: it takes part anyway */
-        neutral = kiln_add_broadcast(graph, parts[0], 3, dims, (int64_t[]){0, 2});
-    }
-    kiln_value result = reduce(call, op, kiln_onnx_select(call, is_on, wide, neutral), 1);
-    kiln_op joins = op == KILN_OP_reduce_sum    ? KILN_OP_add
-                    : op == KILN_OP_reduce_prod ? KILN_OP_mul
-                    : op == KILN_OP_reduce_max  ? KILN_OP_max
-                                                : KILN_OP_min;
-    return kiln_add_binary(graph, joins, parts[0], result);
 }
 
 kiln_value kiln_onnx_scatter(kiln_onnx_call *call, kiln_value places, int64_t n, int64_t block)
@@ -185,19 +143,19 @@ kiln_value kiln_onnx_scatter(kiln_onnx_call *call, kiln_value places, int64_t n,
     kiln_graph *graph = call->graph;
     const kiln_type *type = kiln_onnx_type(call, 0);
     int64_t m = kiln_graph_type(graph, places)->n_elements, flat[2] = {n, block},
-            updates[2] = {m, block};
-    int64_t grid[2] = {n, m}, axes[1] = {1};
+            updates[2] = {m, block}, zero = 0, one = 1;
     kiln_op op = reduction_read(call);
-    work_check(call, 1, n, m);
     if (type->n_elements == 0 || m == 0 || block == 0) return call->inputs[0];
-    kiln_value parts[2] = {kiln_add_reshape(graph, call->inputs[0], 2, flat),
-                           kiln_add_reshape(graph, kiln_onnx_operand(call, 2), 2, updates)};
-    kiln_value wanted =
-        kiln_add_broadcast(graph, kiln_add_reshape(graph, places, 1, &m), 2, grid, axes);
-    kiln_value is_hit =
-        kiln_add_binary(graph, KILN_OP_eq, wanted, kiln_onnx_iota(call, KILN_i64, 2, grid, 0));
-    kiln_value result = op == KILN_OP_none ? scatter_last(call, parts[0], parts[1], is_hit)
-                                           : scatter_reduce(call, op, parts, is_hit);
+    uint32_t rank = block == 1 ? 1 : 2;
+    kiln_value inputs[3] = {kiln_add_reshape(graph, call->inputs[0], rank, flat),
+                            kiln_add_reshape(graph, places, 1, &m),
+                            kiln_add_reshape(graph, kiln_onnx_operand(call, 2), rank, updates)};
+    kiln_attrs attrs = {KILN_FAMILY_scatter};
+    attrs.scatter.window_axes = (kiln_ints){rank - 1, &one};
+    attrs.scatter.inserted_axes = attrs.scatter.start_map = (kiln_ints){1, &zero};
+    attrs.scatter.index_axis = 1;
+    kiln_value result = kiln_graph_add(
+        graph, &(kiln_node_spec){.op = op, .inputs = inputs, .n_inputs = 3, .attrs = &attrs});
     return kiln_add_reshape(graph, result, type->rank, type->dims);
 }
 

@@ -191,6 +191,43 @@ KILN_API kiln_value kiln_dynamic_slice(kiln_graph *graph, kiln_value a, kiln_val
 KILN_API kiln_value kiln_dynamic_update(kiln_graph *graph, kiln_value a, kiln_value block,
                                         kiln_value starts);
 
+/* StableHLO's gather. An index vector lies along `index_axis` of the indices (their rank: an index
+ * is a scalar); its entry c is the start along axis start_map[c] of `a`, clamped so that a slice of
+ * `sizes` (one entry per axis of `a`) fits. The slice without its collapsed and batch axes, which
+ * have size 1, stands at offset_axes of the result; the other axes of the result are those of the
+ * indices. Axis operand_batch[i] of `a` is the same index as axis indices_batch[i] of the
+ * indices. */
+typedef struct kiln_gather_options {
+    uint32_t n_offset, n_collapsed, n_batch, n_map;
+    const int64_t *offset_axes, *collapsed_axes;   /* ascending */
+    const int64_t *operand_batch, *indices_batch;  /* n_batch each, paired */
+    const int64_t *start_map;
+    int64_t index_axis;
+    const int64_t *sizes;
+} kiln_gather_options;
+KILN_API kiln_value kiln_gather(kiln_graph *graph, kiln_value a, kiln_value indices,
+                                const kiln_gather_options *options);
+/* StableHLO's scatter, the reverse: `a` with windows of `updates` set, added, … at the index
+ * vectors, in row-major order of the updates; elements that fall outside of `a` are dropped. */
+typedef struct kiln_scatter_options {
+    uint32_t n_window, n_inserted, n_batch, n_map;
+    const int64_t *window_axes;                   /* of the updates, ascending */
+    const int64_t *inserted_axes;                 /* of `a`, ascending: windows have one element */
+    const int64_t *operand_batch, *indices_batch; /* n_batch each, paired */
+    const int64_t *start_map;
+    int64_t index_axis;
+} kiln_scatter_options;
+KILN_API kiln_value kiln_scatter(kiln_graph *graph, kiln_value a, kiln_value indices,
+                                 kiln_value updates, const kiln_scatter_options *options);
+KILN_API kiln_value kiln_scatter_add(kiln_graph *graph, kiln_value a, kiln_value indices,
+                                     kiln_value updates, const kiln_scatter_options *options);
+KILN_API kiln_value kiln_scatter_mul(kiln_graph *graph, kiln_value a, kiln_value indices,
+                                     kiln_value updates, const kiln_scatter_options *options);
+KILN_API kiln_value kiln_scatter_max(kiln_graph *graph, kiln_value a, kiln_value indices,
+                                     kiln_value updates, const kiln_scatter_options *options);
+KILN_API kiln_value kiln_scatter_min(kiln_graph *graph, kiln_value a, kiln_value indices,
+                                     kiln_value updates, const kiln_scatter_options *options);
+
 /* Contractions; `accumulate` 0 is f32 for narrower floats, i32 or u32 for narrower integers. */
 typedef struct kiln_dot_options {
     uint32_t n_batch, n_contract;

@@ -157,7 +157,7 @@ static void bound_moved(bound_run *run)
     if (!has_errors(run)) return;
     const double *data[run->node->n_inputs];
     bool is_indexed = run->node->op == KILN_OP_take || run->node->op == KILN_OP_dynamic_slice ||
-                      run->node->op == KILN_OP_dynamic_update;
+                      run->node->op == KILN_OP_dynamic_update || run->node->op == KILN_OP_gather;
     for (uint32_t i = 0; i < run->node->n_inputs; i++) {
         bool is_index = is_indexed && i == run->node->n_inputs - 1;
         if (is_index && operand_error(run, i)) {
@@ -475,6 +475,12 @@ static void bound_elementwise(bound_run *run)
     }
 }
 
+/* Routines give the evaluator's bits where their operands are exact. */
+static void bound_routine(bound_run *run)
+{
+    if (has_errors(run)) all_unknown(run);
+}
+
 static void bound_node(bound_run *run)
 {
     const kiln_type *type = run->node->type;
@@ -492,8 +498,10 @@ static void bound_node(bound_run *run)
     case KILN_WINDOW:
     case KILN_CONTRACT:
         break;
-    default: /* barrier */
-        if (operand_error(run, 0)) {
+    default:
+        if (run->node->op != KILN_OP_barrier) {
+            bound_routine(run);
+        } else if (operand_error(run, 0)) {
             memcpy(run->error, operand_error(run, 0), (size_t)type->n_elements * sizeof(double));
         }
         return;

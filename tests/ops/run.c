@@ -20,6 +20,8 @@ static const family families[] = {
     {"window", op_cases_window},
     {"view", op_cases_view},
     {"move", op_cases_move},
+    {"gather", op_cases_gather},
+    {"scatter", op_cases_scatter},
     {"dot", op_cases_dot},
     {"convolution", op_cases_convolution},
     {"activation", op_cases_activation},

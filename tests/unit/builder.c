@@ -20,7 +20,7 @@ static kiln_context *context;
 typedef struct operands {
     kiln_graph *graph;
     kiln_value f, f2, row, number, i, bits, flag, flags, image, kernel, matrix, starts, block,
-        heads, channel;
+        heads, channel, square;
 } operands;
 
 static operands operands_open(void)
@@ -43,6 +43,7 @@ static operands operands_open(void)
     o.block = kiln_input(g, "block", KILN_f32, DIMS(1, 2));
     o.heads = kiln_input(g, "heads", KILN_f32, DIMS(1, 2, 7, 4));
     o.channel = kiln_input(g, "channel", KILN_f32, DIMS(4));
+    o.square = kiln_input(g, "square", KILN_f32, DIMS(3, 3));
     assert_string_equal(kiln_graph_message(g), "");
     return o;
 }
@@ -94,6 +95,18 @@ CALL(concat, 2, (kiln_value[]){o->f, o->f2}, -1)
 CALL(take, o->f, o->bits, 0)
 CALL(dynamic_slice, o->f, o->starts, (int64_t[]){1, 2})
 CALL(dynamic_update, o->f, o->block, o->starts)
+CALL(gather, o->f, o->bits,
+     &(kiln_gather_options){.n_offset = 1, .n_collapsed = 1, .n_map = 1,
+                            .offset_axes = (int64_t[]){1}, .collapsed_axes = (int64_t[]){0},
+                            .start_map = (int64_t[]){0}, .index_axis = 1,
+                            .sizes = (int64_t[]){1, 3}})
+#define SCATTER(op)                                                                                \
+    CALL(op, o->f, o->bits, o->square,                                                             \
+         &(kiln_scatter_options){.n_window = 1, .n_inserted = 1, .n_map = 1,                       \
+                                 .window_axes = (int64_t[]){1}, .inserted_axes = (int64_t[]){0},   \
+                                 .start_map = (int64_t[]){0}, .index_axis = 1})
+SCATTER(scatter) SCATTER(scatter_add) SCATTER(scatter_mul) SCATTER(scatter_max)
+SCATTER(scatter_min)
 CALL(dot_general, o->f, o->matrix,
      &(kiln_dot_options){.n_contract = 1, .lhs_contract = (int64_t[]){1},
                                                        .rhs_contract = (int64_t[]){0}})

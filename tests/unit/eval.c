@@ -159,6 +159,38 @@ static void test_views_and_moves(kiln_graph *graph)
            9, 5, 6);
 }
 
+static kiln_value counted(kiln_graph *graph, uint32_t rank, const int64_t *dims)
+{
+    int64_t n = 1;
+    for (uint32_t i = 0; i < rank; i++) n *= dims[i];
+    kiln_attrs axis = {KILN_FAMILY_axis, .axis = {0}};
+    const kiln_type *type = kiln_graph_tensor(graph, KILN_i32, 1, &n);
+    kiln_value at =
+        kiln_graph_add(graph, &(kiln_node_spec){.op = KILN_OP_iota, .given = type, .attrs = &axis});
+    at = kiln_add_binary(graph, KILN_OP_add, at, kiln_add_splat_like(graph, at, 1));
+    return kiln_add_reshape(graph, at, rank, dims);
+}
+
+/* The examples of StableHLO's specification. */
+static void test_gather_and_scatter(kiln_graph *graph)
+{
+    kiln_value a = counted(graph, DIMS(2, 3, 4, 2));
+    kiln_value at = CONSTANT(KILN_i64, DIMS(2, 2, 3, 2), 0, 0, 1, 0, 2, 1, 0, 1, 1, 1, 0, 9, 0, 0,
+                             2, 1, 2, 2, 1, 2, 0, 1, 1, 0);
+    kiln_attrs gather = {KILN_FAMILY_gather,
+                         .gather = {INTS(3, 4), INTS(1), INTS(0), INTS(1), INTS(2, 1), 3,
+                                    INTS(1, 1, 2, 2)}};
+    EXPECT(node(graph, KILN_OP_gather, 2, (kiln_value[]){a, at}, &gather), 1, 2, 3, 4, 3, 4, 5, 6,
+           13, 14, 15, 16, 33, 34, 35, 36, 35, 36, 37, 38, 41, 42, 43, 44, 1, 2, 3, 4, 13, 14, 15,
+           16, 21, 22, 23, 24, 43, 44, 45, 46, 33, 34, 35, 36, 27, 28, 29, 30);
+    kiln_attrs scatter = {KILN_FAMILY_scatter,
+                          .scatter = {INTS(3, 4), INTS(1), INTS(0), INTS(1), INTS(2, 1), 3}};
+    kiln_value ones = kiln_add_splat(graph, KILN_i32, DIMS(2, 2, 3, 2, 2), 1);
+    EXPECT(node(graph, KILN_OP_scatter_add, 3, (kiln_value[]){a, at, ones}, &scatter), 3, 4, 6, 7,
+           6, 7, 7, 8, 9, 10, 11, 12, 15, 16, 17, 18, 17, 18, 19, 20, 22, 23, 24, 25, 25, 26, 28,
+           29, 30, 31, 31, 32, 35, 36, 38, 39, 38, 39, 39, 40, 41, 42, 44, 45, 46, 47, 47, 48);
+}
+
 static void test_windows(kiln_graph *graph)
 {
     kiln_value a = CONSTANT(KILN_f32, DIMS(5), 1, 2, 3, 4, 5);
@@ -284,6 +316,7 @@ int main(void)
         CASE(test_nan_and_signed_zero),
         CASE(test_empty_ranges_give_the_identity),
         CASE(test_views_and_moves),
+        CASE(test_gather_and_scatter),
         CASE(test_windows),
         CASE(test_contractions),
         CASE(test_composites_go_through_their_rules),

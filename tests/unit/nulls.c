@@ -52,6 +52,12 @@
     CALL(kiln_pad(graph, none, none, NULL)) CALL(kiln_concat(graph, 0, NULL, 0)) \
     CALL(kiln_take(graph, none, none, 0)) CALL(kiln_dynamic_slice(graph, none, none, NULL)) \
     CALL(kiln_dynamic_update(graph, none, none, none)) \
+    CALL(kiln_gather(graph, none, none, NULL)) \
+    CALL(kiln_scatter(graph, none, none, none, NULL)) \
+    CALL(kiln_scatter_add(graph, none, none, none, NULL)) \
+    CALL(kiln_scatter_mul(graph, none, none, none, NULL)) \
+    CALL(kiln_scatter_max(graph, none, none, none, NULL)) \
+    CALL(kiln_scatter_min(graph, none, none, none, NULL)) \
     CALL(kiln_dot_general(graph, none, none, NULL)) CALL(kiln_matmul(graph, none, none)) \
     CALL(kiln_convolution(graph, none, none, NULL)) CALL(kiln_barrier(graph, none)) \
     CALL(kiln_item(graph, none, 0)) CALL(kiln_call(graph, NULL, NULL)) \

@@ -87,6 +87,18 @@ static const char everything[] =
     "  %52: f32[1,8,8,4] = batch_norm %image, %c, %c, %c, %c {axis = 3, epsilon = 0.0009765625}\n"
     "  %53: f32[2,5] = linear %f, %m\n"
     "  %54: f32[1,2,7,4] = attention %heads, %heads, %heads {scale = 0, causal = true}\n"
+    "  %100: f32[2,3,3] = gather %f, %i {offset_axes = [2], collapsed_axes = [0], operand_batch = "
+    "[], indices_batch = [], start_map = [0], index_axis = 2, sizes = [1, 3]}\n"
+    "  %101: f32[2,3] = scatter %f, %i, %100 {window_axes = [2], inserted_axes = [0], "
+    "operand_batch = [], indices_batch = [], start_map = [0], index_axis = 2}\n"
+    "  %102: f32[2,3] = scatter_add %f, %i, %100 {window_axes = [2], inserted_axes = [0], "
+    "operand_batch = [], indices_batch = [], start_map = [0], index_axis = 2}\n"
+    "  %103: f32[2,3] = scatter_mul %f, %i, %100 {window_axes = [2], inserted_axes = [0], "
+    "operand_batch = [], indices_batch = [], start_map = [0], index_axis = 2}\n"
+    "  %104: f32[2,3] = scatter_max %f, %i, %100 {window_axes = [2], inserted_axes = [0], "
+    "operand_batch = [], indices_batch = [], start_map = [0], index_axis = 2}\n"
+    "  %105: f32[2,3] = scatter_min %f, %i, %100 {window_axes = [2], inserted_axes = [0], "
+    "operand_batch = [], indices_batch = [], start_map = [0], index_axis = 2}\n"
     "  check %n \"n: \\\"bad\\\"; expected 0\"\n"
     "  return %53, %48 as \"prob\", %f\n"
     "}\n";
@@ -134,7 +146,7 @@ static void append_group(char *out, char group, uint32_t *number)
 static char *everything_text(void)
 {
     char *out = calloc(1, 65536), *lines = strdup(everything);
-    uint32_t number = 0, renumbered[64];
+    uint32_t number = 0, renumbered[256];
     for (char *line = strtok(lines, "\n"); line; line = strtok(NULL, "\n")) {
         for (; line[0] == '@'; line += 2) append_group(out, line[1], &number);
         unsigned own;
