@@ -27,7 +27,7 @@ static const char *own_folder(kiln_arena *arena)
     return path;
 }
 
-static const char *find_module(kiln_arena *arena, const char *name)
+const char *kiln_backend_path(kiln_arena *arena, const char *name)
 {
     const char *chosen = getenv("KILN_LIBDIR"), *folder = own_folder(arena);
     if (chosen) {
@@ -43,7 +43,7 @@ static const char *find_module(kiln_arena *arena, const char *name)
 
 const kiln_backend *kiln_backend_open(kiln_scope *scope, const char *name)
 {
-    const char *path = find_module(&scope->arena, name);
+    const char *path = kiln_backend_path(&scope->arena, name);
     if (!path)
         kiln_fail(scope, KILN_UNSUPPORTED,
                   "backend %s: kiln-%s.so is not beside the library, in its kiln folder or in "

@@ -41,4 +41,6 @@ typedef const kiln_backend *kiln_backend_entry(void);
  * naming the places, when it is not there; ABI when it is of another version. Safe from several
  * threads. */
 const kiln_backend *kiln_backend_open(kiln_scope *scope, const char *name);
+/* The file it would open, or NULL. */
+const char *kiln_backend_path(kiln_arena *arena, const char *name);
 #endif

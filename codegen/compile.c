@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/hash.h"
+#include "codegen/cache.h"
 #include "codegen/cuda/backend.h"
 #include "codegen/library.h"
 #include "codegen/lower.h"
@@ -125,14 +126,10 @@ void kiln_artifact_destroy(void *object)
     free(artifact);
 }
 
-static void load_code(kiln_compilation *compilation, kiln_artifact *artifact)
+void kiln_artifact_load(kiln_scope *scope, kiln_artifact *artifact)
 {
     kiln_program *program = &artifact->program;
-    if (compilation->pipeline.machine->kind == KILN_MACHINE_GPU) {
-        kiln_fill_device_kernels(compilation, artifact);
-        return;
-    }
-    kiln_code_load(compilation->scope, artifact->objects, program->n_kernels, &artifact->code);
+    kiln_code_load(scope, artifact->objects, program->n_kernels, &artifact->code);
     kiln_kernel_fn **kernels =
         kiln_new_array(&artifact->arena, kiln_kernel_fn *, program->n_kernels);
     for (uint32_t i = 0; i < program->n_kernels; i++) {
@@ -153,13 +150,18 @@ static void fill_report(const kiln_compilation *compilation, kiln_compile_report
     }
 }
 
-kiln_artifact *kiln_artifact_create(kiln_compilation *compilation, bool is_loaded)
+kiln_artifact *kiln_artifact_open(kiln_scope *scope)
 {
-    kiln_scope *scope = compilation->scope;
     kiln_artifact *artifact = calloc(1, sizeof *artifact);
     if (!artifact) kiln_fail(scope, KILN_NO_MEMORY, "compile: %zu bytes", sizeof *artifact);
     kiln_arena_init(&artifact->arena, scope);
     kiln_scope_defer(scope, kiln_artifact_destroy, artifact);
+    return artifact;
+}
+
+kiln_artifact *kiln_artifact_create(kiln_compilation *compilation, bool is_loaded)
+{
+    kiln_artifact *artifact = kiln_artifact_open(compilation->scope);
     const char *name = compilation->source->name;
     kiln_fill_program(compilation, artifact, name ? name : "");
     artifact->objects = kiln_new_array(&artifact->arena, kiln_object, compilation->units.n + 1);
@@ -169,7 +171,11 @@ kiln_artifact *kiln_artifact_create(kiln_compilation *compilation, bool is_loade
         object.symbol = kiln_arena_string(&artifact->arena, object.symbol);
         artifact->objects[i] = object;
     }
-    if (is_loaded) load_code(compilation, artifact);
+    if (is_loaded && compilation->pipeline.machine->kind == KILN_MACHINE_GPU) {
+        kiln_fill_device_kernels(compilation, artifact);
+    } else if (is_loaded) {
+        kiln_artifact_load(compilation->scope, artifact);
+    }
     fill_report(compilation, &artifact->report);
     return artifact;
 }
@@ -253,6 +259,22 @@ static kiln_compilation *open_compilation(kiln_scope *scope, const kiln_graph *g
     return compilation;
 }
 
+/* From the cache where it is there, else made and stored. */
+static kiln_artifact *find_artifact(kiln_compilation *compilation)
+{
+    kiln_cache *cache = kiln_cache_open(compilation);
+    kiln_artifact *artifact = kiln_cache_load(cache, compilation);
+    if (artifact) {
+        kiln_artifact_load(compilation->scope, artifact);
+    } else {
+        kiln_compilation_run(compilation);
+        artifact = kiln_artifact_create(compilation, true);
+        kiln_cache_store(cache, compilation, artifact);
+    }
+    artifact->report.cache = cache->use;
+    return artifact;
+}
+
 kiln_status kiln_compile(const kiln_graph *graph, const kiln_compile_options *options,
                          kiln_executable **out_executable)
 {
@@ -264,8 +286,7 @@ kiln_status kiln_compile(const kiln_graph *graph, const kiln_compile_options *op
     kiln_scope_open(&scope, &error);
     if (kiln_scope_try(&scope)) {
         kiln_compilation *compilation = open_compilation(&scope, graph, options, true);
-        kiln_compilation_run(compilation);
-        kiln_artifact *artifact = kiln_artifact_create(compilation, true);
+        kiln_artifact *artifact = find_artifact(compilation);
         artifact->report.seconds = now_seconds() - start;
         kiln_executable *made = NULL;
         kiln_status status = kiln_executable_adopt(graph->context, &artifact->program, artifact,

@@ -44,6 +44,10 @@ typedef struct kiln_artifact {
 } kiln_artifact;
 
 void kiln_artifact_destroy(void *artifact);
+/* An empty one, in `scope` until kiln_scope_keep. */
+kiln_artifact *kiln_artifact_open(kiln_scope *scope);
+/* Loads the objects of a complete artifact into this process. */
+void kiln_artifact_load(kiln_scope *scope, kiln_artifact *artifact);
 
 /* All stages up to machine code. */
 void kiln_compilation_run(kiln_compilation *compilation);

@@ -43,6 +43,9 @@ static const option_row rows[] = {
     {"--strict", OPTION_FLAG, AT(is_strict), 0, 0},
     {"--unfused", OPTION_FLAG, AT(is_unfused), 0, 0},
     {"--json", OPTION_FLAG, AT(is_json), 0, 0},
+    {"--cache", OPTION_FLAG, AT(is_cache_shown), 0, 0},
+    {"--no-cache", OPTION_FLAG, AT(is_uncached), 0, 0},
+    {"--cache-dir", OPTION_TEXT, AT(cache_dir), 0, 0},
 };
 
 #define N_ROWS (sizeof rows / sizeof *rows)

@@ -24,9 +24,10 @@ typedef struct cli_options {
     const char *model;
     cli_pair inputs[CLI_MAX_REPEATS], dims[CLI_MAX_REPEATS];
     uint32_t n_inputs, n_dims;
-    const char *target, *target_cpu, *precision, *output_dir, *output, *header, *name, *passes;
+    const char *target, *target_cpu, *precision, *output_dir, *output, *header, *name, *passes,
+        *cache_dir;
     int64_t threads, seed, milliseconds;
-    bool is_strict, is_unfused, is_json;
+    bool is_strict, is_unfused, is_json, is_cache_shown, is_uncached;
 } cli_options;
 
 /* A model ready to compile or run: a graph, or an executable loaded from a .so. */
@@ -39,6 +40,7 @@ typedef struct cli_model {
     uint32_t n_inputs, n_outputs;
     kiln_tensor given[CLI_MAX_REPEATS]; /* the --input files, in the order of the options */
     uint32_t n_given;
+    bool is_cached; /* cli_model_compile may use the cache */
 } cli_model;
 
 /* All of these return an exit code, and have printed their line when it is not 0. */
@@ -64,6 +66,10 @@ void cli_type_string(const kiln_tensor *tensor, char *out, size_t bytes);
 /* One line that the next one replaces, on a terminal only; the last one, done == total, clears
  * it. */
 void cli_show_progress(const char *stage, uint32_t done, uint32_t total);
+
+/* Where `run` keeps compiled models: --cache-dir, $KILN_CACHE, $XDG_CACHE_HOME/kiln or
+ * ~/.cache/kiln; false when it is to keep none. */
+bool cli_cache_dir(const cli_options *options, char *out_path, size_t bytes);
 
 /* The compile options that the command line asks for, with progress on a terminal. */
 int cli_compile_options(const cli_options *options, bool is_unfused,

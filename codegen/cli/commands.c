@@ -163,6 +163,20 @@ static void print_target(kiln_context *context, const char *target)
     kiln_graph_destroy(graph);
 }
 
+static void print_cache(const cli_options *options)
+{
+    char path[4096];
+    kiln_cache_info info;
+    if (!cli_cache_dir(options, path, sizeof path)) {
+        puts("cache: none");
+    } else if (kiln_cache_inspect(path, &info)) {
+        printf("cache %s: nothing there yet\n", path);
+    } else {
+        printf("cache %s: %u models, %.1f MB of at most %.1f MB\n", path, info.n_entries,
+               (double)info.bytes * 1e-6, (double)info.limit * 1e-6);
+    }
+}
+
 int cli_info(const cli_options *options)
 {
     static const struct {
@@ -193,6 +207,7 @@ int cli_info(const cli_options *options)
     print_target(model.context, "cpu");
     print_target(model.context, "cuda");
     kiln_context_destroy(model.context);
+    if (options->is_cache_shown) print_cache(options);
     if (!options->model) return 0;
     int exit_code = cli_model_open(options, &model);
     if (!exit_code) exit_code = cli_model_compile(&model, options, false);

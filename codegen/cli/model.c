@@ -164,8 +164,25 @@ int cli_compile_options(const cli_options *options, bool is_unfused,
     return 0;
 }
 
+bool cli_cache_dir(const cli_options *options, char *out_path, size_t bytes)
+{
+    const char *own = options->cache_dir ? options->cache_dir : getenv("KILN_CACHE");
+    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int n = 0;
+    if (options->is_uncached) return false;
+    if (own) {
+        n = snprintf(out_path, bytes, "%s", own);
+    } else if (xdg && *xdg) {
+        n = snprintf(out_path, bytes, "%s/kiln", xdg);
+    } else if (home && *home) {
+        n = snprintf(out_path, bytes, "%s/.cache/kiln", home);
+    }
+    return n > 0 && (size_t)n < bytes;
+}
+
 int cli_model_compile(cli_model *model, const cli_options *options, bool is_unfused)
 {
+    char cache_dir[4096];
     kiln_workspace_destroy(model->workspace);
     model->workspace = NULL;
     if (model->graph) {
@@ -174,8 +191,17 @@ int cli_model_compile(cli_model *model, const cli_options *options, bool is_unfu
         kiln_compile_options compile_options;
         int exit_code = cli_compile_options(options, is_unfused, &compile_options);
         if (exit_code) return exit_code;
+        if (model->is_cached && cli_cache_dir(options, cache_dir, sizeof cache_dir))
+            compile_options.cache_dir = cache_dir;
         kiln_status status = kiln_compile(model->graph, &compile_options, &model->executable);
         if (status != KILN_OK) return cli_fail(status, "%s", kiln_graph_message(model->graph));
+        kiln_compile_report report;
+        kiln_executable_report(model->executable, &report);
+        if (report.cache == KILN_CACHE_REFUSED)
+            fprintf(stderr,
+                    "kiln: cache %s: not used; expected a folder of yours, no link, "
+                    "with mode 0700\n",
+                    cache_dir);
     }
     kiln_status status = kiln_workspace_create(model->executable, &model->workspace);
     if (status != KILN_OK) return cli_fail(status, "%s", kiln_context_message(model->context));

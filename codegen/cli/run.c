@@ -50,6 +50,7 @@ int cli_run(const cli_options *options)
 {
     cli_model model;
     int exit_code = cli_model_open(options, &model);
+    model.is_cached = true;
     if (!exit_code) exit_code = cli_model_compile(&model, options, options->is_unfused);
     if (!exit_code) exit_code = cli_model_fill(&model, options);
     if (!exit_code) exit_code = cli_model_run(&model);

@@ -39,6 +39,9 @@ typedef struct kiln_compile_options {
      * file. */
     void (*progress)(void *user, const char *stage, uint32_t done, uint32_t total);
     void *progress_user;
+    const char *cache_dir;     /* kiln_compile keeps and finds compiled models there; NULL: nowhere.
+                                  The caller's alone: made with mode 0700, else not used */
+    int64_t cache_bytes;       /* the models used last stay within it; default 8 GiB */
 } kiln_compile_options;
 
 /* `options` may be NULL. The first mistake of the builder is returned here; so is UNSUPPORTED,
@@ -65,6 +68,15 @@ KILN_API kiln_status kiln_print_passes(const kiln_graph *graph, const kiln_compi
                                        const char *passes, char **out_text);
 KILN_API void kiln_free(void *memory);
 
+/* What became of options.cache_dir. */
+typedef enum kiln_cache_use {
+    KILN_CACHE_NONE = 0,    /* not asked for, or not for this target */
+    KILN_CACHE_HIT = 1,     /* loaded from it */
+    KILN_CACHE_MISS = 2,    /* compiled, and stored for the next time */
+    KILN_CACHE_DAMAGED = 3, /* what was there was no whole entry: compiled, and stored anew */
+    KILN_CACHE_REFUSED = 4, /* the folder is a link, another's, or writable by others; compiled */
+} kiln_cache_use;
+
 /* Figures of a compiled executable; zeros for one that was loaded. */
 typedef struct kiln_compile_report {
     double seconds;          /* wall time of kiln_compile */
@@ -73,9 +85,18 @@ typedef struct kiln_compile_report {
     uint32_t n_kernels;      /* distinct ones */
     int64_t flops;           /* of one run; an FMA is two */
     int64_t bytes;           /* read and written by kernels in one run */
+    kiln_cache_use cache;
 } kiln_compile_report;
 KILN_API void kiln_executable_report(const kiln_executable *executable,
                                      kiln_compile_report *out_report);
+
+/* What a cache folder holds. IO when it cannot be read. */
+typedef struct kiln_cache_info {
+    uint32_t n_entries;
+    int64_t bytes;
+    int64_t limit; /* the default one */
+} kiln_cache_info;
+KILN_API kiln_status kiln_cache_inspect(const char *cache_dir, kiln_cache_info *out_info);
 
 /* Runs the reference evaluator: slow, independent of the compiler. Shapes as in kiln_run. */
 KILN_API kiln_status kiln_evaluate(const kiln_graph *graph, const kiln_tensor *inputs,

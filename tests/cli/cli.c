@@ -285,6 +285,25 @@ static void test_the_same_seed_gives_the_same_outputs(void **state)
     assert_memory_equal(first, second, 152);
 }
 
+static void test_runs_keep_compiled_models(void **state)
+{
+    (void)state;
+    char shown[4096];
+    setenv("KILN_CACHE", "models", 1);
+    assert_int_equal(run_kiln("run relu.kiln --no-cache"), 0);
+    assert_int_equal(access("models", F_OK), -1);
+    assert_int_equal(run_kiln("run relu.kiln --seed 5 --output-dir a"), 0);
+    assert_int_equal(run_kiln("run relu.kiln --seed 5 --output-dir a"), 0);
+    assert_int_equal(run_kiln("info --cache"), 0);
+    read_file("out.txt", shown, sizeof shown);
+    assert_non_null(strstr(shown, "cache models: 1 models"));
+    assert_int_equal(chmod("models", 0777), 0);
+    assert_int_equal(run_kiln("run relu.kiln"), 0);
+    read_file("err.txt", shown, sizeof shown);
+    assert_non_null(strstr(shown, "cache models: not used"));
+    setenv("KILN_CACHE", "", 1);
+}
+
 static void test_a_compiled_library_runs_as_the_graph_does(void **state)
 {
     (void)state;
@@ -377,6 +396,7 @@ int main(int argc, char **argv)
     if (argc < 2) return 2;
     command = realpath(argv[1], NULL); /* the test changes its folder */
     if (!command) return 2;
+    setenv("KILN_CACHE", "", 1); /* nothing goes to the user's own */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_calls_end_with_one_line_and_the_right_code),
         cmocka_unit_test(test_every_unsupported_node_is_listed),
@@ -386,6 +406,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_missing_device_is_said),
         cmocka_unit_test(test_outputs_are_written_under_safe_names),
         cmocka_unit_test(test_the_same_seed_gives_the_same_outputs),
+        cmocka_unit_test(test_runs_keep_compiled_models),
         cmocka_unit_test(test_a_compiled_library_runs_as_the_graph_does),
         cmocka_unit_test(test_every_command_has_a_happy_path),
     };

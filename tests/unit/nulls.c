@@ -82,7 +82,8 @@
     CALL(kiln_graph_status(graph)) CALL(kiln_import_onnx(context, NULL, NULL, NULL)) \
     CALL(kiln_import_onnx_memory(context, NULL, 0, NULL, NULL)) \
     CALL(kiln_read_text(context, NULL, NULL)) CALL(kiln_parse_text(context, NULL, 0, NULL)) \
-    CALL(kiln_print_text(graph, NULL)) CALL(kiln_read_npy(context, NULL, NULL)) \
+    CALL(kiln_print_text(graph, NULL)) CALL(kiln_cache_inspect(NULL, NULL)) \
+    CALL(kiln_read_npy(context, NULL, NULL)) \
     CALL(kiln_write_npy(context, NULL, NULL)) \
     CALL(kiln_safetensors_open(context, NULL, NULL)) \
     CALL(kiln_safetensors_read(NULL, NULL, NULL, 0)) \
