@@ -6,6 +6,7 @@
 #include "codegen/lower_conv.h"
 #include "codegen/lower_dot.h"
 #include "codegen/math.h"
+#include "codegen/winograd.h"
 #include "kiln/program.h"
 
 #define LOCAL_BYTES (256 * 1024) /* of the input window */
@@ -391,6 +392,8 @@ void kiln_lower_conv(kiln_lower *lower)
         kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
         kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
         kiln_k_end(k);
+    } else if (kiln_conv_lower_winograd(&conv)) {
+        return;
     } else if (conv.groups > 1 && conv.in_features == 1) {
         kiln_conv_lower_depthwise(&conv);
     } else if (is_plain_product(&conv)) {

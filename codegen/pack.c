@@ -1,6 +1,8 @@
 /* Host packing: offset tables by role, then panel after panel. */
 #include "codegen/pack.h"
 
+#include "codegen/winograd.h"
+
 #include <string.h>
 
 typedef struct role {
@@ -96,6 +98,10 @@ void kiln_pack_operand(kiln_scope *scope, const kiln_graph *graph, kiln_operand 
 {
     if (kiln_format_parts(operand.format)) {
         kiln_pack_tiles(scope, graph, operand, dense, out);
+        return;
+    }
+    if (operand.format == KILN_FORMAT_WINOGRAD_N16) {
+        kiln_pack_winograd(scope, graph, operand, dense, out);
         return;
     }
     kiln_pack_offsets offsets;

@@ -142,6 +142,31 @@ static void check_conv_lists(const kiln_infer_call *call, uint32_t rank)
     }
 }
 
+static bool all_ones(kiln_ints list)
+{
+    for (uint32_t i = 0; i < list.n; i++)
+        if (list.at[i] != 1) return false;
+    return true;
+}
+
+static void check_winograd(const kiln_infer_call *call)
+{
+    const kiln_attrs *attrs = call->attrs;
+    const kiln_type *kernel = call->types[1];
+    const int64_t *k = attrs->conv.kernel_axes.at;
+    int64_t side = attrs->conv.winograd;
+    if (side == 0) return;
+    bool is_plain = attrs->conv.groups == 1 && all_ones(attrs->conv.strides) &&
+                    all_ones(attrs->conv.lhs_dilation) && all_ones(attrs->conv.rhs_dilation);
+    bool is_square = kernel->rank == 4 && kernel->dims[k[2]] == 3 && kernel->dims[k[3]] == 3;
+    bool is_f32 = kernel->dtype == KILN_f32 && attrs->conv.accumulate == KILN_f32;
+    if ((side == 2 || side == 4) && is_plain && is_square && is_f32) return;
+    kiln_infer_fail(call,
+                    "winograd is %lld; expected 2 or 4, and a 3 x 3 kernel of f32 with strides and "
+                    "dilations of 1 and one group",
+                    (long long)side);
+}
+
 const kiln_type *kiln_infer_convolution(const kiln_infer_call *call)
 {
     const kiln_type *input = call->types[0], *kernel = call->types[1];
@@ -152,6 +177,7 @@ const kiln_type *kiln_infer_convolution(const kiln_infer_call *call)
     }
     check_conv_lists(call, rank);
     check_accumulate(call, call->attrs->conv.accumulate);
+    check_winograd(call);
     const int64_t *in = call->attrs->conv.input_axes.at, *k = call->attrs->conv.kernel_axes.at;
     const int64_t *out = call->attrs->conv.output_axes.at;
     int64_t groups = call->attrs->conv.groups;

@@ -160,6 +160,7 @@ static void parse_field(graph_parser *parser, const kiln_field_row *field, const
     kiln_parser *scan = &parser->scan;
     switch (field->kind) {
     case KILN_FIELD_KIND_INT:
+    case KILN_FIELD_KIND_CHOICE:
         *(int64_t *)at = kiln_parse_int(scan);
         return;
     case KILN_FIELD_KIND_INTS:
@@ -196,6 +197,14 @@ static uint32_t find_field(graph_parser *parser, const kiln_family_row *family)
                     (int)(n < 64 ? n : 64), word, family->name);
 }
 
+/* Only fields that text may leave out are missing. */
+static bool is_complete(const kiln_family_row *family, uint32_t seen)
+{
+    for (uint32_t i = 0; i < family->n_fields; i++)
+        if (family->fields[i].kind != KILN_FIELD_KIND_CHOICE && !(seen >> i & 1)) return false;
+    return true;
+}
+
 /* Reads attributes up to their end (true) or to a list of regions, whose graphs come first. */
 static bool parse_attrs(graph_parser *parser)
 {
@@ -204,6 +213,7 @@ static bool parse_attrs(graph_parser *parser)
     if (!family->n_fields) return true;
     if (!node->n_seen) kiln_parse_expect(&parser->scan, "{");
     while (node->n_seen < family->n_fields) {
+        if (is_complete(family, node->seen) && kiln_parse_peek(&parser->scan) != ',') break;
         if (node->n_seen) kiln_parse_expect(&parser->scan, ",");
         uint32_t i = find_field(parser, family);
         if (node->seen >> i & 1)

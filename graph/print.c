@@ -189,6 +189,7 @@ static void print_field(kiln_text *text, const kiln_node *node, const kiln_field
     kiln_text_printf(text, "%s = ", field->name);
     switch (field->kind) {
     case KILN_FIELD_KIND_INT:
+    case KILN_FIELD_KIND_CHOICE:
         kiln_text_printf(text, "%" PRId64, *(const int64_t *)at);
         return;
     case KILN_FIELD_KIND_INTS:
@@ -210,6 +211,12 @@ static void print_field(kiln_text *text, const kiln_node *node, const kiln_field
         kiln_text_append(text, "[");
         return; /* the graphs follow */
     }
+}
+
+static bool is_left_out(const kiln_node *node, const kiln_field_row *field)
+{
+    const void *at = kiln_attrs_field(node->attrs, field);
+    return field->kind == KILN_FIELD_KIND_CHOICE && *(const int64_t *)at == 0;
 }
 
 /* Nodes and graphs */
@@ -234,6 +241,10 @@ static bool print_fields(kiln_text *text, node_print *at, bool is_brief)
     const kiln_family_row *family = kiln_family_fields(kiln_node_row(node)->attrs);
     while (node->attrs && at->field < family->n_fields) {
         const kiln_field_row *field = &family->fields[at->field];
+        if (is_left_out(node, field)) {
+            at->field++;
+            continue;
+        }
         kiln_text_append(text, at->field++ ? ", " : " {");
         print_field(text, node, field, is_brief);
         if (field->kind == KILN_FIELD_KIND_REGIONS) return false;

@@ -86,6 +86,7 @@ static bool fields_equal(kiln_field_kind kind, const void *a, const void *b)
 {
     switch (kind) {
     case KILN_FIELD_KIND_INT:
+    case KILN_FIELD_KIND_CHOICE:
     case KILN_FIELD_KIND_FLOAT:
         return memcmp(a, b, 8) == 0;
     case KILN_FIELD_KIND_BOOL:
@@ -129,6 +130,7 @@ static uint64_t hash_field(uint64_t hash, kiln_field_kind kind, const void *at)
 {
     switch (kind) {
     case KILN_FIELD_KIND_INT:
+    case KILN_FIELD_KIND_CHOICE:
     case KILN_FIELD_KIND_FLOAT:
         return kiln_hash_bytes(hash, at, 8);
     case KILN_FIELD_KIND_BOOL:

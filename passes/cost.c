@@ -58,7 +58,8 @@ static double contraction_flops(const kiln_graph *graph, const kiln_node *node)
     if (node->op == KILN_OP_convolution) {
         kiln_ints axes = node->attrs->conv.kernel_axes;
         for (uint32_t i = 1; i < axes.n; i++) k *= (double)b->dims[axes.at[i]];
-        return 2 * k;
+        double side = (double)node->attrs->conv.winograd, reach = side + 2;
+        return side > 0 ? 2 * k * reach * reach / (9 * side * side) : 2 * k;
     }
     kiln_ints axes = node->attrs->dot.rhs_contract;
     for (uint32_t i = 0; i < axes.n; i++) k *= (double)b->dims[axes.at[i]];

@@ -105,6 +105,18 @@ static bool wants_panels(kiln_fusion *fusion, uint32_t id)
     return !is_unit || roles.m_size >= 4 * TILE_ROWS;
 }
 
+/* Where the kernel is not a constant or features do not fill panels (in graphs from outside) the
+ * sums are direct. */
+static bool is_winograd(kiln_fusion *fusion, uint32_t id)
+{
+    const kiln_node *node = kiln_fusion_node(fusion, id);
+    if (node->op != KILN_OP_convolution || !node->attrs->conv.winograd) return false;
+    const kiln_type *kernel = kiln_graph_type(fusion->graph, node->inputs[1]);
+    const int64_t *axes = node->attrs->conv.kernel_axes.at;
+    return kernel->dims[axes[0]] % 16 == 0 && kernel->dims[axes[1]] % 16 == 0 &&
+           is_on_constant(fusion, node->inputs[1]);
+}
+
 static void mark_floating(kiln_fusion *fusion)
 {
     for (uint32_t id = 1; id < fusion->n_nodes; id++) {
@@ -117,6 +129,8 @@ static void mark_floating(kiln_fusion *fusion)
     for (uint32_t id = 1; id < fusion->n_nodes; id++) {
         if (!fusion->is_live[id] || kiln_fusion_class(fusion, id) != KILN_CONTRACT) continue;
         fusion->packing[id] = kiln_fusion_tile_format(fusion, id);
+        if (!fusion->packing[id] && is_winograd(fusion, id))
+            fusion->packing[id] = KILN_FORMAT_WINOGRAD_N16;
         if (!fusion->packing[id] && wants_panels(fusion, id))
             fusion->packing[id] = KILN_FORMAT_PANEL16;
         store_contraction_operands(fusion, id);

@@ -77,6 +77,9 @@ static void panel_sizes(const kiln_graph *graph, kiln_operand operand, int64_t *
         *batch = groups;
         *n = groups ? type->dims[axes->at[0]] / groups : 0;
         for (uint32_t i = 1; i < axes->n; i++) *k *= type->dims[axes->at[i]];
+        int64_t reach = consumer->attrs->conv.winograd + 2;
+        if (operand.format == KILN_FORMAT_WINOGRAD_N16)
+            *k = reach * reach * type->dims[axes->at[1]];
         return;
     }
     kiln_ints batches = consumer->attrs->dot.rhs_batch,
@@ -103,6 +106,7 @@ static const format_row format_rows[] = {
     [KILN_FORMAT_PANEL16] = {"_n16", 0},
     [KILN_FORMAT_BF16_K2N16] = {" as bf16_k2n16", 1},
     [KILN_FORMAT_BF16X3_K2N16] = {" as bf16x3_k2n16", 3},
+    [KILN_FORMAT_WINOGRAD_N16] = {" as winograd_n16", 0},
 };
 
 uint32_t kiln_format_parts(kiln_format format)

@@ -54,6 +54,40 @@ CONV(many_features, WITH(SAME), 1, 4, 5, 1024, 20, 3)
 CONV(few_rows, WITH(SAME), 1, 2, 30, 64, 128, 3)
 CONV(outside, WITH(.low = LIST(5, 5), .high = LIST(5, 5)), 1, 2, 2, 4, 16, 3)
 
+/* The same by Winograd's algorithm, which passes name, not the builder. */
+static kiln_value winograd2d(kiln_graph *g, int64_t side, shape s, kiln_conv_options more)
+{
+    kiln_value y = conv2d(g, s, more);
+    ((kiln_attrs *)(uintptr_t)kiln_graph_node(g, y)->attrs)->conv.winograd = side;
+    return y;
+}
+
+#define WINOGRAD(name, side, options, ...)                                                         \
+    static void build_##name(kiln_graph *g)                                                        \
+    {                                                                                              \
+        OUT(winograd2d(g, side, (shape){__VA_ARGS__}, (kiln_conv_options)options));                \
+    }
+WINOGRAD(f2, 2, WITH(SAME), 1, 7, 7, 32, 48, 3)
+WINOGRAD(f2_valid, 2, WITH(0), 3, 8, 11, 16, 32, 3)
+WINOGRAD(f4, 4, WITH(SAME), 1, 14, 14, 32, 64, 3)
+WINOGRAD(f4_whole, 4, WITH(SAME), 2, 16, 12, 16, 16, 3)
+WINOGRAD(f4_uneven, 4, WITH(.low = LIST(0, 2), .high = LIST(3, 1)), 3, 9, 23, 16, 80, 3)
+WINOGRAD(f4_small, 4, WITH(SAME), 5, 3, 2, 1024, 32, 3)
+WINOGRAD(f4_rows, 4, WITH(SAME), 1, 60, 64, 48, 16, 3)
+
+static void build_f4_residual(kiln_graph *g)
+{
+    kiln_value y = winograd2d(g, 4, (shape){2, 10, 13, 16, 48, 3}, (kiln_conv_options){SAME});
+    y = kiln_add(g, kiln_add(g, y, IN("b", f32, 48)), IN("r", f32, 2, 10, 13, 48));
+    OUT(kiln_max(g, y, kiln_scalar(g, KILN_f32, 0)));
+}
+
+static void build_f2_swish(kiln_graph *g)
+{
+    kiln_value y = winograd2d(g, 2, (shape){1, 10, 13, 16, 48, 3}, (kiln_conv_options){SAME});
+    OUT(kiln_mul(g, y, kiln_logistic(g, y)));
+}
+
 static void build_bias_relu_residual(kiln_graph *g)
 {
     kiln_value y = conv2d(g, (shape){1, 10, 13, 16, 40, 3}, (kiln_conv_options){SAME});
@@ -146,6 +180,15 @@ static const group_case cases[] = {
     PACKED(bf16, 2e-2),
     PACKED(f16, 1e-2),
     PACKED(i32, 0),
+    PACKED(f2, 1e-3),
+    PACKED(f2_valid, 1e-3),
+    PACKED(f4, 1e-3),
+    PACKED(f4_whole, 1e-3),
+    PACKED(f4_uneven, 1e-3),
+    PACKED(f4_small, 1e-2),
+    PACKED(f4_rows, 1e-3),
+    PACKED(f4_residual, 1e-3),
+    PACKED(f2_swish, 1e-3),
 };
 
 int main(void)

@@ -71,12 +71,15 @@ static bool is_in_code(const kiln_node *node)
             node->type->n_elements <= 16);
 }
 
-/* The second operand of the anchor as panels. */
+/* The second operand of the anchor as panels, transformed where the anchor says so. */
 static void use_panels(bench *b)
 {
-    kiln_value value = kiln_graph_node(b->graph, b->group.anchor)->inputs[1];
-    kiln_operand packed = {
-        .value = value, .format = KILN_FORMAT_PANEL16, .consumer = b->group.anchor};
+    const kiln_node *anchor = kiln_graph_node(b->graph, b->group.anchor);
+    bool is_winograd = anchor->op == KILN_OP_convolution && anchor->attrs->conv.winograd;
+    kiln_value value = anchor->inputs[1];
+    kiln_operand packed = {.value = value,
+                           .format = is_winograd ? KILN_FORMAT_WINOGRAD_N16 : KILN_FORMAT_PANEL16,
+                           .consumer = b->group.anchor};
     kiln_operand *inputs = (kiln_operand *)(uintptr_t)b->group.inputs;
     for (uint32_t i = 0; i < b->group.n_inputs; i++)
         if (inputs[i].value.id == value.id) inputs[i] = packed;

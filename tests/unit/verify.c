@@ -91,6 +91,7 @@ static void mutate_field(bench *b, uint32_t id, const kiln_field_row *field, voi
 {
     switch (field->kind) {
     case KILN_FIELD_KIND_INT:
+    case KILN_FIELD_KIND_CHOICE:
         MUTATE(*(int64_t *)at, -1, field->name, -1);
         MUTATE(*(int64_t *)at, 1000, field->name, 1000);
         return;
