@@ -44,6 +44,12 @@ static uint32_t find_register(tile_pool *pool, uint32_t part, uint32_t number, b
     return pool->first + at;
 }
 
+/* Elements from the first tile of a step of B to another one. */
+static int64_t b_tile(const kiln_amx *amx, uint32_t part, uint32_t number)
+{
+    return number * amx->panel_words + part * (amx->panel_words / amx->n_parts);
+}
+
 static uint32_t take_rows(tile_step *step, uint32_t part, uint32_t number)
 {
     const kiln_amx *amx = step->amx;
@@ -51,9 +57,8 @@ static uint32_t take_rows(tile_step *step, uint32_t part, uint32_t number)
     bool is_new = false;
     uint32_t tile = find_register(&step->a, part, number, &is_new);
     if (!is_new) return tile;
-    int64_t row = (int64_t)number * KILN_TILE_SIDE, stride = amx->dot.a.step;
-    kiln_kv at = kiln_k_add_imm(k, step->a_at, row * stride + part * amx->a_part);
-    kiln_k_tile_load(k, tile, amx->dot.a.source.buffer, at, stride);
+    kiln_kv at = kiln_k_add_imm(k, step->a_at, number * amx->a_tile + part * amx->a_part);
+    kiln_k_tile_load(k, tile | KILN_TILE_STREAM, amx->dot.a.source.buffer, at, amx->a_row);
     return tile;
 }
 
@@ -64,8 +69,7 @@ static uint32_t take_columns(tile_step *step, uint32_t part, uint32_t number)
     bool is_new = false;
     uint32_t tile = find_register(&step->b, part, number, &is_new);
     if (!is_new) return tile;
-    int64_t part_words = amx->panel_words / amx->n_parts;
-    kiln_kv at = kiln_k_add_imm(k, step->b_at, number * amx->panel_words + part * part_words);
+    kiln_kv at = kiln_k_add_imm(k, step->b_at, b_tile(amx, part, number));
     kiln_k_tile_load(k, tile, amx->b_buffer, at, KILN_TILE_SIDE);
     return tile;
 }
@@ -97,30 +101,35 @@ static void emit_step(tile_step *step)
     }
 }
 
-static void fetch_ahead(const tile_step *step, kiln_kv first, int64_t n)
+static void fetch_ahead(const tile_step *step, kiln_kv at)
 {
-    const kiln_amx_block *block = step->block;
-    kiln_kernel *k = step->amx->dot.lower->kernel;
-    if (!block->lines) return;
-    kiln_kv at = kiln_k_mul_imm(k, first, block->lines * LINE_WORDS);
-    at = kiln_k_binary(k, KILN_K_add, block->ahead, at);
-    for (int64_t i = 0; i < n * block->lines; i++)
-        kiln_k_prefetch_far(k, step->amx->b_buffer, kiln_k_add_imm(k, at, i * LINE_WORDS));
+    const kiln_amx *amx = step->amx;
+    kiln_kernel *k = amx->dot.lower->kernel;
+    for (uint32_t v = 0; v < step->block->vectors; v++) {
+        for (uint32_t p = 0; p < amx->n_parts; p++) {
+            for (uint32_t i = 0; i < step->block->lines; i++) {
+                kiln_kv line = kiln_k_add_imm(k, at, b_tile(amx, p, v) + i * LINE_WORDS);
+                kiln_k_prefetch_far(k, amx->b_buffer, line);
+            }
+        }
+    }
 }
 
 /* Steps of k from `first` on, `n` of them in a row. */
 static void emit_steps(tile_step *step, kiln_kv first, int64_t n)
 {
     kiln_amx *amx = step->amx;
+    const kiln_amx_block *block = step->block;
     kiln_kernel *k = amx->dot.lower->kernel;
-    kiln_kv a = kiln_k_mul_imm(k, first, amx->a_step),
-            b = kiln_k_mul_imm(k, first, KILN_TILE_WORDS);
-    a = kiln_k_binary(k, KILN_K_add, step->block->a, a);
-    b = kiln_k_binary(k, KILN_K_add, step->block->b, b);
-    fetch_ahead(step, first, n);
+    kiln_kv a_offset = kiln_k_mul_imm(k, first, amx->a_step);
+    kiln_kv b_offset = kiln_k_mul_imm(k, first, KILN_TILE_WORDS);
+    kiln_kv a = kiln_k_binary(k, KILN_K_add, block->a, a_offset);
+    kiln_kv b = kiln_k_binary(k, KILN_K_add, block->b, b_offset), ahead = block->ahead;
+    if (block->lines) ahead = kiln_k_binary(k, KILN_K_add, ahead, b_offset);
     for (int64_t i = 0; i < n; i++) {
         step->a_at = kiln_k_add_imm(k, a, i * amx->a_step);
         step->b_at = kiln_k_add_imm(k, b, i * KILN_TILE_WORDS);
+        if (block->lines) fetch_ahead(step, kiln_k_add_imm(k, ahead, i * KILN_TILE_WORDS));
         emit_step(step);
     }
 }
@@ -135,21 +144,31 @@ static tile_step open_step(kiln_amx *amx, const kiln_amx_block *block)
     return step;
 }
 
-void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block, kiln_kv first, int64_t n)
+/* Element of the sums where those of tile number `i` begin. */
+static kiln_kv tile_of_sums(const kiln_amx *amx, const kiln_amx_block *block, uint32_t i)
+{
+    int64_t width = amx->dot.vectors * KILN_TILE_SIDE, row = i / block->vectors * KILN_TILE_SIDE;
+    int64_t offset = row * width + i % block->vectors * KILN_TILE_SIDE;
+    return kiln_k_add_imm(amx->dot.lower->kernel, block->at, offset);
+}
+
+void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block)
 {
     kiln_kernel *k = amx->dot.lower->kernel;
     uint32_t n_sums = block->rows * block->vectors;
-    int64_t whole = n / UNROLL * UNROLL, width = amx->dot.vectors * KILN_TILE_SIDE;
+    int64_t whole = block->n / UNROLL * UNROLL, width = amx->dot.vectors * KILN_TILE_SIDE;
     tile_step step = open_step(amx, block);
-    for (uint32_t i = 0; i < n_sums; i++) kiln_k_tile_zero(k, i);
+    for (uint32_t i = 0; i < n_sums; i++) {
+        if (block->is_fresh)
+            kiln_k_tile_zero(k, i);
+        else
+            kiln_k_tile_load(k, i, block->sums, tile_of_sums(amx, block, i), width);
+    }
     kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, whole);
     kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, UNROLL);
-    emit_steps(&step, kiln_k_binary(k, KILN_K_add, first, at), UNROLL);
+    emit_steps(&step, at, UNROLL);
     kiln_k_end(k);
-    if (whole < n) emit_steps(&step, kiln_k_add_imm(k, first, whole), n - whole);
-    for (uint32_t i = 0; i < n_sums; i++) {
-        int64_t row = i / block->vectors * KILN_TILE_SIDE, v = i % block->vectors;
-        kiln_k_tile_store(k, i, amx->scratch, kiln_k_const_i64(k, row * width + v * KILN_TILE_SIDE),
-                          width);
-    }
+    if (whole < block->n) emit_steps(&step, end, block->n - whole);
+    for (uint32_t i = 0; i < n_sums; i++)
+        kiln_k_tile_store(k, i, block->sums, tile_of_sums(amx, block, i), width);
 }

@@ -1,6 +1,6 @@
 /* Contractions by matrix tiles: bf16 products summed in f32. Shared by lower_amx.c (planning,
- * blocks), amx.c (the tiles of a block), amx_copy.c (the first operand), bf16_parts.c and the
- * packers.
+ * blocks), amx.c (the tiles of a block), amx_copy.c (the first operand), amx_store.c (the results),
+ * bf16_parts.c and the packers.
  *
  * A block is rows x vectors tiles of sums (at most 6 of the 8 there are); its steps are 32 deep.
  * The order of additions of one element depends on k alone: not on blocks, threads or the machine.
@@ -17,16 +17,23 @@
 typedef struct kiln_amx {
     kiln_dot dot;              /* roles, operands, batch, epilogue; rows and vectors count tiles */
     uint32_t n_parts;          /* 1: bf16; 3: x6 */
-    int64_t k_padded, k_block; /* A is copied, and in x6 sums are kept, k_block at a time */
+    int64_t k_padded, k_block; /* A is copied k_block at a time */
+    int64_t run;               /* steps of k until the sums of a block leave the registers */
     kiln_kv k_first;           /* the block of k at work: its first k, how many there are, padded */
     int64_t k_here, k_here_padded;
     kiln_kv row_end, column_end; /* of the work tile */
     bool is_by_m;                /* A stands in a local of pairs (u32), not of elements (u16) */
-    int64_t a_step, a_part; /* elements from a step of k to the next, from a part to the next */
-    uint32_t b_buffer;      /* u32 */
-    int64_t panel_words;    /* elements of a panel of 16 columns, all parts */
-    uint32_t scratch, sums; /* f32 locals: sums of a block, [rows * 16][vectors * 16]; in x6 sums of
-                               all blocks, [columns / (vectors * 16)][block_rows][vectors * 16] */
+    /* A: elements from a row to the next of a tile, from a tile to the one below it, from a step of
+     * k to the next, from a part to the next. A local holds whole tiles, one after the other. */
+    int64_t a_row, a_tile, a_step, a_part;
+    uint32_t b_buffer;   /* u32 */
+    int64_t panel_words; /* elements of a panel of 16 columns, all parts */
+    bool is_ahead;       /* runs fetch what the next one reads of B */
+    /* f32 locals: scratch holds the fresh sums of a block, [rows * 16][vectors * 16]; sums those of
+     * all blocks of a group of columns, [block_rows][vectors * 16], in x6 of all groups, group by
+     * group. bf16 with one run uses the scratch only. */
+    uint32_t scratch, sums;
+    kiln_kv is_aligned; /* i64: 1 where the outputs are written past the caches; none: never */
 } kiln_amx;
 
 /* The input that the group's anchor reads in a tile format, or KILN_NONE. */
@@ -36,21 +43,38 @@ void kiln_lower_amx(kiln_lower *lower, const kiln_matmul_roles *roles);
 /* A PACK group whose format is a tile format. */
 void kiln_lower_pack_tiles(kiln_lower *lower);
 
-/* Zeroes sums of rows x vectors tiles, adds `n` steps from number `first` on, and stores the
- * sums to the scratch. `a` and `b`: element offsets at the first step of the block of k. */
+/* Adds `n` steps to sums of rows x vectors tiles, which begin as zeros or stand in `sums` at `at`,
+ * and puts them there. */
 typedef struct kiln_amx_block {
     uint32_t rows, vectors;
-    kiln_kv a, b;
+    int64_t n;
+    kiln_kv a, b;  /* element offsets of the first step */
+    bool is_fresh; /* the sums begin as zeros */
+    uint32_t sums;
+    kiln_kv at;
     kiln_kv ahead;  /* element of B from which on steps fetch lines for later, or none */
-    uint32_t lines; /* how many each */
+    uint32_t lines; /* how many of each tile */
 } kiln_amx_block;
-void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block, kiln_kv first, int64_t n);
+void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block);
 
 /* Decides how A is read, adds its local; then copies rows first … end of the batch and the
  * block of k at work. */
 void kiln_amx_find_rows(kiln_amx *amx);
 void kiln_amx_add_local(kiln_amx *amx);
+/* Element of A for row `row` at the first k of the block. */
+kiln_kv kiln_amx_row_offset(kiln_amx *amx, kiln_kv row);
 void kiln_amx_copy_rows(kiln_amx *amx, kiln_kv first, kiln_kv end);
+
+/* Decides how outputs are written; at the start of a work tile. */
+void kiln_amx_find_streams(kiln_amx *amx);
+/* Computes and stores the outputs of rows `row` … + n_rows - 1 and `vectors` panels from `column`
+ * on, `last` columns of the last one, from their sums at `sums`. */
+typedef struct kiln_amx_result {
+    kiln_kv row, column, sums;
+    int64_t n_rows;
+    uint32_t vectors, last;
+} kiln_amx_result;
+void kiln_amx_store(kiln_amx *amx, const kiln_amx_result *result);
 
 /* An f32 value as the sum of n_parts bf16 values, each as the u32 pattern of an f32 (low half 0):
  * one is the value rounded; three are exact but for the last rounding, and infinities have zeros

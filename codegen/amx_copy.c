@@ -1,13 +1,12 @@
 /* The first operand of a contraction by tiles. It is read in place when it is bf16, row-major,
  * whole in steps and tiles, and its rows do not fight for one set of the first cache; else a block
- * of rows is copied to a local, [row][part][k], rounded or split, zeros past k. Rows past the last
- * one hold anything: they only reach sums that are not stored. */
+ * of rows is copied to a local, [row / 16][part][k / 32][row % 16][k % 32], rounded or split, zeros
+ * past k. Rows past the last one hold anything: they only reach sums that are not stored. */
 #include "codegen/amx.h"
 
 #include "base/checked.h"
 #include "codegen/math.h"
 
-#define LINE 64
 #define SAME_SET_BYTES 1024 /* rows at multiples of this share few sets */
 
 static kiln_dtype a_dtype(const kiln_amx *amx)
@@ -30,15 +29,32 @@ void kiln_amx_add_local(kiln_amx *amx)
 {
     kiln_dot *dot = &amx->dot;
     int64_t per_word = amx->is_by_m ? 2 : 1; /* elements of bf16 in one of the local */
-    amx->a_step = KILN_TILE_K / per_word;
-    if (dot->a.mode == KILN_DOT_DIRECT) return;
-    int64_t lines = (amx->n_parts * amx->k_block * 2 / LINE) | 1; /* odd: rows in different sets */
-    kiln_dtype dtype = amx->is_by_m ? KILN_u32 : KILN_u16;
-    amx->a_part = amx->k_block / per_word;
-    dot->a.step = lines * LINE / (int64_t)kiln_dtype_bytes(dtype);
+    amx->a_row = amx->a_step = KILN_TILE_K;
+    if (dot->a.mode == KILN_DOT_DIRECT) {
+        amx->a_row = dot->a.step;
+        amx->a_tile = dot->a.step * KILN_TILE_SIDE;
+        return;
+    }
+    amx->a_row /= per_word;
+    amx->a_step = amx->a_row * KILN_TILE_SIDE;
+    amx->a_part = amx->k_block / KILN_TILE_K * amx->a_step;
+    amx->a_tile = amx->a_part * amx->n_parts;
     dot->a.source.dtype = KILN_NO_DTYPE;
-    dot->a.source.buffer =
-        kiln_kernel_add_local(dot->lower->kernel, dtype, dot->block_rows * dot->a.step);
+    int64_t n_tiles = kiln_ceil_div(dot->block_rows, KILN_TILE_SIDE);
+    dot->a.source.buffer = kiln_kernel_add_local(
+        dot->lower->kernel, amx->is_by_m ? KILN_u32 : KILN_u16, n_tiles * amx->a_tile);
+}
+
+kiln_kv kiln_amx_row_offset(kiln_amx *amx, kiln_kv row)
+{
+    kiln_kernel *k = amx->dot.lower->kernel;
+    if (amx->dot.a.mode == KILN_DOT_DIRECT) return kiln_dot_row_offset(&amx->dot, row);
+    kiln_kv in_block = kiln_k_binary(k, KILN_K_sub, row, amx->dot.first_row);
+    kiln_kv tile = kiln_k_div_imm(k, in_block, KILN_TILE_SIDE);
+    kiln_kv at = kiln_k_mul_imm(k, tile, amx->a_tile);
+    return kiln_k_binary(
+        k, KILN_K_add, at,
+        kiln_k_mul_imm(k, kiln_k_rem_imm(k, in_block, KILN_TILE_SIDE), amx->a_row));
 }
 
 /* 16 or 32 elements of a row from `at` on to element `to`; `left` of them exist. */
@@ -70,27 +86,32 @@ static void copy_elements(kiln_amx *amx, kiln_kv row, kiln_kv at, kiln_kv to, in
     }
 }
 
+/* The steps of row `row`, a line of bf16 each. */
 static void copy_rows_by_k(kiln_amx *amx, kiln_kv first, kiln_kv end)
 {
     kiln_lower *lower = amx->dot.lower;
     kiln_kernel *k = lower->kernel;
-    int64_t size = amx->k_here;
-    uint32_t lanes = a_dtype(amx) == KILN_bf16 ? 2 * KILN_TILE_SIDE : KILN_TILE_SIDE;
-    int64_t whole = size / lanes * lanes;
+    uint32_t lanes = a_dtype(amx) == KILN_bf16 ? KILN_TILE_K : KILN_TILE_K / 2;
+    int64_t whole = amx->k_here / KILN_TILE_K, n_steps = amx->k_here_padded / KILN_TILE_K;
     lower->lanes = lanes;
     kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, 1);
     uint32_t mark = kiln_lower_mark(lower);
-    kiln_kv to = kiln_k_mul_imm(k, kiln_k_binary(k, KILN_K_sub, row, first), amx->dot.a.step);
+    kiln_kv to = kiln_amx_row_offset(amx, row);
     kiln_kv zero = kiln_k_const_i64(k, 0), stop = kiln_k_const_i64(k, whole);
-    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, stop, lanes);
+    kiln_kv step = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, stop, 1);
     uint32_t inner = kiln_lower_mark(lower);
-    kiln_kv from = kiln_k_binary(k, KILN_K_add, amx->k_first, at);
-    copy_elements(amx, row, from, kiln_k_binary(k, KILN_K_add, to, at), lanes);
+    kiln_kv from = kiln_k_mul_imm(k, step, KILN_TILE_K);
+    from = kiln_k_binary(k, KILN_K_add, amx->k_first, from);
+    kiln_kv at = kiln_k_binary(k, KILN_K_add, to, kiln_k_mul_imm(k, step, amx->a_step));
+    for (uint32_t i = 0; i < KILN_TILE_K; i += lanes)
+        copy_elements(amx, row, kiln_k_add_imm(k, from, i), kiln_k_add_imm(k, at, i), lanes);
     kiln_lower_cut(lower, inner);
     kiln_k_end(k);
-    for (int64_t rest = whole; rest < amx->k_here_padded; rest += lanes) {
-        kiln_kv here = kiln_k_add_imm(k, amx->k_first, rest);
-        copy_elements(amx, row, here, kiln_k_add_imm(k, to, rest), size - rest);
+    for (uint32_t i = 0; whole < n_steps && i < KILN_TILE_K; i += lanes) {
+        int64_t here = whole * KILN_TILE_K + i;
+        from = kiln_k_add_imm(k, amx->k_first, here);
+        at = kiln_k_add_imm(k, to, whole * amx->a_step + i);
+        copy_elements(amx, row, from, at, amx->k_here - here);
     }
     kiln_lower_cut(lower, mark);
     kiln_k_end(k);
@@ -126,8 +147,8 @@ static void copy_rows_by_m(kiln_amx *amx, kiln_kv first, kiln_kv end)
     uint32_t mark = kiln_lower_mark(lower);
     kiln_kv mask = kiln_k_active(k, lower->lanes, kiln_k_binary(k, KILN_K_sub, end, row));
     kiln_kv steps = kiln_k_lanes(k, KILN_i64, lower->lanes);
-    kiln_kv stride = kiln_k_const_int(k, KILN_i64, lower->lanes, amx->dot.a.step);
-    kiln_kv base = kiln_k_mul_imm(k, kiln_k_binary(k, KILN_K_sub, row, first), amx->dot.a.step);
+    kiln_kv stride = kiln_k_const_int(k, KILN_i64, lower->lanes, amx->a_row);
+    kiln_kv base = kiln_amx_row_offset(amx, row);
     steps = kiln_k_binary(k, KILN_K_mul, steps, stride);
     kiln_kv zero = kiln_k_const_i64(k, 0), pairs = kiln_k_const_i64(k, amx->k_here_padded / 2);
     kiln_kv pair = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, pairs, 1);
@@ -138,9 +159,11 @@ static void copy_rows_by_m(kiln_amx *amx, kiln_kv first, kiln_kv end)
     load_rows(amx, row, at, even);
     load_rows(amx, row, kiln_k_add_imm(k, at, 1), odd);
     lower->mask = 0;
+    kiln_kv step = kiln_k_mul_imm(k, kiln_k_div_imm(k, pair, KILN_TILE_SIDE), amx->a_step);
+    kiln_kv place = kiln_k_binary(k, KILN_K_add, step, kiln_k_rem_imm(k, pair, KILN_TILE_SIDE));
     for (uint32_t p = 0; p < amx->n_parts; p++) {
         kiln_kv word = kiln_bf16_pair(k, even[p], odd[p]);
-        kiln_kv to = kiln_k_add_imm(k, kiln_k_binary(k, KILN_K_add, base, pair), p * amx->a_part);
+        kiln_kv to = kiln_k_add_imm(k, kiln_k_binary(k, KILN_K_add, base, place), p * amx->a_part);
         to = kiln_k_binary(k, KILN_K_add, kiln_k_splat(k, to, lower->lanes), steps);
         kiln_k_scatter(k, amx->dot.a.source.buffer, to, word, mask);
     }

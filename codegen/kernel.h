@@ -44,6 +44,7 @@ typedef enum kiln_loop_kind {
 /* flags of tile instructions: the tiles they work on */
 #define KILN_N_TILES 8
 #define KILN_TILE_BYTES 64 /* of a row; 16 rows */
+#define KILN_TILE_STREAM (1u << 24) /* load: not read again soon, keeps out of the first cache */
 #define KILN_TILES(c, a, b) ((uint32_t)(c) | (uint32_t)(a) << 8 | (uint32_t)(b) << 16)
 
 typedef struct kiln_instr {
@@ -189,7 +190,8 @@ void kiln_k_scatter(kiln_kernel *k, uint32_t buffer, kiln_kv offsets, kiln_kv va
 void kiln_k_prefetch(kiln_kernel *k, uint32_t buffer, kiln_kv offset);
 void kiln_k_prefetch_far(kiln_kernel *k, uint32_t buffer, kiln_kv offset);
 
-/* Matrix tiles (kernel_tile.c); `stride` elements from row to row. */
+/* Matrix tiles (kernel_tile.c); `stride` elements from row to row; a load's tile may carry
+ * KILN_TILE_STREAM. */
 void kiln_k_tile_zero(kiln_kernel *k, uint32_t tile);
 void kiln_k_tile_load(kiln_kernel *k, uint32_t tile, uint32_t buffer, kiln_kv offset,
                       int64_t stride);

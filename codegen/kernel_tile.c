@@ -85,7 +85,7 @@ kiln_status kiln_tile_check(const kiln_kernel *kernel, const kiln_instr *instr, 
     bool is_zero = instr->op == KILN_K_tile_zero;
     if (!kernel->machine->has_amx)
         return FAIL("%s: machine %s lacks it", name, kernel->machine->name);
-    uint32_t c = instr->flags & 0xff, a = instr->flags >> 8 & 0xff, b = instr->flags >> 16;
+    uint32_t c = instr->flags & 0xff, a = instr->flags >> 8 & 0xff, b = instr->flags >> 16 & 0xff;
     if (c >= KILN_N_TILES || a >= KILN_N_TILES || b >= KILN_N_TILES)
         return FAIL("%s: tiles %u, %u and %u; expected 0 to %d", name, c, a, b, KILN_N_TILES - 1);
     if (is_access) return check_access(kernel, instr, error);

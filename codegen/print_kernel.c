@@ -101,8 +101,9 @@ static void print_tiles(const kiln_kernel *k, kiln_text *text, const kiln_instr 
         print_value(k, text, instr->args[0]);
         kiln_text_append(text, "] by ");
         print_value(k, text, instr->args[1]);
+        if (instr->flags & KILN_TILE_STREAM) kiln_text_append(text, " stream");
     } else if (instr->op != KILN_K_tile_zero) {
-        kiln_text_printf(text, " t%u t%u", instr->flags >> 8 & 0xff, instr->flags >> 16);
+        kiln_text_printf(text, " t%u t%u", instr->flags >> 8 & 0xff, instr->flags >> 16 & 0xff);
     }
 }
 

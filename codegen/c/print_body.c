@@ -301,7 +301,7 @@ static void print_tile(const printer *p, const kiln_instr *instr)
         kiln_text_printf(p->text, " * %zu", kiln_dtype_bytes(instr->dtype));
     } else if (instr->op != KILN_K_tile_zero) {
         kiln_text_printf(p->text, ", &tiles[%u], &tiles[%u]", instr->flags >> 8 & 0xff,
-                         instr->flags >> 16);
+                         instr->flags >> 16 & 0xff);
     }
     kiln_text_append(p->text, ");\n");
 }

@@ -41,6 +41,7 @@ void kiln_llvm_close_tiles(kiln_llvm *e)
 void kiln_llvm_emit_tile(kiln_llvm *e, const kiln_instr *instr)
 {
     kiln_llvm_call call = {.name = names[instr->op], .n_args = 1};
+    if (instr->flags & KILN_TILE_STREAM) call.name = "llvm.x86.tileloaddt164";
     call.args[0] = number(e, instr->flags);
     if (instr->op == KILN_K_tile_load || instr->op == KILN_K_tile_store) {
         LLVMValueRef bytes =

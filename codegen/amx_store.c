@@ -1,0 +1,98 @@
+/* From the sums of a block of tiles to the group's outputs, row by row. Outputs that only the
+ * caller reads and that leave the caches anyway are written past them: fetching their lines first
+ * costs a sixth of a bf16 product of 2,048. */
+#include "base/checked.h"
+#include "codegen/amx.h"
+#include "codegen/math.h"
+
+#define ROWS 4 /* unrolled */
+
+/* Whether every output is large, a port, and memory of its own. */
+static bool is_streamed(const kiln_lower *lower)
+{
+    for (uint32_t i = 0; i < lower->group->n_outputs; i++) {
+        const kiln_place *place = lower->place_of[lower->group->n_inputs + i];
+        uint32_t buffer = lower->buffer_of[lower->group->n_inputs + i];
+        if (place->kind != KILN_PLACE_OUTPUT || place->origin != 0) return false;
+        if (lower->kernel->params.at[buffer].may_overlap) return false;
+        if (place->bytes < 2 * lower->machine->l2_bytes) return false;
+    }
+    return true;
+}
+
+void kiln_amx_find_streams(kiln_amx *amx)
+{
+    kiln_lower *lower = amx->dot.lower;
+    kiln_kernel *k = lower->kernel;
+    amx->is_aligned = 0;
+    if (!is_streamed(lower)) return;
+    kiln_kv low = kiln_k_const_i64(k, 0);
+    for (uint32_t i = 0; i < lower->group->n_outputs; i++) {
+        kiln_kv address = kiln_k_address(k, lower->buffer_of[lower->group->n_inputs + i]);
+        low = kiln_k_binary(k, KILN_K_or, low, address);
+    }
+    low = kiln_k_binary(k, KILN_K_and, low, kiln_k_const_i64(k, 63));
+    kiln_kv one = kiln_k_const_i64(k, 1);
+    amx->is_aligned = kiln_k_binary(k, KILN_K_sub, one, kiln_k_min(k, low, one));
+}
+
+/* 16-bit outputs take both panels in one vector, a line of them. */
+static bool is_wide(const kiln_lower *lower)
+{
+    for (uint32_t i = 0; i < lower->group->n_outputs; i++) {
+        kiln_value output = lower->group->outputs[i].value;
+        if (kiln_dtype_bytes(kiln_graph_type(lower->graph, output)->dtype) > 2) return false;
+    }
+    return true;
+}
+
+/* Rows begin … end of the block, `step` at a time. */
+static void store_rows(kiln_amx *amx, const kiln_amx_result *result, kiln_kv begin, kiln_kv end,
+                       uint32_t step)
+{
+    kiln_lower *lower = amx->dot.lower;
+    kiln_kernel *k = lower->kernel;
+    int64_t width = amx->dot.vectors * KILN_TILE_SIDE;
+    uint32_t last = result->last;
+    kiln_tile tile = {.lower = lower,
+                      .dtype = KILN_f32,
+                      .lanes = KILN_TILE_SIDE,
+                      .rows = step,
+                      .vectors = result->vectors};
+    if (result->vectors == 2 && is_wide(lower)) {
+        tile.lanes = 2 * KILN_TILE_SIDE;
+        tile.vectors = 1;
+        last += KILN_TILE_SIDE;
+    }
+    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, step);
+    uint32_t mark = kiln_lower_mark(lower);
+    kiln_kv base = kiln_k_binary(k, KILN_K_add, result->sums, kiln_k_mul_imm(k, at, width));
+    for (uint32_t i = 0; i < step * tile.vectors; i++) {
+        int64_t offset = i / tile.vectors * width + i % tile.vectors * tile.lanes;
+        kiln_kv from = kiln_k_add_imm(k, base, offset);
+        tile.sums[i] = kiln_k_load(k, amx->sums, from, tile.lanes, 0, 0);
+    }
+    kiln_axis_index column = kiln_axis_vector(result->column, tile.lanes);
+    kiln_kv row = kiln_k_binary(k, KILN_K_add, result->row, at);
+    kiln_epilogue_emit(&amx->dot.epilogue, &tile, row, column, last);
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+}
+
+void kiln_amx_store(kiln_amx *amx, const kiln_amx_result *result)
+{
+    kiln_lower *lower = amx->dot.lower;
+    kiln_kernel *k = lower->kernel;
+    int64_t whole = result->n_rows / ROWS * ROWS;
+    kiln_kv zero = kiln_k_const_i64(k, 0), middle = kiln_k_const_i64(k, whole);
+    kiln_kv streamed = zero;
+    if (amx->is_aligned && whole) {
+        streamed = kiln_k_mul_imm(k, amx->is_aligned, whole);
+        lower->store_flags = KILN_MEM_STREAM;
+        store_rows(amx, result, zero, streamed, ROWS);
+        lower->store_flags = 0;
+    }
+    if (whole) store_rows(amx, result, streamed, middle, ROWS);
+    if (whole < result->n_rows)
+        store_rows(amx, result, middle, kiln_k_const_i64(k, result->n_rows), 1);
+}
