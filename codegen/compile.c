@@ -29,12 +29,17 @@ static void report_progress(const kiln_compilation *compilation, const char *sta
     if (options->progress) options->progress(options->progress_user, stage, done, total);
 }
 
-static void dump_schedule(kiln_compilation *compilation)
+static void dump_schedules(kiln_compilation *compilation)
 {
+    kiln_arena *arena = &compilation->scope->arena;
     if (!compilation->pipeline.dump_dir) return;
-    kiln_text text = {.arena = &compilation->scope->arena};
-    kiln_schedule_print(compilation->schedule, &text);
-    kiln_pipeline_dump(&compilation->pipeline, "schedule.txt", kiln_text_string(&text));
+    for (uint32_t i = 0; i < compilation->parts.n; i++) {
+        kiln_text text = {.arena = arena};
+        kiln_schedule_print(compilation->parts.at[i].schedule, &text);
+        const char *name = i ? kiln_arena_format(arena, "schedule-region%u.txt", i)
+                             : "schedule.txt";
+        kiln_pipeline_dump(&compilation->pipeline, name, kiln_text_string(&text));
+    }
 }
 
 static void dump_unit(kiln_compilation *compilation, const kiln_unit *unit)
@@ -66,14 +71,15 @@ static uint32_t find_unit(kiln_compilation *compilation, const kiln_kernel *kern
     return compilation->units.n - 1;
 }
 
-static void lower_groups(kiln_compilation *compilation)
+static void lower_groups(kiln_compilation *compilation, kiln_part *part)
 {
     kiln_scope *scope = compilation->scope;
-    const kiln_schedule *schedule = compilation->schedule;
+    const kiln_schedule *schedule = part->schedule;
     uint32_t n = schedule->groups.n;
-    compilation->kernels = kiln_new_array(&scope->arena, kiln_kernel *, n + 1);
-    compilation->unit_of = kiln_new_array(&scope->arena, uint32_t, n + 1);
+    part->kernels = kiln_new_array(&scope->arena, kiln_kernel *, n + 1);
+    part->unit_of = kiln_new_array(&scope->arena, uint32_t, n + 1);
     for (uint32_t i = 0; i < n; i++) {
+        if (schedule->groups.at[i].kind == KILN_GROUP_REGION) continue;
         kiln_kernel *kernel = kiln_lower_group(scope, schedule, i);
         kiln_error error = {0};
         if (kiln_kernel_verify(kernel, &error) != KILN_OK) {
@@ -83,8 +89,8 @@ static void lower_groups(kiln_compilation *compilation)
         kiln_text text = {.arena = &scope->arena};
         kiln_text_printf(&text, "machine %s\n", schedule->machine->name);
         kiln_kernel_print(kernel, &text);
-        compilation->kernels[i] = kernel;
-        compilation->unit_of[i] = find_unit(compilation, kernel, kiln_text_string(&text));
+        part->kernels[i] = kernel;
+        part->unit_of[i] = find_unit(compilation, kernel, kiln_text_string(&text));
         report_progress(compilation, "lower", i + 1, n);
     }
 }
@@ -94,17 +100,13 @@ void kiln_compilation_run(kiln_compilation *compilation)
     kiln_pipeline *pipeline = &compilation->pipeline;
     kiln_scope *scope = compilation->scope;
     report_progress(compilation, "passes", 0, 1);
-    compilation->graph = kiln_pipeline_run(pipeline, compilation->source);
-    compilation->schedule = kiln_fuse(pipeline, compilation->graph);
-    kiln_plan_memory(pipeline, compilation->schedule);
-    kiln_error error = {0};
-    if (kiln_schedule_verify(compilation->schedule, "after planning", &error) != KILN_OK) {
-        kiln_fail_with(scope, &error);
-    }
-    dump_schedule(compilation);
+    kiln_parts_open(compilation);
+    kiln_parts_plan(compilation);
+    dump_schedules(compilation);
     bool is_gpu = pipeline->machine->kind == KILN_MACHINE_GPU;
     compilation->backend = is_gpu ? kiln_backend_cuda() : kiln_backend_open(scope, "llvm");
-    lower_groups(compilation);
+    for (uint32_t i = 0; i < compilation->parts.n; i++)
+        lower_groups(compilation, &compilation->parts.at[i]);
     for (uint32_t i = 0; i < compilation->units.n; i++)
         dump_unit(compilation, &compilation->units.at[i]);
     report_progress(compilation, "compile", 0, compilation->units.n);
@@ -140,13 +142,15 @@ void kiln_artifact_load(kiln_scope *scope, kiln_artifact *artifact)
 
 static void fill_report(const kiln_compilation *compilation, kiln_compile_report *report)
 {
-    const kiln_schedule *schedule = compilation->schedule;
     report->n_nodes = compilation->graph->nodes.n ? compilation->graph->nodes.n - 1 : 0;
-    report->n_groups = schedule->groups.n;
     report->n_kernels = compilation->units.n;
-    for (uint32_t i = 0; i < schedule->groups.n; i++) {
-        report->flops += schedule->groups.at[i].flops;
-        report->bytes += schedule->groups.at[i].bytes;
+    for (uint32_t p = 0; p < compilation->parts.n; p++) {
+        const kiln_schedule *schedule = compilation->parts.at[p].schedule;
+        report->n_groups += schedule->groups.n;
+        for (uint32_t i = 0; i < schedule->groups.n; i++) {
+            report->flops += schedule->groups.at[i].flops;
+            report->bytes += schedule->groups.at[i].bytes;
+        }
     }
 }
 

@@ -6,9 +6,12 @@
 
 #include "codegen/backend.h"
 #include "codegen/kernel.h"
+#include "codegen/part.h"
 #include "kiln/compile.h"
 #include "passes/pass.h"
 #include "passes/schedule.h"
+
+typedef struct kiln_compilation kiln_compilation;
 
 /* A distinct kernel: groups whose kernels print the same share one. */
 typedef struct kiln_unit {
@@ -18,18 +21,17 @@ typedef struct kiln_unit {
     kiln_object object;
 } kiln_unit;
 
-typedef struct kiln_compilation {
+struct kiln_compilation {
     kiln_scope *scope;
     kiln_pipeline pipeline;
     const kiln_compile_options *options; /* never NULL: defaults filled in */
     const kiln_graph *source;            /* the user's */
-    const kiln_graph *graph;             /* after the passes */
-    kiln_schedule *schedule;
+    const kiln_graph *graph;             /* after the passes; of the first part */
+    kiln_schedule *schedule;             /* of the first part */
+    kiln_vec(kiln_part) parts;           /* the user's graph, then regions */
     const kiln_backend *backend;
-    kiln_kernel **kernels;               /* by group */
-    uint32_t *unit_of;                   /* by group: which unit is its code */
     kiln_vec(kiln_unit) units;
-} kiln_compilation;
+};
 
 /* What an executable made here owns, and what a shared object is written from. Freed by
  * kiln_artifact_destroy once it is no scope's. */
@@ -56,11 +58,12 @@ void kiln_compilation_run(kiln_compilation *compilation);
  * error (in unit order) is raised. */
 void kiln_compile_units(kiln_compilation *compilation, uint32_t n_threads);
 
-/* Offsets of the constants in schedule->places order, 64-byte aligned; returns their total
- * bytes. */
-int64_t kiln_layout_constants(const kiln_schedule *schedule, int64_t *offsets);
+/* Offsets of the constants in schedule->places order, 64-byte aligned, from `start` on; returns the
+ * end of the last. */
+int64_t kiln_layout_constants(const kiln_schedule *schedule, int64_t start, int64_t *offsets);
 /* Writes every constant in its format to memory + its offset. */
-void kiln_fill_constants(kiln_compilation *compilation, const int64_t *offsets, char *memory);
+void kiln_fill_constants(kiln_scope *scope, const kiln_schedule *schedule, const int64_t *offsets,
+                         char *memory);
 
 /* Fills artifact->program from the schedule: buffers, steps, ports, kernel names; not the code. */
 void kiln_fill_program(kiln_compilation *compilation, kiln_artifact *artifact, const char *name);

@@ -7,9 +7,9 @@
 #include "codegen/compile.h"
 #include "codegen/pack.h"
 
-int64_t kiln_layout_constants(const kiln_schedule *schedule, int64_t *offsets)
+int64_t kiln_layout_constants(const kiln_schedule *schedule, int64_t start, int64_t *offsets)
 {
-    int64_t total = 0;
+    int64_t total = start;
     for (uint32_t i = 0; i < schedule->places.n; i++) {
         const kiln_place *place = &schedule->places.at[i];
         if (place->kind != KILN_PLACE_CONSTANT || place->inside != KILN_NONE) continue;
@@ -22,10 +22,9 @@ int64_t kiln_layout_constants(const kiln_schedule *schedule, int64_t *offsets)
     return total;
 }
 
-static void fill_constant(kiln_compilation *compilation, const kiln_place *place, char *memory)
+static void fill_constant(kiln_scope *scope, const kiln_graph *graph, const kiln_place *place,
+                          char *memory)
 {
-    kiln_scope *scope = compilation->scope;
-    const kiln_graph *graph = compilation->graph;
     kiln_value value = place->operand.value;
     if (place->operand.format == KILN_FORMAT_DENSE) {
         kiln_constant_read(scope, graph, value, memory);
@@ -39,12 +38,12 @@ static void fill_constant(kiln_compilation *compilation, const kiln_place *place
     kiln_pack_operand(scope, graph, place->operand, dense, memory);
 }
 
-void kiln_fill_constants(kiln_compilation *compilation, const int64_t *offsets, char *memory)
+void kiln_fill_constants(kiln_scope *scope, const kiln_schedule *schedule, const int64_t *offsets,
+                         char *memory)
 {
-    const kiln_schedule *schedule = compilation->schedule;
     for (uint32_t i = 0; i < schedule->places.n; i++) {
         const kiln_place *place = &schedule->places.at[i];
         if (place->kind != KILN_PLACE_CONSTANT || place->inside != KILN_NONE) continue;
-        fill_constant(compilation, place, memory + offsets[i]);
+        fill_constant(scope, schedule->graph, place, memory + offsets[i]);
     }
 }

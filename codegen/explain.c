@@ -11,8 +11,11 @@ void kiln_explain_compilation(kiln_compilation *compilation, kiln_text *text)
     pipeline->log = text;
     kiln_text_printf(text, "machine %s, %u threads\n", pipeline->machine->name,
                      pipeline->n_threads);
-    compilation->graph = kiln_pipeline_run(pipeline, compilation->source);
-    compilation->schedule = kiln_fuse(pipeline, compilation->graph);
-    kiln_plan_memory(pipeline, compilation->schedule);
-    kiln_schedule_explain(compilation->schedule, text);
+    kiln_parts_open(compilation);
+    kiln_parts_plan(compilation);
+    for (uint32_t i = 0; i < compilation->parts.n; i++) {
+        const kiln_part *part = &compilation->parts.at[i];
+        if (i) kiln_text_printf(text, "region %s\n", part->graph->name);
+        kiln_schedule_explain(part->schedule, text);
+    }
 }

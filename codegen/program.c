@@ -1,186 +1,278 @@
-/* The tables of a program, from a schedule: one buffer row per place, one step per group, ports
- * from the graph. Everything lives in the artifact's arena, so the schedule may go. */
-#include "codegen/compile.h"
+/* The tables of a program, from the schedules of its parts: one buffer row per place, one step per
+ * group, ports from the graph. Everything lives in the artifact's arena, so the schedules may
+ * go. */
+#include "codegen/tables.h"
 
 #include <string.h>
 
 #include "runtime/context.h"
 
-typedef struct table_builder {
-    kiln_compilation *compilation;
-    kiln_artifact *artifact;
-    kiln_arena *arena;
-    const int64_t *constant_offsets;
-    kiln_vec(uint32_t) operands;
-    kiln_vec(const char *) strings;
-} table_builder;
-
-static void fill_port(table_builder *builder, kiln_port_row *port, const kiln_type *type,
+static void fill_port(kiln_tables *tables, kiln_port_row *port, const kiln_type *type,
                       const char *name)
 {
     *port = (kiln_port_row){
-        .name = kiln_arena_string(builder->arena, name ? name : ""),
+        .name = kiln_arena_string(tables->arena, name ? name : ""),
         .dtype = type->dtype,
         .rank = type->rank,
-        .dims = kiln_arena_copy(builder->arena, type->dims, type->rank * sizeof *type->dims),
+        .dims = kiln_arena_copy(tables->arena, type->dims, type->rank * sizeof *type->dims),
         .bytes = type->bytes,
         .donated_to = KILN_NONE,
     };
 }
 
-static void fill_ports(table_builder *builder)
+static void fill_ports(kiln_tables *tables)
 {
-    const kiln_graph *graph = builder->compilation->graph;
-    kiln_program *program = &builder->artifact->program;
+    const kiln_graph *graph = tables->compilation->graph;
+    kiln_program *program = &tables->artifact->program;
     program->n_inputs = graph->inputs.n;
     program->n_outputs = graph->outputs.n;
-    kiln_port_row *inputs = kiln_new_array(builder->arena, kiln_port_row, graph->inputs.n);
-    kiln_port_row *outputs = kiln_new_array(builder->arena, kiln_port_row, graph->outputs.n);
+    kiln_port_row *inputs = kiln_new_array(tables->arena, kiln_port_row, graph->inputs.n);
+    kiln_port_row *outputs = kiln_new_array(tables->arena, kiln_port_row, graph->outputs.n);
     for (uint32_t i = 0; i < graph->inputs.n; i++) {
         const kiln_node *node = kiln_graph_node(graph, graph->inputs.at[i]);
-        fill_port(builder, &inputs[i], node->type, node->label);
-        inputs[i].donated_to = builder->compilation->schedule->donations.at[i];
+        fill_port(tables, &inputs[i], node->type, node->label);
+        inputs[i].donated_to = tables->compilation->schedule->donations.at[i];
     }
     for (uint32_t i = 0; i < graph->outputs.n; i++) {
         const kiln_graph_output *output = &graph->outputs.at[i];
-        fill_port(builder, &outputs[i], kiln_graph_type(graph, output->value), output->name);
+        fill_port(tables, &outputs[i], kiln_graph_type(graph, output->value), output->name);
     }
     program->inputs = inputs;
     program->outputs = outputs;
 }
 
-static void fill_buffers(table_builder *builder)
+uint32_t kiln_tables_row(kiln_tables *tables, kiln_buffer_row row)
 {
-    const kiln_schedule *schedule = builder->compilation->schedule;
-    kiln_program *program = &builder->artifact->program;
-    uint32_t n_rows = schedule->places.n + schedule->copies.n;
-    kiln_buffer_row *rows = kiln_new_array(builder->arena, kiln_buffer_row, n_rows);
-    for (uint32_t i = 0; i < schedule->places.n; i++) {
-        static const uint32_t kinds[] = {
-            [KILN_PLACE_INPUT] = KILN_BUFFER_INPUT,
-            [KILN_PLACE_OUTPUT] = KILN_BUFFER_OUTPUT,
-            [KILN_PLACE_CONSTANT] = KILN_BUFFER_CONSTANT,
-            [KILN_PLACE_ARENA] = KILN_BUFFER_ARENA,
-        };
-        const kiln_place *place = &schedule->places.at[i];
-        bool is_port = place->kind == KILN_PLACE_INPUT || place->kind == KILN_PLACE_OUTPUT;
-        bool is_constant = place->kind == KILN_PLACE_CONSTANT;
-        rows[i] = (kiln_buffer_row){
-            .kind = kinds[place->kind],
-            .index = is_port ? place->index : KILN_NONE,
-            .offset = is_port ? 0 : is_constant ? builder->constant_offsets[i] : place->offset,
-            .bytes = place->bytes,
-        };
+    kiln_vec_push(&tables->rows, tables->arena, row);
+    return tables->rows.n - 1;
+}
+
+/* An input or output: the caller's, or what the part around a region has for it. */
+static kiln_buffer_row port_row(const kiln_tables *tables, uint32_t part, bool is_input,
+                                uint32_t port)
+{
+    uint32_t kind = is_input ? KILN_BUFFER_INPUT : KILN_BUFFER_OUTPUT;
+    if (part == 0) return (kiln_buffer_row){.kind = kind, .index = port};
+    uint32_t row = is_input ? kiln_region_input_row(tables, part, port)
+                            : kiln_region_output_row(tables, part, port);
+    return tables->rows.at[row];
+}
+
+static kiln_buffer_row place_row(const kiln_tables *tables, uint32_t number, uint32_t place_number)
+{
+    const kiln_part *part = &tables->compilation->parts.at[number];
+    const kiln_place *place = &part->schedule->places.at[place_number];
+    const kiln_part_tables *own = &tables->parts[number];
+    kiln_buffer_row row = {.index = KILN_NONE};
+    switch (place->kind) {
+    case KILN_PLACE_INPUT:
+    case KILN_PLACE_OUTPUT:
+        row = port_row(tables, number, place->kind == KILN_PLACE_INPUT, place->index);
+        break;
+    case KILN_PLACE_CONSTANT:
+        row.kind = KILN_BUFFER_CONSTANT;
+        row.offset = own->constant_offsets[place_number];
+        break;
+    case KILN_PLACE_ARENA:
+        row.kind = KILN_BUFFER_ARENA;
+        row.offset = own->arena_base + place->offset;
+        break;
     }
+    row.bytes = place->bytes;
+    return row;
+}
+
+/* Where the memory of a region's part begins: behind what its region needs itself. */
+static int64_t arena_base(const kiln_tables *tables, uint32_t number)
+{
+    const kiln_part *part = &tables->compilation->parts.at[number];
+    if (part->parent == KILN_NONE) return 0;
+    const kiln_part *outer = &tables->compilation->parts.at[part->parent];
+    uint32_t g = outer->group_of[part->node];
+    return tables->parts[part->parent].arena_base +
+           outer->schedule->groups.at[g].scratch_offset + outer->layouts[g].arena;
+}
+
+static void fill_rows(kiln_tables *tables, uint32_t number)
+{
+    const kiln_part *part = &tables->compilation->parts.at[number];
+    const kiln_schedule *schedule = part->schedule;
+    kiln_part_tables *own = &tables->parts[number];
+    own->arena_base = arena_base(tables, number);
+    own->first_row = tables->rows.n;
+    for (uint32_t i = 0; i < schedule->places.n; i++)
+        kiln_tables_row(tables, place_row(tables, number, i));
     for (uint32_t i = 0; i < schedule->copies.n; i++) {
         uint32_t port = schedule->copies.at[i].port;
-        rows[schedule->places.n + i] = (kiln_buffer_row){
-            .kind = KILN_BUFFER_OUTPUT,
-            .index = port,
-            .bytes = program->outputs[port].bytes,
-        };
+        kiln_buffer_row row = port_row(tables, number, false, port);
+        row.bytes = kiln_graph_type(part->graph, part->graph->outputs.at[port].value)->bytes;
+        kiln_tables_row(tables, row);
     }
-    program->buffers = rows;
-    program->n_buffers = n_rows;
+    kiln_region_fill_rows(tables, number);
 }
 
-static uint32_t add_string(table_builder *builder, const char *string)
+uint32_t kiln_tables_string(kiln_tables *tables, const char *string)
 {
-    for (uint32_t i = 0; i < builder->strings.n; i++) {
-        if (strcmp(builder->strings.at[i], string) == 0) return i;
+    for (uint32_t i = 0; i < tables->strings.n; i++) {
+        if (strcmp(tables->strings.at[i], string) == 0) return i;
     }
-    kiln_vec_push(&builder->strings, builder->arena, kiln_arena_string(builder->arena, string));
-    return builder->strings.n - 1;
+    kiln_vec_push(&tables->strings, tables->arena, kiln_arena_string(tables->arena, string));
+    return tables->strings.n - 1;
 }
 
-static void add_operand(table_builder *builder, kiln_operand operand)
+static uint32_t operand_row(const kiln_tables *tables, uint32_t number, kiln_operand operand)
 {
-    const kiln_schedule *schedule = builder->compilation->schedule;
+    const kiln_schedule *schedule = tables->compilation->parts.at[number].schedule;
     const kiln_place *place = kiln_schedule_place(schedule, operand);
-    kiln_vec_push(&builder->operands, builder->arena, (uint32_t)(place - schedule->places.at));
+    return tables->parts[number].first_row + (uint32_t)(place - schedule->places.at);
 }
 
-static kiln_step_row group_step(table_builder *builder, uint32_t number)
+uint32_t kiln_tables_value(const kiln_tables *tables, uint32_t number, kiln_value value)
 {
-    const kiln_compilation *compilation = builder->compilation;
-    const kiln_group *group = &compilation->schedule->groups.at[number];
-    const kiln_kernel *kernel = compilation->kernels[number];
+    const kiln_graph *graph = tables->compilation->parts.at[number].graph;
+    kiln_operand operand = {.value = kiln_stored_value(graph, value)};
+    return operand_row(tables, number, operand);
+}
+
+static kiln_step_row group_step(kiln_tables *tables, uint32_t number, uint32_t g)
+{
+    const kiln_part *part = &tables->compilation->parts.at[number];
+    const kiln_group *group = &part->schedule->groups.at[g];
     kiln_step_row step = {
         .kind = group->kind == KILN_GROUP_PACK ? KILN_STEP_PACK : KILN_STEP_KERNEL,
-        .target = compilation->unit_of[number],
-        .first_operand = builder->operands.n,
+        .target = part->unit_of[g],
+        .first_operand = tables->operands.n,
         .n_operands = group->n_inputs + group->n_outputs,
-        .n_tiles = kernel->n_tiles,
+        .n_tiles = part->kernels[g]->n_tiles,
         .region = 1,
         .cost = group->ns < 1 ? 1 : (uint64_t)group->ns,
-        .label = add_string(builder, group->label),
+        .label = kiln_tables_string(tables, group->label),
     };
-    for (uint32_t i = 0; i < group->n_inputs; i++) add_operand(builder, group->inputs[i]);
-    for (uint32_t i = 0; i < group->n_outputs; i++) add_operand(builder, group->outputs[i]);
+    for (uint32_t i = 0; i < group->n_inputs; i++) {
+        uint32_t row = operand_row(tables, number, group->inputs[i]);
+        kiln_vec_push(&tables->operands, tables->arena, row);
+    }
+    for (uint32_t i = 0; i < group->n_outputs; i++) {
+        uint32_t row = operand_row(tables, number, group->outputs[i]);
+        kiln_vec_push(&tables->operands, tables->arena, row);
+    }
     return step;
 }
 
-static kiln_step_row copy_step(table_builder *builder, uint32_t number)
+static kiln_step_row copy_step(kiln_tables *tables, uint32_t number, uint32_t copy)
 {
-    const kiln_schedule *schedule = builder->compilation->schedule;
+    const kiln_schedule *schedule = tables->compilation->parts.at[number].schedule;
+    uint32_t first = tables->parts[number].first_row;
     kiln_step_row step = {
         .kind = KILN_STEP_COPY,
-        .first_operand = builder->operands.n,
+        .first_operand = tables->operands.n,
         .n_operands = 2,
         .label = KILN_NONE,
     };
-    kiln_vec_push(&builder->operands, builder->arena, schedule->copies.at[number].from);
-    kiln_vec_push(&builder->operands, builder->arena, schedule->places.n + number);
+    kiln_vec_push(&tables->operands, tables->arena, first + schedule->copies.at[copy].from);
+    kiln_vec_push(&tables->operands, tables->arena, first + schedule->places.n + copy);
     return step;
 }
 
-static kiln_step_row check_step(table_builder *builder, const kiln_graph_check *check)
+static kiln_step_row check_step(kiln_tables *tables, uint32_t number, const kiln_graph_check *check)
 {
-    const kiln_graph *graph = builder->compilation->graph;
     kiln_step_row step = {
         .kind = KILN_STEP_CHECK,
-        .target = add_string(builder, check->sentence),
-        .first_operand = builder->operands.n,
+        .target = kiln_tables_string(tables, check->sentence),
+        .first_operand = tables->operands.n,
         .n_operands = 1,
         .label = KILN_NONE,
     };
-    kiln_value stored = kiln_stored_value(graph, check->value);
-    add_operand(builder, (kiln_operand){.value = stored, .format = KILN_FORMAT_DENSE});
+    uint32_t row = kiln_tables_value(tables, number, check->value);
+    kiln_vec_push(&tables->operands, tables->arena, row);
     return step;
 }
 
-static void fill_steps(table_builder *builder)
+static void fill_steps(kiln_tables *tables, uint32_t number)
 {
-    const kiln_schedule *schedule = builder->compilation->schedule;
-    const kiln_graph *graph = builder->compilation->graph;
-    kiln_program *program = &builder->artifact->program;
-    uint32_t n_steps = schedule->groups.n + schedule->copies.n + graph->checks.n, n = 0;
-    kiln_step_row *steps = kiln_new_array(builder->arena, kiln_step_row, n_steps);
-    for (uint32_t i = 0; i < schedule->groups.n; i++) steps[n++] = group_step(builder, i);
-    for (uint32_t i = 0; i < schedule->copies.n; i++) steps[n++] = copy_step(builder, i);
-    for (uint32_t i = 0; i < graph->checks.n; i++) {
-        steps[n++] = check_step(builder, &graph->checks.at[i]);
+    const kiln_part *part = &tables->compilation->parts.at[number];
+    const kiln_schedule *schedule = part->schedule;
+    kiln_part_tables *own = &tables->parts[number];
+    for (uint32_t i = 0; i < schedule->groups.n; i++) {
+        if (schedule->groups.at[i].kind == KILN_GROUP_REGION)
+            kiln_region_fill_steps(tables, number, i);
+        else
+            kiln_vec_push(&own->steps, tables->arena, group_step(tables, number, i));
     }
-    program->steps = steps;
-    program->n_steps = n_steps;
-    program->operands = builder->operands.at;
-    program->n_operands = builder->operands.n;
-    program->strings = builder->strings.at;
-    program->n_strings = builder->strings.n;
+    for (uint32_t i = 0; i < schedule->copies.n; i++)
+        kiln_vec_push(&own->steps, tables->arena, copy_step(tables, number, i));
+    for (uint32_t i = 0; i < part->graph->checks.n; i++)
+        kiln_vec_push(&own->steps, tables->arena,
+                      check_step(tables, number, &part->graph->checks.at[i]));
 }
 
-static void fill_kernels(table_builder *builder)
+static void fill_tables(kiln_tables *tables)
 {
-    const kiln_compilation *compilation = builder->compilation;
-    kiln_program *program = &builder->artifact->program;
-    const char **names = kiln_new_array(builder->arena, const char *, compilation->units.n);
+    kiln_program *program = &tables->artifact->program;
+    uint32_t n = tables->compilation->parts.n;
+    for (uint32_t i = 0; i < n; i++) fill_rows(tables, i);
+    for (uint32_t i = n; i-- > 0;) fill_steps(tables, i);
+    program->buffers = tables->rows.at;
+    program->n_buffers = tables->rows.n;
+    program->steps = tables->parts[0].steps.at;
+    program->n_steps = tables->parts[0].steps.n;
+    program->operands = tables->operands.at;
+    program->n_operands = tables->operands.n;
+    program->strings = tables->strings.at;
+    program->n_strings = tables->strings.n;
+}
+
+/* Constants of all parts, one after the other, and zeros for the first trip of loops. */
+static int64_t layout_constants(kiln_tables *tables)
+{
+    const kiln_compilation *compilation = tables->compilation;
+    int64_t total = 0;
+    for (uint32_t i = 0; i < compilation->parts.n; i++) {
+        const kiln_schedule *schedule = compilation->parts.at[i].schedule;
+        int64_t *offsets = kiln_new_array(tables->arena, int64_t, schedule->places.n + 1);
+        total = kiln_layout_constants(schedule, total, offsets);
+        tables->parts[i].constant_offsets = offsets;
+    }
+    tables->zero_row = KILN_NONE;
+    if (compilation->parts.n == 1) return total;
+    kiln_buffer_row zeros = {.kind = KILN_BUFFER_CONSTANT, .index = KILN_NONE, .offset = total};
+    zeros.bytes = 8;
+    tables->zero_row = kiln_tables_row(tables, zeros);
+    return total + 64;
+}
+
+static void fill_constants(kiln_tables *tables)
+{
+    const kiln_compilation *compilation = tables->compilation;
+    kiln_artifact *artifact = tables->artifact;
+    kiln_program *program = &artifact->program;
+    if (!program->constant_bytes) return;
+    artifact->context = compilation->source->context;
+    artifact->constants = kiln_context_allocate(artifact->context, program->constant_bytes);
+    if (!artifact->constants) {
+        kiln_fail(compilation->scope, KILN_NO_MEMORY, "constants: %lld bytes",
+                  (long long)program->constant_bytes);
+    }
+    memset(artifact->constants, 0, (size_t)program->constant_bytes);
+    for (uint32_t i = 0; i < compilation->parts.n; i++) {
+        kiln_fill_constants(compilation->scope, compilation->parts.at[i].schedule,
+                            tables->parts[i].constant_offsets, artifact->constants);
+    }
+    program->constants = artifact->constants;
+}
+
+static void fill_kernels(kiln_tables *tables)
+{
+    const kiln_compilation *compilation = tables->compilation;
+    kiln_program *program = &tables->artifact->program;
+    const char **names = kiln_new_array(tables->arena, const char *, compilation->units.n);
     for (uint32_t i = 0; i < compilation->units.n; i++) {
-        names[i] = kiln_arena_string(builder->arena, compilation->units.at[i].symbol);
+        names[i] = kiln_arena_string(tables->arena, compilation->units.at[i].symbol);
     }
     program->kernel_names = names;
     program->n_kernels = compilation->units.n;
-    for (uint32_t i = 0; i < compilation->schedule->groups.n; i++) {
-        int64_t bytes = compilation->kernels[i]->scratch_bytes;
+    for (uint32_t i = 0; i < compilation->units.n; i++) {
+        int64_t bytes = compilation->units.at[i].kernel->scratch_bytes;
         if (bytes > program->scratch_bytes) program->scratch_bytes = bytes;
     }
 }
@@ -199,39 +291,26 @@ static uint64_t needed_features(const kiln_compilation *compilation)
 
 void kiln_fill_program(kiln_compilation *compilation, kiln_artifact *artifact, const char *name)
 {
-    const kiln_schedule *schedule = compilation->schedule;
-    int64_t *offsets = kiln_new_array(&artifact->arena, int64_t, schedule->places.n + 1);
-    table_builder builder = {
+    kiln_tables tables = {
         .compilation = compilation,
         .artifact = artifact,
         .arena = &artifact->arena,
-        .constant_offsets = offsets,
+        .parts = kiln_new_array(&artifact->arena, kiln_part_tables, compilation->parts.n),
     };
     kiln_program *program = &artifact->program;
     *program = (kiln_program){
         .abi = KILN_PROGRAM_ABI,
         .struct_bytes = sizeof *program,
         .name = kiln_arena_string(&artifact->arena, name),
-        .target = kiln_arena_string(&artifact->arena, schedule->machine->name),
+        .target = kiln_arena_string(&artifact->arena, compilation->schedule->machine->name),
         .producer = "kiln " KILN_VERSION,
         .cpu_features = needed_features(compilation),
         .flags = compilation->options->flush_denormals ? KILN_PROGRAM_FLUSH_DENORMALS : 0,
-        .constant_bytes = kiln_layout_constants(schedule, offsets),
-        .arena_bytes = schedule->arena_bytes,
+        .constant_bytes = layout_constants(&tables),
+        .arena_bytes = compilation->schedule->arena_bytes,
     };
-    fill_ports(&builder);
-    fill_buffers(&builder);
-    fill_kernels(&builder);
-    fill_steps(&builder);
-    if (program->constant_bytes) {
-        artifact->context = compilation->source->context;
-        artifact->constants = kiln_context_allocate(artifact->context, program->constant_bytes);
-        if (!artifact->constants) {
-            kiln_fail(compilation->scope, KILN_NO_MEMORY, "constants: %lld bytes",
-                      (long long)program->constant_bytes);
-        }
-        memset(artifact->constants, 0, (size_t)program->constant_bytes);
-        kiln_fill_constants(compilation, offsets, artifact->constants);
-    }
-    program->constants = artifact->constants;
+    fill_ports(&tables);
+    fill_kernels(&tables);
+    fill_tables(&tables);
+    fill_constants(&tables);
 }

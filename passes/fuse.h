@@ -66,6 +66,13 @@ static inline kiln_class kiln_fusion_class(const kiln_fusion *fusion, uint32_t i
     return kiln_node_row(fusion->graph->nodes.at[id])->class_;
 }
 
+/* A node with regions: not the items that read it. */
+static inline bool kiln_fusion_is_region(const kiln_fusion *fusion, uint32_t id)
+{
+    return kiln_fusion_class(fusion, id) == KILN_REGION &&
+           fusion->graph->nodes.at[id]->op != KILN_OP_item;
+}
+
 static inline kiln_value kiln_fusion_value(const kiln_fusion *fusion, uint32_t id)
 {
     return (kiln_value){id, fusion->graph->id};

@@ -25,6 +25,7 @@ static bool is_part(kiln_fusion *fusion, uint32_t id, bool takes_pointwise, kiln
 {
     uint32_t number = fusion->cluster_of[id];
     if (number == KILN_NONE || fusion->is_kept[id] || fusion->is_part[id]) return false;
+    if (fusion->clusters.at[number].kind == KILN_GROUP_REGION) return false; /* writes it dense */
     if (!takes_pointwise && fusion->clusters.at[number].kind == KILN_GROUP_POINTWISE) return false;
     return !is_read_by_product(fusion, id, readers);
 }

@@ -300,7 +300,8 @@ void kiln_fuse_epilogues(kiln_fusion *fusion)
         for (uint32_t i = 0; i < sources.n; i++) {
             uint32_t number = fusion->cluster_of[sources.at[i]];
             kiln_group_kind kind = fusion->clusters.at[number].kind;
-            if (kind == KILN_GROUP_POINTWISE || kind == KILN_GROUP_ROUTINE) continue;
+            bool is_alone = kind == KILN_GROUP_ROUTINE || kind == KILN_GROUP_REGION;
+            if (kind == KILN_GROUP_POINTWISE || is_alone) continue;
             if (join(fusion, number, sources.at[i], id)) break;
         }
     }

@@ -58,6 +58,14 @@ static void visit_contraction(group_builder *builder, uint32_t id)
     }
 }
 
+static void visit_region(group_builder *builder, const kiln_node *node)
+{
+    for (uint32_t i = 0; i < node->n_inputs; i++) {
+        kiln_value stored = kiln_stored_value(builder->fusion->graph, node->inputs[i]);
+        add_input(builder, (kiln_operand){.value = stored, .format = KILN_FORMAT_DENSE});
+    }
+}
+
 static void collect_nodes(group_builder *builder)
 {
     kiln_fusion *fusion = builder->fusion;
@@ -67,6 +75,10 @@ static void collect_nodes(group_builder *builder)
         const kiln_node *node = kiln_fusion_node(fusion, id);
         if (kiln_node_row(node)->class_ == KILN_CONTRACT) {
             visit_contraction(builder, id);
+            continue;
+        }
+        if (kiln_fusion_is_region(fusion, id)) {
+            visit_region(builder, node);
             continue;
         }
         for (uint32_t i = 0; i < node->n_inputs; i++) visit_operand(builder, node->inputs[i]);

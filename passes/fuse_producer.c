@@ -94,6 +94,7 @@ static const char *refusal(kiln_fusion *fusion, uint32_t producer, uint32_t cons
         break;
     case KILN_GROUP_PACK:
     case KILN_GROUP_ROUTINE:
+    case KILN_GROUP_REGION:
         return "operands of routines are stored";
     }
     return n > most ? "the group is full" : NULL;

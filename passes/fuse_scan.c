@@ -3,12 +3,26 @@
 #include "kiln/program.h"
 #include "passes/fuse.h"
 
+/* A repeated element is written out as a constant of the program up to here. */
+#define MAX_CONSTANT_BYTES 4096
+
 bool kiln_fusion_is_small_constant(const kiln_node *node)
 {
     if (node->op != KILN_OP_constant) return false;
     const kiln_literal *literal = &node->attrs->literal.value;
     if (literal->kind == KILN_LITERAL_SPLAT) return true;
     return literal->kind == KILN_LITERAL_BYTES && node->type->n_elements <= 16;
+}
+
+/* A region reads its operands where they lie in memory: constants, or values that are stored. */
+static void keep_operands(kiln_fusion *fusion, const kiln_node *node)
+{
+    for (uint32_t i = 0; i < node->n_inputs; i++) {
+        kiln_value stored = kiln_stored_value(fusion->graph, node->inputs[i]);
+        const kiln_node *operand = kiln_graph_node(fusion->graph, stored);
+        if (operand->op == KILN_OP_constant && operand->type->bytes <= MAX_CONSTANT_BYTES) continue;
+        fusion->is_kept[stored.id] = true;
+    }
 }
 
 static void mark_live(kiln_fusion *fusion)
@@ -26,6 +40,7 @@ static void mark_live(kiln_fusion *fusion)
         if (!fusion->is_live[id]) continue;
         const kiln_node *node = kiln_fusion_node(fusion, id);
         for (uint32_t i = 0; i < node->n_inputs; i++) fusion->is_live[node->inputs[i].id] = true;
+        if (kiln_fusion_is_region(fusion, id)) keep_operands(fusion, node);
     }
 }
 
@@ -157,6 +172,7 @@ static kiln_group_kind first_kind(kiln_fusion *fusion, uint32_t id, kiln_row_spa
     case KILN_MOVE:
         return KILN_GROUP_POINTWISE;
     case KILN_REGION:
+        return KILN_GROUP_REGION;
     case KILN_COMPOSITE:
         break;
     }
@@ -180,6 +196,13 @@ static void start_clusters(kiln_fusion *fusion)
         fusion->cluster_of[id] = KILN_NONE;
         if (!id || !fusion->is_live[id] || fusion->is_floating[id]) continue;
         if (is_read_in_place(fusion, id)) continue;
+        const kiln_node *node = kiln_fusion_node(fusion, id);
+        if (node->op == KILN_OP_item) {
+            uint32_t number = fusion->cluster_of[node->inputs[0].id];
+            kiln_vec_push(&fusion->clusters.at[number].nodes, fusion->arena, id);
+            fusion->cluster_of[id] = number;
+            continue;
+        }
         kiln_cluster cluster = {.is_alive = true};
         cluster.kind = first_kind(fusion, id, &cluster.space);
         if (cluster.kind != KILN_GROUP_POINTWISE) {

@@ -24,6 +24,7 @@ typedef struct planner {
     kiln_vec(appearance) seen;
     kiln_vec(kiln_block) blocks;
     uint32_t *block_of; /* by place */
+    uint32_t *scratch_block; /* by group */
     uint32_t *host_of;  /* by value */
 } planner;
 
@@ -217,6 +218,12 @@ static void give_blocks(planner *plan, uint32_t g)
 {
     kiln_schedule *schedule = plan->schedule;
     const kiln_group *group = &schedule->groups.at[g];
+    plan->scratch_block[g] = KILN_NONE;
+    if (group->scratch_bytes > 0) {
+        kiln_block block = {.bytes = group->scratch_bytes, .first = g, .last = g};
+        plan->scratch_block[g] = plan->blocks.n;
+        kiln_vec_push(&plan->blocks, plan->arena, block);
+    }
     bool *can_take = kiln_new_array(plan->arena, bool, group->n_inputs + 1);
     for (uint32_t i = 0; i < group->n_inputs; i++) {
         const kiln_place *place = kiln_schedule_place(schedule, group->inputs[i]);
@@ -313,6 +320,7 @@ void kiln_plan_memory(kiln_pipeline *pipeline, kiln_schedule *schedule)
     list_copies(&plan);
     plan.block_of = kiln_new_array(plan.arena, uint32_t, schedule->places.n + 1);
     for (uint32_t i = 0; i < schedule->places.n; i++) plan.block_of[i] = KILN_NONE;
+    plan.scratch_block = kiln_new_array(plan.arena, uint32_t, schedule->groups.n + 1);
     for (uint32_t g = 0; g < schedule->groups.n; g++) give_blocks(&plan, g);
     check_total(&plan);
     schedule->arena_bytes = kiln_place_blocks(pipeline->scope, plan.blocks.at, plan.blocks.n,
@@ -321,6 +329,10 @@ void kiln_plan_memory(kiln_pipeline *pipeline, kiln_schedule *schedule)
         kiln_place *place = &schedule->places.at[i];
         if (place->kind == KILN_PLACE_ARENA)
             place->offset = plan.blocks.at[plan.block_of[i]].offset;
+    }
+    for (uint32_t g = 0; g < schedule->groups.n; g++) {
+        if (plan.scratch_block[g] == KILN_NONE) continue;
+        schedule->groups.at[g].scratch_offset = plan.blocks.at[plan.scratch_block[g]].offset;
     }
     kiln_plan_donations(pipeline->scope, schedule);
     if (pipeline->max_bytes > 0 && schedule->arena_bytes > pipeline->max_bytes)

@@ -1,7 +1,8 @@
 /* In-place reuse: an output may lie where a dying input lies when the kernel reads each element of
  * the input, for the last time, before it writes that element of the output. That holds when the
  * input is read only at the index at which the output is written (POINTWISE), or within the same
- * row by the reductions that the output waits for (ROW). */
+ * row by the reductions that the output waits for (ROW). The values that a loop carries begin in
+ * the memory of its operands (REGION). */
 #include <string.h>
 
 #include "kiln/program.h"
@@ -66,10 +67,32 @@ static void spread(share_walk *walk, uint32_t at)
     for (uint32_t i = 0; i < node->n_inputs; i++) note(walk, node->inputs[i], bits);
 }
 
+/* A loop's item starts as its carried operand, if the loop reads that value in no other way. */
+static uint32_t carried_input(const kiln_schedule *schedule, kiln_output_ref output,
+                              const bool *can_take)
+{
+    const kiln_group *group = &schedule->groups.at[output.group];
+    const kiln_graph *graph = schedule->graph;
+    const kiln_node *loop = kiln_graph_node(graph, group->anchor);
+    const kiln_node *item = kiln_graph_node(graph, group->outputs[output.number].value);
+    int64_t index = item->attrs->item.index;
+    if (index >= kiln_region_n_carried(loop)) return KILN_NONE;
+    kiln_value value = kiln_stored_value(graph, loop->inputs[index]);
+    for (uint32_t i = 0; i < loop->n_inputs; i++) {
+        if (i != index && kiln_stored_value(graph, loop->inputs[i]).id == value.id)
+            return KILN_NONE;
+    }
+    for (uint32_t i = 0; i < group->n_inputs; i++) {
+        if (group->inputs[i].value.id == value.id && can_take[i]) return i;
+    }
+    return KILN_NONE;
+}
+
 uint32_t kiln_shared_input(kiln_scope *scope, const kiln_schedule *schedule, kiln_output_ref output,
                            const bool *can_take)
 {
     const kiln_group *group = &schedule->groups.at[output.group];
+    if (group->kind == KILN_GROUP_REGION) return carried_input(schedule, output, can_take);
     bool is_pointwise = group->kind == KILN_GROUP_POINTWISE;
     if (!is_pointwise && (group->kind != KILN_GROUP_ROW || group->n_outputs != 1)) return KILN_NONE;
     const kiln_type *type = kiln_graph_type(schedule->graph, group->outputs[output.number].value);

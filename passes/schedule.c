@@ -18,8 +18,15 @@ const char *kiln_group_kind_name(kiln_group_kind kind)
         [KILN_GROUP_PACK] = "pack",
         [KILN_GROUP_ATTENTION] = "attention",
         [KILN_GROUP_ROUTINE] = "routine",
+        [KILN_GROUP_REGION] = "region",
     };
     return (size_t)kind < sizeof names / sizeof *names ? names[kind] : "?";
+}
+
+uint32_t kiln_region_n_carried(const kiln_node *node)
+{
+    if (node->op == KILN_OP_while) return (uint32_t)node->attrs->loop.n_carried;
+    return node->op == KILN_OP_scan ? (uint32_t)node->attrs->scan.n_carried : 0;
 }
 
 int kiln_operand_compare(kiln_operand a, kiln_operand b)

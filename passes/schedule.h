@@ -37,6 +37,9 @@ typedef enum kiln_group_kind {
     KILN_GROUP_ATTENTION, /* softmax(f(Q K^T)) V in one kernel, see kiln_match_attention; the anchor
                              is the second product, outputs as for DOT */
     KILN_GROUP_ROUTINE,   /* one ROUTINE node (barrier is a copy) */
+    KILN_GROUP_REGION,    /* one REGION node, the anchor, and the items that others read, its
+                             outputs; the inputs are its operands as they are stored. No kernel: the
+                             region's own schedule runs in its place */
 } kiln_group_kind;
 
 const char *kiln_group_kind_name(kiln_group_kind kind);
@@ -78,7 +81,11 @@ typedef struct kiln_group {
     int64_t flops, bytes;       /* one run, by the cost model */
     double ns;                  /* on one core */
     const char *label;          /* of the anchor or root, for profiles; never NULL */
+    int64_t scratch_bytes, scratch_offset; /* REGION: arena that its steps need beside operands */
 } kiln_group;
+
+/* The first carried operands of a loop are its first items; 0 for other nodes. */
+uint32_t kiln_region_n_carried(const kiln_node *node);
 
 typedef enum kiln_place_kind {
     KILN_PLACE_INPUT,

@@ -238,6 +238,25 @@ static kiln_status check_pack(kiln_check_state *check, uint32_t g)
     return KILN_OK;
 }
 
+/* The region and its items, nothing else. */
+static kiln_status check_region(kiln_check_state *check, uint32_t g)
+{
+    const kiln_group *group = &check->schedule->groups.at[g];
+    const kiln_graph *graph = check->schedule->graph;
+    for (uint32_t i = 0; i < group->n_nodes; i++) {
+        const kiln_node *node = kiln_graph_node(graph, group->nodes[i]);
+        bool is_anchor = group->nodes[i].id == group->anchor.id && node->type->n_items;
+        bool is_item = node->op == KILN_OP_item && node->inputs[0].id == group->anchor.id;
+        if (!is_anchor && !is_item)
+            return kiln_check_fail(check, g, "it holds more than a region and its items");
+    }
+    for (uint32_t i = 0; i < group->n_outputs; i++) {
+        if (kiln_graph_node(graph, group->outputs[i].value)->op != KILN_OP_item)
+            return kiln_check_fail(check, g, "it stores what is no item");
+    }
+    return KILN_OK;
+}
+
 kiln_status kiln_check_group_shape(kiln_check_state *check, uint32_t g)
 {
     const kiln_group *group = &check->schedule->groups.at[g];
@@ -261,6 +280,8 @@ kiln_status kiln_check_group_shape(kiln_check_state *check, uint32_t g)
         return check_pack(check, g);
     case KILN_GROUP_ROUTINE:
         return check_single(check, g, KILN_ROUTINE);
+    case KILN_GROUP_REGION:
+        return check_region(check, g);
     case KILN_GROUP_ATTENTION:
         return check_attention(check, g);
     }

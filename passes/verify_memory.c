@@ -7,7 +7,8 @@
 #include "passes/verify.h"
 
 typedef struct stretch {
-    uint32_t place, first, last;
+    uint32_t place; /* KILN_NONE: the scratch of a region's group */
+    uint32_t first, last;
     int64_t begin, end;
 } stretch;
 
@@ -122,14 +123,34 @@ static kiln_status check_place(kiln_check_state *check, uint32_t number)
     return is_sound ? KILN_OK : fail_place(check, place, "it is not aligned, or leaves the arena");
 }
 
+/* Whether `to` is the item of a loop that `from`, which the loop reads only so, starts with. */
+static bool is_carried_over(const kiln_schedule *schedule, const kiln_group *group,
+                            const kiln_place *from, const kiln_place *to)
+{
+    const kiln_graph *graph = schedule->graph;
+    if (group->kind != KILN_GROUP_REGION) return false;
+    const kiln_node *loop = kiln_graph_node(graph, group->anchor);
+    const kiln_node *item = kiln_graph_node(graph, to->operand.value);
+    int64_t index = item->op == KILN_OP_item ? item->attrs->item.index : INT64_MAX;
+    if (index >= kiln_region_n_carried(loop)) return false;
+    for (uint32_t i = 0; i < loop->n_inputs; i++) {
+        bool is_it = kiln_stored_value(graph, loop->inputs[i]).id == from->operand.value.id;
+        if (is_it != (i == index)) return false;
+    }
+    return true;
+}
+
 /* Whether `b` takes over the bytes of `a` as the schedule declares and the rules allow. */
 static bool is_taken_over(const kiln_schedule *schedule, const stretch *a, const stretch *b)
 {
+    if (a->place == KILN_NONE || b->place == KILN_NONE) return false;
     const kiln_place *from = &schedule->places.at[a->place], *to = &schedule->places.at[b->place];
     if (to->shares != a->place || a->last != b->first || from->offset != to->offset) return false;
     const kiln_group *group = &schedule->groups.at[b->first];
     bool is_single = group->kind == KILN_GROUP_ROW && group->n_outputs == 1;
-    return (is_single || group->kind == KILN_GROUP_POINTWISE) && from->bytes == to->bytes;
+    bool may_take = is_single || group->kind == KILN_GROUP_POINTWISE ||
+                    is_carried_over(schedule, group, from, to);
+    return may_take && from->bytes == to->bytes;
 }
 
 static int compare_first(const void *a, const void *b)
@@ -137,6 +158,12 @@ static int compare_first(const void *a, const void *b)
     const stretch *x = a, *y = b;
     if (x->first != y->first) return x->first < y->first ? -1 : 1;
     return x->place < y->place ? -1 : x->place > y->place ? 1 : 0;
+}
+
+static uint32_t stretch_value(const kiln_schedule *schedule, const stretch *at)
+{
+    return at->place == KILN_NONE ? schedule->groups.at[at->first].anchor.id
+                                  : schedule->places.at[at->place].operand.value.id;
 }
 
 static kiln_status check_overlaps(kiln_check_state *check, const stretch *stretches, uint32_t n)
@@ -150,8 +177,7 @@ static kiln_status check_overlaps(kiln_check_state *check, const stretch *stretc
             return kiln_error_set(
                 check->error, KILN_INTERNAL,
                 "%s: %%%u and %%%u overlap in the arena and both live at group %u", check->where,
-                schedule->places.at[a->place].operand.value.id,
-                schedule->places.at[b->place].operand.value.id, b->first);
+                stretch_value(schedule, a), stretch_value(schedule, b), b->first);
         }
     }
     return KILN_OK;
@@ -183,7 +209,7 @@ kiln_status kiln_check_memory(kiln_check_state *check)
     uint32_t n_places = schedule->places.n, n = 0;
     uint32_t *first = kiln_new_array(check->arena, uint32_t, n_places + 1);
     uint32_t *last = kiln_new_array(check->arena, uint32_t, n_places + 1);
-    stretch *stretches = kiln_new_array(check->arena, stretch, n_places + 1);
+    stretch *stretches = kiln_new_array(check->arena, stretch, n_places + schedule->groups.n + 1);
     kiln_status status = KILN_OK;
     for (uint32_t i = 0; !status && i < n_places; i++) status = check_place(check, i);
     if (!status) status = find_ranges(check, first, last);
@@ -193,6 +219,14 @@ kiln_status kiln_check_memory(kiln_check_state *check)
         if (place->inside != KILN_NONE) continue; /* its host stands for it */
         stretches[n++] =
             (stretch){i, first[i], last[i], place->offset, place->offset + place->bytes};
+    }
+    for (uint32_t g = 0; g < schedule->groups.n; g++) {
+        const kiln_group *group = &schedule->groups.at[g];
+        int64_t begin = group->scratch_offset, end = begin + group->scratch_bytes;
+        if (!group->scratch_bytes) continue;
+        if (begin < 0 || begin % 64 || end > schedule->arena_bytes)
+            return kiln_check_fail(check, g, "its scratch is not aligned, or leaves the arena");
+        stretches[n++] = (stretch){KILN_NONE, g, g, begin, end};
     }
     qsort(stretches, n, sizeof *stretches, compare_first);
     if (!status) status = check_donations(check, first, last);

@@ -79,7 +79,10 @@ static bool is_given(const kiln_check_state *check, kiln_operand operand)
 static bool has_operand(const kiln_check_state *check, const kiln_group *group, kiln_value node,
                         uint32_t position)
 {
-    kiln_value value = kiln_graph_node(check->schedule->graph, node)->inputs[position];
+    const kiln_graph *graph = check->schedule->graph;
+    kiln_value value = kiln_graph_node(graph, node)->inputs[position];
+    if (group->kind == KILN_GROUP_REGION && node.id == group->anchor.id)
+        value = kiln_stored_value(graph, value);
     if (check->mark[value.id] == check->stamp) return true;
     for (uint32_t i = 0; i < group->n_inputs; i++) {
         kiln_operand input = group->inputs[i];

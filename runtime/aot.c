@@ -10,6 +10,7 @@
 
 #include "base/checked.h"
 #include "kiln/types.h"
+#include "runtime/copy.h"
 #include "runtime/cpu.h"
 
 #define MXCSR_EXACT 0x1f80u
@@ -102,10 +103,16 @@ static void *buffer_address(const aot_run *run, uint32_t number)
 
 static void copy_run(const aot_run *run, const kiln_step_row *step)
 {
-    uint32_t from = run->program->operands[step->first_operand];
-    if (run->pointers[0] != run->pointers[1]) {
-        memcpy(run->pointers[1], run->pointers[0], (size_t)run->program->buffers[from].bytes);
+    const uint32_t *operands = &run->program->operands[step->first_operand];
+    int64_t bytes = run->program->buffers[operands[0]].bytes, start = 0;
+    if (step->n_operands == 3) {
+        int64_t number;
+        memcpy(&number, run->pointers[2], sizeof number);
+        start = kiln_copy_stretch(number, bytes, run->program->buffers[operands[1]].bytes);
     }
+    char *to = run->pointers[1];
+    if (start >= 0 && run->pointers[0] != to + start)
+        memcpy(to + start, run->pointers[0], (size_t)bytes);
 }
 
 static kiln_status step_run(const aot_run *run, uint32_t *at)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/copy.h"
 #include "runtime/cuda_driver.h"
 
 #define STATIC_SHARED_BYTES 49152 /* more must be asked for */
@@ -183,7 +184,17 @@ static kiln_status run_copy(kiln_cuda *cuda, const kiln_step_row *step)
 {
     kiln_cuda_memory from = cuda->operands[step->first_operand],
                      to = cuda->operands[step->first_operand + 1];
-    int64_t bytes = cuda->program->buffers[cuda->program->operands[step->first_operand]].bytes;
+    const uint32_t *operands = &cuda->program->operands[step->first_operand];
+    int64_t bytes = cuda->program->buffers[operands[0]].bytes;
+    if (step->n_operands == 3) {
+        int64_t number = 0;
+        int code = cuda->driver.to_host(&number, cuda->operands[step->first_operand + 2], 8);
+        kiln_status status = check(cuda, code, "the number of a copy");
+        int64_t all = cuda->program->buffers[operands[1]].bytes;
+        int64_t start = kiln_copy_stretch(number, bytes, all);
+        if (status || start < 0) return status;
+        to += (kiln_cuda_memory)start;
+    }
     if (from == to || !bytes) return KILN_OK;
     return check(cuda, cuda->driver.copy(to, from, (size_t)bytes), "a copy");
 }

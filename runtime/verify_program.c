@@ -140,14 +140,20 @@ static const kiln_buffer_row *operand_row(const kiln_program *program, const kil
 /* Whole buffers of equal bytes, into memory that may be written, and no partial overlap. */
 static bool copy_is_right(const kiln_program *program, const kiln_step_row *step)
 {
-    if (step->n_operands != 2) return false;
+    if (step->n_operands != 2 && step->n_operands != 3) return false;
     const kiln_buffer_row *from = operand_row(program, step, 0);
     const kiln_buffer_row *to = operand_row(program, step, 1);
-    if (from->bytes != to->bytes) return false;
+    if (step->n_operands == 3) {
+        if (operand_row(program, step, 2)->bytes < 8) return false;
+        if (from->bytes == 0 || to->bytes % from->bytes) return false;
+    } else if (from->bytes != to->bytes) {
+        return false;
+    }
     if (to->kind != KILN_BUFFER_ARENA && to->kind != KILN_BUFFER_OUTPUT) return false;
     if (from->kind != KILN_BUFFER_ARENA || to->kind != KILN_BUFFER_ARENA) return true;
     int64_t distance = from->offset - to->offset;
-    return distance == 0 || distance >= to->bytes || -distance >= to->bytes;
+    bool is_apart = distance >= to->bytes || -distance >= from->bytes;
+    return is_apart || (distance == 0 && step->n_operands == 2);
 }
 
 static bool kernel_is_right(const kiln_program *program, const kiln_step_row *step)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "runtime/copy.h"
 
 #define FORK_NS 10000.0        /* a cheaper step runs on the caller */
 #define SHARE_NS 5000.0        /* least work worth a worker */
@@ -27,6 +28,13 @@ static void copy_run(const kiln_kernel_args *args, uint32_t tile_begin, uint32_t
     int64_t end = kiln_min_i64(tile_end * COPY_TILE, args->sizes[0]);
     const char *from = args->buffers[0];
     char *to = args->buffers[1];
+    if (args->sizes[1]) {
+        int64_t number;
+        memcpy(&number, args->buffers[2], sizeof number);
+        int64_t start = kiln_copy_stretch(number, args->sizes[0], args->sizes[1]);
+        if (start < 0) return;
+        to += start;
+    }
     if (from != to && begin < end) memcpy(to + begin, from + begin, (size_t)(end - begin));
 }
 
@@ -63,9 +71,12 @@ static void step_plan(kiln_workspace *workspace, uint32_t number)
     double cost = (double)step->cost;
     if (step->kind == KILN_STEP_COPY) {
         int64_t bytes = program->buffers[program->operands[step->first_operand]].bytes;
-        workspace->copy_bytes[number] = bytes;
+        const uint32_t *operands = &program->operands[step->first_operand];
+        int64_t *sizes = &workspace->copy_bytes[2 * (size_t)number];
+        sizes[0] = bytes;
+        sizes[1] = step->n_operands == 3 ? program->buffers[operands[1]].bytes : 0;
         plan->kernel = copy_run;
-        plan->sizes = &workspace->copy_bytes[number];
+        plan->sizes = sizes;
         plan->n_tiles = (uint32_t)kiln_min_i64(kiln_ceil_div(bytes, COPY_TILE), UINT32_MAX);
         cost = (double)bytes / COPY_BYTES_PER_NS;
     } else if (step->kind == KILN_STEP_KERNEL || step->kind == KILN_STEP_PACK) {
@@ -146,7 +157,7 @@ static bool allocate_tables(kiln_workspace *workspace)
     size_t n_steps = program->n_steps, n_operands = program->n_operands;
     workspace->plans = calloc(n_steps + 1, sizeof *workspace->plans);
     workspace->pointers = calloc(n_operands + 1, sizeof *workspace->pointers);
-    workspace->copy_bytes = calloc(n_steps + 1, sizeof *workspace->copy_bytes);
+    workspace->copy_bytes = calloc(2 * n_steps + 1, sizeof *workspace->copy_bytes);
     workspace->port_data = calloc(n_ports + 1, sizeof *workspace->port_data);
     workspace->uses = calloc(n_operands + 1, sizeof *workspace->uses);
     workspace->first_use = calloc(n_ports + 1, sizeof *workspace->first_use);

@@ -16,7 +16,7 @@ enum { KILN_RUN_IDLE, KILN_RUN_RUNNING, KILN_RUN_CANCELLED, KILN_RUN_DEADLINE };
 typedef struct kiln_step_plan {
     kiln_kernel_fn *kernel; /* NULL: BRANCH, JUMP, CHECK */
     void *const *buffers;
-    const int64_t *sizes;  /* COPY: its bytes; else NULL */
+    const int64_t *sizes;  /* COPY: see copy_bytes; else NULL */
     uint64_t tiles_before; /* of the steps of the same region before this one */
     uint32_t n_tiles;
     uint32_t n_workers;    /* 1: the caller alone */
@@ -52,7 +52,7 @@ struct kiln_workspace {
 
     kiln_step_plan *plans;
     void **pointers;
-    int64_t *copy_bytes; /* by step */
+    int64_t *copy_bytes; /* by step: what is copied; all of the target with a number, else 0 */
     void **port_data;    /* inputs, then outputs: of the last checked run */
     uint32_t *uses;      /* operands that are a port, port by port */
     uint32_t *first_use; /* by port: where its uses begin; one more at the end */

@@ -69,7 +69,9 @@ typedef struct kiln_port_row {
 typedef enum kiln_step_kind {
     KILN_STEP_KERNEL = 1,  /* target: kernel */
     KILN_STEP_PACK = 2,    /* a kernel that packs an operand; told apart in profiles */
-    KILN_STEP_COPY = 3,    /* operand 0 to operand 1, whole buffers of equal bytes */
+    KILN_STEP_COPY = 3,    /* operand 0 to operand 1, whole buffers of equal bytes; with an operand
+                              2, an i64 k: to stretch k of operand 1, of which there are several of
+                              operand 0's bytes; nowhere when there is no such stretch */
     KILN_STEP_LIBRARY = 4, /* target: import; refused where the import is not bound */
     KILN_STEP_BRANCH = 5,  /* operand 0 is bool: 0 continues, else jumps to step `target` */
     KILN_STEP_JUMP = 6,    /* target: step */

@@ -84,6 +84,76 @@ static kiln_context *context;
     "  return %3\n"                                                                                \
     "}\n"
 
+/* (a, b) -> (b, a + b): results change places, operands are views, an item is read through a view,
+ * one nobody reads. */
+#define FIBONACCI                                                                                  \
+    "graph fibonacci(%n: i64[], %x: f32[2,3]) {\n"                                                 \
+    "  %0: f32[3,2] = transpose %x {permutation = [1, 0]}\n"                                       \
+    "  %1: f32[3,2] = reshape %x\n"                                                                \
+    "  %2: i64[] = constant {value = splat 0}\n"                                                   \
+    "  %3: (i64[], f32[3,2], f32[3,2]) = while %2, %0, %1, %n {n_carried = 3, limit = 100, "       \
+    "regions = [graph condition(%i: i64[], %a: f32[3,2], %b: f32[3,2], %n: i64[]) {\n"             \
+    "    %0: bool[] = lt %i, %n\n"                                                                 \
+    "    return %0\n"                                                                              \
+    "  }, graph body(%i: i64[], %a: f32[3,2], %b: f32[3,2], %n: i64[]) {\n"                        \
+    "    %0: i64[] = constant {value = splat 1}\n"                                                 \
+    "    %1: i64[] = add %i, %0\n"                                                                 \
+    "    %2: f32[3,2] = add %a, %b\n"                                                              \
+    "    return %1, %b, %2\n"                                                                      \
+    "  }]}\n"                                                                                      \
+    "  %4: f32[3,2] = item %3 {index = 1}\n"                                                       \
+    "  %5: f32[3,2] = item %3 {index = 2}\n"                                                       \
+    "  %6: f32[6] = reshape %4\n"                                                                  \
+    "  %7: f32[2,3] = transpose %5 {permutation = [1, 0]}\n"                                       \
+    "  return %6, %7\n"                                                                            \
+    "}\n"
+
+/* Rows of a triangle: an outer loop whose body scans, with a choice inside that. */
+#define NESTED                                                                                     \
+    "graph nested(%n: i64[], %x: f32[4]) {\n"                                                      \
+    "  %0: i64[] = constant {value = splat 0}\n"                                                   \
+    "  %1: (i64[], f32[4]) = while %0, %x, %n {n_carried = 2, limit = 100, regions = ["            \
+    "graph c(%i: i64[], %x: f32[4], %n: i64[]) { %0: bool[] = lt %i, %n return %0 },\n"            \
+    "  graph b(%i: i64[], %x: f32[4], %n: i64[]) {\n"                                              \
+    "    %0: i64[] = constant {value = splat 1}\n"                                                 \
+    "    %1: i64[] = add %i, %0\n"                                                                 \
+    "    %2: f32[] = constant {value = splat 0}\n"                                                 \
+    "    %3: (f32[], f32[4]) = scan %2, %x, %i {n_carried = 1, n_slices = 1, length = 4, "         \
+    "regions = [graph row(%s: f32[], %v: f32[], %i: i64[]) {\n"                                    \
+    "      %0: f32[] = constant {value = splat 0}\n"                                               \
+    "      %1: bool[] = gt %s, %0\n"                                                               \
+    "      %2: (f32[]) = if %1, %s, %v {regions = [graph t(%s: f32[], %v: f32[]) {"                \
+    " %0: f32[] = add %s, %v return %0 }, graph f(%s: f32[], %v: f32[]) { return %v }]}\n"         \
+    "      %3: f32[] = item %2 {index = 0}\n"                                                      \
+    "      return %3, %3\n"                                                                        \
+    "    }]}\n"                                                                                    \
+    "    %4: f32[4] = item %3 {index = 1}\n"                                                       \
+    "    return %1, %4\n"                                                                          \
+    "  }]}\n"                                                                                      \
+    "  %2: f32[4] = item %1 {index = 1}\n"                                                         \
+    "  return %2\n"                                                                                \
+    "}\n"
+
+/* A loop that nothing ends but its limit, and a check within a body. */
+#define ENDLESS(limit)                                                                             \
+    "graph endless(%x: f32[2]) {\n"                                                                \
+    "  %0: (f32[2]) = while %x {n_carried = 1, limit = " limit ", regions = ["                     \
+    "graph c(%x: f32[2]) { %0: bool[] = constant {value = splat true} return %0 },"                \
+    "graph b(%x: f32[2]) { %0: f32[2] = neg %x return %0 }]}"                                      \
+    "  %1: f32[2] = item %0 {index = 0}"                                                           \
+    "  return %1\n"                                                                                \
+    "}\n"
+#define CHECKED                                                                                    \
+    "graph checked(%x: f32[3], %y: f32[]) {\n"                                                     \
+    "  %0: (f32[]) = scan %y, %x {n_carried = 1, n_slices = 1, length = 3, regions = ["            \
+    "graph b(%s: f32[], %x: f32[]) {"                                                              \
+    " %0: f32[] = constant {value = splat 0} %1: bool[] = lt %x, %0 %2: i64[] = convert %1"        \
+    " %3: f32[] = sqrt %x %4: f32[] = add %s, %3"                                                  \
+    " check %2 \"roots: a negative number; expected none\" return %4 }]}"                          \
+    "  %1: f32[] = item %0 {index = 0}"                                                            \
+    "  return %1\n"                                                                                \
+    "}\n"
+
 /* One input or output: a dtype is told by its bytes here. */
 typedef struct region_case {
     const char *text;
@@ -109,6 +179,16 @@ static const region_case cases[] = {
     {CASE, {(int32_t[]){-1}, (float[]){3, -4}}, {(float[]){3, 4}}},
     {CASE, {(int32_t[]){7}, (float[]){3, -4}}, {(float[]){3, 4}}},
     {CALL, {(float[]){2, -1}}, {(float[]){16, 1}}},
+    {FIBONACCI,
+     {(int64_t[]){1}, (float[]){1, 2, 3, 4, 5, 6}},
+     {(float[]){1, 2, 3, 4, 5, 6}, (float[]){2, 5, 8, 6, 9, 12}}},
+    {FIBONACCI,
+     {(int64_t[]){3}, (float[]){1, 2, 3, 4, 5, 6}},
+     {(float[]){3, 8, 8, 13, 13, 18}, (float[]){5, 13, 21, 14, 22, 30}}},
+    {NESTED, {(int64_t[]){0}, (float[]){1, 1, 1, 1}}, {(float[]){1, 1, 1, 1}}},
+    {NESTED, {(int64_t[]){3}, (float[]){1, 1, 1, 1}}, {(float[]){1, 4, 10, 20}}},
+    {NESTED, {(int64_t[]){1}, (float[]){-1, -2, 3, 4}}, {(float[]){-1, -2, 3, 7}}},
+    {CHECKED, {(float[]){4, 9, 16}, (float[]){1}}, {(float[]){10}}},
 };
 
 static kiln_graph *parse(const char *text)
@@ -165,6 +245,66 @@ static void test_the_evaluator_knows_regions(void **state)
     }
 }
 
+/* Another way to run a case. */
+typedef struct variant {
+    uint32_t threads;
+    int is_unfused, is_ahead;
+} variant;
+
+static kiln_executable *case_compile(kiln_context *own, const kiln_graph *graph, const variant *how)
+{
+    kiln_compile_options options = {
+        .struct_bytes = sizeof options, .is_unfused = how->is_unfused, .compile_threads = 1};
+    kiln_executable *executable = NULL;
+    kiln_status status = how->is_ahead
+                             ? kiln_compile_library(graph, &options, "region_case.so", NULL, NULL)
+                             : kiln_compile(graph, &options, &executable);
+    if (status) fail_msg("%s", kiln_graph_message(graph));
+    if (how->is_ahead) {
+        assert_int_equal(kiln_executable_load(own, "region_case.so", NULL, &executable), KILN_OK);
+        remove("region_case.so");
+    }
+    return executable;
+}
+
+static void case_run(kiln_context *own, const region_case *one, const variant *how)
+{
+    kiln_tensor inputs[3], outputs[2];
+    kiln_graph *graph = NULL;
+    kiln_workspace *workspace = NULL;
+    assert_int_equal(kiln_parse_text(own, one->text, strlen(one->text), &graph), KILN_OK);
+    case_tensors(graph, one, inputs, outputs);
+    kiln_executable *executable = case_compile(own, graph, how);
+    assert_int_equal(kiln_workspace_create(executable, &workspace), KILN_OK);
+    for (int twice = 0; twice < 2; twice++) {
+        kiln_status status =
+            kiln_run(workspace, inputs, graph->inputs.n, outputs, graph->outputs.n);
+        if (status) fail_msg("%s in\n%s", kiln_workspace_message(workspace), one->text);
+    }
+    check_outputs(one->text, graph->outputs.n, outputs, one->outputs);
+    kiln_workspace_destroy(workspace);
+    kiln_executable_destroy(executable);
+    kiln_graph_destroy(graph);
+}
+
+static void test_compiled_programs_know_regions(void **state)
+{
+    (void)state;
+    const variant variants[] = {{1, 0, 0}, {2, 0, 0}, {2, 1, 0}, {1, 0, 1}};
+    for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
+        kiln_context_options options = {.struct_bytes = sizeof options,
+                                        .threads = variants[v].threads};
+        kiln_context *own = NULL;
+        assert_int_equal(kiln_context_create(&options, &own), KILN_OK);
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            bool is_other_input = i && cases[i].text == cases[i - 1].text;
+            if (variants[v].is_ahead && is_other_input) continue; /* linking takes long */
+            case_run(own, &cases[i], &variants[v]);
+        }
+        kiln_context_destroy(own);
+    }
+}
+
 static void test_text_is_kept(void **state)
 {
     (void)state;
@@ -213,6 +353,50 @@ static void test_trips_have_a_limit(void **state)
                         "while: over 100 trips; expected its condition to end it before");
     free(outputs[0].data);
     kiln_graph_destroy(graph);
+}
+
+/* Runs a graph of one output of two numbers; returns the status and keeps the sentence. */
+static kiln_status run_text(const char *text, const void *const *inputs, int64_t deadline,
+                            char *out_sentence)
+{
+    kiln_graph *graph = parse(text);
+    kiln_tensor ins[3], out;
+    float memory[2] = {0};
+    kiln_executable *executable = NULL;
+    kiln_workspace *workspace = NULL;
+    for (uint32_t i = 0; i < graph->inputs.n; i++)
+        ins[i] = tensor_of(graph, graph->inputs.at[i], inputs[i]);
+    out = tensor_of(graph, graph->outputs.at[0].value, memory);
+    if (kiln_compile(graph, NULL, &executable)) fail_msg("%s", kiln_graph_message(graph));
+    assert_int_equal(kiln_workspace_create(executable, &workspace), KILN_OK);
+    kiln_workspace_set_deadline(workspace, deadline);
+    kiln_status status = kiln_run(workspace, ins, graph->inputs.n, &out, 1);
+    strcpy(out_sentence, kiln_workspace_message(workspace));
+    kiln_workspace_destroy(workspace);
+    kiln_executable_destroy(executable);
+    kiln_graph_destroy(graph);
+    return status;
+}
+
+static void test_endless_loops_end(void **state)
+{
+    (void)state;
+    char sentence[KILN_MESSAGE_BYTES];
+    const void *inputs[] = {(float[]){1, 2}};
+    kiln_status status = run_text(ENDLESS("9223372036854775807"), inputs, 20000000, sentence);
+    assert_int_equal(status, KILN_DEADLINE);
+    assert_int_equal(run_text(ENDLESS("1000"), inputs, 0, sentence), KILN_RANGE);
+    assert_string_equal(sentence,
+                        "while: over 1000 trips; expected its condition to end it before");
+}
+
+static void test_checks_within_regions_are_seen(void **state)
+{
+    (void)state;
+    char sentence[KILN_MESSAGE_BYTES];
+    const void *inputs[] = {(float[]){4, -1, 4}, (float[]){0}};
+    assert_int_equal(run_text(CHECKED, inputs, 0, sentence), KILN_RANGE);
+    assert_string_equal(sentence, "roots: a negative number; expected none");
 }
 
 typedef struct mistake {
@@ -302,9 +486,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_evaluator_knows_regions),
+        cmocka_unit_test(test_compiled_programs_know_regions),
         cmocka_unit_test(test_text_is_kept),
         cmocka_unit_test(test_equal_bodies_make_equal_nodes),
         cmocka_unit_test(test_trips_have_a_limit),
+        cmocka_unit_test(test_endless_loops_end),
+        cmocka_unit_test(test_checks_within_regions_are_seen),
         cmocka_unit_test(test_mistakes_have_sentences),
         cmocka_unit_test(test_nesting_has_a_limit),
         cmocka_unit_test(test_a_region_is_finished),
