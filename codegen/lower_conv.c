@@ -2,16 +2,17 @@
  * output features] tiles. A tile copies its input window, then register tiles of pixels x features
  * accumulate over the taps. A 1 x 1 kernel with stride 1 and no padding is a plain product over all
  * pixels, and goes the way of the dots. */
-#include "base/checked.h"
 #include "codegen/lower_conv.h"
+#include "base/checked.h"
 #include "codegen/lower_dot.h"
 #include "codegen/math.h"
 #include "codegen/winograd.h"
 #include "kiln/program.h"
 
-#define LOCAL_BYTES (256 * 1024) /* of the input window */
-#define TILE_CYCLES 20000.0
-#define TILES_PER_THREAD 8
+#define MOST_FEATURE_BLOCKS 64
+#define CYCLES_PER_COPY 3.0         /* of a vector of the window */
+#define CYCLES_PER_TILE 3000.0      /* of the kernel, whatever it does */
+#define WEIGHT_BYTES_PER_CYCLE 10.0 /* from beyond the second cache */
 
 typedef struct product {
     kiln_conv *conv;
@@ -20,11 +21,11 @@ typedef struct product {
     int64_t kernel_step, kernel_origin; /* elements from one k to the next, when not packed */
     int64_t k_size;                     /* taps x input features of a group */
     bool is_row_joined; /* the taps of a kernel row and their features are one run */
-    int64_t height;                     /* rows of output pixels of a register tile */
+    int64_t height;     /* rows of output pixels of a register tile */
     uint32_t vectors;
     int64_t block_features, n_feature_blocks, n_row_blocks;
-    kiln_kv group;                      /* of the tile at work */
-    kiln_kv block_row;                  /* its first output row */
+    kiln_kv group;     /* of the tile at work */
+    kiln_kv block_row; /* its first output row */
 } product;
 
 /* A register tile: height x width pixels, `vectors` of features, `last` lanes in the last one. */
@@ -38,9 +39,14 @@ static kiln_tile make_tile(const product *p, const pixel_tile *shape)
 {
     const kiln_conv *conv = p->conv;
     kiln_kernel *k = conv->lower->kernel;
-    kiln_tile tile = {.lower = conv->lower, .dtype = conv->dtype, .lanes = conv->lanes,
-                      .rows = (uint32_t)(shape->height * shape->width), .vectors = shape->vectors,
-                      .a = {conv->local, KILN_NO_DTYPE}, .b = p->kernel, .a_k = 1};
+    kiln_tile tile = {.lower = conv->lower,
+                      .dtype = conv->dtype,
+                      .lanes = conv->lanes,
+                      .rows = (uint32_t)(shape->height * shape->width),
+                      .vectors = shape->vectors,
+                      .a = {conv->local, KILN_NO_DTYPE},
+                      .b = p->kernel,
+                      .a_k = 1};
     for (int64_t y = 0; y < shape->height; y++)
         for (int64_t x = 0; x < shape->width; x++)
             tile.a_row[y * shape->width + x] =
@@ -245,41 +251,57 @@ static double choose_tile(product *p, int64_t *out_width)
     return best * (double)(conv->axis[KILN_CONV_W].out * conv->axis[KILN_CONV_H].out);
 }
 
-/* Blocks of rows whose window fits the cache; then more blocks, of rows or features, for the
- * threads. */
+/* Bytes of the window that `rows` rows of outputs read. */
+static int64_t window_bytes(const kiln_conv *conv, int64_t rows)
+{
+    const kiln_conv_axis *axis = conv->axis;
+    return kiln_conv_axis_local(&axis[KILN_CONV_W], axis[KILN_CONV_W].out) * conv->in_features *
+           (int64_t)kiln_dtype_bytes(conv->dtype) * axis[KILN_CONV_D].kernel *
+           kiln_conv_axis_local(&axis[KILN_CONV_H], rows);
+}
+
+/* Cycles of the longest share of a thread when tiles have `rows` rows of outputs and one of n
+ * blocks of features: what their products take, the copy of their window, and their weights, which
+ * come half unseen behind the products. `cycles` are those of all products of an image and group.
+ */
+static double block_cycles(const product *p, double cycles, int64_t rows, int64_t n)
+{
+    const kiln_conv *conv = p->conv;
+    const kiln_conv_axis *axis = conv->axis;
+    double bytes = (double)kiln_dtype_bytes(conv->dtype), out = (double)axis[KILN_CONV_H].out;
+    double copy = (double)window_bytes(conv, rows) / bytes / conv->lanes * CYCLES_PER_COPY;
+    double weights = (double)(p->k_size * conv->out_features) * bytes / (double)n;
+    double one = cycles * (double)rows / out / (double)n + copy +
+                 weights / WEIGHT_BYTES_PER_CYCLE / 2 + CYCLES_PER_TILE;
+    double n_tiles = (double)(conv->batch * axis[KILN_CONV_D].out * conv->groups * n *
+                              kiln_ceil_div(axis[KILN_CONV_H].out, rows));
+    double threads = conv->lower->schedule->n_threads;
+    double share = n_tiles / (threads > 1 ? threads : 1);
+    return one * (double)(int64_t)(share + 0.999);
+}
+
+/* Rows and features of a tile, for the least time; the window stays in the second cache. */
 static void choose_blocks(product *p, double cycles)
 {
     kiln_conv *conv = p->conv;
-    const kiln_conv_axis *axis = conv->axis;
-    int64_t width = (int64_t)p->vectors * conv->lanes, out = axis[KILN_CONV_H].out,
-            rows = p->height;
-    int64_t row_bytes = kiln_conv_axis_local(&axis[KILN_CONV_W], axis[KILN_CONV_W].out) *
-                        conv->in_features * (int64_t)kiln_dtype_bytes(conv->dtype) *
-                        axis[KILN_CONV_D].kernel;
-    while (rows + p->height <= out &&
-           kiln_conv_axis_local(&axis[KILN_CONV_H], rows + p->height) * row_bytes <= LOCAL_BYTES)
-        rows += p->height;
-    int64_t independent = conv->batch * axis[KILN_CONV_D].out * conv->groups;
-    double threads = conv->lower->schedule->n_threads;
-    double wanted = cycles * (double)independent / TILE_CYCLES, most = threads * TILES_PER_THREAD;
-    if (wanted > most) wanted = most;
-    if (threads <= 1) wanted = 1;
-    int64_t n_rows = kiln_ceil_div(out, rows), n_features = 1;
-    int64_t missing = (int64_t)(wanted / (double)(independent * n_rows) + 0.999);
-    int64_t most_rows = kiln_ceil_div(out, 2 * p->height),
-            width_blocks = kiln_ceil_div(conv->out_features, width);
-    bool has_small_input =
-        out * row_bytes < p->k_size * conv->out_features * (int64_t)kiln_dtype_bytes(conv->dtype);
-    if (missing > 1 && has_small_input) {
-        n_features = kiln_min_i64(missing, width_blocks);
-        missing = kiln_ceil_div(missing, n_features);
+    int64_t out = conv->axis[KILN_CONV_H].out, width = (int64_t)p->vectors * conv->lanes;
+    int64_t room = conv->lower->machine->l2_bytes / 2, chosen = p->height;
+    int64_t strips = kiln_ceil_div(conv->out_features, width);
+    double best = -1;
+    p->block_features = strips * width;
+    for (int64_t rows = p->height; rows < out + p->height; rows += p->height) {
+        if (rows > p->height && window_bytes(conv, rows) > room) break;
+        for (int64_t n = 1; n <= kiln_min_i64(strips, MOST_FEATURE_BLOCKS); n++) {
+            double all = block_cycles(p, cycles, rows, n);
+            if (best >= 0 && all >= best) continue;
+            best = all;
+            chosen = rows;
+            p->block_features = kiln_ceil_div(strips, n) * width;
+        }
     }
-    if (missing > 1) n_rows = kiln_max_i64(n_rows, kiln_min_i64(n_rows * missing, most_rows));
-    rows = kiln_round_up(kiln_ceil_div(out, n_rows), p->height);
-    p->n_row_blocks = kiln_ceil_div(out, rows);
-    p->block_features = kiln_round_up(kiln_ceil_div(conv->out_features, n_features), width);
+    p->n_row_blocks = kiln_ceil_div(out, chosen);
     p->n_feature_blocks = kiln_ceil_div(conv->out_features, p->block_features);
-    kiln_conv_add_local(conv, rows, conv->in_features);
+    kiln_conv_add_local(conv, chosen, conv->in_features);
 }
 
 /* Where the kernel stands: in panels, or dense with features innermost and one distance between

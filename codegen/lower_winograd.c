@@ -125,7 +125,7 @@ static void multiply_tile(winograd *w, kiln_kv a, kiln_kv b, kiln_kv to)
                       .b = w->kernel,
                       .a_k = 1};
     for (uint32_t r = 0; r < w->rows; r++) tile.a_row[r] = r * w->data_pitch;
-    kiln_tile_use_panels(&tile, conv->in_features);
+    kiln_tile_use_panels(&tile, w->points * conv->in_features);
     kiln_tile_zero(&tile);
     kiln_tile_accumulate(&tile, a, b, conv->in_features);
     for (uint32_t i = 0; i < w->rows * w->vectors; i++)
@@ -138,11 +138,10 @@ static void multiply_points(winograd *w, kiln_kv feature)
 {
     kiln_conv *conv = w->conv;
     kiln_kernel *k = conv->lower->kernel;
-    int64_t point_elements = kiln_round_up(conv->out_features, KILN_PANEL) * conv->in_features;
     kiln_kv zero = kiln_k_const_i64(k, 0);
     kiln_kv point = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, kiln_k_const_i64(k, w->points), 1);
-    kiln_kv b = kiln_k_binary(k, KILN_K_add, kiln_k_mul_imm(k, point, point_elements),
-                              kiln_k_mul_imm(k, feature, conv->in_features));
+    kiln_kv b = kiln_k_mul_imm(k, point, conv->in_features * KILN_PANEL);
+    b = kiln_k_binary(k, KILN_K_add, b, kiln_k_mul_imm(k, feature, w->points * conv->in_features));
     kiln_kv from = kiln_k_mul_imm(k, point, w->data_point);
     kiln_kv to = kiln_k_mul_imm(k, point, w->sums_point);
     kiln_kv tile = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, w->n_tiles, w->rows);

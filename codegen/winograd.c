@@ -128,7 +128,7 @@ void kiln_pack_winograd(kiln_scope *scope, const kiln_graph *graph, kiln_operand
         place.n_columns = kiln_min_i64(16, offsets.n_n - place.first);
         transform_panel(rule, &place, points);
         for (int64_t at = 0; at < reach * reach; at++) {
-            float *to = (float *)out + (at * n_panels * n_in + i) * 16;
+            float *to = (float *)out + ((i / n_in * reach * reach + at) * n_in + i % n_in) * 16;
             for (int64_t n = 0; n < 16; n++) to[n] = (float)points[at / reach][at % reach][n];
         }
     }

@@ -60,7 +60,7 @@ typedef enum kiln_format {
                                  parts (2, 0), (1, 0), (1, 1), (0, 1), (0, 0), (0, 2), summed for
                                  128 k, then added in f32 */
     KILN_FORMAT_WINOGRAD_N16, /* the kernel of a convolution with the attribute winograd = m, after
-                                 its transform: [(m + 2)^2][ceil(n / 16)][ic][16] of f32 */
+                                 its transform: [ceil(n / 16)][(m + 2)^2][ic][16] of f32 */
 } kiln_format;
 
 typedef struct kiln_operand {

@@ -15,8 +15,9 @@
 
 /* Products that take as long as one more element of the kernel read from memory, or as one element
  * of a tile transformed there and back. */
-#define PRODUCTS_PER_WEIGHT 14.0
-#define PRODUCTS_PER_TRANSFORM 60.0
+#define PRODUCTS_PER_WEIGHT 30.0
+#define PRODUCTS_PER_TRANSFORM 130.0
+#define LEAST_GAIN 0.9 /* a larger tile rounds worse and its kernel takes more memory */
 
 typedef struct conv_shape {
     double batch, height, width, in, out; /* of the result; features */
@@ -73,7 +74,7 @@ static kiln_value choose_algorithm(kiln_rewrite *rewrite, const kiln_node *node)
     kiln_attrs attrs = *node->attrs;
     for (int64_t side = 2; side <= 4; side += 2) {
         double cost = products(&shape, side);
-        if (cost >= best) continue;
+        if (cost >= best * LEAST_GAIN) continue;
         best = cost;
         attrs.conv.winograd = side;
     }
