@@ -47,4 +47,6 @@ const kiln_attrs *kiln_attrs_copy(kiln_arena *arena, const kiln_attrs *attrs);
 
 /* The regions of a node; none for most. */
 kiln_regions kiln_attrs_regions(const kiln_attrs *attrs);
+/* Puts others in their place; the family has the field. */
+void kiln_attrs_set_regions(kiln_attrs *attrs, kiln_regions regions);
 #endif

@@ -200,3 +200,12 @@ kiln_regions kiln_attrs_regions(const kiln_attrs *attrs)
     }
     return (kiln_regions){0};
 }
+
+void kiln_attrs_set_regions(kiln_attrs *attrs, kiln_regions regions)
+{
+    const kiln_family_row *row = kiln_family_fields(attrs->family);
+    for (uint32_t i = 0; i < row->n_fields; i++) {
+        if (row->fields[i].kind != KILN_FIELD_KIND_REGIONS) continue;
+        *(kiln_regions *)((char *)attrs + row->fields[i].offset) = regions;
+    }
+}

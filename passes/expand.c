@@ -17,5 +17,9 @@ static kiln_value expand_node(kiln_rewrite *rewrite, const kiln_node *node)
 
 kiln_graph *kiln_pass_expand(kiln_pipeline *pipeline, const kiln_graph *graph)
 {
+    bool has_composites = false;
+    for (uint32_t id = 1; id < graph->nodes.n && !has_composites; id++)
+        has_composites = kiln_node_row(graph->nodes.at[id])->class_ == KILN_COMPOSITE;
+    if (!has_composites) return (kiln_graph *)graph;
     return kiln_rewrite_run(pipeline, graph, expand_node, NULL, "expand");
 }

@@ -37,6 +37,7 @@ typedef struct kiln_pipeline {
     kiln_text *log;             /* timings and refusals for explain, or NULL */
 } kiln_pipeline;
 
+/* The graph itself where nothing changes. */
 typedef kiln_graph *kiln_pass_fn(kiln_pipeline *pipeline, const kiln_graph *graph);
 
 typedef struct kiln_pass {

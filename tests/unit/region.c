@@ -154,6 +154,23 @@ static kiln_context *context;
     "  return %1\n"                                                                                \
     "}\n"
 
+/* Too long to be unrolled; the stack is made backwards as well, nobody reads the third result. */
+#define LONG                                                                                       \
+    "graph long(%s: f32[2], %xs: f32[20], %k: f32[]) {\n"                                          \
+    "  %0: (f32[2], f32[20,2], f32[20]) = scan %s, %xs, %k {n_carried = 1, n_slices = 1, "         \
+    "length = 20, regions = [graph body(%s: f32[2], %x: f32[], %k: f32[]) {\n"                     \
+    "    %0: f32[] = mul %x, %k\n"                                                                 \
+    "    %1: f32[2] = broadcast %0 {axes = []}\n"                                                  \
+    "    %2: f32[2] = add %s, %1\n"                                                                \
+    "    %3: f32[2] = neg %2\n"                                                                    \
+    "    return %2, %3, %0\n"                                                                      \
+    "  }]}\n"                                                                                      \
+    "  %1: f32[2] = item %0 {index = 0}\n"                                                         \
+    "  %2: f32[20,2] = item %0 {index = 1}\n"                                                      \
+    "  %3: f32[20] = reduce_sum %2 {axes = [1]}\n"                                                 \
+    "  return %1, %3\n"                                                                            \
+    "}\n"
+
 /* One input or output: a dtype is told by its bytes here. */
 typedef struct region_case {
     const char *text;
@@ -188,6 +205,13 @@ static const region_case cases[] = {
     {NESTED, {(int64_t[]){0}, (float[]){1, 1, 1, 1}}, {(float[]){1, 1, 1, 1}}},
     {NESTED, {(int64_t[]){3}, (float[]){1, 1, 1, 1}}, {(float[]){1, 4, 10, 20}}},
     {NESTED, {(int64_t[]){1}, (float[]){-1, -2, 3, 4}}, {(float[]){-1, -2, 3, 7}}},
+    {LONG,
+     {(float[]){0, 1},
+      (float[]){1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20},
+      (float[]){2}},
+     {(float[]){420, 421},
+      (float[]){-5,   -13,  -25,  -41,  -61,  -85,  -113, -145, -181, -221,
+                -265, -313, -365, -421, -481, -545, -613, -685, -761, -841}}},
     {CHECKED, {(float[]){4, 9, 16}, (float[]){1}}, {(float[]){10}}},
 };
 
