@@ -1,7 +1,6 @@
 /* The operands of a dot: strided memory read in place, panels, or copies in a local. Copies serve
- * dtypes that must be converted, k that is not contiguous, rows whose distance is a multiple of 4
- * KiB (they would fight for one set of the first cache) or just long (a page each), and views that
- * are not strided. */
+ * dtypes that must be converted, k that is not contiguous, many rows whose distance is a multiple
+ * of 4 KiB (they would fight for one set of the first cache), and views that are not strided. */
 #include "codegen/lower_dot.h"
 
 #include "base/checked.h"
@@ -9,7 +8,8 @@
 #include "kiln/program.h"
 
 #define ALIAS_BYTES 4096
-#define COPY_PAD 16 /* elements */
+#define ALIAS_ROWS 8             /* more fight for the twelve lines of a set */
+#define COPY_PAD 16              /* elements */
 #define COPY_BYTES (1024 * 1024) /* most of a register tile's rows that are worth a copy */
 
 /* One stride for all axes of a role, or false. Axes of one element do not count. */
@@ -77,9 +77,8 @@ static void find_a(kiln_dot *dot)
             size = (int64_t)kiln_dtype_bytes(dot->dtype);
     bool is_reused = dot->block_columns >= 4 * width && dot->roles.m_size > 1;
     bool is_aliased =
-        a->step * size % ALIAS_BYTES == 0 && dot->roles.k_size >= 256 && dot->rows > 4;
-    bool is_far = a->step * size >= ALIAS_BYTES / 2 && dot->block_columns >= 16 * width;
-    bool is_slow = a->k_step != 1 || is_aliased || is_far;
+        a->step * size % ALIAS_BYTES == 0 && dot->roles.k_size >= 256 && dot->rows > ALIAS_ROWS;
+    bool is_slow = a->k_step != 1 || is_aliased;
     bool is_short = dot->roles.k_size * dot->rows * size <= COPY_BYTES;
     if (is_strided && is_in_sum_dtype(dot, a) && !(is_slow && is_reused && is_short)) {
         a->mode = KILN_DOT_DIRECT;

@@ -166,6 +166,7 @@ void kiln_epilogue_prefetch(kiln_epilogue *epilogue, const kiln_tile *tile, kiln
     const kiln_node *node = kiln_graph_node(lower->graph, place->operand.value);
     uint32_t rank = node->type->rank;
     if (node->op == KILN_OP_transpose || rank == 0 || place->strides[rank - 1] != 1) return;
+    if (node->type->bytes <= lower->machine->l2_bytes) return;
     uint32_t mark = kiln_lower_mark(lower);
     column.step = 0;
     for (uint32_t r = 0; r < tile->rows; r++) {

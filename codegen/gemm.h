@@ -28,6 +28,9 @@ typedef struct kiln_tile {
     int64_t b_vector[KILN_TILE_VECTORS], b_k; /* the same for vectors of B */
     kiln_kv b_mask;        /* of the last vector's loads, or none */
     bool b_is_aligned;
+    kiln_kv far; /* element of B from where lines go into the second cache as k runs; 0: lines of
+                    this tile's own steps go into the first one */
+    int64_t far_lines; /* of them in four steps of k */
     kiln_kv sums[KILN_TILE_SUMS]; /* row * vectors + vector */
 } kiln_tile;
 
@@ -58,7 +61,8 @@ typedef struct kiln_epilogue {
 
 /* Chooses between unrolled and looped by what the group computes after the contraction. */
 kiln_epilogue kiln_epilogue_create(kiln_lower *lower, kiln_value node, kiln_dtype from);
-/* Fetches the lines that a tile's store will write, where they are contiguous. */
+/* Fetches the lines that a tile's store will write, where they are contiguous and the result is too
+ * long for the second cache. */
 void kiln_epilogue_prefetch(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv row,
                             kiln_axis_index column);
 /* Stores a tile: row r of the sums is row `row` + r, vector v starts at `column` + v * lanes; the

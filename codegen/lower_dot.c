@@ -1,6 +1,6 @@
-/* Dot groups: [batch, row block, column block] tiles; inside a tile, for each group of columns,
- * register tiles down the rows of the block, so that the block of A stays in the second cache and a
- * panel of B in the first two. Row and column tails are tiles of their own sizes. */
+/* Dot groups: [batch, row block, column block] tiles; inside a tile, for each block of k and each
+ * group of columns, register tiles down the rows of the block, so that the block of A and a panel
+ * of B stay in the second cache. Row and column tails are tiles of their own sizes. */
 #include "codegen/lower_dot.h"
 
 #include "base/checked.h"
@@ -8,9 +8,6 @@
 #include "codegen/math.h"
 #include "kiln/program.h"
 
-#define BLOCK_BYTES (768 * 1024) /* of A, in the second cache */
-#define TILE_CYCLES 10000.0      /* fewer are not worth handing out */
-#define TILES_PER_THREAD 8
 #define PREFETCH_K 128 /* from here on the result's lines are fetched before the sums start */
 
 /* A tile's place: the columns of a group. */
@@ -22,8 +19,13 @@ typedef struct column_group {
 static kiln_tile make_tile(kiln_dot *dot, uint32_t rows, const column_group *group)
 {
     kiln_kernel *k = dot->lower->kernel;
-    kiln_tile tile = {.lower = dot->lower, .dtype = dot->dtype, .lanes = dot->lanes, .rows = rows,
-                      .vectors = group->vectors, .a = dot->a.source, .b = dot->b.source,
+    kiln_tile tile = {.lower = dot->lower,
+                      .dtype = dot->dtype,
+                      .lanes = dot->lanes,
+                      .rows = rows,
+                      .vectors = group->vectors,
+                      .a = dot->a.source,
+                      .b = dot->b.source,
                       .a_k = dot->a.k_step};
     for (uint32_t r = 0; r < rows; r++) tile.a_row[r] = r * dot->a.step;
     if (dot->b.mode == KILN_DOT_PANELS) {
@@ -76,20 +78,103 @@ static void accumulate_chunks(kiln_dot *dot, kiln_tile *tile, kiln_kv a, kiln_kv
     add_totals(dot, tile, false);
 }
 
-static void emit_register_tile(kiln_dot *dot, kiln_kv row, uint32_t rows, const column_group *group)
+/* Where the sums of the register tile at (row, column) wait between blocks of k. */
+static kiln_kv partial_offset(kiln_dot *dot, kiln_kv row, const column_group *group)
 {
-    kiln_tile tile = make_tile(dot, rows, group);
+    kiln_kernel *k = dot->lower->kernel;
+    kiln_kv column = kiln_k_binary(k, KILN_K_sub, group->column, dot->first_column);
+    kiln_kv at = kiln_k_binary(k, KILN_K_sub, row, dot->first_row);
+    at = kiln_k_mul_imm(k, at, (int64_t)group->vectors * dot->lanes);
+    return kiln_k_binary(k, KILN_K_add, kiln_k_mul_imm(k, column, dot->block_rows), at);
+}
+
+/* The sums so far; before the first block of k they are +0: the mask is off, memory is not read. */
+static void load_partial(kiln_dot *dot, kiln_tile *tile, kiln_kv at)
+{
+    kiln_kernel *k = dot->lower->kernel;
+    kiln_kv past = kiln_k_mul_imm(k, dot->k_block, tile->lanes);
+    kiln_kv mask = kiln_k_active(k, tile->lanes, past);
+    for (uint32_t i = 0; i < tile->rows * tile->vectors; i++) {
+        kiln_kv from = kiln_k_add_imm(k, at, (int64_t)i * tile->lanes);
+        tile->sums[i] = kiln_k_load(k, dot->partial, from, tile->lanes, mask, 0);
+    }
+}
+
+/* Where B goes on after this group of columns: at the next columns of the block of k, then at the
+ * first ones of the tile's next block or of the next tile. */
+static kiln_kv next_panel(kiln_dot *dot, const column_group *group)
+{
+    kiln_kernel *k = dot->lower->kernel;
+    int64_t block_size = dot->roles.k_size / dot->n_k_blocks * KILN_PANEL;
+    kiln_kv next = kiln_k_add_imm(k, group->column, (int64_t)dot->vectors * dot->lanes);
+    kiln_kv zero = kiln_k_const_i64(k, 0), block = dot->k_block;
+    if (block) {
+        kiln_kv is_over = kiln_k_binary(k, KILN_K_le, dot->column_end, next);
+        kiln_kv after = dot->is_last ? zero : kiln_k_add_imm(k, block, 1);
+        block = kiln_k_select(k, is_over, after, block);
+        if (!dot->is_last) next = kiln_k_select(k, is_over, dot->first_column, next);
+    }
+    kiln_kv is_out = kiln_k_binary(k, KILN_K_le, kiln_k_const_i64(k, dot->roles.n_size), next);
+    next = kiln_dot_column_offset(dot, kiln_k_select(k, is_out, zero, next));
+    if (!block) return next;
+    return kiln_k_binary(k, KILN_K_add, next, kiln_k_mul_imm(k, block, block_size));
+}
+
+/* Lets the tile fetch its share of what comes next, where it has rows enough for it. */
+static void fetch_next(kiln_dot *dot, kiln_tile *tile, kiln_kv row, const column_group *group)
+{
+    kiln_kernel *k = dot->lower->kernel;
+    int64_t quarter = dot->roles.k_size / dot->n_k_blocks / 4, lines = 1;
+    int64_t wanted = 4 * (int64_t)dot->vectors;
+    int64_t n_tiles = kiln_min_i64(dot->block_rows, dot->roles.m_size) / dot->rows;
+    while (lines < 4 && lines * n_tiles < wanted) lines *= 2;
+    if (dot->b.mode != KILN_DOT_PANELS || lines * n_tiles < wanted) return;
+    kiln_kv share = kiln_k_binary(k, KILN_K_sub, row, dot->first_row);
+    share = kiln_k_mul_imm(k, kiln_k_div_imm(k, share, dot->rows), lines);
+    kiln_kv panel = kiln_k_mul_imm(k, kiln_k_div_imm(k, share, 4), dot->roles.k_size * KILN_PANEL);
+    kiln_kv part = kiln_k_mul_imm(k, kiln_k_rem_imm(k, share, 4), quarter * KILN_PANEL);
+    part = kiln_k_binary(k, KILN_K_add, panel, part);
+    tile->far = kiln_k_binary(k, KILN_K_add, next_panel(dot, group), part);
+    tile->far_lines = lines;
+}
+
+static void accumulate(kiln_dot *dot, kiln_tile *tile, kiln_kv row, const column_group *group)
+{
+    kiln_kernel *k = dot->lower->kernel;
     kiln_kv a = kiln_dot_row_offset(dot, row);
     kiln_kv b = kiln_dot_column_offset(dot, group->column);
-    kiln_axis_index column = kiln_axis_vector(group->column, dot->lanes);
-    if (dot->roles.k_size >= PREFETCH_K) kiln_epilogue_prefetch(&dot->epilogue, &tile, row, column);
+    fetch_next(dot, tile, row, group);
     if (dot->totals) {
-        accumulate_chunks(dot, &tile, a, b);
-    } else {
-        kiln_tile_zero(&tile);
-        kiln_tile_accumulate(&tile, a, b, dot->roles.k_size);
+        accumulate_chunks(dot, tile, a, b);
+        return;
     }
-    kiln_epilogue_emit(&dot->epilogue, &tile, row, column, group->last);
+    int64_t size = dot->roles.k_size / dot->n_k_blocks;
+    if (dot->n_k_blocks == 1) {
+        kiln_tile_zero(tile);
+    } else {
+        a = kiln_k_binary(k, KILN_K_add, a, kiln_k_mul_imm(k, dot->k_block, size * tile->a_k));
+        b = kiln_k_binary(k, KILN_K_add, b, kiln_k_mul_imm(k, dot->k_block, size * tile->b_k));
+        load_partial(dot, tile, partial_offset(dot, row, group));
+    }
+    kiln_tile_accumulate(tile, a, b, size);
+}
+
+static void emit_register_tile(kiln_dot *dot, kiln_kv row, uint32_t rows, const column_group *group)
+{
+    kiln_kernel *k = dot->lower->kernel;
+    kiln_tile tile = make_tile(dot, rows, group);
+    kiln_axis_index column = kiln_axis_vector(group->column, dot->lanes);
+    if (dot->is_last && dot->roles.k_size >= PREFETCH_K)
+        kiln_epilogue_prefetch(&dot->epilogue, &tile, row, column);
+    accumulate(dot, &tile, row, group);
+    if (dot->is_last) {
+        kiln_epilogue_emit(&dot->epilogue, &tile, row, column, group->last);
+        return;
+    }
+    kiln_kv at = partial_offset(dot, row, group);
+    for (uint32_t i = 0; i < rows * group->vectors; i++)
+        kiln_k_store(k, dot->partial, kiln_k_add_imm(k, at, (int64_t)i * tile.lanes), tile.sums[i],
+                     0, KILN_MEM_ALIGNED);
 }
 
 /* Register tiles of `rows` rows from first to end, steps of dot->rows. */
@@ -122,11 +207,25 @@ static void emit_columns(kiln_dot *dot, kiln_kv first, kiln_kv end, column_group
     kiln_k_end(k);
 }
 
+/* All columns of the tile: groups of the full width, and the rest. */
+static void emit_block(kiln_dot *dot, kiln_kv row_end)
+{
+    kiln_kernel *k = dot->lower->kernel;
+    int64_t width = (int64_t)dot->vectors * dot->lanes, n = dot->roles.n_size;
+    kiln_kv column = dot->first_column, whole = kiln_k_const_i64(k, n / width * width);
+    column_group group = {.vectors = dot->vectors, .last = dot->lanes};
+    if (n >= width)
+        emit_columns(dot, column, kiln_k_min(k, dot->column_end, whole), group, row_end);
+    if (n % width == 0) return;
+    group.vectors = (uint32_t)kiln_ceil_div(n % width, dot->lanes);
+    group.last = (uint32_t)((n - 1) % dot->lanes + 1);
+    emit_columns(dot, kiln_k_max(k, column, whole), dot->column_end, group, row_end);
+}
+
 static void emit_tile(kiln_dot *dot, kiln_kv number)
 {
     kiln_lower *lower = dot->lower;
     kiln_kernel *k = lower->kernel;
-    int64_t width = (int64_t)dot->vectors * dot->lanes, n = dot->roles.n_size;
     kiln_kv column_block = kiln_lower_op_imm(lower, KILN_K_rem, number, dot->n_column_blocks);
     kiln_kv rest = kiln_lower_op_imm(lower, KILN_K_div, number, dot->n_column_blocks);
     kiln_kv row_block = kiln_lower_op_imm(lower, KILN_K_rem, rest, dot->n_row_blocks);
@@ -139,37 +238,20 @@ static void emit_tile(kiln_dot *dot, kiln_kv number)
     kiln_dot_copy_rows(dot, row, row_end);
     kiln_kv column = kiln_k_mul_imm(k, column_block, dot->block_columns);
     kiln_kv column_end = kiln_k_add_imm(k, column, dot->block_columns);
-    column_end = kiln_k_min(k, column_end, kiln_k_const_i64(k, n));
-    kiln_kv whole = kiln_k_const_i64(k, n / width * width);
-    column_group group = {.vectors = dot->vectors, .last = dot->lanes};
-    if (n >= width) emit_columns(dot, column, kiln_k_min(k, column_end, whole), group, row_end);
-    if (n % width == 0) return;
-    group.vectors = (uint32_t)kiln_ceil_div(n % width, dot->lanes);
-    group.last = (uint32_t)((n - 1) % dot->lanes + 1);
-    emit_columns(dot, kiln_k_max(k, column, whole), column_end, group, row_end);
-}
-
-/* How many tiles there should be, and along which axis they are cut. */
-static void choose_blocks(kiln_dot *dot, double cycles)
-{
-    const kiln_matmul_roles *roles = &dot->roles;
-    int64_t width = (int64_t)dot->vectors * dot->lanes, rows = dot->rows;
-    int64_t row_bytes = kiln_max_i64(1, roles->k_size * (int64_t)kiln_dtype_bytes(dot->dtype));
-    int64_t most_rows = kiln_max_i64(rows, BLOCK_BYTES / row_bytes / rows * rows);
-    int64_t n_rows = kiln_ceil_div(roles->m_size, most_rows), n_columns = 1;
-    double wanted = cycles * (double)roles->batch_size / TILE_CYCLES;
-    double enough = (double)dot->lower->schedule->n_threads * TILES_PER_THREAD;
-    if (wanted > enough) wanted = enough;
-    if (dot->lower->schedule->n_threads <= 1) wanted = 1;
-    int64_t missing = (int64_t)(wanted / (double)(roles->batch_size * n_rows) + 0.999);
-    if (missing > 1 && roles->m_size >= roles->n_size)
-        n_rows = kiln_min_i64(n_rows * missing, kiln_ceil_div(roles->m_size, rows));
-    else if (missing > 1)
-        n_columns = kiln_min_i64(missing, kiln_ceil_div(roles->n_size, width));
-    dot->block_rows = kiln_round_up(kiln_ceil_div(roles->m_size, n_rows), rows);
-    dot->n_row_blocks = kiln_ceil_div(roles->m_size, dot->block_rows);
-    dot->block_columns = kiln_round_up(kiln_ceil_div(roles->n_size, n_columns), width);
-    dot->n_column_blocks = kiln_ceil_div(roles->n_size, dot->block_columns);
+    dot->first_column = column;
+    dot->column_end = kiln_k_min(k, column_end, kiln_k_const_i64(k, dot->roles.n_size));
+    dot->is_last = dot->n_k_blocks == 1;
+    if (!dot->is_last) {
+        kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, dot->n_k_blocks - 1);
+        dot->k_block = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
+        uint32_t mark = kiln_lower_mark(lower);
+        emit_block(dot, row_end);
+        kiln_lower_cut(lower, mark);
+        kiln_k_end(k);
+        dot->is_last = true;
+        dot->k_block = end;
+    }
+    emit_block(dot, row_end);
 }
 
 static const int64_t *dims_of(const kiln_lower *lower, kiln_value value, kiln_ints axes)
@@ -213,12 +295,15 @@ static void lower_tiled(kiln_dot *dot)
         kiln_tile_choose(lower->machine, dot->lanes, roles->m_size, roles->n_size, roles->k_size);
     dot->rows = choice.rows;
     dot->vectors = choice.vectors;
-    choose_blocks(dot, choice.cycles);
+    kiln_dot_choose_blocks(dot, choice.cycles);
     kiln_dot_find_operands(dot);
     kiln_dot_add_locals(dot);
     set_tiles(dot);
     if (roles->k_size > KILN_CHUNK && kiln_dtype_is_float(dot->dtype))
         dot->totals = kiln_kernel_add_local(lower->kernel, dot->dtype, KILN_TILE_SUMS * dot->lanes);
+    if (dot->n_k_blocks > 1)
+        dot->partial =
+            kiln_kernel_add_local(lower->kernel, dot->dtype, dot->block_rows * dot->block_columns);
     dot->epilogue = kiln_epilogue_create(lower, lower->group->anchor, dot->dtype);
     dot->epilogue.index = kiln_dot_result_index;
     dot->epilogue.user = dot;

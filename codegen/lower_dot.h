@@ -1,6 +1,6 @@
 /* What a dot_general is to the tile generator: sizes, where its operands stand, how it is cut.
- * Shared by lower_dot.c (planning, tiles), dot_source.c (operands) and dot_small.c (results of a
- * few elements). */
+ * Shared by lower_dot.c (tiles), dot_blocks.c (how it is cut), dot_source.c (operands) and
+ * dot_small.c (results of a few elements). */
 #ifndef KILN_CODEGEN_LOWER_DOT_H
 #define KILN_CODEGEN_LOWER_DOT_H
 
@@ -31,9 +31,14 @@ typedef struct kiln_dot {
     uint32_t lanes, rows, vectors;
     kiln_dot_operand a, b;
     int64_t block_rows, n_row_blocks, block_columns, n_column_blocks;
+    int64_t n_k_blocks; /* equal ones */
     uint32_t totals;    /* local for sums of chunks, when k has several */
+    uint32_t partial;   /* local for a tile's sums between blocks of k, when there are several */
     kiln_kv batch;      /* of the tile at work */
     kiln_kv first_row;  /* of the block at work */
+    kiln_kv first_column, column_end; /* of the tile at work */
+    kiln_kv k_block;      /* at work, when there are several */
+    bool is_last;         /* the last one is at work: sums become results */
     kiln_epilogue epilogue;
 } kiln_dot;
 
@@ -42,6 +47,8 @@ void kiln_dot_lower_roles(kiln_lower *lower, const kiln_matmul_roles *roles, kil
 /* Operands, sizes and lanes of a contraction of dot->lower's group; needs lower, roles and
  * dtype. */
 void kiln_dot_describe(kiln_dot *dot, kiln_value contraction);
+/* Cuts rows, columns and k; needs rows and vectors, and what all tiles cost in cycles. */
+void kiln_dot_choose_blocks(kiln_dot *dot, double cycles);
 /* Finds the operands and decides how they are read; needs rows and vectors. */
 void kiln_dot_find_operands(kiln_dot *dot);
 /* Whether A has one distance between rows and one between k; sets its source, step and k_step. */

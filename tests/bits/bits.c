@@ -50,6 +50,16 @@ static void build_chain(kiln_graph *graph)
     kiln_output(graph, "exp", kiln_exp(graph, kiln_sin(graph, x)));
 }
 
+/* Rows so many and long that k is cut into blocks, and the first of them alone, where it is not. */
+static void build_cut_products(kiln_graph *graph)
+{
+    kiln_value x = kiln_input(graph, "x", KILN_f32, 2, (int64_t[]){128, 1056});
+    kiln_value w = random_weights(graph, 2, (int64_t[]){1056, 100}, 0.2f);
+    kiln_slice_options first = {.starts = (int64_t[]){0, 0}, .limits = (int64_t[]){16, 1056}};
+    kiln_output(graph, "all", kiln_matmul(graph, x, w));
+    kiln_output(graph, "few", kiln_matmul(graph, kiln_slice(graph, x, &first), w));
+}
+
 static model build_model(void (*build)(kiln_graph *), uint32_t threads)
 {
     model made = {.context = make_context(threads)};
@@ -102,8 +112,8 @@ static result run(kiln_executable *executable)
     }
     for (uint32_t i = 0; i < program->n_outputs; i++) {
         const kiln_port_row *port = &program->outputs[i];
-        outputs[i] = (kiln_tensor){(kiln_dtype)port->dtype, port->rank, port->dims, at,
-                                   (size_t)port->bytes};
+        outputs[i] =
+            (kiln_tensor){(kiln_dtype)port->dtype, port->rank, port->dims, at, (size_t)port->bytes};
         at += port->bytes;
     }
     kiln_workspace *workspace;
@@ -185,6 +195,16 @@ static void test_rows_and_products(void **state)
     check_model(build_chain);
 }
 
+static void test_cut_products(void **state)
+{
+    (void)state;
+    check_model(build_cut_products);
+    result both = compile_and_run(build_cut_products, NULL, 2);
+    size_t all_bytes = sizeof(float) * 128 * 100;
+    assert_memory_equal(both.data, (char *)both.data + all_bytes, sizeof(float) * 16 * 100);
+    free(both.data);
+}
+
 static void test_resnet50(void **state)
 {
     (void)state;
@@ -208,6 +228,7 @@ int main(int argc, char **argv)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_and_products),
+        cmocka_unit_test(test_cut_products),
         cmocka_unit_test(test_resnet50),
         cmocka_unit_test(test_onnx_model),
     };

@@ -26,6 +26,8 @@ static void build_m0(kiln_graph *g) { product(g, 0, 20, 8); }
 static void build_aliased(kiln_graph *g) { product(g, 26, 160, 1024); }
 static void build_chunks(kiln_graph *g) { product(g, 7, 40, 9001); }
 static void build_two_chunks(kiln_graph *g) { product(g, 3, 20, 8192); }
+static void build_cut_k(kiln_graph *g) { product(g, 100, 100, 2048); }
+static void build_cut_rows_and_k(kiln_graph *g) { product(g, 130, 50, 2112); }
 static void build_few(kiln_graph *g) { product(g, 3, 5, 200); }
 static void build_one(kiln_graph *g) { product(g, 1, 1, 70); }
 
@@ -122,6 +124,7 @@ static const group_case cases[] = {
     CASE(aliased, 1e-3),
     CASE(chunks, 1e-3),
     CASE(two_chunks, 1e-3),
+    CASE(cut_k, 1e-3),
     CASE(few, 1e-4),
     CASE(one, 1e-4),
     CASE(a_transposed, 1e-4),
@@ -145,6 +148,8 @@ static const group_case cases[] = {
     PACKED(column, 1e-4),
     PACKED(narrow, 1e-4),
     PACKED(chunks, 1e-3),
+    PACKED(cut_k, 1e-3),
+    PACKED(cut_rows_and_k, 1e-3),
     PACKED(few, 1e-4),
     PACKED(few_transposed, 1e-4),
     PACKED(b_transposed, 1e-4),
