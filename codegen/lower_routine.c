@@ -90,6 +90,11 @@ kiln_kv kiln_routine_result(kiln_lower *lower, const kiln_index *index)
 
 static kiln_routine_fn *const rows[KILN_N_OPS] = {
     [KILN_OP_barrier] = kiln_lower_pointwise, /* a copy */
+    [KILN_OP_argsort] = kiln_lower_argsort,
+    [KILN_OP_cumulative_sum] = kiln_lower_cumulative,
+    [KILN_OP_cumulative_prod] = kiln_lower_cumulative,
+    [KILN_OP_cumulative_max] = kiln_lower_cumulative,
+    [KILN_OP_cumulative_min] = kiln_lower_cumulative,
     [KILN_OP_scatter] = kiln_lower_scatter,     [KILN_OP_scatter_add] = kiln_lower_scatter,
     [KILN_OP_scatter_mul] = kiln_lower_scatter, [KILN_OP_scatter_max] = kiln_lower_scatter,
     [KILN_OP_scatter_min] = kiln_lower_scatter,

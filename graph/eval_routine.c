@@ -11,7 +11,12 @@ static void eval_barrier(const kiln_eval_call *call)
 void kiln_eval_routine(const kiln_eval_call *call)
 {
     static kiln_eval_fn *const rows[KILN_N_OPS] = {
-        [KILN_OP_barrier] = eval_barrier,          [KILN_OP_scatter] = kiln_eval_scatter,
+        [KILN_OP_barrier] = eval_barrier,          [KILN_OP_argsort] = kiln_eval_argsort,
+        [KILN_OP_cumulative_sum] = kiln_eval_cumulative,
+        [KILN_OP_cumulative_prod] = kiln_eval_cumulative,
+        [KILN_OP_cumulative_max] = kiln_eval_cumulative,
+        [KILN_OP_cumulative_min] = kiln_eval_cumulative,
+        [KILN_OP_scatter] = kiln_eval_scatter,
         [KILN_OP_scatter_add] = kiln_eval_scatter, [KILN_OP_scatter_mul] = kiln_eval_scatter,
         [KILN_OP_scatter_max] = kiln_eval_scatter, [KILN_OP_scatter_min] = kiln_eval_scatter,
     };

@@ -48,5 +48,6 @@ kiln_infer_fn kiln_infer_dynamic_slice, kiln_infer_dynamic_update;
 kiln_infer_fn kiln_infer_item, kiln_infer_call_op, kiln_infer_branches;
 kiln_infer_fn kiln_infer_while, kiln_infer_scan;
 kiln_infer_fn kiln_infer_gather, kiln_infer_scatter;
+kiln_infer_fn kiln_infer_argsort, kiln_infer_cumulative;
 kiln_infer_fn kiln_infer_broadcast, kiln_infer_reshape, kiln_infer_transpose;
 #endif

@@ -223,45 +223,17 @@ static kiln_value import_scatter_elements(kiln_onnx_call *call)
     return scatter_known(call, sources);
 }
 
-/* Shifts by one along the axis, the empty sum or product coming in. */
-static kiln_value shift(kiln_onnx_call *call, kiln_value a, uint32_t axis, bool is_back)
-{
-    const kiln_type *type = kiln_graph_type(call->graph, a);
-    int64_t zeros[KILN_MAX_RANK] = {0}, low[KILN_MAX_RANK] = {0}, high[KILN_MAX_RANK] = {0};
-    double empty = call->row->kiln == KILN_OP_window_prod;
-    kiln_value inputs[] = {a, kiln_onnx_scalar(call, type->dtype, empty)};
-    low[axis] = is_back ? -1 : 1;
-    high[axis] = -low[axis];
-    kiln_attrs attrs = {KILN_FAMILY_pad,
-                        .pad = {{type->rank, low}, {type->rank, high}, {type->rank, zeros}}};
-    return kiln_graph_add(
-        call->graph,
-        &(kiln_node_spec){.op = KILN_OP_pad, .inputs = inputs, .n_inputs = 2, .attrs = &attrs});
-}
-
-/* The sum or product of all before along the axis: a window that reaches back to the start. */
 static kiln_value import_cumulative(kiln_onnx_call *call)
 {
     const kiln_type *type = kiln_onnx_ranked(call, 0, 1);
-    kiln_value a = call->inputs[0];
     uint32_t axis = kiln_onnx_axis(call, kiln_onnx_known_int(call, 1), type->rank);
-    bool is_back = kiln_onnx_flag(call, "reverse", false);
     bool is_exclusive = kiln_onnx_flag(call, "exclusive", false);
-    int64_t ones[KILN_MAX_RANK], sizes[KILN_MAX_RANK], low[KILN_MAX_RANK] = {0},
-                                                       high[KILN_MAX_RANK] = {0};
-    if (type->n_elements == 0) return a;
-    if (is_exclusive) a = shift(call, a, axis, is_back);
-    for (uint32_t i = 0; i < type->rank; i++) ones[i] = sizes[i] = 1;
-    sizes[axis] = type->dims[axis];
-    (is_back ? high : low)[axis] = type->dims[axis] - 1;
-    kiln_attrs attrs = {KILN_FAMILY_window, .window = {{type->rank, sizes},
-                                                       {type->rank, ones},
-                                                       {type->rank, low},
-                                                       {type->rank, high},
-                                                       {type->rank, ones}}};
-    return kiln_graph_add(
-        call->graph,
-        &(kiln_node_spec){.op = call->row->kiln, .inputs = &a, .n_inputs = 1, .attrs = &attrs});
+    bool is_back = kiln_onnx_flag(call, "reverse", false);
+    kiln_attrs attrs = {KILN_FAMILY_cumulative, .cumulative = {axis, is_exclusive, is_back}};
+    return kiln_graph_add(call->graph, &(kiln_node_spec){.op = call->row->kiln,
+                                                         .inputs = call->inputs,
+                                                         .n_inputs = 1,
+                                                         .attrs = &attrs});
 }
 
 /* Along the time axis of sequence b, place t becomes lengths[b] - 1 - t where t < lengths[b]. */
@@ -346,8 +318,8 @@ const kiln_onnx_row kiln_onnx_index_rows[] = {
     ROW("ScatterND", 11, 3, 3, import_scatter_nd),
     ROW("ScatterElements", 11, 3, 3, import_scatter_elements),
     {"Scatter", 9, 10, 3, 3, import_scatter_elements},
-    {"CumSum", 11, KILN_ONNX_NEWEST, 2, 2, import_cumulative, KILN_OP_window_sum},
-    {"CumProd", 26, KILN_ONNX_NEWEST, 2, 2, import_cumulative, KILN_OP_window_prod},
+    {"CumSum", 11, KILN_ONNX_NEWEST, 2, 2, import_cumulative, KILN_OP_cumulative_sum},
+    {"CumProd", 26, KILN_ONNX_NEWEST, 2, 2, import_cumulative, KILN_OP_cumulative_prod},
     ROW("ReverseSequence", 10, 2, 2, import_reverse_sequence),
     ROW("NonZero", 9, 1, 1, import_non_zero),
     ROW("Compress", 9, 2, 2, import_compress),

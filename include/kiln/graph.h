@@ -228,6 +228,32 @@ KILN_API kiln_value kiln_scatter_max(kiln_graph *graph, kiln_value a, kiln_value
 KILN_API kiln_value kiln_scatter_min(kiln_graph *graph, kiln_value a, kiln_value indices,
                                      kiln_value updates, const kiln_scatter_options *options);
 
+/* Along one axis */
+
+/* i64 places of the elements in ascending order, or in descending order where `descending` is not
+ * 0; NaN counts as the largest number, -0 as +0, and equal elements stay in their order. */
+KILN_API kiln_value kiln_argsort(kiln_graph *graph, kiln_value a, int64_t axis, int descending);
+KILN_API kiln_value kiln_sort(kiln_graph *graph, kiln_value a, int64_t axis, int descending);
+/* Element b[…, i, …] of `a` along `axis`: sorts several values by one key with argsort. */
+KILN_API kiln_value kiln_take_along(kiln_graph *graph, kiln_value a, kiln_value indices,
+                                    int64_t axis);
+/* i64 places of the k largest elements along `axis`, from the largest on, or of the k smallest
+ * where `smallest` is not 0; kiln_take_along gives the elements. */
+KILN_API kiln_value kiln_top_k(kiln_graph *graph, kiln_value a, int64_t k, int64_t axis,
+                               int smallest);
+/* NULL options are 0: up to and with the element. */
+typedef struct kiln_cumulative_options {
+    int exclusive, reverse;
+} kiln_cumulative_options;
+KILN_API kiln_value kiln_cumulative_sum(kiln_graph *graph, kiln_value a, int64_t axis,
+                                        const kiln_cumulative_options *options);
+KILN_API kiln_value kiln_cumulative_prod(kiln_graph *graph, kiln_value a, int64_t axis,
+                                         const kiln_cumulative_options *options);
+KILN_API kiln_value kiln_cumulative_max(kiln_graph *graph, kiln_value a, int64_t axis,
+                                        const kiln_cumulative_options *options);
+KILN_API kiln_value kiln_cumulative_min(kiln_graph *graph, kiln_value a, int64_t axis,
+                                        const kiln_cumulative_options *options);
+
 /* Contractions; `accumulate` 0 is f32 for narrower floats, i32 or u32 for narrower integers. */
 typedef struct kiln_dot_options {
     uint32_t n_batch, n_contract;

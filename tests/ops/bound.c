@@ -475,10 +475,19 @@ static void bound_elementwise(bound_run *run)
     }
 }
 
-/* Routines give the evaluator's bits where their operands are exact. */
+/* Routines give the evaluator's bits where their operands are exact; but sums and products are in
+ * an order of their own. */
 static void bound_routine(bound_run *run)
 {
-    if (has_errors(run)) all_unknown(run);
+    int64_t n = 1;
+    if (run->node->attrs && run->node->attrs->family == KILN_FAMILY_cumulative)
+        n = run->node->type->dims[run->node->attrs->cumulative.axis];
+    if (is_float(run->node->type) && run->node->op == KILN_OP_cumulative_sum)
+        bound_sum(run, (double)n);
+    else if (is_float(run->node->type) && run->node->op == KILN_OP_cumulative_prod)
+        bound_product(run);
+    else if (has_errors(run))
+        all_unknown(run);
 }
 
 static void bound_node(bound_run *run)

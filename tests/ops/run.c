@@ -22,6 +22,7 @@ static const family families[] = {
     {"move", op_cases_move},
     {"gather", op_cases_gather},
     {"scatter", op_cases_scatter},
+    {"order", op_cases_order},
     {"dot", op_cases_dot},
     {"convolution", op_cases_convolution},
     {"activation", op_cases_activation},

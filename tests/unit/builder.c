@@ -107,6 +107,10 @@ CALL(gather, o->f, o->bits,
                                  .start_map = (int64_t[]){0}, .index_axis = 1})
 SCATTER(scatter) SCATTER(scatter_add) SCATTER(scatter_mul) SCATTER(scatter_max)
 SCATTER(scatter_min)
+CALL(argsort, o->f, -1, 1) CALL(sort, o->f, 0, 0) CALL(take_along, o->f, o->i, 1)
+CALL(cumulative_sum, o->f, -1, NULL) CALL(cumulative_prod, o->f, 0, NULL)
+CALL(cumulative_max, o->f, 1, NULL)
+CALL(cumulative_min, o->f, 1, &(kiln_cumulative_options){.reverse = 1})
 CALL(dot_general, o->f, o->matrix,
      &(kiln_dot_options){.n_contract = 1, .lhs_contract = (int64_t[]){1},
                                                        .rhs_contract = (int64_t[]){0}})

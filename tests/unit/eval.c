@@ -191,6 +191,23 @@ static void test_gather_and_scatter(kiln_graph *graph)
            29, 30, 31, 31, 32, 35, 36, 38, 39, 38, 39, 39, 40, 41, 42, 44, 45, 46, 47, 47, 48);
 }
 
+static void test_orders(kiln_graph *graph)
+{
+    kiln_value a = CONSTANT(KILN_f32, DIMS(2, 4), 3, NAN, -0.0, 0, 1, 1, -INFINITY, INFINITY);
+    kiln_attrs up = {KILN_FAMILY_sort, .sort = {1, false}}, down = up;
+    down.sort.descending = true;
+    EXPECT(node(graph, KILN_OP_argsort, 1, &a, &up), 2, 3, 0, 1, 2, 0, 1, 3);
+    EXPECT(node(graph, KILN_OP_argsort, 1, &a, &down), 1, 0, 2, 3, 3, 0, 1, 2);
+    kiln_value b = CONSTANT(KILN_i32, DIMS(2, 3), 1, 2, 3, 4, 5, 6);
+    kiln_attrs sum = {KILN_FAMILY_cumulative, .cumulative = {1, false, false}};
+    EXPECT(node(graph, KILN_OP_cumulative_sum, 1, &b, &sum), 1, 3, 6, 4, 9, 15);
+    kiln_attrs back = {KILN_FAMILY_cumulative, .cumulative = {1, true, true}};
+    EXPECT(node(graph, KILN_OP_cumulative_prod, 1, &b, &back), 6, 3, 1, 30, 6, 1);
+    kiln_attrs along = {KILN_FAMILY_axis, .axis = {0}};
+    kiln_value at = CONSTANT(KILN_i64, DIMS(1, 3), 1, 0, 9);
+    EXPECT(node(graph, KILN_OP_take_along, 2, (kiln_value[]){b, at}, &along), 4, 2, 6);
+}
+
 static void test_windows(kiln_graph *graph)
 {
     kiln_value a = CONSTANT(KILN_f32, DIMS(5), 1, 2, 3, 4, 5);
@@ -317,6 +334,7 @@ int main(void)
         CASE(test_empty_ranges_give_the_identity),
         CASE(test_views_and_moves),
         CASE(test_gather_and_scatter),
+        CASE(test_orders),
         CASE(test_windows),
         CASE(test_contractions),
         CASE(test_composites_go_through_their_rules),

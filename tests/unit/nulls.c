@@ -52,6 +52,12 @@
     CALL(kiln_pad(graph, none, none, NULL)) CALL(kiln_concat(graph, 0, NULL, 0)) \
     CALL(kiln_take(graph, none, none, 0)) CALL(kiln_dynamic_slice(graph, none, none, NULL)) \
     CALL(kiln_dynamic_update(graph, none, none, none)) \
+    CALL(kiln_argsort(graph, none, 0, 0)) CALL(kiln_sort(graph, none, 0, 0)) \
+    CALL(kiln_take_along(graph, none, none, 0)) CALL(kiln_top_k(graph, none, 1, 0, 0)) \
+    CALL(kiln_cumulative_sum(graph, none, 0, NULL)) \
+    CALL(kiln_cumulative_prod(graph, none, 0, NULL)) \
+    CALL(kiln_cumulative_max(graph, none, 0, NULL)) \
+    CALL(kiln_cumulative_min(graph, none, 0, NULL)) \
     CALL(kiln_gather(graph, none, none, NULL)) \
     CALL(kiln_scatter(graph, none, none, none, NULL)) \
     CALL(kiln_scatter_add(graph, none, none, none, NULL)) \

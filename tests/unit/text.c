@@ -99,6 +99,13 @@ static const char everything[] =
     "operand_batch = [], indices_batch = [], start_map = [0], index_axis = 2}\n"
     "  %105: f32[2,3] = scatter_min %f, %i, %100 {window_axes = [2], inserted_axes = [0], "
     "operand_batch = [], indices_batch = [], start_map = [0], index_axis = 2}\n"
+    "  %110: f32[2,3] = cumulative_sum %f {axis = 0, exclusive = true, reverse = false}\n"
+    "  %111: f32[2,3] = cumulative_prod %f {axis = 1, exclusive = false, reverse = false}\n"
+    "  %112: f32[2,3] = cumulative_max %f {axis = 0, exclusive = true, reverse = false}\n"
+    "  %113: f32[2,3] = cumulative_min %f {axis = 1, exclusive = false, reverse = false}\n"
+    "  %114: i64[2,3] = argsort %f {axis = 1, descending = true}\n"
+    "  %115: f32[2,3] = sort %f {axis = 0, descending = false}\n"
+    "  %116: f32[2,3] = take_along %f, %114 {axis = 1}\n"
     "  check %n \"n: \\\"bad\\\"; expected 0\"\n"
     "  return %53, %48 as \"prob\", %f\n"
     "}\n";
