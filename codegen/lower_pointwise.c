@@ -16,6 +16,7 @@
 #define SMALL_TOTAL_BYTES (1 << 20)
 #define MAX_UNROLL 4
 #define SMALL_ELEMENTS 16384
+#define PREFETCH_BYTES 2048
 
 /* One index space and how to walk it. */
 typedef struct space {
@@ -27,8 +28,14 @@ typedef struct space {
     uint32_t lanes, unroll;
     int64_t rows_per_tile, block; /* block: of the inner axis; n_inner when it is not cut */
     int64_t n_tiles;
-    double cost; /* estimated cycles */
+    bool is_large; /* no cache holds the outputs until they are read */
+    double cost;   /* estimated cycles */
 } space;
+
+static bool is_same_shape(const kiln_type *a, const kiln_type *b)
+{
+    return a->rank == b->rank && memcmp(a->dims, b->dims, a->rank * sizeof *a->dims) == 0;
+}
 
 static int64_t product(const int64_t *dims, uint32_t n)
 {
@@ -56,6 +63,23 @@ static kiln_index space_index(kiln_lower *lower, const space *s, kiln_axis_index
     return index;
 }
 
+/* Asks for what the inputs hold further on: the processor by itself looks ahead to the end of a
+ * page only. The chain of tanh, erf and logistic over 64 MB takes 10.4 ms without, 8.0 with 512
+ * bytes, 7.0 with 2 KiB, 7.6 with 8 KiB. */
+static void prefetch_inputs(kiln_lower *lower, const space *s, const kiln_index *index)
+{
+    for (uint32_t i = 0; i < lower->group->n_inputs; i++) {
+        const kiln_type *type = kiln_graph_type(lower->graph, lower->group->inputs[i].value);
+        const kiln_place *place = lower->place_of[i];
+        if (!is_same_shape(type, s->type) || !place->strides) continue;
+        kiln_axis_index offset = kiln_lower_offset(lower, place, index);
+        if (offset.lanes || offset.step != 1) continue;
+        int64_t ahead = PREFETCH_BYTES / (int64_t)kiln_dtype_bytes(type->dtype);
+        kiln_k_prefetch(lower->kernel, lower->buffer_of[i],
+                        kiln_k_add_imm(lower->kernel, offset.base, ahead));
+    }
+}
+
 /* Values of all outputs for `n` vectors from `inner` on, then the stores: reads of a tile come
  * before writes, so that loads need not wait where an output lies in an input's place. The vectors
  * advance node by node: a polynomial is one chain of dependent instructions longer than what a core
@@ -68,6 +92,7 @@ static void emit_vectors(kiln_lower *lower, const space *s, kiln_axis_index row,
     for (uint32_t u = 0; u < n; u++) {
         kiln_axis_index axis = kiln_axis_affine(lower, &inner, 1, (int64_t)u * s->lanes);
         index[u] = space_index(lower, s, row, axis);
+        if (s->is_large) prefetch_inputs(lower, s, &index[u]);
     }
     for (uint32_t i = 0; n > 1 && i < s->maps.n; i++)
         for (uint32_t u = 0; u < n; u++) kiln_lower_value(lower, s->maps.at[i], &index[u]);
@@ -268,18 +293,27 @@ static void find_maps(kiln_lower *lower, space *s)
         if (is_map[i]) kiln_vec_push(&s->maps, arena, group->nodes[i]);
 }
 
+static bool is_large(const kiln_lower *lower, const space *s)
+{
+    bool result = true;
+    for (uint32_t i = 0; i < s->outputs.n; i++) {
+        const kiln_place *place = lower->place_of[lower->group->n_inputs + s->outputs.at[i]];
+        result = result && place->bytes >= lower->machine->l3_bytes;
+    }
+    return result;
+}
+
 /* Outputs that no cache holds until they are read are written past them, which saves reading them
  * first: adding 1 to 64 MB takes 5.3 instead of 9.4 ms on one core. */
 static bool is_streamed(const kiln_lower *lower, const space *s)
 {
-    bool is_large = true;
+    bool is_fresh = true;
     for (uint32_t i = 0; i < s->outputs.n; i++) {
         const kiln_place *place = lower->place_of[lower->group->n_inputs + s->outputs.at[i]];
         uint32_t buffer = lower->buffer_of[lower->group->n_inputs + s->outputs.at[i]];
-        bool is_fresh = place->origin == 0 && !lower->kernel->params.at[buffer].may_overlap;
-        is_large = is_large && is_fresh && place->bytes >= lower->machine->l3_bytes;
+        is_fresh = is_fresh && place->origin == 0 && !lower->kernel->params.at[buffer].may_overlap;
     }
-    return is_large;
+    return is_fresh && s->is_large;
 }
 
 /* Streaming stores need alignment, which a port may not have: both kinds of code, one runs. */
@@ -309,11 +343,6 @@ static void emit_streamed(kiln_lower *lower, const space *s, kiln_kv tile)
     }
 }
 
-static bool is_same_shape(const kiln_type *a, const kiln_type *b)
-{
-    return a->rank == b->rank && memcmp(a->dims, b->dims, a->rank * sizeof *a->dims) == 0;
-}
-
 /* Outputs of one shape share loops. */
 static space *find_spaces(const kiln_lower *lower, uint32_t *out_n)
 {
@@ -340,6 +369,7 @@ void kiln_lower_pointwise(kiln_lower *lower)
     int64_t n_tiles = 0;
     for (uint32_t i = 0; i < n; i++) {
         find_maps(lower, &spaces[i]);
+        spaces[i].is_large = is_large(lower, &spaces[i]);
         choose_split(lower, &spaces[i]);
         if (n == 1 && kiln_lower_blocks(lower, spaces[i].type, spaces[i].cost)) return;
         choose_tiles(lower, &spaces[i]);

@@ -23,22 +23,27 @@ static const exp_format *format_of(const kiln_kernel *k, kiln_kv x)
     return &formats[is_f64(k, x)];
 }
 
-/* e^x = 2^n e^r, e^r = 1 + r + r^2 q; `bits` hold n + bias in their low end. */
+/* e^x = 2^n e^r, or e^-x = 2^-n e^r; e^r = 1 + r + r^2 q; `bits` end in n + bias. */
 typedef struct exp_parts {
     kiln_kv r, q, bits;
     kiln_kv n, r_high; /* r is r_high - n ln2_low, rounded */
 } exp_parts;
 
-static exp_parts exp_split(kiln_kernel *k, kiln_kv x, int64_t bias)
+static exp_parts split(kiln_kernel *k, kiln_kv x, int64_t bias, bool is_inverse)
 {
     const exp_format *format = format_of(k, x);
-    double magic = format->magic + (double)bias;
+    double magic = format->magic + (double)bias, sign = is_inverse ? 1.0 : -1.0;
     kiln_kv sum = fma_scale(k, x, 0x1.71547652b82fep0, num(k, x, magic));
     kiln_kv n = add_num(k, sum, -magic);
-    kiln_kv r_high = fma_scale(k, n, -format->ln2_high, x);
-    kiln_kv r = fma_scale(k, n, -format->ln2_low, r_high);
+    kiln_kv r_high = fma_scale(k, n, sign * format->ln2_high, is_inverse ? negative(k, x) : x);
+    kiln_kv r = fma_scale(k, n, sign * format->ln2_low, r_high);
     kiln_kv q = is_f64(k, x) ? poly_of(k, r, exp_f64) : poly_of(k, r, exp_f32);
     return (exp_parts){.r = r, .q = q, .bits = bits_of(k, sum), .n = n, .r_high = r_high};
+}
+
+static exp_parts exp_split(kiln_kernel *k, kiln_kv x, int64_t bias)
+{
+    return split(k, x, bias, false);
 }
 
 static kiln_kv power_of_two(kiln_kernel *k, const exp_format *format, kiln_kv bits)
@@ -88,46 +93,18 @@ kiln_kv kiln_math_expm1(kiln_kernel *k, kiln_kv x)
     return kiln_k_select(k, is_tiny, x, result);
 }
 
-/* 1 / (1 + z) for z in [0, 1], as start (1 + error): a cubic, then a step of third order on the
- * exact residual. Users multiply start first, so that its product with 1 + error rounds once. */
-typedef struct reciprocal_parts {
-    kiln_kv start, error; /* error 0: start is the quotient */
-} reciprocal_parts;
-
-static reciprocal_parts reciprocal(kiln_kernel *k, kiln_kv z)
-{
-    if (is_f64(k, z)) {
-        kiln_kv sum = add_num(k, z, 1.0);
-        return (reciprocal_parts){.start = quotient(k, num(k, z, 1.0), sum)};
-    }
-    kiln_kv r = poly_of(k, z, reciprocal_f32);
-    kiln_kv rest = num_sub(k, 1.0, r);
-    kiln_kv e = kiln_k_fma(k, negative(k, r), z, rest);
-    return (reciprocal_parts){.start = r, .error = kiln_k_fma(k, e, e, e)};
-}
-
-static kiln_kv corrected(kiln_kernel *k, kiln_kv a, kiln_kv error)
-{
-    return error ? kiln_k_fma(k, a, error, a) : a;
-}
-
-/* By z = e^-|x| = 2^n (1 + y): 1 / (1 + z), or z / (1 + z) left of 0, there without rounding 1 +
- * y. */
+/* With v = 2^n, x = n ln2 - r: v / (1 + (v + (e^r - 1))). The inner sum rounds where it is small,
+ * so that x < 0 loses nothing by 1 being added last. v is 2^64 times as large, which leaves the
+ * last product to make denormal results. The quotient is cheaper than steps towards the reciprocal:
+ * three instructions that wait beside other work. */
 kiln_kv kiln_math_logistic(kiln_kernel *k, kiln_kv x)
 {
     const exp_format *format = format_of(k, x);
-    kiln_kv size = absolute(k, x);
-    kiln_kv is_far = compare_num(k, KILN_K_gt, size, -format->low);
-    size = num_where(k, is_far, 0.0, size);
-    exp_parts parts = exp_split(k, negative(k, size), 2 * format->bias);
+    kiln_kv is_low = compare_num(k, KILN_K_lt, x, format->low);
+    exp_parts parts = split(k, at_most(k, x, 40.0), format->bias + 64, true);
     kiln_kv slope = fma_num(k, parts.r, parts.q, 1.0);
-    kiln_kv z = fma_num(k, parts.r, slope, 1.0);
-    z = num_where(k, is_far, 0.0, scale_by(k, format, z, parts.bits));
-    reciprocal_parts inverse = reciprocal(k, z);
-    kiln_kv right = corrected(k, inverse.start, inverse.error);
-    kiln_kv y = mul(k, parts.r, slope);
-    kiln_kv left = kiln_k_fma(k, y, inverse.start, inverse.start);
-    left = scale_by(k, format, corrected(k, left, inverse.error), parts.bits);
-    left = num_where(k, is_far, 0.0, left);
-    return kiln_k_select(k, compare_num(k, KILN_K_lt, x, 0.0), left, right);
+    kiln_kv rest = mul(k, parts.r, slope);
+    kiln_kv v = power_of_two(k, format, parts.bits);
+    kiln_kv sum = add_num(k, fma_scale(k, v, 0x1p-64, rest), 1.0);
+    return num_where(k, is_low, 0.0, mul_num(k, quotient(k, v, sum), 0x1p-64));
 }

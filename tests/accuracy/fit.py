@@ -77,41 +77,48 @@ def emit(name, f, low, high, degree, weight=lambda x: 1, single=True):
     print_array(name, "double", poly)
 
 
-def emit_table(name, f, step, degree, kind, n=32):
-    """Row k: coefficient k of every interval; interval i is centred on i * step, its constant f there.
-    Interval 0 covers [0, step / 2] and keeps the relative error: constant 0. Coefficient 1 is less 1:
-    the value is (constant + u) + u * (rest), which rounds better near 0."""
+def fit_interval(f, centre, half, degree, kind):
+    """Coefficients of f(centre + u); around 0 without a constant, for the relative error."""
+    if centre == 0 and kind == "double":
+        return [mpf(0)] + interpolate(lambda u: f(u) / u, mpf(2) ** -60, half, degree - 1)
+    if centre == 0:
+        slope = 1 + mpf(f32(taylor(f, 0, 1)[1] - 1))
+        return [mpf(0), slope] + least_squares(lambda u: f(u) - slope * u, f, 0, half, (2, degree))
+    if kind == "double":
+        return interpolate(lambda u: f(centre + u), -half, half, degree)
+    constant = mpf(f32(f(centre)))
+    return [constant] + least_squares(lambda u: f(centre + u) - constant, lambda u: f(centre + u),
+                                      -half, half, (1, degree))
+
+
+def emit_table(name, f, step, degree, kind, limit=None, is_slope_split=True):
+    """Row k: coefficient k of every interval; interval i of 32 is centred on i * step, its constant f
+    there. Interval 0 covers [0, step / 2] and keeps the relative error: constant 0. With a split slope,
+    coefficient 1 is less 1: the code adds it last, which keeps more of its bits. With a limit, the last
+    interval is a line that is 1 there."""
     rounded = f32 if kind == "float" else float
     rows = [[] for _ in range(degree + 1)]
     worst = mpf(0)
     half = mpf(step) / 2
-    for i in range(n):
+    for i in range(32):
         centre = i * mpf(step)
-        if i == 0 and kind == "double":
-            poly = [mpf(0)] + interpolate(lambda u: f(u) / u, mpf(2) ** -60, half, degree - 1)
-        elif i == 0:
-            slope = 1 + mpf(f32(taylor(f, 0, 1)[1] - 1))
-            poly = [mpf(0), slope] + least_squares(lambda u: f(u) - slope * u, f, 0, half, (2, degree))
-        elif kind == "double":
-            poly = interpolate(lambda u: f(centre + u), -half, half, degree)
-        else:
-            constant = mpf(f32(f(centre)))
-            poly = [constant] + least_squares(lambda u: f(centre + u) - constant,
-                                              lambda u: f(centre + u), -half, half, (1, degree))
-        poly[1] -= 1
+        poly = fit_interval(f, centre, half, degree, kind)
+        if limit and i == 31:
+            poly = [poly[0], (1 - poly[0]) / (mpf(limit) - centre)] + [mpf(0)] * (degree - 1)
+        poly[1] -= is_slope_split
         poly = [mpf(rounded(c)) for c in poly]
         for k in range(degree + 1):
             rows[k].append(float(poly[k]))
         for j in range(40):
             u = half * (mpf(2 * j - 39) / 40 if i else (mpf(j) + mpf("0.5")) / 40)
-            worst = max(worst, abs((u + horner(poly, u)) / f(centre + u) - 1))
+            worst = max(worst, abs((is_slope_split * u + horner(poly, u)) / f(centre + u) - 1))
     print(f"{name}: {float(worst):.2e}", file=sys.stderr)
-    print(f"static const {kind} {name}[{degree + 1}][{n}] = {{")
+    print(f"static const {kind} {name}[{degree + 1}][32] = {{")
     for row in rows:
         print("    {")
         suffix = "f" if kind == "float" else ""
         items = [v.hex() + suffix for v in row]
-        for i in range(0, n, 3):
+        for i in range(0, 32, 3):
             print("        " + ", ".join(items[i:i + 3]) + ",")
         print("    },")
     print("};")
@@ -174,8 +181,6 @@ def main():
     emit("log_mid", mid_tail, low, high, 13, lambda f: f ** 2 / log1p(f), single=False)
     emit("exp_mid", exp_tail, -half_ln2, half_ln2, 5, lambda r: r ** 2 / exp(r), single=False)
 
-    emit("reciprocal_f32", lambda z: 1 / (1 + z), 0, 1, 3, lambda z: 1 + z)
-
     log2_tail = lambda f: (log1p(f) - f) / f ** 2 / log(2)
     emit("pow_tail", log2_tail, mpf("-0.0323"), mpf("0.0321"), 10, lambda f: f ** 2, single=False)
 
@@ -196,8 +201,8 @@ def main():
     emit("atan_f64", arc, tiny, octant, 12, lambda z: z, single=False)
 
     print()
-    emit_table("tanh_f32", tanh, mpf(75) / 128, 7, "float", 16)
-    emit_table("erf_f32", erf, mpf(65) / 256, 5, "float", 16)
+    emit_table("tanh_f32", tanh, mpf(141) / 512, 5, "float", mpf("8.67"), False)
+    emit_table("erf_f32", erf, mpf(1) / 8, 4, "float")
     emit_table("erf_f64", erf, mpf(3) / 16, 12, "double")
     emit_pow_tables()
     parts = [two_over_pi_parts(b, 4, 0, 4, 24) for b in range(27)]
