@@ -20,9 +20,10 @@ static void fill_port(kiln_tables *tables, kiln_port_row *port, const kiln_type 
     };
 }
 
+/* In the dtypes of the user's graph; those of the compiled one have the same bytes. */
 static void fill_ports(kiln_tables *tables)
 {
-    const kiln_graph *graph = tables->compilation->graph;
+    const kiln_graph *graph = tables->compilation->source;
     kiln_program *program = &tables->artifact->program;
     program->n_inputs = graph->inputs.n;
     program->n_outputs = graph->outputs.n;

@@ -115,7 +115,7 @@ kiln_value kiln_add_splat(kiln_graph *graph, kiln_dtype dtype, uint32_t rank, co
                           double value)
 {
     const kiln_type *type = kiln_graph_tensor(graph, dtype, rank, dims);
-    char element[8] = {0};
+    char element[KILN_ELEMENT_BYTES_MAX] = {0};
     kiln_element_from_double(dtype, value, element);
     kiln_literal literal = {KILN_LITERAL_SPLAT, element, (int64_t)kiln_dtype_bytes(dtype)};
     return kiln_add_literal(graph, type, &literal);
@@ -150,9 +150,11 @@ kiln_value kiln_add_literal(kiln_graph *graph, const kiln_type *type, const kiln
     return kiln_graph_add(graph, &spec);
 }
 
-static bool is_uniform(const char *data, int64_t bytes, int64_t element_bytes)
+/* `element_bytes` of packed elements is 1 too: then every byte must hold the same two halves. */
+static bool is_uniform(const char *data, int64_t bytes, int64_t element_bytes, bool is_packed)
 {
     if (bytes < element_bytes) return false;
+    if (is_packed && (data[0] & 15) != (data[0] >> 4 & 15)) return false;
     /* Every element equals its right neighbour. */
     return memcmp(data, data + element_bytes, (size_t)(bytes - element_bytes)) == 0;
 }
@@ -161,8 +163,10 @@ kiln_value kiln_add_constant(kiln_graph *graph, const kiln_type *type, const voi
 {
     int64_t element_bytes = (int64_t)kiln_dtype_bytes(type->dtype);
     kiln_literal literal = {KILN_LITERAL_BYTES, data, type->bytes};
-    if (is_uniform(data, type->bytes, element_bytes)) {
-        literal = (kiln_literal){KILN_LITERAL_SPLAT, data, element_bytes};
+    char element[KILN_ELEMENT_BYTES_MAX] = {0};
+    if (is_uniform(data, type->bytes, element_bytes, kiln_dtype_bits(type->dtype) == 4)) {
+        kiln_element_copy(type->dtype, element, 0, data, 0);
+        literal = (kiln_literal){KILN_LITERAL_SPLAT, element, element_bytes};
     } else if (type->bytes > KILN_LITERAL_BYTES_MAX) {
         literal.kind = KILN_LITERAL_BLOB;
         literal.data = kiln_arena_copy(&graph->arena, data, (size_t)type->bytes);

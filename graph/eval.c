@@ -145,8 +145,9 @@ static void *allocate_value(eval_run *run, uint32_t id)
     }
     size_t size = bytes > 0 ? (size_t)bytes : 1;
     if (run->keeps) return kiln_arena_alloc(&run->scope->arena, size);
-    void *value = malloc(size);
+    char *value = malloc(size);
     if (!value) kiln_fail(run->scope, KILN_NO_MEMORY, "evaluator: no memory for %zu bytes", size);
+    value[size - 1] = 0; /* half of it may be beyond the last element */
     return value;
 }
 
@@ -167,7 +168,9 @@ void kiln_eval_node(const kiln_eval_call *call)
         [KILN_COMPOSITE] = NULL,
     };
     const kiln_op_row *row = kiln_node_row(call->node);
-    if (row->class_ == KILN_REGION) {
+    if (kiln_eval_is_packed_move(call)) {
+        kiln_eval_packed_move(call);
+    } else if (row->class_ == KILN_REGION) {
         kiln_eval_region(call);
     } else if (classes[row->class_]) {
         classes[row->class_](call);

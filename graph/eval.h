@@ -34,6 +34,10 @@ void kiln_eval_scatter(const kiln_eval_call *call);
 void kiln_eval_argsort(const kiln_eval_call *call);
 void kiln_eval_cumulative(const kiln_eval_call *call);
 
+/* Nodes that move elements of 4 bits: the elements get a byte each, then the class moves them. */
+bool kiln_eval_is_packed_move(const kiln_eval_call *call);
+void kiln_eval_packed_move(const kiln_eval_call *call);
+
 /* One node of a class above (not input or COMPOSITE). */
 void kiln_eval_node(const kiln_eval_call *call);
 

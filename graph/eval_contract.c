@@ -28,7 +28,7 @@ static void wrap_sums(kiln_dtype accumulate, kiln_eval_values sums, int64_t n)
     kiln_dtype_kind kind = kiln_dtype_kind_of(accumulate);
     if (kind != KILN_DTYPE_KIND_INT && kind != KILN_DTYPE_KIND_UINT) return;
     for (int64_t i = 0; i < n; i++) {
-        uint64_t wrapped;
+        uint64_t wrapped = 0;
         kiln_element_store_int(accumulate, &wrapped, 0, 1, &sums.i[i], kind == KILN_DTYPE_KIND_INT);
         kiln_element_load_int(accumulate, &wrapped, 0, 1, &sums.i[i]);
     }

@@ -293,7 +293,7 @@ const kiln_eval_scalar kiln_eval_scalars[KILN_N_OPS] = {
 kiln_eval_int kiln_eval_int_of(kiln_dtype dtype)
 {
     kiln_dtype_kind kind = kiln_dtype_kind_of(dtype);
-    return (kiln_eval_int){.bits = (int)kiln_dtype_bytes(dtype) * 8,
+    return (kiln_eval_int){.bits = (int)kiln_dtype_bits(dtype),
                            .is_signed = kind == KILN_DTYPE_KIND_INT,
                            .is_bool = kind == KILN_DTYPE_KIND_BOOL};
 }

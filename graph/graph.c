@@ -120,7 +120,7 @@ static const kiln_type *type_new(kiln_graph *graph, kiln_dtype dtype, uint32_t r
         }
     }
     if (!kiln_checked_product(dims, rank, &elements) ||
-        !kiln_checked_mul(elements, (int64_t)kiln_dtype_bytes(dtype), &bytes)) {
+        !kiln_checked_bytes(elements, kiln_dtype_bits(dtype), &bytes)) {
         kiln_fail(graph->scope, KILN_INVALID,
                   "shape: the size of %s overflows; expected at most 2^48 elements",
                   kiln_dims_string(&graph->scope->arena, dtype, rank, dims));

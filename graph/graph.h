@@ -47,6 +47,10 @@ typedef enum kiln_dtype_set {
     KILN_TYPES_BITS,
     KILN_TYPES_BOOL,
     KILN_TYPES_ANY,
+    KILN_TYPES_ORDERED,
+    KILN_TYPES_FIELD,
+    KILN_TYPES_ARITHMETIC,
+    KILN_TYPES_COMPLEX,
 } kiln_dtype_set;
 
 typedef enum kiln_result_rule {

@@ -151,8 +151,9 @@ static const kiln_type *infer_convert(const kiln_infer_call *call)
 static const kiln_type *infer_bitcast(const kiln_infer_call *call)
 {
     kiln_dtype from = call->types[0]->dtype, to = call->given->dtype;
-    if (from == KILN_bool || to == KILN_bool || kiln_dtype_bytes(from) != kiln_dtype_bytes(to)) {
-        kiln_infer_fail(call, "from %s to %s; expected dtypes of the same size other than bool",
+    bool is_bits = kiln_dtype_in(from, KILN_TYPES_NUMBER) && kiln_dtype_in(to, KILN_TYPES_NUMBER);
+    if (!is_bits || kiln_dtype_bits(from) != kiln_dtype_bits(to)) {
+        kiln_infer_fail(call, "from %s to %s; expected number dtypes of the same size",
                         kiln_dtype_name(from), kiln_dtype_name(to));
     }
     return infer_convert(call);
@@ -304,9 +305,16 @@ static void check_count(const kiln_infer_call *call)
 static const char *set_string(kiln_dtype_set set)
 {
     static const char *const names[] = {
-        [KILN_TYPES_FLOAT] = "a float dtype",     [KILN_TYPES_INTEGER] = "an integer dtype",
-        [KILN_TYPES_NUMBER] = "a number dtype",   [KILN_TYPES_BITS] = "an integer dtype or bool",
-        [KILN_TYPES_BOOL] = "bool",               [KILN_TYPES_ANY] = "any dtype",
+        [KILN_TYPES_FLOAT] = "a float dtype",
+        [KILN_TYPES_INTEGER] = "an integer dtype",
+        [KILN_TYPES_NUMBER] = "a number dtype",
+        [KILN_TYPES_BITS] = "an integer dtype or bool",
+        [KILN_TYPES_BOOL] = "bool",
+        [KILN_TYPES_ANY] = "any dtype",
+        [KILN_TYPES_ORDERED] = "any dtype but complex",
+        [KILN_TYPES_FIELD] = "a float or complex dtype",
+        [KILN_TYPES_ARITHMETIC] = "a number or complex dtype",
+        [KILN_TYPES_COMPLEX] = "a complex dtype",
     };
     return names[set];
 }

@@ -63,6 +63,13 @@ static void read_file(kiln_scope *scope, const kiln_literal *literal, kiln_stret
     close(*fd);
 }
 
+/* Two elements a byte of a packed splat, but one in the last byte of an odd number. */
+static void fill_halves(const kiln_type *type, kiln_stretch part, uint8_t *bytes)
+{
+    bool has_half = type->n_elements % 2 && part.offset + part.bytes == type->bytes;
+    for (int64_t i = 0; i < part.bytes - has_half; i++) bytes[i] |= (uint8_t)(bytes[i] << 4);
+}
+
 void kiln_literal_read_part(kiln_scope *scope, const kiln_type *type, const kiln_literal *literal,
                             kiln_stretch part, void *out)
 {
@@ -74,6 +81,7 @@ void kiln_literal_read_part(kiln_scope *scope, const kiln_type *type, const kiln
         for (int64_t i = 0; i < part.bytes; i += literal->bytes) {
             memcpy(at + i, literal->data, element_bytes);
         }
+        if (kiln_dtype_bits(type->dtype) == 4) fill_halves(type, part, out);
         return;
     case KILN_LITERAL_BYTES:
     case KILN_LITERAL_BLOB:

@@ -213,14 +213,14 @@ kiln_dtype kiln_parse_dtype(kiln_parser *parser)
 static void whole_element(kiln_parser *parser, kiln_dtype dtype, void *out)
 {
     bool is_negative, is_signed = kiln_dtype_kind_of(dtype) == KILN_DTYPE_KIND_INT;
-    int bits = 8 * (int)kiln_dtype_bytes(dtype);
+    int bits = (int)kiln_dtype_bits(dtype);
     uint64_t size = whole_number(parser, &is_negative);
     uint64_t top =
         is_signed ? (UINT64_MAX >> (65 - bits)) + is_negative : UINT64_MAX >> (64 - bits);
     if (size > top || (is_negative && !is_signed && size)) {
         kiln_parse_fail(parser, "a number out of range for %s", kiln_dtype_name(dtype));
     }
-    uint64_t value = is_negative ? 0 - size : size;
+    uint64_t value = (is_negative ? 0 - size : size) & UINT64_MAX >> (64 - bits);
     memcpy(out, &value, kiln_dtype_bytes(dtype));
 }
 
@@ -265,9 +265,18 @@ static void float_element(kiln_parser *parser, kiln_dtype dtype, void *out)
                         kiln_quoted(&parser->scope->arena, token));
     }
     kiln_element_from_double(dtype, value, out);
-    if (isinf(kiln_element_to_double(dtype, out))) {
+    if (!isfinite(kiln_element_to_double(dtype, out))) {
         kiln_parse_fail(parser, "%.40s is out of range for %s", token, kiln_dtype_name(dtype));
     }
+}
+
+static void complex_element(kiln_parser *parser, kiln_dtype part, char *out)
+{
+    kiln_parse_expect(parser, "(");
+    float_element(parser, part, out);
+    kiln_parse_expect(parser, ",");
+    float_element(parser, part, out + kiln_dtype_bytes(part));
+    kiln_parse_expect(parser, ")");
 }
 
 void kiln_parse_element(kiln_parser *parser, kiln_dtype dtype, void *out)
@@ -282,6 +291,9 @@ void kiln_parse_element(kiln_parser *parser, kiln_dtype dtype, void *out)
     case KILN_DTYPE_KIND_INT:
     case KILN_DTYPE_KIND_UINT:
         whole_element(parser, dtype, out);
+        return;
+    case KILN_DTYPE_KIND_COMPLEX:
+        complex_element(parser, kiln_dtype_part(dtype), out);
         return;
     case KILN_DTYPE_KIND_NONE:
         return;
@@ -307,7 +319,7 @@ kiln_ints kiln_parse_ints(kiln_parser *parser)
 
 static void parse_elements(kiln_parser *parser, const kiln_type *type, kiln_literal *out)
 {
-    size_t element_bytes = kiln_dtype_bytes(type->dtype);
+    char element[KILN_ELEMENT_BYTES_MAX] = {0};
     if (type->bytes > KILN_LITERAL_BYTES_MAX) {
         kiln_parse_fail(parser, "a list for %s; expected a blob beyond %d bytes",
                         kiln_type_string(&parser->scope->arena, type), KILN_LITERAL_BYTES_MAX);
@@ -316,7 +328,8 @@ static void parse_elements(kiln_parser *parser, const kiln_type *type, kiln_lite
     kiln_parse_expect(parser, "[");
     for (int64_t i = 0; i < type->n_elements; i++) {
         if (i) kiln_parse_expect(parser, ",");
-        kiln_parse_element(parser, type->dtype, data + (size_t)i * element_bytes);
+        kiln_parse_element(parser, type->dtype, element);
+        kiln_element_copy(type->dtype, data, i, element, 0);
     }
     kiln_parse_expect(parser, "]");
     *out = (kiln_literal){KILN_LITERAL_BYTES, data, type->bytes};
@@ -345,7 +358,7 @@ static void parse_hex(kiln_parser *parser, const kiln_type *type, kiln_literal *
 void kiln_parse_literal(kiln_parser *parser, const kiln_type *type, kiln_literal *out)
 {
     if (kiln_parse_accept(parser, "splat")) {
-        void *element = kiln_arena_alloc(&parser->scope->arena, 8);
+        void *element = kiln_arena_alloc(&parser->scope->arena, KILN_ELEMENT_BYTES_MAX);
         kiln_parse_element(parser, type->dtype, element);
         *out = (kiln_literal){KILN_LITERAL_SPLAT, element, (int64_t)kiln_dtype_bytes(type->dtype)};
     } else if (!kiln_parse_accept(parser, "blob")) {

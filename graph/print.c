@@ -102,11 +102,29 @@ static void print_nan(kiln_text *text, const void *element, size_t bytes)
     kiln_text_printf(text, "nan(0x%" PRIx64 ")", bits);
 }
 
+static void print_float_element(kiln_text *text, kiln_dtype dtype, const void *element)
+{
+    double value = kiln_element_to_double(dtype, element);
+    if (isnan(value)) {
+        print_nan(text, element, kiln_dtype_bytes(dtype));
+    } else {
+        print_float(text, value);
+    }
+}
+
+static void print_complex(kiln_text *text, kiln_dtype part, const void *element)
+{
+    kiln_text_append(text, "(");
+    print_float_element(text, part, element);
+    kiln_text_append(text, ", ");
+    print_float_element(text, part, (const char *)element + kiln_dtype_bytes(part));
+    kiln_text_append(text, ")");
+}
+
 static void print_element(kiln_text *text, kiln_dtype dtype, const void *element)
 {
-    size_t bytes = kiln_dtype_bytes(dtype);
     uint64_t bits = 0;
-    memcpy(&bits, element, bytes);
+    if (kiln_dtype_bytes(dtype) <= sizeof bits) memcpy(&bits, element, kiln_dtype_bytes(dtype));
     switch (kiln_dtype_kind_of(dtype)) {
     case KILN_DTYPE_KIND_NONE:
         return;
@@ -117,18 +135,16 @@ static void print_element(kiln_text *text, kiln_dtype dtype, const void *element
         kiln_text_printf(text, "%" PRIu64, bits);
         return;
     case KILN_DTYPE_KIND_INT: {
-        int unused = 64 - 8 * (int)bytes;
+        int unused = 64 - (int)kiln_dtype_bits(dtype);
         kiln_text_printf(text, "%" PRId64, (int64_t)(bits << unused) >> unused);
         return;
     }
     case KILN_DTYPE_KIND_FLOAT:
-        break;
-    }
-    double value = kiln_element_to_double(dtype, element);
-    if (isnan(value)) {
-        print_nan(text, element, bytes);
-    } else {
-        print_float(text, value);
+        print_float_element(text, dtype, element);
+        return;
+    case KILN_DTYPE_KIND_COMPLEX:
+        print_complex(text, kiln_dtype_part(dtype), element);
+        return;
     }
 }
 
@@ -150,7 +166,7 @@ static void print_hex_bytes(kiln_text *text, const unsigned char *bytes, int64_t
 static void print_literal(kiln_text *text, const kiln_type *type, const kiln_literal *literal,
                           bool is_brief)
 {
-    size_t element_bytes = kiln_dtype_bytes(type->dtype);
+    char element[KILN_ELEMENT_BYTES_MAX] = {0};
     switch (literal->kind) {
     case KILN_LITERAL_SPLAT:
         kiln_text_append(text, "splat ");
@@ -160,8 +176,8 @@ static void print_literal(kiln_text *text, const kiln_type *type, const kiln_lit
         kiln_text_append(text, "[");
         for (int64_t i = 0; i < type->n_elements; i++) {
             if (i) kiln_text_append(text, ", ");
-            print_element(text, type->dtype,
-                          (const char *)literal->data + (size_t)i * element_bytes);
+            kiln_element_copy(type->dtype, element, 0, literal->data, i);
+            print_element(text, type->dtype, element);
         }
         kiln_text_append(text, "]");
         return;

@@ -16,7 +16,7 @@ typedef struct verifier {
     kiln_graph *scratch; /* infers types */
     kiln_scope *scope;
     const char *where;
-    uint32_t id;         /* the node looked at, or 0 */
+    uint32_t id; /* the node looked at, or 0 */
 } verifier;
 
 #define VERIFY(verifier_, condition, ...)                                                          \
@@ -25,7 +25,7 @@ typedef struct verifier {
     } while (0)
 
 __attribute__((format(printf, 2, 3))) _Noreturn static void verify_fail(const verifier *v,
-                                                                       const char *format, ...)
+                                                                        const char *format, ...)
 {
     char sentence[KILN_MESSAGE_BYTES];
     va_list args;
@@ -69,8 +69,7 @@ static void verify_tensor(const verifier *v, const kiln_type *type)
     VERIFY(v,
            kiln_checked_product(type->dims, type->rank, &elements) && elements <= KILN_MAX_ELEMENTS,
            "has too many elements");
-    VERIFY(v, kiln_checked_mul(elements, (int64_t)kiln_dtype_bytes(type->dtype), &bytes),
-           "is too large");
+    VERIFY(v, kiln_checked_bytes(elements, kiln_dtype_bits(type->dtype), &bytes), "is too large");
     VERIFY(v, type->n_elements == elements && type->bytes == bytes,
            "says %lld elements, %lld bytes; its dims give %lld, %lld", (long long)type->n_elements,
            (long long)type->bytes, (long long)elements, (long long)bytes);
@@ -191,8 +190,9 @@ static void verify_inputs(const verifier *v)
     uint32_t n = 0;
     for (uint32_t id = 1; id < graph->nodes.n; id++) {
         if (graph->nodes.at[id]->op != KILN_OP_input) continue;
-        VERIFY(v, n < graph->inputs.n && graph->inputs.at[n].id == id &&
-                      graph->inputs.at[n].graph == graph->id,
+        VERIFY(v,
+               n < graph->inputs.n && graph->inputs.at[n].id == id &&
+                   graph->inputs.at[n].graph == graph->id,
                "input node %u is not input %u of the graph", id, n);
         names[n++] = graph->nodes.at[id]->label;
     }

@@ -177,11 +177,11 @@ static void node_compute_or_fail(kiln_rewrite *rewrite, const kiln_node *node, f
 
 static kiln_value fold_splats(kiln_rewrite *rewrite, const kiln_node *node)
 {
-    uint64_t element = 0;
-    kiln_tensor output = {node->type->dtype, 0, NULL, &element,
+    uint64_t element[2] = {0};
+    kiln_tensor output = {node->type->dtype, 0, NULL, element,
                           kiln_dtype_bytes(node->type->dtype)};
     node_compute_or_fail(rewrite, node, FOLD_SCALAR, &output);
-    kiln_literal literal = {KILN_LITERAL_SPLAT, &element, (int64_t)output.bytes};
+    kiln_literal literal = {KILN_LITERAL_SPLAT, element, (int64_t)output.bytes};
     return kiln_add_literal(rewrite->target, kiln_rewrite_type(rewrite, node->type), &literal);
 }
 

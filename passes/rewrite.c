@@ -122,6 +122,7 @@ bool kiln_match_splat(const kiln_node *node, double *out_value)
 {
     const kiln_literal *literal = kiln_match_literal(node);
     if (!literal || literal->kind != KILN_LITERAL_SPLAT) return false;
+    if (kiln_dtype_in(node->type->dtype, KILN_TYPES_COMPLEX)) return false;
     *out_value = kiln_element_to_double(node->type->dtype, literal->data);
     return true;
 }

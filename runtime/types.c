@@ -25,18 +25,23 @@ const char *kiln_status_meaning(kiln_status status)
 
 static const struct {
     const char *name;
-    size_t bytes;
+    size_t bits;
 } dtypes[] = {
-#define KILN_DTYPE(name, number, bytes, kind) [number] = {#name, bytes},
+#define KILN_DTYPE(name, number, bits, kind) [number] = {#name, bits},
 #include "kiln/dtypes.def"
 #undef KILN_DTYPE
 };
 
 #define N_DTYPES (sizeof dtypes / sizeof *dtypes)
 
+size_t kiln_dtype_bits(kiln_dtype dtype)
+{
+    return (unsigned)dtype < N_DTYPES ? dtypes[dtype].bits : 0;
+}
+
 size_t kiln_dtype_bytes(kiln_dtype dtype)
 {
-    return (unsigned)dtype < N_DTYPES ? dtypes[dtype].bytes : 0;
+    return (kiln_dtype_bits(dtype) + 7) / 8;
 }
 
 const char *kiln_dtype_name(kiln_dtype dtype)

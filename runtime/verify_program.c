@@ -39,7 +39,7 @@ static kiln_status verify_port(const verifier *at, const char *kind, uint32_t nu
     for (uint32_t i = 0; i < port->rank; i++) is_right = is_right && port->dims[i] >= 0;
     is_right = is_right && kiln_checked_product(port->dims, port->rank, &bytes);
     is_right = is_right &&
-               kiln_checked_mul(bytes, (int64_t)kiln_dtype_bytes((kiln_dtype)port->dtype), &bytes);
+               kiln_checked_bytes(bytes, kiln_dtype_bits((kiln_dtype)port->dtype), &bytes);
     if (!is_right || bytes != port->bytes) {
         return kiln_error_set(at->error, KILN_CORRUPT,
                               "program: %s %" PRIu32 " has %" PRId64

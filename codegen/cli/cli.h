@@ -59,6 +59,10 @@ void cli_model_close(cli_model *model);
 void cli_fill_random(kiln_tensor *tensor, uint64_t seed);
 /* Element i as a number. */
 double cli_element(const kiln_tensor *tensor, size_t i);
+/* How many of them there are; a complex element counts as two. */
+size_t cli_count(const kiln_tensor *tensor);
+/* Integers and bool. */
+bool cli_is_whole(kiln_dtype dtype);
 
 /* "f32[2,3]", cut to `bytes`. */
 void cli_type_string(const kiln_tensor *tensor, char *out, size_t bytes);

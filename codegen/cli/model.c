@@ -219,6 +219,21 @@ static int allocate_port(const kiln_port_row *port, kiln_tensor *tensor)
     return 0;
 }
 
+/* Dtypes that .npy lacks are stored raw and read back as unsigned integers, packed ones as a list
+ * of bytes. */
+static bool is_fitting(const kiln_tensor *tensor, const kiln_tensor *given)
+{
+    size_t bits = kiln_dtype_bits(tensor->dtype);
+    kiln_dtype raw = bits == 16 ? KILN_u16 : KILN_u8;
+    bool is_raw = given->dtype == raw && bits <= 16 && !cli_is_whole(tensor->dtype);
+    if (bits == 4)
+        return given->dtype == raw && given->rank == 1 && given->bytes == tensor->bytes;
+    bool is_same = (tensor->dtype == given->dtype || is_raw) && tensor->rank == given->rank;
+    for (uint32_t i = 0; is_same && i < given->rank; i++)
+        is_same = tensor->dims[i] == given->dims[i];
+    return is_same;
+}
+
 static int fill_given(cli_model *model, const cli_pair *pair, const kiln_tensor *given)
 {
     char *name = copy_name(pair);
@@ -229,12 +244,7 @@ static int fill_given(cli_model *model, const cli_pair *pair, const kiln_tensor 
                         (int)pair->name_bytes, pair->name);
     }
     kiln_tensor *tensor = &model->inputs[number];
-    /* bf16 is stored raw and reads back as u16 */
-    bool is_raw = tensor->dtype == KILN_bf16 && given->dtype == KILN_u16;
-    bool is_same = (tensor->dtype == given->dtype || is_raw) && tensor->rank == given->rank;
-    for (uint32_t i = 0; is_same && i < given->rank; i++)
-        is_same = tensor->dims[i] == given->dims[i];
-    if (!is_same) {
+    if (!is_fitting(tensor, given)) {
         char found[512], expected[512];
         cli_type_string(given, found, sizeof found);
         cli_type_string(tensor, expected, sizeof expected);

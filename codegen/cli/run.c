@@ -27,7 +27,7 @@ static char *output_path(const char *dir, const char *name)
 static void print_output(const char *name, const kiln_tensor *tensor)
 {
     char type[512];
-    size_t size = kiln_dtype_bytes(tensor->dtype), n = size ? tensor->bytes / size : 0;
+    size_t n = cli_count(tensor);
     cli_type_string(tensor, type, sizeof type);
     printf("%s: %s =", name, type);
     for (size_t i = 0; i < n && i < 8; i++) printf(" %.7g", cli_element(tensor, i));

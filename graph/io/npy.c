@@ -23,9 +23,13 @@ static const struct {
     {"|b1", KILN_bool}, {"|i1", KILN_i8},   {"|u1", KILN_u8},  {"<i2", KILN_i16},
     {"<u2", KILN_u16},  {"<i4", KILN_i32},  {"<u4", KILN_u32}, {"<i8", KILN_i64},
     {"<u8", KILN_u64},  {"<f2", KILN_f16},  {"<f4", KILN_f32}, {"<f8", KILN_f64},
-    {"|V2", KILN_bf16}, {"<V2", KILN_bf16}, {"?", KILN_bool},  {"<i1", KILN_i8},
-    {"<u1", KILN_u8},   {"<b1", KILN_bool},
+    {"<c8", KILN_c64},  {"<c16", KILN_c128}, {"|V2", KILN_bf16}, {"<V2", KILN_bf16},
+    {"?", KILN_bool},   {"<i1", KILN_i8},    {"<u1", KILN_u8},   {"<b1", KILN_bool},
 };
+
+/* Dtypes that NumPy lacks are written as raw bytes, |V1 unless the table says otherwise, and packed
+ * ones as a list of them. Raw bytes are read as unsigned integers. */
+#define RAW_DESCR "|V1"
 
 typedef struct npy_reader {
     kiln_source source;
@@ -79,6 +83,10 @@ static kiln_dtype read_descr(npy_reader *reader)
         if (strlen(descrs[i].descr) != n || memcmp(descrs[i].descr, from + 1, n)) continue;
         reader->at = end + 1;
         return descrs[i].dtype == KILN_bf16 ? KILN_u16 : descrs[i].dtype;
+    }
+    if (n == strlen(RAW_DESCR) && memcmp(RAW_DESCR, from + 1, n) == 0) {
+        reader->at = end + 1;
+        return KILN_u8;
     }
     kiln_text found = {.arena = &reader->source.scope->arena};
     kiln_text_quoted(&found, from + 1, n < 64 ? n : 64);
@@ -226,8 +234,8 @@ void kiln_tensor_free(kiln_tensor *tensor)
 static void check_tensor(kiln_scope *scope, const kiln_tensor *tensor)
 {
     int64_t count, bytes;
-    size_t width = kiln_dtype_bytes(tensor->dtype);
-    if (width == 0 || tensor->rank > KILN_MAX_RANK || (tensor->rank && !tensor->dims))
+    size_t bits = kiln_dtype_bits(tensor->dtype);
+    if (bits == 0 || tensor->rank > KILN_MAX_RANK || (tensor->rank && !tensor->dims))
         kiln_fail(scope, KILN_INVALID,
                   "kiln_write_npy: rank %u, dtype %d; expected a tensor of rank "
                   "0 to 16",
@@ -239,7 +247,7 @@ static void check_tensor(kiln_scope *scope, const kiln_tensor *tensor)
                       tensor->dims[i]);
     }
     if (!kiln_checked_product(tensor->dims, tensor->rank, &count) ||
-        !kiln_checked_mul(count, (int64_t)width, &bytes) || (size_t)bytes != tensor->bytes ||
+        !kiln_checked_bytes(count, bits, &bytes) || (size_t)bytes != tensor->bytes ||
         (bytes && !tensor->data))
         kiln_fail(scope, KILN_INVALID,
                   "kiln_write_npy: %zu bytes of data; expected dims times element "
@@ -251,14 +259,19 @@ static void check_tensor(kiln_scope *scope, const kiln_tensor *tensor)
 static const char *header_make(kiln_scope *scope, const kiln_tensor *tensor, size_t *out_bytes)
 {
     kiln_text dict = {.arena = &scope->arena}, text = {.arena = &scope->arena};
-    const char *descr = NULL;
-    for (size_t i = 0; !descr; i++) {
-        if (descrs[i].dtype == tensor->dtype) descr = descrs[i].descr;
+    const char *descr = RAW_DESCR;
+    for (size_t i = 0; i < sizeof descrs / sizeof *descrs; i++) {
+        if (descrs[i].dtype != tensor->dtype) continue;
+        descr = descrs[i].descr;
+        break;
     }
     kiln_text_printf(&dict, "{'descr': '%s', 'fortran_order': False, 'shape': (", descr);
-    for (uint32_t i = 0; i < tensor->rank; i++) {
-        kiln_text_printf(&dict, "%s%" PRId64 "%s", i ? " " : "", tensor->dims[i],
-                         i + 1 < tensor->rank || i == 0 ? "," : "");
+    bool is_packed = kiln_dtype_bits(tensor->dtype) < 8;
+    uint32_t rank = is_packed ? 1 : tensor->rank;
+    for (uint32_t i = 0; i < rank; i++) {
+        kiln_text_printf(&dict, "%s%" PRId64 "%s", i ? " " : "",
+                         is_packed ? (int64_t)tensor->bytes : tensor->dims[i],
+                         i + 1 < rank || i == 0 ? "," : "");
     }
     kiln_text_append(&dict, "), }");
     while ((10 + dict.n + 1) % 64) kiln_text_append(&dict, " ");

@@ -4,6 +4,7 @@
 #define KILN_BASE_CHECKED_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 static inline bool kiln_checked_mul(int64_t a, int64_t b, int64_t *out)
@@ -44,6 +45,16 @@ static inline bool kiln_checked_product(const int64_t *dims, uint32_t n, int64_t
     }
     *out = has_zero ? 0 : product;
     return true;
+}
+
+/* Bytes of n >= 0 elements of `bits` bits, packed where bits < 8. */
+static inline bool kiln_checked_bytes(int64_t n, size_t bits, int64_t *out)
+{
+    if (bits == 4) {
+        *out = n / 2 + n % 2;
+        return true;
+    }
+    return kiln_checked_mul(n, (int64_t)bits / 8, out);
 }
 
 static inline int64_t kiln_ceil_div(int64_t a, int64_t b)

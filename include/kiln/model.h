@@ -118,12 +118,19 @@ KILN_API kiln_status kiln_write_safetensors(kiln_context *context, const char *p
                                             uint32_t n_tensors, const kiln_named_tensor *tensors);
 
 /* NumPy .npy files, version 1 to 3, row-major, little-endian. The tensor's dims and data are one
- * block that kiln_tensor_free releases. bf16 is stored as raw |V2, which reads back as u16. */
+ * block that kiln_tensor_free releases. Dtypes that NumPy lacks are stored raw and read back as
+ * unsigned integers: bf16 as |V2, 8-bit floats as |V1, 4-bit elements as a list of |V1, the bytes
+ * they are packed in. */
 KILN_API kiln_status kiln_read_npy(kiln_context *context, const char *path,
                                    kiln_tensor *out_tensor);
 KILN_API kiln_status kiln_write_npy(kiln_context *context, const char *path,
                                     const kiln_tensor *tensor);
 KILN_API void kiln_tensor_free(kiln_tensor *tensor);
+
+/* One element, counted in row-major order, as a double, and set to the nearest value of its dtype
+ * (docs/ops.md, convert); of complex elements the real part. The index is not checked. */
+KILN_API double kiln_tensor_get(const kiln_tensor *tensor, int64_t index);
+KILN_API void kiln_tensor_set(const kiln_tensor *tensor, int64_t index, double value);
 
 #ifdef __cplusplus
 }

@@ -20,15 +20,21 @@ extern "C" {
 
 typedef enum kiln_dtype {
     KILN_NO_DTYPE = 0,
-#define KILN_DTYPE(name, number, bytes, kind) KILN_##name = number,
+#define KILN_DTYPE(name, number, bits, kind) KILN_##name = number,
 #include "kiln/dtypes.def"
 #undef KILN_DTYPE
 } kiln_dtype;
 
 /* A dense, row-major tensor in the caller's memory, aligned to its element. `bytes` is the size of
- * `data` and must be the product of dims times the element's size. Rank 0 is a scalar; a dim may
- * be 0, and then `data` may be NULL. bool is one byte, read as != 0 and written as 0 or 1; bf16 and
- * f16 are 16-bit patterns. */
+ * `data` and must be the product of dims times the element's bits, in whole bytes. Rank 0 is a
+ * scalar; a dim may be 0, and then `data` may be NULL.
+ *   bool              one byte, read as != 0 and written as 0 or 1
+ *   bf16, f16, f8…    patterns of 16 and 8 bits, little-endian; f8 by the names of OCP and ONNX:
+ *                     fn has no infinity, fnuz no -0 either (its pattern is the one NaN)
+ *   i4, u4, f4e2m1    two elements a byte in row-major order, rows not padded: element 2i is the
+ *                     low half of byte i, element 2i + 1 the high half; behind an odd number of
+ *                     elements the last high half is not read, and written as 0
+ *   c64, c128         pairs of f32 or f64, real part first, as in C */
 typedef struct kiln_tensor {
     kiln_dtype dtype;
     uint32_t rank;
@@ -37,7 +43,10 @@ typedef struct kiln_tensor {
     size_t bytes;
 } kiln_tensor;
 
-/* Bytes of one element; 0 for a number that names no dtype. */
+/* Bits of one element; 0 for a number that names no dtype. */
+KILN_API size_t kiln_dtype_bits(kiln_dtype dtype);
+
+/* Bytes of one element alone: bits / 8, and 1 for 4 bits. */
 KILN_API size_t kiln_dtype_bytes(kiln_dtype dtype);
 
 /* The spelling of the text form ("f32"); "?" for a number that names no dtype. */

@@ -23,6 +23,10 @@ static const char *const set_names[] = {
     [KILN_TYPES_FLOAT] = "float",   [KILN_TYPES_INTEGER] = "integer",
     [KILN_TYPES_NUMBER] = "number", [KILN_TYPES_BITS] = "integer, bool",
     [KILN_TYPES_BOOL] = "bool",     [KILN_TYPES_ANY] = "any",
+    [KILN_TYPES_ORDERED] = "any but complex",
+    [KILN_TYPES_FIELD] = "float, complex",
+    [KILN_TYPES_ARITHMETIC] = "number, complex",
+    [KILN_TYPES_COMPLEX] = "complex",
 };
 static const char *const result_names[] = {
     [KILN_RESULT_SAME] = "that of operand 0", [KILN_RESULT_BOOL] = "bool, dims of operand 0",
@@ -89,7 +93,7 @@ static void append_page(kiln_text *page)
         "(`KILN_BLESS=1` rewrites it). Operands of an elementwise op have one type; the builder\n"
         "broadcasts. Every op is total: no operand gives undefined behaviour.\n\n"
         "Dtypes:");
-#define KILN_DTYPE(name, number, bytes, kind) kiln_text_append(page, " `" #name "`");
+#define KILN_DTYPE(name, number, bits, kind) kiln_text_append(page, " `" #name "`");
 #include "kiln/dtypes.def"
 #undef KILN_DTYPE
     kiln_text_append(page, ". *number* is integer or float; *any* includes bool.\n");

@@ -26,6 +26,10 @@ static bool takes(kiln_dtype_set set, kiln_dtype dtype)
     case KILN_TYPES_NUMBER: return dtype != KILN_bool;
     case KILN_TYPES_BITS: return !is_float(dtype);
     case KILN_TYPES_BOOL: return dtype == KILN_bool;
+    case KILN_TYPES_FIELD: return is_float(dtype);
+    case KILN_TYPES_ARITHMETIC: return dtype != KILN_bool;
+    case KILN_TYPES_COMPLEX: return false;
+    case KILN_TYPES_ORDERED:
     case KILN_TYPES_ANY: return true;
     }
     return false;

@@ -100,7 +100,8 @@
 
 #define OTHER_CALLS(CALL) \
     CALL(kiln_status_name(KILN_OK)) CALL(kiln_status_meaning(KILN_OK)) \
-    CALL(kiln_dtype_bytes(KILN_NO_DTYPE)) CALL(kiln_dtype_name(KILN_NO_DTYPE)) \
+    CALL(kiln_dtype_bits(KILN_NO_DTYPE)) CALL(kiln_dtype_bytes(KILN_NO_DTYPE)) \
+    CALL(kiln_dtype_name(KILN_NO_DTYPE)) \
     CALL(kiln_dtype_parse(NULL)) CALL(kiln_context_destroy(context)) \
     CALL(kiln_context_retain(context)) CALL(kiln_context_message(context)) \
     CALL(kiln_context_threads(context)) CALL(kiln_cpu_features()) \
@@ -113,7 +114,8 @@
     CALL(kiln_graph_message(graph)) CALL(kiln_output(graph, NULL, none)) \
     CALL(kiln_require_zero(graph, none, NULL)) CALL(kiln_value_dtype(graph, none)) \
     CALL(kiln_value_rank(graph, none)) CALL(kiln_value_dims(graph, none)) \
-    CALL(kiln_tensor_free(NULL)) CALL(kiln_safetensors_close(NULL)) \
+    CALL(kiln_tensor_free(NULL)) CALL(kiln_tensor_get(NULL, 0)) \
+    CALL(kiln_tensor_set(NULL, 0, 0)) CALL(kiln_safetensors_close(NULL)) \
     CALL(kiln_safetensors_count(NULL)) CALL(kiln_safetensors_at(NULL, 0)) \
     CALL(kiln_safetensors_find(NULL, NULL)) CALL(kiln_safetensors_metadata(NULL, NULL)) \
     CALL(kiln_free(NULL)) CALL(kiln_executable_report(NULL, NULL))

@@ -1,0 +1,319 @@
+/* legalize: dtypes that kernels do not have (passes/legalize.h) become ones that they have. Ports
+ * keep their bytes: what the caller passes as i4[3] arrives as u8[2].
+ *
+ *     graph f(%x: f8e5m2[4]) {               graph f(%x: u8[4]) {
+ *       %0: f8e5m2[4] = neg %x         =>      … decode %x to f32, neg, encode to u8 …
+ *
+ * Nodes that only move elements move what stands for them; a value that nobody computes with is
+ * never decoded. Labels and origins come along. */
+#include "passes/legalize.h"
+
+#include <math.h>
+
+#include "graph/describe.h"
+#include "passes/rewrite.h"
+
+bool kiln_dtype_is_packed(kiln_dtype dtype)
+{
+    return kiln_dtype_bits(dtype) == 4;
+}
+
+bool kiln_dtype_is_narrow_float(kiln_dtype dtype)
+{
+    return kiln_dtype_kind_of(dtype) == KILN_DTYPE_KIND_FLOAT && kiln_dtype_bits(dtype) <= 8;
+}
+
+kiln_dtype kiln_legal_dtype(kiln_dtype dtype)
+{
+    if (dtype == KILN_i4) return KILN_i8;
+    if (dtype == KILN_u4 || kiln_dtype_is_narrow_float(dtype)) return KILN_u8;
+    return kiln_dtype_part(dtype);
+}
+
+bool kiln_dtype_is_legal(kiln_dtype dtype)
+{
+    return kiln_legal_dtype(dtype) == dtype;
+}
+
+/* Shorthands */
+
+kiln_value kiln_legal_with(kiln_graph *graph, kiln_op op, kiln_value a, double value)
+{
+    return kiln_add_binary(graph, op, a, kiln_add_splat_like(graph, a, value));
+}
+
+kiln_value kiln_legal_bitcast(kiln_graph *graph, kiln_value a, kiln_dtype dtype)
+{
+    const kiln_type *type = kiln_graph_type(graph, a);
+    kiln_node_spec spec = {.op = KILN_OP_bitcast, .inputs = &a, .n_inputs = 1};
+    spec.given = kiln_graph_tensor(graph, dtype, type->rank, type->dims);
+    return kiln_graph_add(graph, &spec);
+}
+
+kiln_value kiln_legal_select(kiln_graph *graph, kiln_value condition, kiln_value a, kiln_value b)
+{
+    kiln_value inputs[] = {condition, a, b};
+    kiln_node_spec spec = {.op = KILN_OP_select, .inputs = inputs, .n_inputs = 3};
+    return kiln_graph_add(graph, &spec);
+}
+
+kiln_value kiln_legal_slice(kiln_graph *graph, kiln_value a, const int64_t *starts,
+                            const int64_t *limits)
+{
+    int64_t ones[KILN_MAX_RANK];
+    uint32_t rank = kiln_graph_type(graph, a)->rank;
+    for (uint32_t i = 0; i < rank; i++) ones[i] = 1;
+    kiln_ints from = {rank, starts}, to = {rank, limits}, steps = {rank, ones};
+    kiln_attrs attrs = {KILN_FAMILY_slice, .slice = {from, to, steps}};
+    kiln_node_spec spec = {KILN_OP_slice, NULL, &a, 1, &attrs, NULL};
+    return kiln_graph_add(graph, &spec);
+}
+
+/* Sums are kept in what kernels have; f32 for narrow floats, whose operands become that. */
+static kiln_dtype legal_sum(kiln_dtype dtype)
+{
+    return kiln_dtype_is_narrow_float(dtype) || dtype == KILN_bf16 || dtype == KILN_f16
+               ? KILN_f32
+               : kiln_legal_dtype(dtype);
+}
+
+kiln_value kiln_legal_node(kiln_legal *legal, const kiln_node *node, const kiln_value *inputs,
+                           kiln_dtype dtype)
+{
+    kiln_graph *target = legal->target;
+    kiln_node_spec spec = {(kiln_op)node->op, NULL,        inputs,
+                           node->n_inputs,    node->attrs, node->label};
+    if (kiln_node_row(node)->result == KILN_RESULT_GIVEN)
+        spec.given = kiln_graph_tensor(target, dtype, node->type->rank, node->type->dims);
+    kiln_attrs attrs;
+    if (node->attrs && (node->op == KILN_OP_dot_general || node->op == KILN_OP_convolution)) {
+        attrs = *node->attrs;
+        bool is_dot = node->op == KILN_OP_dot_general;
+        kiln_dtype *sum = is_dot ? &attrs.dot.accumulate : &attrs.conv.accumulate;
+        *sum = legal_sum(*sum);
+        spec.attrs = &attrs;
+    }
+    return kiln_graph_add(target, &spec);
+}
+
+static kiln_value named(kiln_legal *legal, const kiln_node *node, kiln_value value)
+{
+    kiln_node *made = legal->target->nodes.at[value.id];
+    if (node->label && !made->label)
+        made->label = kiln_arena_string(&legal->target->arena, node->label);
+    return value;
+}
+
+/* Ports and constants */
+
+/* The type of the bytes of a value at a port. */
+static const kiln_type *port_type(kiln_legal *legal, const kiln_type *type)
+{
+    if (kiln_dtype_is_packed(type->dtype))
+        return kiln_graph_tensor(legal->target, KILN_u8, 1, &type->bytes);
+    return kiln_graph_tensor(legal->target, kiln_legal_dtype(type->dtype), type->rank, type->dims);
+}
+
+/* What stands for the value whose bytes `port` holds. */
+static void take_port(kiln_legal *legal, const kiln_node *node, kiln_value port)
+{
+    if (kiln_dtype_is_packed(node->type->dtype))
+        port = kiln_packed_unpack(legal->target, port, node->type);
+    legal->values[node->id] = port;
+}
+
+static void legalize_input(kiln_legal *legal, const kiln_node *node)
+{
+    const kiln_type *type = port_type(legal, node->type);
+    bool is_donated = node->attrs->input.donated;
+    take_port(legal, node, kiln_add_input(legal->target, type, node->label, is_donated));
+}
+
+static kiln_value legalize_output(kiln_legal *legal, kiln_value source)
+{
+    kiln_value value = legal->values[source.id];
+    bool is_packed = kiln_dtype_is_packed(kiln_graph_type(legal->source, source)->dtype);
+    return is_packed ? kiln_packed_pack(legal->target, value) : value;
+}
+
+static kiln_value packed_bytes_constant(kiln_legal *legal, const kiln_node *node)
+{
+    const kiln_type *type = node->type;
+    kiln_dtype dtype = kiln_legal_dtype(type->dtype);
+    kiln_dtype whole = type->dtype == KILN_i4 ? KILN_i4 : KILN_u4;
+    int8_t *data = kiln_new_array(&legal->pipeline->scope->arena, int8_t, type->n_elements);
+    for (int64_t i = 0; i < type->n_elements; i++) {
+        uint64_t value;
+        kiln_element_load_int(whole, node->attrs->literal.value.data, i, 1, &value);
+        data[i] = (int8_t)value;
+    }
+    type = kiln_graph_tensor(legal->target, dtype, type->rank, type->dims);
+    return kiln_add_constant(legal->target, type, data);
+}
+
+static void legalize_constant(kiln_legal *legal, const kiln_node *node)
+{
+    kiln_graph *target = legal->target;
+    const kiln_type *type = node->type;
+    const kiln_literal *literal = &node->attrs->literal.value;
+    bool is_packed = kiln_dtype_is_packed(type->dtype);
+    if (is_packed && literal->kind == KILN_LITERAL_SPLAT) {
+        kiln_dtype whole = type->dtype == KILN_i4 ? KILN_i4 : KILN_u4;
+        double value = kiln_element_to_double(whole, literal->data);
+        legal->values[node->id] =
+            kiln_add_splat(target, kiln_legal_dtype(type->dtype), type->rank, type->dims, value);
+    } else if (is_packed && literal->kind == KILN_LITERAL_BYTES) {
+        legal->values[node->id] = packed_bytes_constant(legal, node);
+    } else {
+        take_port(legal, node, kiln_add_literal(target, port_type(legal, type), literal));
+    }
+}
+
+/* Nodes */
+
+/* Patterns of 8 bits, or of 4 in the low half, and back. */
+static kiln_value to_pattern(kiln_graph *graph, kiln_value a, kiln_dtype dtype)
+{
+    if (dtype == KILN_i8 || dtype == KILN_i4) a = kiln_legal_bitcast(graph, a, KILN_u8);
+    return dtype == KILN_i4 ? kiln_packed_wrap(graph, a, KILN_u4) : a;
+}
+
+static kiln_value from_pattern(kiln_graph *graph, kiln_value a, kiln_dtype dtype)
+{
+    if (dtype == KILN_i8 || dtype == KILN_i4) a = kiln_legal_bitcast(graph, a, KILN_i8);
+    return dtype == KILN_i4 ? kiln_packed_wrap(graph, a, KILN_i4) : a;
+}
+
+/* A number as an f32 or f64 that rounds to the narrow float as the number does: large integers are
+ * beyond the largest one long before f32 rounds them. */
+static kiln_value widen(kiln_graph *graph, kiln_value a)
+{
+    kiln_dtype dtype = kiln_graph_type(graph, a)->dtype;
+    if (dtype == KILN_f32 || dtype == KILN_f64) return a;
+    if (kiln_dtype_in(dtype, KILN_TYPES_INTEGER) && kiln_dtype_bytes(dtype) >= 4) {
+        bool is_signed = kiln_dtype_kind_of(dtype) == KILN_DTYPE_KIND_INT;
+        a = kiln_legal_with(graph, KILN_OP_min, a, 0x1p20);
+        if (is_signed) a = kiln_legal_with(graph, KILN_OP_max, a, -0x1p20);
+    }
+    return kiln_add_convert(graph, a, KILN_f32);
+}
+
+static kiln_value legalize_convert(kiln_legal *legal, const kiln_node *node)
+{
+    kiln_graph *graph = legal->target;
+    kiln_dtype from = kiln_legal_operand(legal, node, 0)->dtype, to = node->type->dtype;
+    kiln_value a = legal->values[node->inputs[0].id];
+    if (from == to) return a;
+    if (kiln_dtype_is_narrow_float(from)) a = kiln_float_decode(graph, a, from);
+    if (kiln_dtype_is_narrow_float(to)) return kiln_float_encode(graph, widen(graph, a), to);
+    a = kiln_add_convert(graph, a, kiln_legal_dtype(to));
+    if (to != KILN_i4 && to != KILN_u4) return a;
+    if (!kiln_dtype_in(from, KILN_TYPES_FIELD)) return kiln_packed_wrap(graph, a, to);
+    if (to == KILN_i4) a = kiln_legal_with(graph, KILN_OP_max, a, -8);
+    return kiln_legal_with(graph, KILN_OP_min, a, to == KILN_i4 ? 7 : 15);
+}
+
+/* A node that computes with narrow floats: in f32, rounded once at the end. */
+static kiln_value legalize_float(kiln_legal *legal, const kiln_node *node)
+{
+    kiln_graph *graph = legal->target;
+    kiln_value *inputs = kiln_new_array(&legal->pipeline->scope->arena, kiln_value, node->n_inputs);
+    for (uint32_t i = 0; i < node->n_inputs; i++) {
+        kiln_dtype dtype = kiln_legal_operand(legal, node, i)->dtype;
+        inputs[i] = legal->values[node->inputs[i].id];
+        if (kiln_dtype_is_narrow_float(dtype))
+            inputs[i] = kiln_float_decode(graph, inputs[i], dtype);
+    }
+    kiln_dtype dtype = node->type->dtype;
+    bool is_narrow = kiln_dtype_is_narrow_float(dtype);
+    kiln_value a = kiln_legal_node(legal, node, inputs, is_narrow ? KILN_f32 : dtype);
+    return is_narrow ? kiln_float_encode(graph, a, dtype) : a;
+}
+
+/* Nodes that only move elements. */
+static bool is_move(const kiln_node *node)
+{
+    kiln_class class_ = kiln_node_row(node)->class_;
+    return class_ == KILN_VIEW || class_ == KILN_MOVE || node->op == KILN_OP_select ||
+           node->op == KILN_OP_barrier;
+}
+
+static kiln_value legalize_move(kiln_legal *legal, const kiln_node *node)
+{
+    kiln_value *inputs = kiln_new_array(&legal->pipeline->scope->arena, kiln_value, node->n_inputs);
+    for (uint32_t i = 0; i < node->n_inputs; i++) inputs[i] = legal->values[node->inputs[i].id];
+    return kiln_legal_node(legal, node, inputs, kiln_legal_dtype(node->type->dtype));
+}
+
+typedef struct node_dtypes {
+    bool is_legal, has_float, has_complex;
+} node_dtypes;
+
+static void look_at(node_dtypes *found, kiln_dtype dtype)
+{
+    found->is_legal = found->is_legal && kiln_dtype_is_legal(dtype);
+    found->has_float = found->has_float || kiln_dtype_is_narrow_float(dtype);
+    found->has_complex = found->has_complex || kiln_dtype_in(dtype, KILN_TYPES_COMPLEX);
+}
+
+static kiln_value legalize_node(kiln_legal *legal, const kiln_node *node)
+{
+    node_dtypes found = {true, false, false};
+    look_at(&found, node->type->dtype);
+    for (uint32_t i = 0; i < node->n_inputs; i++)
+        look_at(&found, kiln_legal_operand(legal, node, i)->dtype);
+    if (found.is_legal) return kiln_graph_copy(legal->target, legal->source, node, legal->values);
+    if (found.has_complex) {
+        kiln_fail(legal->pipeline->scope, KILN_UNSUPPORTED,
+                  "%s of %s: complex dtypes do not compile yet; expected real ones",
+                  kiln_node_row(node)->name,
+                  kiln_type_string(&legal->pipeline->scope->arena, node->type));
+    }
+    if (node->op == KILN_OP_convert) return legalize_convert(legal, node);
+    if (node->op == KILN_OP_bitcast) {
+        kiln_value a = legal->values[node->inputs[0].id];
+        a = to_pattern(legal->target, a, kiln_legal_operand(legal, node, 0)->dtype);
+        return from_pattern(legal->target, a, node->type->dtype);
+    }
+    if (is_move(node)) return legalize_move(legal, node);
+    return found.has_float ? legalize_float(legal, node) : kiln_legal_int_node(legal, node);
+}
+
+static void legalize_one(kiln_legal *legal, const kiln_node *node)
+{
+    legal->target->current_origin = legal->source->origins.at[node->id];
+    if (node->op == KILN_OP_constant && !kiln_dtype_is_legal(node->type->dtype)) {
+        legalize_constant(legal, node);
+    } else {
+        legal->values[node->id] = legalize_node(legal, node);
+    }
+    named(legal, node, legal->values[node->id]);
+    legal->target->current_origin = 0;
+}
+
+kiln_graph *kiln_pass_legalize(kiln_pipeline *pipeline, const kiln_graph *graph)
+{
+    kiln_arena *arena = &pipeline->scope->arena;
+    kiln_legal legal = {pipeline, graph};
+    legal.target = kiln_graph_open(pipeline->scope, graph->context, graph->name);
+    legal.values = kiln_new_array(arena, kiln_value, graph->nodes.n);
+    legal.imaginary = kiln_new_array(arena, kiln_value, graph->nodes.n);
+    bool *is_live = kiln_live_nodes(pipeline->scope, graph);
+    for (uint32_t i = 0; i < graph->inputs.n; i++)
+        legalize_input(&legal, kiln_graph_node(graph, graph->inputs.at[i]));
+    for (uint32_t id = 1; id < graph->nodes.n; id++) {
+        const kiln_node *node = graph->nodes.at[id];
+        if (is_live[id] && node->op != KILN_OP_input) legalize_one(&legal, node);
+    }
+    for (uint32_t i = 0; i < graph->outputs.n; i++) {
+        const kiln_graph_output *output = &graph->outputs.at[i];
+        legal.target->current_origin = graph->origins.at[output->value.id];
+        kiln_add_output(legal.target, legalize_output(&legal, output->value), output->name);
+    }
+    legal.target->current_origin = 0;
+    for (uint32_t i = 0; i < graph->checks.n; i++) {
+        const kiln_graph_check *check = &graph->checks.at[i];
+        kiln_add_check(legal.target, legal.values[check->value.id], check->sentence);
+    }
+    return legal.target;
+}

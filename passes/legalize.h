@@ -1,0 +1,58 @@
+/* Inside the pass legalize: what stands for a value of a dtype that kernels do not have.
+ *
+ *   i4, u4                   i8, u8 of the same value
+ *   f4e2m1, f8…              u8, the pattern; arithmetic decodes to f32 and encodes again
+ *   c64, c128                two values of f32, f64: the parts
+ *
+ * At ports and in large constants 4-bit elements are packed, u8[ceil(n / 2)], and complex ones are
+ * pairs, f32[…, 2]. */
+#ifndef KILN_PASSES_LEGALIZE_H
+#define KILN_PASSES_LEGALIZE_H
+
+#include "graph/element.h"
+#include "passes/pass.h"
+
+typedef struct kiln_legal {
+    kiln_pipeline *pipeline;
+    const kiln_graph *source;
+    kiln_graph *target;
+    kiln_value *values;    /* by source id: what stands for it, of a complex value its real part */
+    kiln_value *imaginary; /* by source id: of complex values */
+} kiln_legal;
+
+/* How kernels have it. */
+kiln_dtype kiln_legal_dtype(kiln_dtype dtype);
+bool kiln_dtype_is_legal(kiln_dtype dtype);
+bool kiln_dtype_is_packed(kiln_dtype dtype);       /* 4 bits */
+bool kiln_dtype_is_narrow_float(kiln_dtype dtype); /* 8 or 4 bits */
+
+static inline const kiln_type *kiln_legal_operand(const kiln_legal *legal, const kiln_node *node,
+                                                  uint32_t operand)
+{
+    return legal->source->nodes.at[node->inputs[operand].id]->type;
+}
+
+/* The node over other operands, with a result of `dtype` where its type is given. */
+kiln_value kiln_legal_node(kiln_legal *legal, const kiln_node *node, const kiln_value *inputs,
+                           kiln_dtype dtype);
+
+/* a op value, with a splat like `a`. */
+kiln_value kiln_legal_with(kiln_graph *graph, kiln_op op, kiln_value a, double value);
+kiln_value kiln_legal_bitcast(kiln_graph *graph, kiln_value a, kiln_dtype dtype);
+/* Elements starts … limits - 1 of every axis. */
+kiln_value kiln_legal_slice(kiln_graph *graph, kiln_value a, const int64_t *starts,
+                            const int64_t *limits);
+kiln_value kiln_legal_select(kiln_graph *graph, kiln_value condition, kiln_value a, kiln_value b);
+
+/* Narrow floats (legalize_float.c): u8 pattern to f32, exact; f32 or f64 to the nearest pattern. */
+kiln_value kiln_float_decode(kiln_graph *graph, kiln_value pattern, kiln_dtype dtype);
+kiln_value kiln_float_encode(kiln_graph *graph, kiln_value a, kiln_dtype dtype);
+
+/* 4-bit elements (legalize_int.c). Bytes are u8[ceil(n / 2)]; values are i8 for i4, else u8. */
+kiln_value kiln_packed_unpack(kiln_graph *graph, kiln_value bytes, const kiln_type *type);
+kiln_value kiln_packed_pack(kiln_graph *graph, kiln_value a);
+/* The 4-bit integer that the low bits are. */
+kiln_value kiln_packed_wrap(kiln_graph *graph, kiln_value a, kiln_dtype dtype);
+/* A node that computes, with operands or a result of i4 or u4; convert and bitcast apart. */
+kiln_value kiln_legal_int_node(kiln_legal *legal, const kiln_node *node);
+#endif
