@@ -19,8 +19,9 @@ static const struct {
     {"BOOL", KILN_bool}, {"I8", KILN_i8},   {"U8", KILN_u8},     {"I16", KILN_i16},
     {"U16", KILN_u16},   {"I32", KILN_i32}, {"U32", KILN_u32},   {"I64", KILN_i64},
     {"U64", KILN_u64},   {"F16", KILN_f16}, {"BF16", KILN_bf16}, {"F32", KILN_f32},
-    {"F64", KILN_f64},   {"F8_E4M3", 0},    {"F8_E5M2", 0},      {"F8_E8M0", 0},
-    {"F4", 0},           {"F6_E2M3", 0},    {"F6_E3M2", 0},      {"C64", 0},
+    {"F64", KILN_f64},   {"C64", KILN_c64}, {"F8_E4M3", KILN_f8e4m3fn},
+    {"F8_E5M2", KILN_f8e5m2},
+    {"F8_E8M0", 0},      {"F4", 0},         {"F6_E2M3", 0},      {"F6_E3M2", 0},
 };
 
 const char *kiln_safetensors_word(kiln_dtype dtype)

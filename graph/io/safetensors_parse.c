@@ -195,7 +195,8 @@ static void read_dtype(header_scan *scan, kiln_safetensor *tensor)
     fail_at(scan, from, KILN_UNSUPPORTED,
             kiln_arena_format(&scan->scope->arena, "tensor %s has %s dtype %s; expected one of %s",
                               quote(scan, tensor->name), is_known ? "the" : "an unknown",
-                              quote(scan, word), "BOOL, U8 to F64 and BF16"));
+                              quote(scan, word),
+                              "BOOL, U8 to F64, BF16, F8_E4M3, F8_E5M2 and C64"));
 }
 
 /* Makes bytes of begin and end; what is between must be what dtype and dims say. */
