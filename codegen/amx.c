@@ -152,11 +152,31 @@ static kiln_kv tile_of_sums(const kiln_amx *amx, const kiln_amx_block *block, ui
     return kiln_k_add_imm(amx->dot.lower->kernel, block->at, offset);
 }
 
+/* Rows of the rest after each step, or 0 when they do not come out even. */
+static int64_t share_of_rest(const kiln_amx_block *block)
+{
+    if (!block->rest || block->n % UNROLL || block->rest->n_rows % block->n) return 0;
+    return block->rest->n_rows / block->n;
+}
+
+/* Rows at * share … of the rest, `n` of them. */
+static void emit_rest(kiln_amx *amx, const kiln_amx_block *block, kiln_kv at, int64_t share,
+                      int64_t n)
+{
+    kiln_kernel *k = amx->dot.lower->kernel;
+    const kiln_amx_rest *rest = block->rest;
+    kiln_kv range[2] = {kiln_k_mul_imm(k, at, share)};
+    kiln_kv length = kiln_k_mul_imm(k, rest->exists, n);
+    range[1] = kiln_k_binary(k, KILN_K_add, range[0], length);
+    rest->emit(amx, rest, range, n % 4 == 0 ? 4 : n % 2 == 0 ? 2 : 1);
+}
+
 void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block)
 {
     kiln_kernel *k = amx->dot.lower->kernel;
     uint32_t n_sums = block->rows * block->vectors;
     int64_t whole = block->n / UNROLL * UNROLL, width = amx->dot.vectors * KILN_TILE_SIDE;
+    kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, whole);
     tile_step step = open_step(amx, block);
     for (uint32_t i = 0; i < n_sums; i++) {
         if (block->is_fresh)
@@ -164,9 +184,11 @@ void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block)
         else
             kiln_k_tile_load(k, i, block->sums, tile_of_sums(amx, block, i), width);
     }
-    kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, whole);
+    int64_t share = share_of_rest(block);
+    if (block->rest && !share) emit_rest(amx, block, zero, 1, block->rest->n_rows);
     kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, UNROLL);
     emit_steps(&step, at, UNROLL);
+    if (share) emit_rest(amx, block, at, share, UNROLL * share);
     kiln_k_end(k);
     if (whole < block->n) emit_steps(&step, end, block->n - whole);
     for (uint32_t i = 0; i < n_sums; i++)

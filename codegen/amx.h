@@ -29,9 +29,9 @@ typedef struct kiln_amx {
     uint32_t b_buffer;   /* u32 */
     int64_t panel_words; /* elements of a panel of 16 columns, all parts */
     bool is_ahead;       /* runs fetch what the next one reads of B */
-    /* f32 locals: scratch holds the fresh sums of a block, [rows * 16][vectors * 16]; sums those of
-     * all blocks of a group of columns, [block_rows][vectors * 16], in x6 of all groups, group by
-     * group. bf16 with one run uses the scratch only. */
+    /* f32 locals: scratch holds the fresh sums of two blocks, [2][rows * 16][vectors * 16]; sums
+     * those of all blocks of a group of columns, [block_rows][vectors * 16], in x6 of all groups,
+     * group by group. bf16 with one run uses the scratch only. */
     uint32_t scratch, sums;
     kiln_kv is_aligned; /* i64: 1 where the outputs are written past the caches; none: never */
 } kiln_amx;
@@ -43,6 +43,17 @@ void kiln_lower_amx(kiln_lower *lower, const kiln_matmul_roles *roles);
 /* A PACK group whose format is a tile format. */
 void kiln_lower_pack_tiles(kiln_lower *lower);
 
+/* What is left to do with the sums of the block before, done between steps, while tiles multiply:
+ * emit handles rows begin … end - 1 of its n_rows, `step` at a time. */
+typedef struct kiln_amx_rest {
+    void (*emit)(kiln_amx *amx, const struct kiln_amx_rest *rest, const kiln_kv range[2],
+                 uint32_t step);
+    const void *user;
+    kiln_kv row;
+    int64_t n_rows;
+    kiln_kv exists; /* i64: 1, or 0 in the first block */
+} kiln_amx_rest;
+
 /* Adds `n` steps to sums of rows x vectors tiles, which begin as zeros or stand in `sums` at `at`,
  * and puts them there. */
 typedef struct kiln_amx_block {
@@ -52,8 +63,9 @@ typedef struct kiln_amx_block {
     bool is_fresh; /* the sums begin as zeros */
     uint32_t sums;
     kiln_kv at;
-    kiln_kv ahead;  /* element of B from which on steps fetch lines for later, or none */
-    uint32_t lines; /* how many of each tile */
+    kiln_kv ahead;             /* element of B from which on steps fetch lines for later, or none */
+    uint32_t lines;            /* how many of each tile */
+    const kiln_amx_rest *rest; /* or NULL */
 } kiln_amx_block;
 void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block);
 
@@ -67,14 +79,15 @@ void kiln_amx_copy_rows(kiln_amx *amx, kiln_kv first, kiln_kv end);
 
 /* Decides how outputs are written; at the start of a work tile. */
 void kiln_amx_find_streams(kiln_amx *amx);
-/* Computes and stores the outputs of rows `row` … + n_rows - 1 and `vectors` panels from `column`
- * on, `last` columns of the last one, from their sums at `sums`. */
+/* Computes and stores the outputs of rows row + range[0] … row + range[1] - 1, `step` at a time,
+ * and `vectors` panels from `column` on, `last` columns of the last one; sums of `row` are at
+ * `sums`. */
 typedef struct kiln_amx_result {
     kiln_kv row, column, sums;
-    int64_t n_rows;
     uint32_t vectors, last;
 } kiln_amx_result;
-void kiln_amx_store(kiln_amx *amx, const kiln_amx_result *result);
+void kiln_amx_store(kiln_amx *amx, const kiln_amx_result *result, const kiln_kv range[2],
+                    uint32_t step);
 
 /* An f32 value as the sum of n_parts bf16 values, each as the u32 pattern of an f32 (low half 0):
  * one is the value rounded; three are exact but for the last rounding, and infinities have zeros

@@ -7,7 +7,7 @@
 #include "base/checked.h"
 #include "codegen/math.h"
 
-#define SAME_SET_BYTES 1024 /* rows at multiples of this share few sets */
+#define SAME_SET_BYTES 4096 /* rows at multiples of this fight for one set */
 
 static kiln_dtype a_dtype(const kiln_amx *amx)
 {

@@ -5,8 +5,6 @@
 #include "codegen/amx.h"
 #include "codegen/math.h"
 
-#define ROWS 4 /* unrolled */
-
 /* Whether every output is large, a port, and memory of its own. */
 static bool is_streamed(const kiln_lower *lower)
 {
@@ -46,8 +44,7 @@ static bool is_wide(const kiln_lower *lower)
     return true;
 }
 
-/* Rows begin … end of the block, `step` at a time. */
-static void store_rows(kiln_amx *amx, const kiln_amx_result *result, kiln_kv begin, kiln_kv end,
+static void store_rows(kiln_amx *amx, const kiln_amx_result *result, const kiln_kv range[2],
                        uint32_t step)
 {
     kiln_lower *lower = amx->dot.lower;
@@ -64,7 +61,7 @@ static void store_rows(kiln_amx *amx, const kiln_amx_result *result, kiln_kv beg
         tile.vectors = 1;
         last += KILN_TILE_SIDE;
     }
-    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, step);
+    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, range[0], range[1], step);
     uint32_t mark = kiln_lower_mark(lower);
     kiln_kv base = kiln_k_binary(k, KILN_K_add, result->sums, kiln_k_mul_imm(k, at, width));
     for (uint32_t i = 0; i < step * tile.vectors; i++) {
@@ -79,20 +76,20 @@ static void store_rows(kiln_amx *amx, const kiln_amx_result *result, kiln_kv beg
     kiln_k_end(k);
 }
 
-void kiln_amx_store(kiln_amx *amx, const kiln_amx_result *result)
+void kiln_amx_store(kiln_amx *amx, const kiln_amx_result *result, const kiln_kv range[2],
+                    uint32_t step)
 {
     kiln_lower *lower = amx->dot.lower;
     kiln_kernel *k = lower->kernel;
-    int64_t whole = result->n_rows / ROWS * ROWS;
-    kiln_kv zero = kiln_k_const_i64(k, 0), middle = kiln_k_const_i64(k, whole);
-    kiln_kv streamed = zero;
-    if (amx->is_aligned && whole) {
-        streamed = kiln_k_mul_imm(k, amx->is_aligned, whole);
+    kiln_kv rest[2] = {range[0], range[1]};
+    if (amx->is_aligned) {
+        kiln_kv n = kiln_k_binary(k, KILN_K_sub, range[1], range[0]);
+        n = kiln_k_binary(k, KILN_K_mul, n, amx->is_aligned);
+        kiln_kv streamed[2] = {range[0], kiln_k_binary(k, KILN_K_add, range[0], n)};
+        rest[0] = streamed[1];
         lower->store_flags = KILN_MEM_STREAM;
-        store_rows(amx, result, zero, streamed, ROWS);
+        store_rows(amx, result, streamed, step);
         lower->store_flags = 0;
     }
-    if (whole) store_rows(amx, result, streamed, middle, ROWS);
-    if (whole < result->n_rows)
-        store_rows(amx, result, middle, kiln_k_const_i64(k, result->n_rows), 1);
+    store_rows(amx, result, rest, step);
 }

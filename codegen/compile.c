@@ -193,8 +193,8 @@ static const kiln_machine *find_machine(kiln_scope *scope, const kiln_compile_op
     if (strcmp(target, "cpu") != 0) {
         kiln_fail(scope, KILN_INVALID, "target \"%s\" is unknown; expected cpu or cuda", target);
     }
-    const kiln_machine *machine = strcmp(cpu, "host") == 0 ? kiln_machine_best(kiln_cpu_features())
-                                                           : kiln_machine_find(cpu);
+    const kiln_machine *machine =
+        strcmp(cpu, "host") == 0 ? kiln_machine_best(kiln_cpu_features()) : kiln_machine_find(cpu);
     if (!machine || machine->kind != KILN_MACHINE_CPU) {
         kiln_fail(scope, KILN_INVALID,
                   "target cpu \"%s\" is unknown; expected host, x86-64, x86-64-v3, "
@@ -214,15 +214,13 @@ static kiln_status run_constant(void *user, const kiln_graph *graph, kiln_tensor
 static void check_precision(kiln_scope *scope, const kiln_compile_options *options,
                             const kiln_machine *machine)
 {
-    static const char *const names[] = {"fma", "x6", "bf16"};
-    if (options->precision == KILN_PRECISION_FMA) return;
-    if ((unsigned)options->precision >= sizeof names / sizeof *names)
+    if ((unsigned)options->precision > KILN_PRECISION_BF16)
         kiln_fail(scope, KILN_INVALID, "precision: %d is unknown; expected fma, x6 or bf16",
                   (int)options->precision);
-    if (!machine->has_amx)
+    if (options->precision == KILN_PRECISION_X6 && !machine->has_amx)
         kiln_fail(scope, KILN_UNSUPPORTED,
-                  "precision %s: machine %s has no matrix tiles; expected x86-64-amx, or fma",
-                  names[options->precision], machine->name);
+                  "precision x6: machine %s has no matrix tiles; expected x86-64-amx, or fma",
+                  machine->name);
 }
 
 /* Opens a compilation in `scope`; options are copied with the defaults of a shorter struct. */

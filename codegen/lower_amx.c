@@ -12,7 +12,7 @@
 #define BLOCK_BYTES (1024 * 1024) /* of A, in the second cache */
 #define RUN_STEPS 16              /* of bf16: 32 KiB of two panels in the first cache */
 #define X6_K 256                  /* k of a block in x6 */
-#define AHEAD_BYTES (1024 * 1024) /* more of B than this does not stay in the second cache */
+#define AHEAD_BYTES (512 * 1024)  /* more of B than this does not wait in the second cache */
 #define X6_ROWS 256               /* with X6_COLUMNS: sums that stay in the second cache */
 #define X6_COLUMNS 1024
 #define TILE_CYCLES 20000.0 /* fewer are not worth handing out */
@@ -22,7 +22,7 @@ typedef struct column_group column_group;
 /* What happens to `n_rows` rows from `row` on. */
 typedef void block_fn(kiln_amx *amx, kiln_kv row, int64_t n_rows, const column_group *group);
 struct column_group {
-    block_fn *emit;
+    bool is_stored;         /* x6: the sums are ready, only the outputs are left */
     kiln_kv first, column;  /* of the work tile, of the group */
     uint32_t vectors, last; /* lanes of the last vector that exist */
     /* the run at work: steps of the block of k, n from number `begin` on */
@@ -42,13 +42,24 @@ uint32_t kiln_amx_input(const kiln_lower *lower)
     return KILN_NONE;
 }
 
+/* Where the fresh sums of the block at `row` stand: one of two places, so that the block before
+ * still has its own. */
+static kiln_kv scratch_at(const kiln_amx *amx, kiln_kv row)
+{
+    const kiln_dot *dot = &amx->dot;
+    kiln_kernel *k = dot->lower->kernel;
+    int64_t rows = dot->rows * KILN_TILE_SIDE, width = dot->vectors * KILN_TILE_SIDE;
+    kiln_kv number = kiln_k_div_imm(k, kiln_k_binary(k, KILN_K_sub, row, dot->first_row), rows);
+    return kiln_k_mul_imm(k, kiln_k_rem_imm(k, number, 2), rows * width);
+}
+
 /* Where the sums of row `row` of a group stand. */
 static kiln_kv sums_at(const kiln_amx *amx, kiln_kv row, const column_group *group)
 {
     const kiln_dot *dot = &amx->dot;
     kiln_kernel *k = dot->lower->kernel;
     int64_t width = dot->vectors * KILN_TILE_SIDE;
-    if (amx->n_parts == 1 && amx->sums == amx->scratch) return kiln_k_const_i64(k, 0);
+    if (amx->sums == amx->scratch) return scratch_at(amx, row);
     kiln_kv in_block = kiln_k_binary(k, KILN_K_sub, row, dot->first_row);
     if (amx->n_parts == 1) return kiln_k_mul_imm(k, in_block, width);
     kiln_kv number = kiln_k_binary(k, KILN_K_sub, group->column, group->first);
@@ -56,15 +67,64 @@ static kiln_kv sums_at(const kiln_amx *amx, kiln_kv row, const column_group *gro
     return kiln_k_mul_imm(k, kiln_k_binary(k, KILN_K_add, number, in_block), width);
 }
 
-static void store_block(kiln_amx *amx, kiln_kv row, int64_t n_rows, const column_group *group)
+/* bf16: rows of the block at rest->row to the outputs. */
+static void store_block_rows(kiln_amx *amx, const kiln_amx_rest *rest, const kiln_kv range[2],
+                             uint32_t step)
 {
-    kiln_amx_result result = {.row = row,
+    const column_group *group = rest->user;
+    kiln_amx_result result = {.row = rest->row,
                               .column = group->column,
-                              .sums = sums_at(amx, row, group),
-                              .n_rows = n_rows,
+                              .sums = sums_at(amx, rest->row, group),
                               .vectors = group->vectors,
                               .last = group->last};
-    kiln_amx_store(amx, &result);
+    kiln_amx_store(amx, &result, range, step);
+}
+
+/* x6: sums += scratch */
+static void add_block_rows(kiln_amx *amx, const kiln_amx_rest *rest, const kiln_kv range[2],
+                           uint32_t step)
+{
+    const column_group *group = rest->user;
+    kiln_kernel *k = amx->dot.lower->kernel;
+    int64_t width = amx->dot.vectors * KILN_TILE_SIDE;
+    kiln_kv sums = sums_at(amx, rest->row, group), scratch = scratch_at(amx, rest->row);
+    kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, range[0], range[1], step);
+    kiln_kv base = kiln_k_mul_imm(k, row, width);
+    for (uint32_t i = 0; i < step * group->vectors; i++) {
+        int64_t offset = i / group->vectors * width + i % group->vectors * KILN_TILE_SIDE;
+        kiln_kv at = kiln_k_add_imm(k, base, offset);
+        kiln_kv from = kiln_k_binary(k, KILN_K_add, scratch, at);
+        kiln_kv to = kiln_k_binary(k, KILN_K_add, sums, at);
+        kiln_kv more = kiln_k_load(k, amx->scratch, from, KILN_TILE_SIDE, 0, KILN_MEM_ALIGNED);
+        kiln_kv sum = kiln_k_load(k, amx->sums, to, KILN_TILE_SIDE, 0, KILN_MEM_ALIGNED);
+        sum = kiln_k_binary(k, KILN_K_add, sum, more);
+        kiln_k_store(k, amx->sums, to, sum, 0, KILN_MEM_ALIGNED);
+    }
+    kiln_k_end(k);
+}
+
+/* What is left to do once the block at `row` has its sums. */
+static kiln_amx_rest rest_of(kiln_amx *amx, kiln_kv row, int64_t n_rows, const column_group *group)
+{
+    kiln_amx_rest rest = {.emit = amx->n_parts == 3 ? add_block_rows : store_block_rows,
+                          .user = group,
+                          .row = row,
+                          .n_rows = n_rows};
+    if (group->is_stored) rest.emit = store_block_rows;
+    return rest;
+}
+
+/* All of it, at once. */
+static void finish_block(kiln_amx *amx, kiln_kv row, int64_t n_rows, const column_group *group)
+{
+    kiln_kernel *k = amx->dot.lower->kernel;
+    kiln_amx_rest rest = rest_of(amx, row, n_rows, group);
+    int64_t whole = n_rows / 4 * 4;
+    kiln_kv range[2] = {kiln_k_const_i64(k, 0), kiln_k_const_i64(k, whole)};
+    if (whole) rest.emit(amx, &rest, range, 4);
+    range[0] = range[1];
+    range[1] = kiln_k_const_i64(k, n_rows);
+    if (whole < n_rows) rest.emit(amx, &rest, range, 1);
 }
 
 /* What the next run reads of B goes to the second cache: each block fetches some lines of every
@@ -94,10 +154,7 @@ static kiln_amx_block find_block(kiln_amx *amx, kiln_kv row, int64_t n_rows,
     kiln_kernel *k = dot->lower->kernel;
     kiln_amx_block block = {.vectors = group->vectors,
                             .rows = (uint32_t)kiln_ceil_div(n_rows, KILN_TILE_SIDE),
-                            .n = group->n,
-                            .is_fresh = group->is_first,
-                            .sums = amx->scratch,
-                            .at = kiln_k_const_i64(k, 0)};
+                            .n = group->n};
     int64_t n_panels = kiln_ceil_div(dot->roles.n_size, KILN_TILE_SIDE);
     block.a = kiln_amx_row_offset(amx, row);
     block.a = kiln_k_binary(k, KILN_K_add, block.a, kiln_k_mul_imm(k, group->begin, amx->a_step));
@@ -113,57 +170,58 @@ static kiln_amx_block find_block(kiln_amx *amx, kiln_kv row, int64_t n_rows,
     return block;
 }
 
-/* A run of bf16; after the last one the outputs. */
+static bool has_rest(const kiln_amx *amx, const column_group *group)
+{
+    return amx->n_parts == 3 || group->is_last;
+}
+
+/* A run of the block at `row`; meanwhile what is left of the block before, if there may be one. */
 static void run_block(kiln_amx *amx, kiln_kv row, int64_t n_rows, const column_group *group)
 {
-    kiln_amx_block block = find_block(amx, row, n_rows, group);
-    block.sums = amx->sums;
-    block.at = sums_at(amx, row, group);
-    kiln_amx_run(amx, &block);
-    if (group->is_last) store_block(amx, row, n_rows, group);
-}
-
-/* sums += scratch */
-static void add_chunk(kiln_amx *amx, const kiln_amx_block *block, kiln_kv sums)
-{
     kiln_kernel *k = amx->dot.lower->kernel;
-    int64_t width = amx->dot.vectors * KILN_TILE_SIDE;
-    kiln_kv begin = kiln_k_const_i64(k, 0);
-    kiln_kv end = kiln_k_const_i64(k, block->rows * KILN_TILE_SIDE);
-    kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 4);
-    kiln_kv base = kiln_k_mul_imm(k, row, width);
-    for (uint32_t i = 0; i < 4 * block->vectors; i++) {
-        int64_t offset = i / block->vectors * width + i % block->vectors * KILN_TILE_SIDE;
-        kiln_kv from = kiln_k_add_imm(k, base, offset);
-        kiln_kv to = kiln_k_binary(k, KILN_K_add, sums, from);
-        kiln_kv more = kiln_k_load(k, amx->scratch, from, KILN_TILE_SIDE, 0, KILN_MEM_ALIGNED);
-        kiln_kv sum = kiln_k_load(k, amx->sums, to, KILN_TILE_SIDE, 0, KILN_MEM_ALIGNED);
-        sum = kiln_k_binary(k, KILN_K_add, sum, more);
-        kiln_k_store(k, amx->sums, to, sum, 0, KILN_MEM_ALIGNED);
-    }
-    kiln_k_end(k);
-}
-
-/* A run of x6. */
-static void add_block(kiln_amx *amx, kiln_kv row, int64_t n_rows, const column_group *group)
-{
+    int64_t rows = amx->dot.rows * KILN_TILE_SIDE;
     kiln_amx_block block = find_block(amx, row, n_rows, group);
-    block.is_fresh = true;
+    kiln_amx_rest rest;
+    block.sums = amx->n_parts == 3 ? amx->scratch : amx->sums;
+    block.at = amx->n_parts == 3 ? scratch_at(amx, row) : sums_at(amx, row, group);
+    block.is_fresh = amx->n_parts == 3 || group->is_first;
+    if (n_rows == rows && has_rest(amx, group)) {
+        rest = rest_of(amx, kiln_k_add_imm(k, row, -rows), rows, group);
+        kiln_kv before = kiln_k_binary(k, KILN_K_sub, row, amx->dot.first_row);
+        rest.exists = kiln_k_min(k, before, kiln_k_const_i64(k, 1));
+        block.rest = &rest;
+    }
     kiln_amx_run(amx, &block);
-    add_chunk(amx, &block, sums_at(amx, row, group));
 }
 
-/* Blocks of n_rows rows from first to end, in steps of full blocks. */
+/* Does `emit` for the blocks of n_rows rows from first to end. */
+static void over_rows(kiln_amx *amx, const kiln_kv range[2], int64_t n_rows,
+                      const column_group *group, block_fn *emit)
+{
+    kiln_lower *lower = amx->dot.lower;
+    int64_t rows = amx->dot.rows * KILN_TILE_SIDE;
+    kiln_kv row = kiln_k_loop(lower->kernel, KILN_LOOP_SERIAL, range[0], range[1], rows);
+    uint32_t mark = kiln_lower_mark(lower);
+    emit(amx, row, n_rows, group);
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(lower->kernel);
+}
+
+/* Blocks of n_rows rows from first to end; the last one has nobody to do what it leaves. */
 static void emit_rows(kiln_amx *amx, kiln_kv first, kiln_kv end, int64_t n_rows,
                       const column_group *group)
 {
-    kiln_lower *lower = amx->dot.lower;
-    kiln_kv row =
-        kiln_k_loop(lower->kernel, KILN_LOOP_SERIAL, first, end, amx->dot.rows * KILN_TILE_SIDE);
-    uint32_t mark = kiln_lower_mark(lower);
-    group->emit(amx, row, n_rows, group);
-    kiln_lower_cut(lower, mark);
-    kiln_k_end(lower->kernel);
+    kiln_kernel *k = amx->dot.lower->kernel;
+    int64_t rows = amx->dot.rows * KILN_TILE_SIDE;
+    kiln_kv range[2] = {first, end};
+    if (group->is_stored) {
+        over_rows(amx, range, n_rows, group, finish_block);
+        return;
+    }
+    over_rows(amx, range, n_rows, group, run_block);
+    if (!has_rest(amx, group)) return;
+    if (n_rows == rows) range[0] = kiln_k_max(k, first, kiln_k_add_imm(k, end, -rows));
+    over_rows(amx, range, n_rows, group, finish_block);
 }
 
 /* All rows of the work tile for a run over k. */
@@ -212,7 +270,7 @@ static void emit_columns(kiln_amx *amx, kiln_kv first, kiln_kv end, column_group
     kiln_kernel *k = dot->lower->kernel;
     group.column = kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, dot->vectors * KILN_TILE_SIDE);
     uint32_t mark = kiln_lower_mark(dot->lower);
-    if (group.emit == store_block)
+    if (group.is_stored)
         emit_run(amx, row_end, &group);
     else
         emit_runs(amx, row_end, &group);
@@ -268,7 +326,6 @@ static void emit_x6(kiln_amx *amx, column_group group)
     kiln_kernel *k = amx->dot.lower->kernel;
     int64_t size = amx->dot.roles.k_size, whole = size / amx->k_block * amx->k_block;
     zero_sums(amx);
-    group.emit = add_block;
     if (whole) {
         kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, whole);
         kiln_kv first = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, amx->k_block);
@@ -276,7 +333,7 @@ static void emit_x6(kiln_amx *amx, column_group group)
         kiln_k_end(k);
     }
     if (whole < size) add_k(amx, kiln_k_const_i64(k, whole), size - whole, &group);
-    group.emit = store_block;
+    group.is_stored = true;
     emit_groups(amx, group, amx->column_end, amx->row_end);
 }
 
@@ -294,7 +351,7 @@ static void emit_tile(kiln_amx *amx, kiln_kv number)
     dot->first_row = kiln_k_mul_imm(k, row_block, dot->block_rows);
     kiln_kv row_end = kiln_k_add_imm(k, dot->first_row, dot->block_rows);
     amx->row_end = kiln_k_min(k, row_end, kiln_k_const_i64(k, dot->roles.m_size));
-    column_group group = {.emit = run_block};
+    column_group group = {.is_stored = false};
     group.first = kiln_k_mul_imm(k, column_block, dot->block_columns);
     kiln_kv column_end = kiln_k_add_imm(k, group.first, dot->block_columns);
     amx->column_end = kiln_k_min(k, column_end, kiln_k_const_i64(k, dot->roles.n_size));
@@ -370,7 +427,7 @@ static void add_sums(kiln_amx *amx)
     int64_t rows = kiln_round_up(dot->block_rows, KILN_TILE_SIDE);
     int64_t width = dot->vectors * KILN_TILE_SIDE;
     amx->scratch = amx->sums =
-        kiln_kernel_add_local(k, KILN_f32, dot->rows * KILN_TILE_SIDE * width);
+        kiln_kernel_add_local(k, KILN_f32, 2 * dot->rows * KILN_TILE_SIDE * width);
     if (amx->n_parts == 3)
         amx->sums = kiln_kernel_add_local(k, KILN_f32, rows * dot->block_columns);
     else if (amx->k_padded > amx->run * KILN_TILE_K)
@@ -397,8 +454,8 @@ void kiln_lower_amx(kiln_lower *lower, const kiln_matmul_roles *roles)
     kiln_dot_describe(dot, anchor);
     choose_block(&amx);
     choose_work(&amx);
-    int64_t b_bytes = dot->block_columns / KILN_TILE_SIDE * amx.panel_words * 4;
-    amx.is_ahead = b_bytes >= AHEAD_BYTES;
+    int64_t b_bytes = kiln_ceil_div(roles->n_size, KILN_TILE_SIDE) * amx.panel_words * 4;
+    amx.is_ahead = b_bytes * roles->batch_size >= AHEAD_BYTES;
     kiln_amx_find_rows(&amx);
     kiln_amx_add_local(&amx);
     add_sums(&amx);

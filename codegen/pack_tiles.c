@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "codegen/pack.h"
+#include "graph/element.h"
 
 static float from_bits(uint32_t bits)
 {
@@ -19,17 +20,9 @@ static uint32_t to_bits(float value)
     return bits;
 }
 
-/* To nearest even, as the pattern of an f32; a NaN stays one. */
-static uint32_t round_bits(float value)
-{
-    uint32_t bits = to_bits(value);
-    if ((bits & 0x7fffffff) > 0x7f800000) return (bits | 0x400000) & 0xffff0000;
-    return (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
-}
-
 static void split(float value, uint32_t n_parts, uint16_t *out_parts)
 {
-    uint32_t bits = to_bits(value), first = round_bits(value);
+    uint32_t bits = to_bits(value), first = kiln_bf16_pattern(value);
     if (n_parts == 1) {
         out_parts[0] = (uint16_t)(first >> 16);
         return;
@@ -37,10 +30,10 @@ static void split(float value, uint32_t n_parts, uint16_t *out_parts)
     if ((first & 0x7fffffff) == 0x7f800000) first = bits & 0xffff0000;
     bool is_finite = (bits & 0x7f800000) != 0x7f800000;
     float rest = is_finite ? value - from_bits(first) : 0;
-    uint32_t second = round_bits(rest);
+    uint32_t second = kiln_bf16_pattern(rest);
     out_parts[0] = (uint16_t)(first >> 16);
     out_parts[1] = (uint16_t)(second >> 16);
-    out_parts[2] = (uint16_t)(round_bits(rest - from_bits(second)) >> 16);
+    out_parts[2] = (uint16_t)(kiln_bf16_pattern(rest - from_bits(second)) >> 16);
 }
 
 /* One step of k of one panel, all parts. */

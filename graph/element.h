@@ -5,6 +5,8 @@
 #ifndef KILN_GRAPH_ELEMENT_H
 #define KILN_GRAPH_ELEMENT_H
 
+#include <string.h>
+
 #include "graph/graph.h"
 
 typedef enum kiln_dtype_kind {
@@ -65,4 +67,13 @@ void kiln_element_store_double(kiln_dtype dtype, void *data, int64_t first, int6
 /* Stores 64-bit integers, signed or unsigned: integers wrap, floats round once, bool is != 0. */
 void kiln_element_store_int(kiln_dtype dtype, void *data, int64_t first, int64_t n,
                             const uint64_t *in, bool is_signed);
+
+/* To nearest even, as the pattern of an f32 whose low half is 0; a NaN stays one. */
+static inline uint32_t kiln_bf16_pattern(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7fffffff) > 0x7f800000) return (bits | 0x400000) & 0xffff0000;
+    return (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+}
 #endif

@@ -71,6 +71,14 @@ static void check_accumulate(const kiln_infer_call *call, kiln_dtype accumulate)
     }
 }
 
+/* The result's dtype: that of the operands, or of the sums. */
+static kiln_dtype result_dtype(const kiln_infer_call *call, kiln_dtype accumulate, int64_t wide)
+{
+    if (wide != 0 && wide != 1)
+        kiln_infer_fail(call, "wide is %lld; expected 0 or 1", (long long)wide);
+    return wide ? accumulate : call->types[0]->dtype;
+}
+
 static uint32_t axis_set(kiln_ints axes)
 {
     uint32_t set = 0;
@@ -112,7 +120,8 @@ const kiln_type *kiln_infer_dot(const kiln_infer_call *call)
         if (!(b_used >> i & 1)) dims[rank++] = b->dims[i];
     }
     check_accumulate(call, call->attrs->dot.accumulate);
-    return kiln_graph_tensor(call->graph, a->dtype, rank, dims);
+    kiln_dtype dtype = result_dtype(call, call->attrs->dot.accumulate, call->attrs->dot.wide);
+    return kiln_graph_tensor(call->graph, dtype, rank, dims);
 }
 
 static void check_conv_lists(const kiln_infer_call *call, uint32_t rank)
@@ -203,5 +212,6 @@ const kiln_type *kiln_infer_convolution(const kiln_infer_call *call)
             kiln_infer_fail(call, "kernel is empty; expected spatial dims of 1 or more");
         dims[out[i + 2]] = kiln_infer_window_dim(call, (uint32_t)in[i + 2], axis);
     }
-    return kiln_graph_tensor(call->graph, input->dtype, rank, dims);
+    kiln_dtype dtype = result_dtype(call, call->attrs->conv.accumulate, call->attrs->conv.wide);
+    return kiln_graph_tensor(call->graph, dtype, rank, dims);
 }

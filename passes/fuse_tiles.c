@@ -4,19 +4,6 @@
 #include "kiln/compile.h"
 #include "passes/fuse.h"
 
-#define MOST_K 65536 /* a block of rows of the first operand lies in the worker's scratch */
-
-/* Matrices that are small in a direction do not fill tiles; a second operand that is packed at run
- * time wants rows that pay for it; a few rows against constants are bound by their bytes, which x6
- * makes half as many again. */
-static bool is_worth_it(const kiln_matmul_roles *roles, uint32_t n_parts, bool is_constant)
-{
-    if (roles->k_size < KILN_TILE_K || roles->k_size > MOST_K) return false;
-    if (n_parts == 3) return roles->m_size >= 16 && roles->n_size >= 64;
-    if (roles->n_size < 16 || roles->m_size * roles->n_size < 32) return false;
-    return is_constant || roles->m_size >= 32;
-}
-
 kiln_format kiln_fusion_tile_format(kiln_fusion *fusion, uint32_t id)
 {
     const kiln_graph *graph = fusion->graph;
@@ -27,13 +14,12 @@ kiln_format kiln_fusion_tile_format(kiln_fusion *fusion, uint32_t id)
     kiln_format format = KILN_FORMAT_DENSE;
     int precision = fusion->pipeline->precision;
     if (dtype == KILN_bf16) format = KILN_FORMAT_BF16_K2N16;
-    if (dtype == KILN_f32 && precision == KILN_PRECISION_BF16) format = KILN_FORMAT_BF16_K2N16;
     if (dtype == KILN_f32 && precision == KILN_PRECISION_X6) format = KILN_FORMAT_BF16X3_K2N16;
     if (format == KILN_FORMAT_DENSE) return format;
     kiln_matmul_roles roles;
     kiln_dot_roles(fusion->arena, graph, kiln_fusion_value(fusion, id), &roles);
     kiln_value base = kiln_view_base(graph, node->inputs[1]);
     bool is_constant = kiln_graph_node(graph, base)->op == KILN_OP_constant;
-    bool is_right = is_worth_it(&roles, kiln_format_parts(format), is_constant);
+    bool is_right = kiln_fits_tiles(&roles, kiln_format_parts(format), is_constant);
     return is_right ? format : KILN_FORMAT_DENSE;
 }

@@ -3,6 +3,8 @@
 #include "base/checked.h"
 #include "passes/schedule.h"
 
+#define MOST_K 65536 /* a block of rows of the first operand lies in the worker's scratch */
+
 static bool ints_contain(kiln_ints list, int64_t value)
 {
     for (uint32_t i = 0; i < list.n; i++) {
@@ -59,6 +61,17 @@ void kiln_dot_roles(kiln_arena *arena, const kiln_graph *graph, kiln_value dot,
     roles.k_size = axes_size(a, roles.a_k);
     roles.n_size = axes_size(b, roles.b_n);
     *out_roles = roles;
+}
+
+/* Matrices that are small in a direction do not fill tiles; a second operand that is packed at run
+ * time wants rows that pay for it; a few rows against constants are bound by their bytes, which x6
+ * makes half as many again. */
+bool kiln_fits_tiles(const kiln_matmul_roles *roles, uint32_t n_parts, bool is_constant)
+{
+    if (roles->k_size < KILN_TILE_K || roles->k_size > MOST_K) return false;
+    if (n_parts == 3) return roles->m_size >= 16 && roles->n_size >= 64;
+    if (roles->n_size < 16 || roles->m_size * roles->n_size < 32) return false;
+    return is_constant || roles->m_size >= 32;
 }
 
 bool kiln_reduce_row_space(const kiln_graph *graph, kiln_value reduce, kiln_row_space *out_space)

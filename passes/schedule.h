@@ -171,6 +171,10 @@ typedef struct kiln_matmul_roles {
 void kiln_dot_roles(kiln_arena *arena, const kiln_graph *graph, kiln_value dot,
                     kiln_matmul_roles *out_roles);
 
+/* Whether a product of that shape is one for matrix tiles of 16 x 16 sums and n_parts bf16 numbers
+ * a value; `is_constant`: the second operand is known when compiling. */
+bool kiln_fits_tiles(const kiln_matmul_roles *roles, uint32_t n_parts, bool is_constant);
+
 /* The row space of a reduction over trailing axes: the first n_row_axes of its operand are rows. */
 typedef struct kiln_row_space {
     const kiln_type *type; /* of the operand */

@@ -49,7 +49,7 @@ static bool is_fit(const kiln_rewrite *rewrite, const kiln_node *node, conv_shap
     const kiln_attrs *attrs = node->attrs;
     const kiln_type *kernel = kiln_operand_node(rewrite, node, 1)->type;
     const int64_t *k = attrs->conv.kernel_axes.at, *out = attrs->conv.output_axes.at;
-    if (node->type->dtype != KILN_f32 || attrs->conv.accumulate != KILN_f32) return false;
+    if (kernel->dtype != KILN_f32 || attrs->conv.accumulate != KILN_f32) return false;
     if (kernel->rank != 4 || kernel->dims[k[2]] != 3 || kernel->dims[k[3]] != 3) return false;
     bool is_plain = attrs->conv.groups == 1 && all_ones(attrs->conv.strides) &&
                     all_ones(attrs->conv.lhs_dilation) && all_ones(attrs->conv.rhs_dilation);

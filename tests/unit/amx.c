@@ -470,6 +470,33 @@ static void precision_wants_a_machine_with_tiles(void **state)
     kiln_context_destroy(context);
 }
 
+/* What is rounded to bf16 stands in the graph, the same for every machine. */
+static void a_compile_in_bf16_says_what_it_rounds(void **state)
+{
+    (void)state;
+    static const shape s = {1, 32, 64, 32, 0, 0, 0, 0};
+    kiln_context *context;
+    assert_int_equal(kiln_context_create(NULL, &context), KILN_OK);
+    problem p = problem_create(&s, KILN_f32, false);
+    kiln_graph *graph = problem_graph(&p, context);
+    kiln_compile_options options = {.struct_bytes = sizeof options,
+                                    .precision = KILN_PRECISION_BF16};
+    static const char *const machines[] = {"x86-64-amx", "x86-64-v4", "x86-64-v3"};
+    char *texts[3];
+    for (int i = 0; i < 3; i++) {
+        options.target_cpu = machines[i];
+        kiln_status status = kiln_print_passes(graph, &options, "expand,precision", &texts[i]);
+        assert_int_equal(status, KILN_OK);
+        assert_non_null(strstr(texts[i], "convert"));
+        assert_non_null(strstr(texts[i], "wide = 1"));
+        assert_string_equal(texts[i], texts[0]);
+    }
+    for (int i = 0; i < 3; i++) kiln_free(texts[i]);
+    kiln_graph_destroy(graph);
+    problem_destroy(&p);
+    kiln_context_destroy(context);
+}
+
 /* f32 programs do not ask for tiles, so that they run on machines without. */
 static void programs_need_what_their_kernels_use(void **state)
 {
@@ -501,6 +528,7 @@ int main(void)
         cmocka_unit_test(x6_is_as_accurate_as_fma),
         cmocka_unit_test(x6_keeps_huge_numbers_finite),
         cmocka_unit_test(precision_wants_a_machine_with_tiles),
+        cmocka_unit_test(a_compile_in_bf16_says_what_it_rounds),
         cmocka_unit_test(programs_need_what_their_kernels_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

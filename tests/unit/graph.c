@@ -318,7 +318,7 @@ static void test_rows_and_fields_are_found(void **state)
     assert_int_equal(kiln_op_rows[KILN_OP_attention].max_inputs, 4);
     assert_int_equal(kiln_op_rows[KILN_OP_concat].max_inputs, 255);
     const kiln_family_row *conv = kiln_family_fields(KILN_FAMILY_conv);
-    assert_int_equal(conv->n_fields, 11);
+    assert_int_equal(conv->n_fields, 12);
     assert_string_equal(conv->fields[5].name, "groups");
     kiln_attrs attrs = {KILN_FAMILY_conv, .conv = {.groups = 7}};
     assert_int_equal(*(const int64_t *)kiln_attrs_field(&attrs, &conv->fields[5]), 7);
