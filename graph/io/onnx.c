@@ -364,6 +364,8 @@ static kiln_graph *import_run(kiln_scope *scope, const import_request *request)
     onnx->graph = kiln_graph_open(
         scope, request->context,
         onnx->model->graph && onnx->model->graph->name ? onnx->model->graph->name : "model");
+    onnx->level = kiln_new(&scope->arena, kiln_onnx_level);
+    onnx->level->graph = onnx->graph;
     folder_open(onnx);
     model_import(onnx);
     return onnx->graph;

@@ -99,9 +99,29 @@ typedef struct kiln_onnx_bound {
     bool is_used; /* the graph was built for this value: a run must check it */
 } kiln_onnx_bound;
 
+/* A value of a graph outside, and the parameter or constant that stands for it inside. */
+typedef struct kiln_onnx_capture {
+    kiln_value outer, inner;
+} kiln_onnx_capture;
+
+/* A graph that is being built: the model's own, or a region inside it. A region sees nothing
+ * outside; what its nodes read there is captured, level by level. */
+typedef struct kiln_onnx_level {
+    struct kiln_onnx_level *outer;
+    kiln_graph *graph;
+    kiln_vec(kiln_onnx_capture) captures; /* constants among them */
+    kiln_vec(kiln_value) fixed;           /* of the outer graph: those that became parameters */
+    /* what is known of values without running the model; see onnx_known.c */
+    kiln_vec(uint8_t) constness;
+    kiln_vec(const void *) known;
+    kiln_vec(kiln_value) copies;
+    kiln_vec(uint32_t) seen;
+} kiln_onnx_level;
+
 struct kiln_onnx {
     kiln_scope *scope; /* of the import; scopes of calls come and go */
-    kiln_graph *graph;
+    kiln_graph *graph; /* of the innermost level */
+    kiln_onnx_level *level;
     const kiln_source *source;
     const Kiln__Onnx__Model *model;
     const kiln_import_options *options;
@@ -113,12 +133,7 @@ struct kiln_onnx {
     uint32_t n_imported;                /* nodes so far, those of bodies each time */
     kiln_onnx_bound *bound;             /* of options->values */
     bool *is_dim_used;                  /* of options->dims */
-    /* what is known of values without running the model; see onnx_known.c */
-    kiln_vec(uint8_t) constness;
-    kiln_vec(const void *) known;
-    kiln_vec(kiln_value) copies;
-    kiln_vec(uint32_t) seen;
-    uint32_t n_stamps;
+    uint32_t n_stamps; /* of searches in onnx_known.c */
 };
 
 struct kiln_onnx_call {
@@ -156,6 +171,12 @@ void kiln_onnx_initializers(kiln_onnx *onnx, kiln_onnx_frame *frame,
 const Kiln__Onnx__Function *kiln_onnx_function_find(const kiln_onnx *onnx, const char *domain,
                                                     const char *op);
 void kiln_onnx_function(kiln_onnx_call *call, const Kiln__Onnx__Function *function);
+
+/* onnx_region.c: a new innermost level, and back to the one around it. */
+kiln_onnx_level *kiln_onnx_level_enter(kiln_onnx_call *call, const char *name);
+void kiln_onnx_level_leave(kiln_onnx *onnx, kiln_onnx_level *outer);
+/* The value in the innermost graph. */
+kiln_value kiln_onnx_capture_value(kiln_onnx_call *call, kiln_value value);
 
 /* Tensors: a constant of the graph; FILE literals beyond KILN_LITERAL_BYTES_MAX. */
 kiln_value kiln_onnx_tensor(kiln_onnx *onnx, const Kiln__Onnx__Tensor *tensor, const char *where);

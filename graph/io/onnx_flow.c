@@ -1,13 +1,14 @@
-/* Graphs within graphs: If, Loop, Scan and the model's own functions, all imported in place. Every
- * kiln op is pure and total, so an If whose condition is data imports both branches and selects;
- * loops are unrolled, which needs a trip count known at import. */
+/* Graphs within graphs: If, Loop, Scan and the model's own functions. What is known at import is
+ * imported in place: the branch that is taken, the trips of short loops one after the other. The
+ * rest become regions (onnx_region.c). */
 #include <inttypes.h>
 #include <string.h>
 
-#include "graph/io/onnx_op.h"
+#include "graph/io/onnx_region.h"
 
 #define MAX_DEPTH 64
 #define MAX_TRIPS 4096
+#define MAX_UNROLLED 16384 /* nodes of all trips */
 
 /* Imports what a frame holds and looks its outputs up. False when one of them is tainted. */
 static bool frame_import(kiln_onnx_call *call, kiln_onnx_frame *frame, uint32_t n,
@@ -25,7 +26,7 @@ static bool frame_import(kiln_onnx_call *call, kiln_onnx_frame *frame, uint32_t 
         if (!found)
             kiln_onnx_fail(call, "output %s of the body is not defined; expected a node's output",
                            kiln_onnx_quote(&call->scope->arena, names[i]));
-        out[i] = found->value;
+        out[i] = kiln_onnx_capture_value(call, found->value);
         is_good = is_good && !found->is_tainted;
     }
     return is_good;
@@ -38,15 +39,8 @@ static void input_name(kiln_onnx_call *call, kiln_onnx_frame *frame, const char 
     if (*made.name) kiln_onnx_name_add(call->onnx, frame, &made);
 }
 
-typedef struct body_ports {
-    uint32_t n_inputs, n_outputs;
-    const kiln_value *inputs;
-    kiln_value *outputs;
-} body_ports;
-
-/* False, with the call tainted, when the body cannot be imported. */
-static bool body_import(kiln_onnx_call *call, const Kiln__Onnx__Graph *body,
-                        const body_ports *ports)
+bool kiln_onnx_body(kiln_onnx_call *call, const Kiln__Onnx__Graph *body,
+                    const kiln_onnx_ports *ports)
 {
     kiln_onnx_frame *frame = kiln_new(&call->scope->arena, kiln_onnx_frame);
     char **names = kiln_new_array(&call->scope->arena, char *, body->n_output + 1);
@@ -82,24 +76,9 @@ static kiln_value import_if(kiln_onnx_call *call)
     if (type->n_elements != 1 || type->dtype != KILN_bool)
         kiln_onnx_fail(call, "operand 0 is no bool; expected one");
     const void *known = kiln_onnx_known(call, call->inputs[0]);
-    kiln_value *results[2];
-    for (uint32_t i = 0; i < 2; i++) {
-        results[i] = kiln_new_array(&call->scope->arena, kiln_value, call->n_outputs + 1);
-        body_ports ports = {0, call->n_outputs, NULL, results[i]};
-        bool is_taken = !known || (kiln_onnx_int_at(KILN_bool, known, 0) != 0) == (i == 1);
-        if (is_taken && !body_import(call, bodies[i], &ports)) return (kiln_value){0};
-    }
-    for (uint32_t i = 0; i < call->n_outputs; i++) {
-        if (known) {
-            call->outputs[i] = results[kiln_onnx_int_at(KILN_bool, known, 0) != 0][i];
-            continue;
-        }
-        if (kiln_graph_type(call->graph, results[0][i]) !=
-            kiln_graph_type(call->graph, results[1][i]))
-            kiln_onnx_refuse(call, "output %u has another type in each branch", i);
-        kiln_value condition = kiln_add_reshape(call->graph, call->inputs[0], 0, NULL);
-        call->outputs[i] = kiln_onnx_select(call, condition, results[1][i], results[0][i]);
-    }
+    if (!known) return kiln_onnx_if_region(call, bodies);
+    kiln_onnx_ports ports = {0, call->n_outputs, NULL, call->outputs};
+    kiln_onnx_body(call, bodies[kiln_onnx_int_at(KILN_bool, known, 0) != 0], &ports);
     return call->outputs[0];
 }
 
@@ -146,43 +125,60 @@ static void loop_open(kiln_onnx_call *call, loop_state *loop, uint32_t n_fixed, 
 /* One trip: the body on loop->inputs; keeps its scan outputs. */
 static bool loop_trip(kiln_onnx_call *call, loop_state *loop, uint32_t n_in, uint32_t n_fixed)
 {
-    body_ports ports = {n_in, (uint32_t)loop->body->n_output, loop->inputs, loop->outputs};
-    if (loop->n_trips == MAX_TRIPS) kiln_onnx_refuse(call, "over %d trips", MAX_TRIPS);
+    kiln_onnx_ports ports = {n_in, (uint32_t)loop->body->n_output, loop->inputs, loop->outputs};
     kiln_onnx_count(call);
-    if (!body_import(call, loop->body, &ports)) return false;
+    if (!kiln_onnx_body(call, loop->body, &ports)) return false;
     for (uint32_t i = 0; i < loop->n_scanned; i++)
         loop->rows[i][loop->n_trips] = loop->outputs[n_fixed + loop->n_carried + i];
     loop->n_trips++;
     return true;
 }
 
-/* A condition known to be true; refuses one that depends on the data. */
-static bool is_on(kiln_onnx_call *call, kiln_value condition)
+static bool is_long(const loop_state *loop)
 {
-    if (!condition.id) return true;
-    const void *data = kiln_onnx_known(call, condition);
-    if (!data) kiln_onnx_refuse(call, "the condition depends on the data");
-    return kiln_onnx_int_at(kiln_graph_type(call->graph, condition)->dtype, data, 0) != 0;
+    return loop->n_trips == MAX_TRIPS || loop->n_trips * loop->body->n_node > MAX_UNROLLED;
+}
+
+/* Unrolls while the condition is known to be true. False when it depends on the data, or when there
+ * are too many trips; the call is tainted when the body cannot be imported. */
+static bool loop_unroll(kiln_onnx_call *call, loop_state *loop, int64_t limit)
+{
+    kiln_value condition = kiln_onnx_has(call, 1) ? call->inputs[1] : (kiln_value){0};
+    uint32_t n_in = loop->n_carried + 2;
+    for (int64_t trip = 0; trip < limit; trip++) {
+        const void *known = condition.id ? kiln_onnx_known(call, condition) : NULL;
+        if ((condition.id && !known) || is_long(loop)) return false;
+        if (known && !kiln_onnx_int_at(KILN_bool, known, 0)) break;
+        const kiln_type *scalar = kiln_graph_tensor(call->graph, KILN_i64, 0, NULL);
+        loop->inputs[0] = kiln_add_constant(call->graph, scalar, &trip);
+        loop->inputs[1] = condition.id ? condition : kiln_onnx_scalar(call, KILN_bool, 1);
+        if (!loop_trip(call, loop, n_in, 1)) return true;
+        condition = loop->outputs[0];
+        for (uint32_t i = 0; i < loop->n_carried; i++) loop->inputs[i + 2] = loop->outputs[i + 1];
+    }
+    return true;
 }
 
 static kiln_value import_loop(kiln_onnx_call *call)
 {
     loop_state loop = {.body = body_read(call, "body"),
                        .n_carried = call->n_inputs > 2 ? call->n_inputs - 2 : 0};
-    int64_t limit = kiln_onnx_has(call, 0) ? kiln_onnx_known_int(call, 0) : INT64_MAX;
-    kiln_value condition = kiln_onnx_has(call, 1) ? call->inputs[1] : (kiln_value){0};
-    uint32_t n_in = loop.n_carried + 2;
-    loop_open(call, &loop, 1, n_in);
+    const void *known = kiln_onnx_has(call, 0) ? kiln_onnx_known(call, call->inputs[0]) : NULL;
+    loop_open(call, &loop, 1, loop.n_carried + 2);
     for (uint32_t i = 0; i < loop.n_carried; i++)
         loop.inputs[i + 2] = kiln_onnx_operand(call, i + 2);
-    for (int64_t trip = 0; trip < limit && is_on(call, condition); trip++) {
-        const kiln_type *scalar = kiln_graph_tensor(call->graph, KILN_i64, 0, NULL);
-        loop.inputs[0] = kiln_add_constant(call->graph, scalar, &trip);
-        loop.inputs[1] = condition.id ? condition : kiln_onnx_scalar(call, KILN_bool, 1);
-        if (!loop_trip(call, &loop, n_in, 1)) return (kiln_value){0};
-        condition = loop.outputs[0];
-        for (uint32_t i = 0; i < loop.n_carried; i++) loop.inputs[i + 2] = loop.outputs[i + 1];
-    }
+    if (kiln_onnx_has(call, 1) && kiln_onnx_type(call, 1)->dtype != KILN_bool)
+        kiln_onnx_fail(call, "operand 1 is no bool; expected one");
+    if (kiln_onnx_has(call, 0) && kiln_onnx_type(call, 0)->n_elements != 1)
+        kiln_onnx_fail(call, "operand 0 has %lld elements; expected one",
+                       (long long)kiln_onnx_type(call, 0)->n_elements);
+    bool is_open = kiln_onnx_has(call, 0) && !known; /* who knows how many trips */
+    int64_t limit = known ? kiln_onnx_int_at(kiln_onnx_type(call, 0)->dtype, known, 0) : INT64_MAX;
+    bool is_long_run = known && limit <= INT32_MAX &&
+                       limit * (int64_t)(loop.body->n_node + 1) > MAX_UNROLLED;
+    if (is_open || is_long_run || !loop_unroll(call, &loop, limit))
+        return kiln_onnx_loop_region(call, loop.body, known ? limit : -1);
+    if (call->is_tainted) return (kiln_value){0};
     for (uint32_t i = 0; i < call->n_outputs; i++) {
         bool is_carried = i < loop.n_carried;
         if (!kiln_onnx_wants(call, i)) continue;
@@ -193,7 +189,7 @@ static kiln_value import_loop(kiln_onnx_call *call)
     return call->outputs[0];
 }
 
-static int64_t list_entry(kiln_onnx_call *call, const char *name, uint32_t i)
+int64_t kiln_onnx_list_entry(kiln_onnx_call *call, const char *name, uint32_t i)
 {
     kiln_ints list;
     if (!kiln_onnx_ints(call, name, &list)) return 0;
@@ -225,12 +221,16 @@ static kiln_value import_scan(kiln_onnx_call *call)
         for (uint32_t i = 0; i < n_scan; i++) {
             const kiln_type *type = kiln_onnx_ranked(call, loop.n_carried + i, 1);
             uint32_t axis =
-                kiln_onnx_axis(call, list_entry(call, "scan_input_axes", i), type->rank);
+                kiln_onnx_axis(call, kiln_onnx_list_entry(call, "scan_input_axes", i),
+                               type->rank);
             if (trip == 0 && i == 0) trips = type->dims[axis];
+            if (trips * (int64_t)loop.body->n_node > MAX_UNROLLED || trips > MAX_TRIPS)
+                return kiln_onnx_scan_region(call, loop.body, (uint32_t)n_scan);
             if (type->dims[axis] != trips || trips < 1)
                 kiln_onnx_fail(call, "scan input %u has length %" PRId64 "; expected %" PRId64, i,
                                type->dims[axis], trips);
-            int64_t at = list_entry(call, "scan_input_directions", i) ? trips - 1 - trip : trip;
+            bool is_back = kiln_onnx_list_entry(call, "scan_input_directions", i) != 0;
+            int64_t at = is_back ? trips - 1 - trip : trip;
             loop.inputs[loop.n_carried + i] = scan_element(call, loop.n_carried + i, axis, at);
         }
         if (!loop_trip(call, &loop, call->n_inputs, 0)) return (kiln_value){0};
@@ -241,8 +241,9 @@ static kiln_value import_scan(kiln_onnx_call *call)
         call->outputs[i] = loop.inputs[i];
         if (i < loop.n_carried) continue;
         uint32_t rank = kiln_graph_type(call->graph, loop.rows[k][0])->rank + 1;
-        uint32_t axis = kiln_onnx_axis(call, list_entry(call, "scan_output_axes", k), rank);
-        bool is_reversed = list_entry(call, "scan_output_directions", k) != 0;
+        int64_t given = kiln_onnx_list_entry(call, "scan_output_axes", k);
+        uint32_t axis = kiln_onnx_axis(call, given, rank);
+        bool is_reversed = kiln_onnx_list_entry(call, "scan_output_directions", k) != 0;
         call->outputs[i] = rows_join(call, loop.n_trips, loop.rows[k], axis, is_reversed);
     }
     return call->outputs[0];

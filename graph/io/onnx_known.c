@@ -10,8 +10,10 @@
 
 #define KNOWN_MAX_ELEMENTS ((int64_t)1 << 20) /* of all values that one evaluation computes */
 
-static kiln_onnx_bound *bound_find(kiln_onnx *onnx, uint32_t id)
+/* Only inputs of the model itself have fixed values. */
+static kiln_onnx_bound *bound_find(kiln_onnx *onnx, const kiln_onnx_level *level, uint32_t id)
 {
+    if (level->outer) return NULL;
     for (uint32_t i = 0; i < onnx->options->n_values; i++) {
         if (onnx->bound[i].id == id) return &onnx->bound[i];
     }
@@ -40,26 +42,26 @@ void kiln_onnx_bound_check(kiln_onnx *onnx)
 }
 
 /* Extends `constness` to all nodes made so far: a value is constant when all its operands are. */
-static void constness_update(kiln_onnx *onnx)
+static void constness_update(kiln_onnx *onnx, kiln_onnx_level *level)
 {
-    const kiln_graph *graph = onnx->graph;
+    const kiln_graph *graph = level->graph;
     kiln_arena *arena = &onnx->scope->arena;
-    while (onnx->constness.n < graph->nodes.n) {
-        const kiln_node *node = graph->nodes.at[onnx->constness.n];
+    while (level->constness.n < graph->nodes.n) {
+        const kiln_node *node = graph->nodes.at[level->constness.n];
         const void *given = NULL;
         uint8_t is_constant = node && node->op != KILN_OP_barrier;
         if (node && node->op == KILN_OP_input) {
-            const kiln_onnx_bound *bound = bound_find(onnx, onnx->constness.n);
+            const kiln_onnx_bound *bound = bound_find(onnx, level, level->constness.n);
             given = bound ? bound->data : NULL;
             is_constant = given != NULL;
         }
         for (uint32_t i = 0; is_constant && i < node->n_inputs; i++) {
-            is_constant = onnx->constness.at[node->inputs[i].id];
+            is_constant = level->constness.at[node->inputs[i].id];
         }
-        kiln_vec_push(&onnx->constness, arena, is_constant);
-        kiln_vec_push(&onnx->known, arena, given);
-        kiln_vec_push(&onnx->copies, arena, (kiln_value){0});
-        kiln_vec_push(&onnx->seen, arena, 0);
+        kiln_vec_push(&level->constness, arena, is_constant);
+        kiln_vec_push(&level->known, arena, given);
+        kiln_vec_push(&level->copies, arena, (kiln_value){0});
+        kiln_vec_push(&level->seen, arena, 0);
     }
 }
 
@@ -69,22 +71,22 @@ typedef struct known_set {
 } known_set;
 
 /* Collects what must be evaluated for `id`, stopping at values that are known already. */
-static bool collect(kiln_onnx_call *call, uint32_t id, known_set *set)
+static bool collect(kiln_onnx_call *call, kiln_onnx_level *level, uint32_t id, known_set *set)
 {
     kiln_onnx *onnx = call->onnx;
     kiln_arena *arena = &call->scope->arena;
-    uint32_t *seen = onnx->seen.at, stamp = ++onnx->n_stamps;
+    uint32_t *seen = level->seen.at, stamp = ++onnx->n_stamps;
     kiln_vec(uint32_t) stack = {0};
     kiln_vec_push(&stack, arena, id);
     seen[id] = stamp;
     while (stack.n) {
         uint32_t at = stack.at[--stack.n];
-        const kiln_node *node = call->graph->nodes.at[at];
+        const kiln_node *node = level->graph->nodes.at[at];
         set->n_elements += node->type->n_elements;
         if (set->n_elements > KNOWN_MAX_ELEMENTS) return false;
         kiln_vec_push(&set->ids, arena, at);
-        if (node->op == KILN_OP_input) bound_find(onnx, at)->is_used = true;
-        if (onnx->known.at[at]) continue;
+        if (node->op == KILN_OP_input) bound_find(onnx, level, at)->is_used = true;
+        if (level->known.at[at]) continue;
         for (uint32_t i = 0; i < node->n_inputs; i++) {
             uint32_t input = node->inputs[i].id;
             if (seen[input] == stamp) continue;
@@ -101,46 +103,49 @@ static int id_compare(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static void evaluate(kiln_onnx_call *call, uint32_t id, known_set *set)
+static void evaluate(kiln_onnx_call *call, kiln_onnx_level *level, uint32_t id, known_set *set)
 {
     kiln_onnx *onnx = call->onnx;
-    kiln_graph *scratch = kiln_graph_open(call->scope, call->graph->context, "known");
+    kiln_graph *scratch = kiln_graph_open(call->scope, level->graph->context, "known");
     qsort(set->ids.at, set->ids.n, sizeof *set->ids.at, id_compare);
     for (uint32_t i = 0; i < set->ids.n; i++) {
         uint32_t at = set->ids.at[i];
-        const kiln_node *node = call->graph->nodes.at[at];
-        if (onnx->known.at[at]) {
+        const kiln_node *node = level->graph->nodes.at[at];
+        if (level->known.at[at]) {
             const kiln_type *type =
                 kiln_graph_tensor(scratch, node->type->dtype, node->type->rank, node->type->dims);
-            onnx->copies.at[at] = kiln_add_constant(scratch, type, onnx->known.at[at]);
+            level->copies.at[at] = kiln_add_constant(scratch, type, level->known.at[at]);
         } else {
-            onnx->copies.at[at] = kiln_graph_copy(scratch, call->graph, node, onnx->copies.at);
+            level->copies.at[at] = kiln_graph_copy(scratch, level->graph, node, level->copies.at);
         }
     }
-    kiln_add_output(scratch, onnx->copies.at[id], NULL);
-    const kiln_type *type = call->graph->nodes.at[id]->type;
+    kiln_add_output(scratch, level->copies.at[id], NULL);
+    const kiln_type *type = level->graph->nodes.at[id]->type;
     void *data = kiln_arena_alloc(&onnx->scope->arena, (size_t)type->bytes + 16);
     kiln_tensor output = {type->dtype, type->rank, type->dims, data, (size_t)type->bytes};
     kiln_eval(call->scope, scratch, NULL, &output);
-    onnx->known.at[id] = data;
+    level->known.at[id] = data;
 }
 
 const void *kiln_onnx_known(kiln_onnx_call *call, kiln_value value)
 {
     kiln_onnx *onnx = call->onnx;
-    constness_update(onnx);
-    if (!onnx->constness.at[value.id]) return NULL;
-    const kiln_node *node = kiln_graph_node(call->graph, value);
-    if (node->op == KILN_OP_input) bound_find(onnx, value.id)->is_used = true;
-    if (!onnx->known.at[value.id] && node->op == KILN_OP_constant) {
+    kiln_onnx_level *level = onnx->level;
+    while (level->outer && level->graph->id != value.graph) level = level->outer;
+    constness_update(onnx, level);
+    if (!level->constness.at[value.id]) return NULL;
+    const kiln_node *node = kiln_graph_node(level->graph, value);
+    if (node->op == KILN_OP_input) bound_find(onnx, level, value.id)->is_used = true;
+    if (!level->known.at[value.id] && node->op == KILN_OP_constant) {
         if (node->type->n_elements > KNOWN_MAX_ELEMENTS) return NULL;
         void *data = kiln_arena_alloc(&onnx->scope->arena, (size_t)node->type->bytes + 16);
         kiln_literal_read(call->scope, node->type, &node->attrs->literal.value, data);
-        onnx->known.at[value.id] = data;
+        level->known.at[value.id] = data;
     }
     known_set set = {0};
-    if (!onnx->known.at[value.id] && collect(call, value.id, &set)) evaluate(call, value.id, &set);
-    return onnx->known.at[value.id];
+    if (!level->known.at[value.id] && collect(call, level, value.id, &set))
+        evaluate(call, level, value.id, &set);
+    return level->known.at[value.id];
 }
 
 int64_t kiln_onnx_int_at(kiln_dtype dtype, const void *data, int64_t i)

@@ -45,7 +45,7 @@ static void call_operands(kiln_onnx_call *call)
                            "operand %u %s is not defined; expected an input, an initializer or a "
                            "node's output",
                            i, kiln_onnx_quote(&call->scope->arena, node->input[i]));
-        call->inputs[i] = found->value;
+        call->inputs[i] = kiln_onnx_capture_value(call, found->value);
         if (found->is_tainted) call->is_tainted = true;
     }
     while (call->n_inputs && !call->inputs[call->n_inputs - 1].id && !call->is_tainted)
@@ -147,13 +147,15 @@ static void outputs_define(kiln_onnx_call *call)
 /* From here failures, also those of the import's own arena, go to `scope`. */
 static void scope_enter(kiln_onnx *onnx, kiln_scope *scope)
 {
-    kiln_graph_attach(onnx->graph, scope);
+    for (kiln_onnx_level *level = onnx->level; level; level = level->outer)
+        kiln_graph_attach(level->graph, scope);
     onnx->scope->arena.scope = scope;
 }
 
 static void node_import(kiln_onnx *onnx, kiln_onnx_frame *frame, uint32_t index)
 {
     kiln_scope *outer = onnx->graph->scope;
+    kiln_onnx_level *level = onnx->level;
     kiln_onnx_call *call = kiln_new(&onnx->scope->arena, kiln_onnx_call);
     kiln_error error = {0};
     kiln_scope scope;
@@ -169,6 +171,7 @@ static void node_import(kiln_onnx *onnx, kiln_onnx_frame *frame, uint32_t index)
         line_add(call, where, error.message);
         call->is_tainted = true;
     }
+    kiln_onnx_level_leave(onnx, level); /* where the node has left it by a failure */
     kiln_scope_close(&scope);
     scope_enter(onnx, outer);
     if (error.status && error.status != KILN_UNSUPPORTED)

@@ -153,12 +153,16 @@ typedef struct scan_state {
 } scan_state;
 
 #define WINDOW_BYTES 65536
+#define PATH_LEVELS 32 /* of a sentence: the innermost */
 
 /* "graph.node.attribute" and the field at work. */
 static const char *scan_path(scan_state *scan, const char *field)
 {
     kiln_text text = {.arena = &scan->scope->arena};
-    for (uint32_t i = 1; i < scan->depth; i++) kiln_text_printf(&text, "%s.", scan->frames[i].name);
+    uint32_t first = scan->depth > PATH_LEVELS ? scan->depth - PATH_LEVELS : 1;
+    if (first > 1) kiln_text_append(&text, "….");
+    for (uint32_t i = first; i < scan->depth; i++)
+        kiln_text_printf(&text, "%s.", scan->frames[i].name);
     kiln_text_append(&text, field);
     return kiln_text_string(&text);
 }
@@ -344,7 +348,7 @@ static void scan_enter(scan_state *scan, const scan_rule *rule)
     int64_t bytes = scan_length(scan, rule->name);
     if (scan->depth == KILN_ONNX_MAX_DEPTH)
         scan_fail(scan, KILN_LIMIT, rule->name,
-                  "messages nest deeper than 64; expected nesting of at most 64");
+                  "messages nest deeper than 200; expected nesting of at most 200");
     if (rule->child == NODE && ++scan->n_nodes > KILN_ONNX_MAX_NODES)
         scan_fail(scan, KILN_LIMIT, rule->name,
                   "more than 1000000 nodes; expected at most 1000000");

@@ -18,7 +18,7 @@ typedef struct kiln_source {
 } kiln_source;
 
 #define KILN_ONNX_MAX_BYTES ((int64_t)1 << 31)
-#define KILN_ONNX_MAX_DEPTH 64
+#define KILN_ONNX_MAX_DEPTH 200 /* a graph within a graph takes three */
 #define KILN_ONNX_MAX_NODES 1000000
 
 /* Opens a regular file for reading; its release is deferred to the scope. IO when it cannot be
