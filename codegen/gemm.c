@@ -17,7 +17,7 @@ static kiln_kv to_sum_dtype(kiln_tile *tile, kiln_kv value, kiln_tile_source sou
     return kiln_k_convert(k, value, tile->dtype);
 }
 
-static kiln_kv load_row(kiln_tile *tile, kiln_kv at, int64_t offset)
+kiln_kv kiln_tile_load_row(kiln_tile *tile, kiln_kv at, int64_t offset)
 {
     kiln_kernel *k = tile->lower->kernel;
     kiln_kv value = kiln_k_load(k, tile->a.buffer, kiln_k_add_imm(k, at, offset), 1, 0, 0);
@@ -47,7 +47,7 @@ static void emit_step(kiln_tile *tile, kiln_kv a, kiln_kv b, int64_t step)
 {
     kiln_kernel *k = tile->lower->kernel;
     kiln_kv vectors[KILN_TILE_VECTORS];
-    bool is_ahead = tile->rows >= PREFETCH_ROWS && !tile->far;
+    bool is_ahead = tile->rows >= PREFETCH_ROWS && !tile->far && !tile->b_is_near;
     for (uint32_t v = 0; is_ahead && v < tile->vectors; v++) {
         int64_t offset = tile->b_vector[v] + (step + PREFETCH_STEPS) * tile->b_k;
         kiln_k_prefetch(k, tile->b.buffer, kiln_k_add_imm(k, b, offset));
@@ -55,7 +55,7 @@ static void emit_step(kiln_tile *tile, kiln_kv a, kiln_kv b, int64_t step)
     for (uint32_t v = 0; v < tile->vectors; v++)
         vectors[v] = load_vector(tile, v, b, step * tile->b_k);
     for (uint32_t r = 0; r < tile->rows; r++) {
-        kiln_kv row = load_row(tile, a, tile->a_row[r] + step * tile->a_k);
+        kiln_kv row = kiln_tile_load_row(tile, a, tile->a_row[r] + step * tile->a_k);
         kiln_kv *sums = tile->sums + r * tile->vectors;
         for (uint32_t v = 0; v < tile->vectors; v++)
             sums[v] = kiln_tile_multiply_add(k, row, vectors[v], sums[v]);

@@ -28,6 +28,7 @@ typedef struct kiln_tile {
     int64_t b_vector[KILN_TILE_VECTORS], b_k; /* the same for vectors of B */
     kiln_kv b_mask;        /* of the last vector's loads, or none */
     bool b_is_aligned;
+    bool b_is_near; /* in the first cache: nothing is fetched ahead */
     kiln_kv far; /* element of B from where lines go into the second cache as k runs; 0: lines of
                     this tile's own steps go into the first one */
     int64_t far_lines; /* of them in four steps of k */
@@ -38,6 +39,8 @@ typedef struct kiln_tile {
 void kiln_tile_zero(kiln_tile *tile);
 /* Adds a * b for k = 0 … n - 1, A from element `a`, B from element `b` on. */
 void kiln_tile_accumulate(kiln_tile *tile, kiln_kv a, kiln_kv b, int64_t n);
+/* Element `at` + offset of A in all lanes. */
+kiln_kv kiln_tile_load_row(kiln_tile *tile, kiln_kv at, int64_t offset);
 /* a * b + sum: fma for floats. */
 kiln_kv kiln_tile_multiply_add(kiln_kernel *k, kiln_kv a, kiln_kv b, kiln_kv sum);
 /* Opens a loop whose carries are the sums, and closes it. */

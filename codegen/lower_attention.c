@@ -11,6 +11,7 @@
 #include "kiln/program.h"
 
 #define SCORE_BYTES 40000 /* of a block of rows: most of the first cache */
+#define MOST_ROWS 32 /* of a block: every register tile of it is code of its own */
 #define TILES_PER_THREAD 4
 
 typedef struct attention {
@@ -119,6 +120,7 @@ static void emit_scores(attention *a, const row_block *block, kiln_tile *tile,
     tile->a_k = dot->a.k_step;
     for (uint32_t r = 0; r < tile->rows; r++) tile->a_row[r] = r * dot->a.step;
     tile->b = (kiln_tile_source){.buffer = a->keys, .dtype = KILN_NO_DTYPE};
+    tile->b_is_near = true;
     kiln_tile_use_panels(tile, dot->roles.k_size);
     kiln_kv from = kiln_dot_row_offset(dot, kiln_k_add_imm(k, block->row, place->row0));
     kiln_tile_zero(tile);
@@ -150,6 +152,7 @@ static void emit_outputs(attention *a, const row_block *block, kiln_tile *tile,
         from = kiln_dot_column_offset(dot, place->column);
     } else {
         tile->b = (kiln_tile_source){.buffer = a->values, .dtype = KILN_NO_DTYPE};
+        tile->b_is_near = true;
         kiln_tile_use_panels(tile, dot->roles.k_size);
         from = kiln_k_mul_imm(k, place->column, dot->roles.k_size);
     }
@@ -251,14 +254,29 @@ static void set_stages(attention *a)
     for (uint32_t i = 0; i < lower->group->n_nodes; i++) a->walk.locals[i] = a->scores;
 }
 
+/* Cycles of both products for a block of rows. */
+static double block_cycles(const attention *a, int64_t rows)
+{
+    const kiln_machine *machine = a->lower->machine;
+    const kiln_matmul_roles *first = &a->first.roles, *second = &a->second.roles;
+    if (!rows) return 0;
+    uint32_t lanes = a->first.lanes;
+    return kiln_tile_choose(machine, lanes, rows, first->n_size, first->k_size).cycles +
+           kiln_tile_choose(machine, lanes, rows, second->n_size, second->k_size).cycles;
+}
+
 static void choose_blocks(attention *a)
 {
     int64_t rows = a->match.rows, most = SCORE_BYTES / (a->pitch * (int64_t)sizeof(float));
-    kiln_tile_choice choice = kiln_tile_choose(a->lower->machine, a->first.lanes, rows,
-                                               a->match.columns, a->first.roles.k_size);
-    int64_t block = choice.rows;
-    while (block * 2 <= most && block * 2 <= rows && block < 16) block *= 2;
-    a->block = kiln_ceil_div(rows, kiln_ceil_div(rows, block));
+    double best = 0;
+    for (int64_t block = 1; block <= rows && block <= MOST_ROWS; block++) {
+        if (block > 1 && block > most) break;
+        double cycles = block_cycles(a, block) * (double)(rows / block);
+        cycles += block_cycles(a, rows % block);
+        if (a->block && cycles >= best) continue;
+        best = cycles;
+        a->block = block;
+    }
     int64_t n_blocks = kiln_ceil_div(rows, a->block);
     int64_t enough = (int64_t)a->lower->schedule->n_threads * TILES_PER_THREAD;
     int64_t n_parts = kiln_ceil_div(enough, a->first.roles.batch_size);

@@ -240,6 +240,10 @@ static void emit_tile(kiln_dot *dot, kiln_kv number)
     kiln_kv column_end = kiln_k_add_imm(k, column, dot->block_columns);
     dot->first_column = column;
     dot->column_end = kiln_k_min(k, column_end, kiln_k_const_i64(k, dot->roles.n_size));
+    if (dot->is_streamed) {
+        kiln_dot_emit_strip(dot);
+        return;
+    }
     dot->is_last = dot->n_k_blocks == 1;
     if (!dot->is_last) {
         kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, dot->n_k_blocks - 1);
@@ -297,11 +301,13 @@ static void lower_tiled(kiln_dot *dot)
     dot->vectors = choice.vectors;
     kiln_dot_choose_blocks(dot, choice.cycles);
     kiln_dot_find_operands(dot);
+    dot->is_streamed = kiln_dot_is_streamed(dot);
+    if (dot->is_streamed) kiln_dot_choose_strips(dot);
     kiln_dot_add_locals(dot);
     set_tiles(dot);
     if (roles->k_size > KILN_CHUNK && kiln_dtype_is_float(dot->dtype))
         dot->totals = kiln_kernel_add_local(lower->kernel, dot->dtype, KILN_TILE_SUMS * dot->lanes);
-    if (dot->n_k_blocks > 1)
+    if (dot->n_k_blocks > 1 || dot->is_streamed)
         dot->partial =
             kiln_kernel_add_local(lower->kernel, dot->dtype, dot->block_rows * dot->block_columns);
     dot->epilogue = kiln_epilogue_create(lower, lower->group->anchor, dot->dtype);

@@ -1,6 +1,6 @@
 /* What a dot_general is to the tile generator: sizes, where its operands stand, how it is cut.
  * Shared by lower_dot.c (tiles), dot_blocks.c (how it is cut), dot_source.c (operands) and
- * dot_small.c (results of a few elements). */
+ * dot_stream.c and dot_small.c (few rows of results, few elements). */
 #ifndef KILN_CODEGEN_LOWER_DOT_H
 #define KILN_CODEGEN_LOWER_DOT_H
 
@@ -38,6 +38,7 @@ typedef struct kiln_dot {
     kiln_kv first_row;  /* of the block at work */
     kiln_kv first_column, column_end; /* of the tile at work */
     kiln_kv k_block;      /* at work, when there are several */
+    bool is_streamed;     /* by dot_stream.c: `partial` holds the sums of a strip */
     bool is_last;         /* the last one is at work: sums become results */
     kiln_epilogue epilogue;
 } kiln_dot;
@@ -49,6 +50,11 @@ void kiln_dot_lower_roles(kiln_lower *lower, const kiln_matmul_roles *roles, kil
 void kiln_dot_describe(kiln_dot *dot, kiln_value contraction);
 /* Cuts rows, columns and k; needs rows and vectors, and what all tiles cost in cycles. */
 void kiln_dot_choose_blocks(kiln_dot *dot, double cycles);
+/* Whether few rows are best summed a wide strip of B's columns at a time; needs the operands. Cuts
+ * the columns into strips. Sums the strip at work and stores its results. */
+bool kiln_dot_is_streamed(const kiln_dot *dot);
+void kiln_dot_choose_strips(kiln_dot *dot);
+void kiln_dot_emit_strip(kiln_dot *dot);
 /* Finds the operands and decides how they are read; needs rows and vectors. */
 void kiln_dot_find_operands(kiln_dot *dot);
 /* Whether A has one distance between rows and one between k; sets its source, step and k_step. */

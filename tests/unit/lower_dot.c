@@ -28,6 +28,8 @@ static void build_chunks(kiln_graph *g) { product(g, 7, 40, 9001); }
 static void build_two_chunks(kiln_graph *g) { product(g, 3, 20, 8192); }
 static void build_cut_k(kiln_graph *g) { product(g, 100, 100, 2048); }
 static void build_cut_rows_and_k(kiln_graph *g) { product(g, 130, 50, 2112); }
+static void build_streamed(kiln_graph *g) { product(g, 3, 1003, 530); }
+static void build_streamed_row(kiln_graph *g) { product(g, 1, 4096, 130); }
 static void build_few(kiln_graph *g) { product(g, 3, 5, 200); }
 static void build_one(kiln_graph *g) { product(g, 1, 1, 70); }
 
@@ -56,6 +58,13 @@ static void build_batched(kiln_graph *g)
     kiln_dot_options options = {.n_batch = 2, .lhs_batch = LIST(0, 2), .rhs_batch = LIST(1, 0),
                                 .n_contract = 1, .lhs_contract = LIST(3), .rhs_contract = LIST(2)};
     OUT(kiln_dot_general(g, IN("a", f32, 3, 17, 2, 40), IN("b", f32, 2, 3, 40, 21), &options));
+}
+
+static void build_streamed_batch(kiln_graph *g)
+{
+    kiln_value a = IN("a", f32, 2, 2, 520), b = IN("b", f32, 2, 520, 1030);
+    kiln_value y = kiln_add(g, kiln_matmul(g, a, b), IN("c", f32, 1030));
+    OUT(kiln_tanh(g, y));
 }
 
 static void build_many_axes(kiln_graph *g)
@@ -125,6 +134,9 @@ static const group_case cases[] = {
     CASE(chunks, 1e-3),
     CASE(two_chunks, 1e-3),
     CASE(cut_k, 1e-3),
+    CASE(streamed, 1e-3),
+    CASE(streamed_row, 1e-3),
+    CASE(streamed_batch, 1e-3),
     CASE(few, 1e-4),
     CASE(one, 1e-4),
     CASE(a_transposed, 1e-4),
