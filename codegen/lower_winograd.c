@@ -14,84 +14,9 @@
 #define CYCLES_PER_TILE 2000.0      /* of the kernel, whatever it does */
 #define WEIGHT_BYTES_PER_CYCLE 10.0 /* from beyond the second cache */
 
-typedef struct winograd {
-    kiln_conv *conv;
-    const kiln_winograd_rule *rule;
-    kiln_tile_source kernel;
-    int64_t reach, points;
-    int64_t height, width;     /* of the result, in pixels */
-    int64_t n_rows, n_columns; /* Winograd tiles of an image */
-    int64_t block_rows, n_row_blocks, block_features, n_feature_blocks;
-    uint32_t rows, vectors;                     /* of a register tile: Winograd tiles by features */
-    int64_t strip;                              /* features of a register tile */
-    uint32_t data, sums;                        /* locals */
-    int64_t data_pitch, data_point, sums_point; /* from a Winograd tile, a point to the next */
-    kiln_kv first_row, end_row, n_tiles; /* of the block: rows over all images, Winograd tiles */
-} winograd;
-
-/* From data to points. */
-
-static void transform_patch(winograd *w, kiln_kv from, kiln_kv to)
-{
-    kiln_conv *conv = w->conv;
-    kiln_kernel *k = conv->lower->kernel;
-    kiln_kv lines[KILN_WINOGRAD_REACH][KILN_WINOGRAD_REACH]; /* by column */
-    for (int64_t x = 0; x < w->reach; x++) {
-        kiln_kv in[KILN_WINOGRAD_REACH];
-        for (int64_t y = 0; y < w->reach; y++) {
-            kiln_kv at = kiln_k_add_imm(k, from, y * conv->row_pitch + x * conv->pitch);
-            in[y] = kiln_k_load(k, conv->local, at, conv->lanes, 0, 0);
-        }
-        w->rule->data(k, in, lines[x]);
-    }
-    for (int64_t y = 0; y < w->reach; y++) {
-        kiln_kv in[KILN_WINOGRAD_REACH], out[KILN_WINOGRAD_REACH];
-        for (int64_t x = 0; x < w->reach; x++) in[x] = lines[x][y];
-        w->rule->data(k, in, out);
-        for (int64_t x = 0; x < w->reach; x++) {
-            kiln_kv at = kiln_k_add_imm(k, to, (y * w->reach + x) * w->data_point);
-            kiln_k_store(k, w->data, at, out[x], 0, KILN_MEM_ALIGNED);
-        }
-    }
-}
-
-/* Sets image and window of row `row` of Winograd tiles; gives its row within the image. */
-static kiln_kv enter_row(winograd *w, kiln_kv row)
-{
-    kiln_conv *conv = w->conv;
-    kiln_kernel *k = conv->lower->kernel;
-    conv->image = kiln_k_div_imm(k, row, w->n_rows);
-    kiln_kv down = kiln_k_rem_imm(k, row, w->n_rows);
-    conv->first_row = kiln_k_mul_imm(k, down, w->rule->side);
-    return down;
-}
-
-static void transform_rows(winograd *w)
-{
-    kiln_conv *conv = w->conv;
-    kiln_kernel *k = conv->lower->kernel;
-    kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, w->first_row, w->end_row, 1);
-    uint32_t mark = kiln_lower_mark(conv->lower);
-    enter_row(w, row);
-    kiln_conv_copy(conv);
-    kiln_kv zero = kiln_k_const_i64(k, 0), n_columns = kiln_k_const_i64(k, w->n_columns);
-    kiln_kv tile = kiln_k_mul_imm(k, kiln_k_binary(k, KILN_K_sub, row, w->first_row), w->n_columns);
-    kiln_kv column = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, n_columns, 1);
-    kiln_kv to = kiln_k_mul_imm(k, kiln_k_binary(k, KILN_K_add, tile, column), w->data_pitch);
-    kiln_kv from = kiln_k_mul_imm(k, column, w->rule->side * conv->pitch);
-    kiln_kv n_features = kiln_k_const_i64(k, conv->in_features);
-    kiln_kv feature = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, n_features, conv->lanes);
-    transform_patch(w, kiln_k_binary(k, KILN_K_add, from, feature),
-                    kiln_k_binary(k, KILN_K_add, to, feature));
-    kiln_k_end(k);
-    kiln_k_end(k);
-    kiln_lower_cut(conv->lower, mark);
-    kiln_k_end(k);
-}
-
 /* Register tiles run over the last Winograd tile: what they read there counts for nothing, but is
  * not left to chance. */
-static void clear_rest(winograd *w)
+static void clear_rest(kiln_winograd *w)
 {
     kiln_conv *conv = w->conv;
     kiln_kernel *k = conv->lower->kernel;
@@ -112,7 +37,7 @@ static void clear_rest(winograd *w)
 
 /* Products. */
 
-static void multiply_tile(winograd *w, kiln_kv a, kiln_kv b, kiln_kv to)
+static void multiply_tile(kiln_winograd *w, kiln_kv a, kiln_kv b, kiln_kv to)
 {
     kiln_conv *conv = w->conv;
     kiln_kernel *k = conv->lower->kernel;
@@ -134,7 +59,7 @@ static void multiply_tile(winograd *w, kiln_kv a, kiln_kv b, kiln_kv to)
 }
 
 /* All points of the strip of features that begins at `feature`. */
-static void multiply_points(winograd *w, kiln_kv feature)
+static void multiply_points(kiln_winograd *w, kiln_kv feature)
 {
     kiln_conv *conv = w->conv;
     kiln_kernel *k = conv->lower->kernel;
@@ -160,7 +85,7 @@ typedef struct result_place {
     int64_t height, width;
 } result_place;
 
-static void finish_tile(winograd *w, const result_place *place)
+static void finish_tile(kiln_winograd *w, const result_place *place)
 {
     kiln_conv *conv = w->conv;
     kiln_kernel *k = conv->lower->kernel;
@@ -193,7 +118,7 @@ static void finish_tile(winograd *w, const result_place *place)
 }
 
 /* Winograd tiles first … end of a row, all features of the strip. */
-static void finish_columns(winograd *w, result_place place, int64_t first, int64_t end,
+static void finish_columns(kiln_winograd *w, result_place place, int64_t first, int64_t end,
                            kiln_kv feature)
 {
     kiln_conv *conv = w->conv;
@@ -216,7 +141,7 @@ static void finish_columns(winograd *w, result_place place, int64_t first, int64
 }
 
 /* A row of Winograd tiles with `height` rows of pixels, when it is among first … end. */
-static void finish_row(winograd *w, result_place place, kiln_kv feature)
+static void finish_row(kiln_winograd *w, result_place place, kiln_kv feature)
 {
     int64_t whole = w->width / w->rule->side;
     place.width = w->rule->side;
@@ -225,14 +150,14 @@ static void finish_row(winograd *w, result_place place, kiln_kv feature)
     if (place.width) finish_columns(w, place, whole, whole + 1, feature);
 }
 
-static void finish_rows(winograd *w, kiln_kv feature)
+static void finish_rows(kiln_winograd *w, kiln_kv feature)
 {
     kiln_conv *conv = w->conv;
     kiln_kernel *k = conv->lower->kernel;
     int64_t whole = w->height / w->rule->side, rest = w->height % w->rule->side;
     kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, w->first_row, w->end_row, 1);
     uint32_t mark = kiln_lower_mark(conv->lower);
-    kiln_kv down = enter_row(w, row), next = kiln_k_add_imm(k, down, 1);
+    kiln_kv down = kiln_winograd_enter_row(w, row), next = kiln_k_add_imm(k, down, 1);
     kiln_kv split = kiln_k_const_i64(k, whole),
             before = kiln_k_binary(k, KILN_K_sub, row, w->first_row);
     result_place place = {.from = kiln_k_mul_imm(k, before, w->n_columns)};
@@ -251,7 +176,7 @@ static void finish_rows(winograd *w, kiln_kv feature)
     kiln_k_end(k);
 }
 
-static void emit_tile(winograd *w, kiln_kv number)
+static void emit_tile(kiln_winograd *w, kiln_kv number)
 {
     kiln_conv *conv = w->conv;
     kiln_lower *lower = conv->lower;
@@ -265,7 +190,7 @@ static void emit_tile(winograd *w, kiln_kv number)
         kiln_k_min(k, kiln_k_add_imm(k, w->first_row, w->block_rows), kiln_k_const_i64(k, total));
     kiln_kv n_rows = kiln_k_binary(k, KILN_K_sub, w->end_row, w->first_row);
     w->n_tiles = kiln_k_mul_imm(k, n_rows, w->n_columns);
-    transform_rows(w);
+    kiln_winograd_transform(w);
     if (total % w->block_rows || w->block_rows * w->n_columns % w->rows) clear_rest(w);
     kiln_kv first = kiln_k_mul_imm(k, block, w->block_features);
     kiln_kv end = kiln_k_add_imm(k, first, w->block_features);
@@ -281,7 +206,7 @@ static void emit_tile(winograd *w, kiln_kv number)
 
 /* Rows and vectors of register tiles for n Winograd tiles, vectors dividing the features; cycles of
  * one point for all features. */
-static double choose_registers(winograd *w, int64_t n)
+static double choose_registers(kiln_winograd *w, int64_t n)
 {
     const kiln_conv *conv = w->conv;
     const kiln_machine *machine = conv->lower->machine;
@@ -312,7 +237,7 @@ static int64_t spread(int64_t elements, int64_t bytes_each)
     return elements * bytes_each % 4096 ? elements : elements + KILN_PANEL;
 }
 
-static void size_locals(winograd *w, int64_t *out_data, int64_t *out_sums)
+static void size_locals(kiln_winograd *w, int64_t *out_data, int64_t *out_sums)
 {
     const kiln_conv *conv = w->conv;
     int64_t bytes = (int64_t)kiln_dtype_bytes(conv->dtype);
@@ -325,7 +250,7 @@ static void size_locals(winograd *w, int64_t *out_data, int64_t *out_sums)
 }
 
 /* Cycles of all threads' longest share with blocks of w->block_rows and n blocks of features. */
-static double block_cycles(winograd *w, double point_cycles, int64_t n_feature_blocks)
+static double block_cycles(kiln_winograd *w, double point_cycles, int64_t n_feature_blocks)
 {
     const kiln_conv *conv = w->conv;
     const kiln_machine *machine = conv->lower->machine;
@@ -344,12 +269,12 @@ static double block_cycles(winograd *w, double point_cycles, int64_t n_feature_b
     return one * (double)kiln_ceil_div(n_blocks, threads);
 }
 
-static void choose_blocks(winograd *w)
+static void choose_blocks(kiln_winograd *w)
 {
     const kiln_conv *conv = w->conv;
     double room = (double)conv->lower->machine->l2_bytes * SCRATCH_SHARE / 4, best = -1;
     int64_t total = conv->batch * w->n_rows;
-    winograd chosen = *w;
+    kiln_winograd chosen = *w;
     for (int64_t rows = 1; rows <= kiln_min_i64(total, MOST_ROWS); rows++) {
         int64_t data, sums;
         w->block_rows = rows;
@@ -371,7 +296,7 @@ static void choose_blocks(winograd *w)
     w->n_row_blocks = kiln_ceil_div(total, w->block_rows);
 }
 
-static bool find_kernel(winograd *w)
+static bool find_kernel(kiln_winograd *w)
 {
     kiln_lower *lower = w->conv->lower;
     kiln_value value = w->conv->node->inputs[1];
@@ -384,14 +309,11 @@ static bool find_kernel(winograd *w)
     return false;
 }
 
-/* The window of a row of Winograd tiles: the result as if it were whole ones. */
-static void add_locals(winograd *w)
+static void add_locals(kiln_winograd *w)
 {
     kiln_conv *conv = w->conv;
     int64_t data, sums;
-    conv->axis[KILN_CONV_H].out = w->n_rows * w->rule->side;
-    conv->axis[KILN_CONV_W].out = w->n_columns * w->rule->side;
-    kiln_conv_add_local(conv, w->rule->side, conv->in_features);
+    kiln_winograd_find_input(w);
     size_locals(w, &data, &sums);
     w->data = kiln_kernel_add_local(conv->lower->kernel, conv->dtype, data);
     w->sums = kiln_kernel_add_local(conv->lower->kernel, conv->dtype, sums);
@@ -401,7 +323,7 @@ bool kiln_conv_lower_winograd(kiln_conv *conv)
 {
     kiln_lower *lower = conv->lower;
     kiln_kernel *k = lower->kernel;
-    winograd w = {.conv = conv};
+    kiln_winograd w = {.conv = conv};
     if (!conv->node->attrs->conv.winograd || !find_kernel(&w)) return false;
     w.rule = kiln_winograd_find(conv->node->attrs->conv.winograd);
     w.reach = w.rule->side + 2;

@@ -54,12 +54,16 @@ CONV(many_features, WITH(SAME), 1, 4, 5, 1024, 20, 3)
 CONV(few_rows, WITH(SAME), 1, 2, 30, 64, 128, 3)
 CONV(outside, WITH(.low = LIST(5, 5), .high = LIST(5, 5)), 1, 2, 2, 4, 16, 3)
 
-/* The same by Winograd's algorithm, which passes name, not the builder. */
-static kiln_value winograd2d(kiln_graph *g, int64_t side, shape s, kiln_conv_options more)
+/* By Winograd's algorithm, which passes name, not the builder. */
+static kiln_value by_winograd(kiln_graph *g, int64_t side, kiln_value y)
 {
-    kiln_value y = conv2d(g, s, more);
     ((kiln_attrs *)(uintptr_t)kiln_graph_node(g, y)->attrs)->conv.winograd = side;
     return y;
+}
+
+static kiln_value winograd2d(kiln_graph *g, int64_t side, shape s, kiln_conv_options more)
+{
+    return by_winograd(g, side, conv2d(g, s, more));
 }
 
 #define WINOGRAD(name, side, options, ...)                                                         \
@@ -73,6 +77,8 @@ WINOGRAD(f4, 4, WITH(SAME), 1, 14, 14, 32, 64, 3)
 WINOGRAD(f4_whole, 4, WITH(SAME), 2, 16, 12, 16, 16, 3)
 WINOGRAD(f4_uneven, 4, WITH(.low = LIST(0, 2), .high = LIST(3, 1)), 3, 9, 23, 16, 80, 3)
 WINOGRAD(f4_small, 4, WITH(SAME), 5, 3, 2, 1024, 32, 3)
+WINOGRAD(f4_cropped, 4, WITH(.low = LIST(-2, -1), .high = LIST(-1, -3)), 1, 24, 17, 16, 32, 3)
+WINOGRAD(f4_outside, 4, WITH(.low = LIST(19, 25), .high = LIST(19, 5)), 1, 5, 6, 16, 32, 3)
 WINOGRAD(f4_rows, 4, WITH(SAME), 1, 60, 64, 48, 16, 3)
 
 static void build_f4_residual(kiln_graph *g)
@@ -124,6 +130,13 @@ static void build_channels_first(kiln_graph *g)
 {
     kiln_conv_options options = {SAME, .kernel_axes = HWIO};
     OUT(kiln_convolution(g, IN("x", f32, 1, 8, 6, 7), IN("w", f32, 3, 3, 8, 20), &options));
+}
+
+static void build_f2_channels_first(kiln_graph *g)
+{
+    kiln_conv_options options = {SAME, .kernel_axes = HWIO};
+    kiln_value x = IN("x", f32, 1, 16, 6, 7), w = IN("w", f32, 3, 3, 16, 32);
+    OUT(by_winograd(g, 2, kiln_convolution(g, x, w, &options)));
 }
 
 #define TYPED(dtype)                                                                               \
@@ -187,6 +200,9 @@ static const group_case cases[] = {
     PACKED(f4_uneven, 1e-3),
     PACKED(f4_small, 1e-2),
     PACKED(f4_rows, 1e-3),
+    PACKED(f4_cropped, 1e-3),
+    PACKED(f4_outside, 1e-3),
+    PACKED(f2_channels_first, 1e-3),
     PACKED(f4_residual, 1e-3),
     PACKED(f2_swish, 1e-3),
 };
