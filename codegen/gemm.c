@@ -109,6 +109,20 @@ static void fetch_far(kiln_tile *tile, kiln_kv at)
         kiln_k_prefetch_far(k, tile->b.buffer, kiln_k_add_imm(k, from, i * line));
 }
 
+void kiln_tile_fetch(kiln_tile *tile, const kiln_tile_next *next)
+{
+    kiln_kernel *k = tile->lower->kernel;
+    int64_t n_panels = kiln_ceil_div((int64_t)tile->vectors * tile->lanes, KILN_PANEL);
+    int64_t lines = 1, quarter = next->k_size / 4 * KILN_PANEL;
+    while (lines < 4 && lines * next->n_tiles < 4 * n_panels) lines *= 2;
+    if (lines * next->n_tiles < 4 * n_panels) return;
+    kiln_kv share = kiln_k_mul_imm(k, next->number, lines);
+    kiln_kv panel = kiln_k_mul_imm(k, kiln_k_div_imm(k, share, 4), next->panel);
+    kiln_kv part = kiln_k_mul_imm(k, kiln_k_rem_imm(k, share, 4), quarter);
+    tile->far = kiln_k_binary(k, KILN_K_add, kiln_k_binary(k, KILN_K_add, panel, part), next->from);
+    tile->far_lines = lines;
+}
+
 void kiln_tile_accumulate(kiln_tile *tile, kiln_kv a, kiln_kv b, int64_t n)
 {
     kiln_kernel *k = tile->lower->kernel;

@@ -47,6 +47,15 @@ kiln_kv kiln_tile_multiply_add(kiln_kernel *k, kiln_kv a, kiln_kv b, kiln_kv sum
 kiln_kv kiln_tile_loop(kiln_tile *tile, kiln_kv begin, kiln_kv end, int64_t step);
 void kiln_tile_loop_end(kiln_tile *tile);
 
+/* Lets tile `number` of `n_tiles` that use the same columns fetch its share of the panels that come
+ * next into the second cache: `vectors` panels of k_size rows from element `from` on, `panel`
+ * elements apart. Nothing where there are too few tiles. */
+typedef struct kiln_tile_next {
+    kiln_kv from, number;
+    int64_t n_tiles, k_size, panel;
+} kiln_tile_next;
+void kiln_tile_fetch(kiln_tile *tile, const kiln_tile_next *next);
+
 /* The offsets of B's vectors in panels of 16 of k_size rows. */
 void kiln_tile_use_panels(kiln_tile *tile, int64_t k_size);
 

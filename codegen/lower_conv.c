@@ -20,8 +20,8 @@ typedef struct product {
     bool is_packed;
     int64_t kernel_step, kernel_origin; /* elements from one k to the next, when not packed */
     int64_t k_size;                     /* taps x input features of a group */
-    bool is_row_joined; /* the taps of a kernel row and their features are one run */
-    int64_t height;     /* rows of output pixels of a register tile */
+    bool is_row_joined;    /* the taps of a kernel row and their features are one run */
+    int64_t height, width; /* output pixels of a register tile */
     uint32_t vectors;
     int64_t block_features, n_feature_blocks, n_row_blocks;
     kiln_kv group;     /* of the tile at work */
@@ -103,7 +103,11 @@ static void accumulate_taps(const product *p, kiln_tile *tile, kiln_kv a, kiln_k
     a_at = step_by(k, a_at, down, axis[KILN_CONV_H].rhs_dilation * conv->row_pitch);
     b_at = step_by(k, b_at, down, of_row);
     if (p->is_row_joined) {
+        kiln_kv far = tile->far;
+        int64_t far_row = width * features / 4 * KILN_PANEL * tile->far_lines;
+        if (far) tile->far = step_by(k, far, down, far_row);
         kiln_tile_accumulate(tile, a_at, b_at, width * features);
+        tile->far = far;
     } else {
         kiln_kv right = open_taps(tile, width);
         a_at = step_by(k, a_at, right, axis[KILN_CONV_W].rhs_dilation * conv->pitch);
@@ -113,6 +117,28 @@ static void accumulate_taps(const product *p, kiln_tile *tile, kiln_kv a, kiln_k
     }
     if (axis[KILN_CONV_H].kernel > 1) kiln_tile_loop_end(tile);
     if (axis[KILN_CONV_D].kernel > 1) kiln_tile_loop_end(tile);
+}
+
+/* Lets the tile fetch its share of the next strip of features where the kernel does not stay in the
+ * second cache. */
+static void fetch_next(const product *p, kiln_tile *tile, const pixel_tile *shape, kiln_kv row,
+                       kiln_kv column)
+{
+    const kiln_conv *conv = p->conv;
+    kiln_kernel *k = conv->lower->kernel;
+    int64_t out = conv->axis[KILN_CONV_W].out, strip = (int64_t)p->vectors * conv->lanes;
+    int64_t n_columns = kiln_ceil_div(out, p->width);
+    int64_t bytes = p->k_size * conv->out_features * (int64_t)kiln_dtype_bytes(conv->dtype);
+    if (!p->is_packed || !p->is_row_joined || bytes <= conv->lower->machine->l2_bytes / 2) return;
+    if (conv->axis[KILN_CONV_D].kernel > 1) return;
+    kiln_kv down = kiln_k_div_imm(k, kiln_k_binary(k, KILN_K_sub, row, p->block_row), p->height);
+    kiln_kv right = kiln_k_div_imm(k, column, p->width);
+    kiln_tile_next next = {.number = step_by(k, right, down, n_columns),
+                           .n_tiles = kiln_ceil_div(conv->block_rows, p->height) * n_columns,
+                           .k_size = p->k_size,
+                           .panel = p->k_size * KILN_PANEL};
+    next.from = kernel_offset(p, kiln_k_add_imm(k, shape->feature, strip));
+    kiln_tile_fetch(tile, &next);
 }
 
 /* The register tile whose first pixel is (row, column) of the output. */
@@ -125,6 +151,7 @@ static void emit_register_tile(product *p, const pixel_tile *shape, kiln_kv row,
     kiln_kv a = kiln_k_mul_imm(k, down, conv->axis[KILN_CONV_H].local_stride * conv->row_pitch);
     a = step_by(k, a, column, conv->axis[KILN_CONV_W].local_stride * conv->pitch);
     kiln_tile_zero(&tile);
+    fetch_next(p, &tile, shape, row, column);
     accumulate_taps(p, &tile, a, kernel_offset(p, shape->feature));
     conv->row = row;
     conv->column = column;
@@ -223,6 +250,14 @@ static double choose_pixels(const product *p, uint32_t rows, int64_t *out_width,
     return tiles / used; /* register tiles per pixel */
 }
 
+/* A strip's weights and the next one's stay in the second cache beside the window. */
+static bool has_room_for_strips(const product *p, int64_t strip)
+{
+    const kiln_conv *conv = p->conv;
+    int64_t bytes = p->k_size * strip * (int64_t)kiln_dtype_bytes(conv->dtype);
+    return 2 * bytes <= conv->lower->machine->l2_bytes / 4 * 3;
+}
+
 /* Rows, width and vectors with the fewest cycles: the cost of a full tile times their number. */
 static double choose_tile(product *p, int64_t *out_width)
 {
@@ -231,7 +266,9 @@ static double choose_tile(product *p, int64_t *out_width)
     uint32_t unit = conv->lanes < KILN_PANEL ? KILN_PANEL / conv->lanes : 1;
     double best = -1;
     for (uint32_t vectors = unit; vectors <= KILN_TILE_VECTORS; vectors += unit) {
-        int64_t groups = kiln_ceil_div(conv->out_features, (int64_t)vectors * conv->lanes);
+        int64_t strip = (int64_t)vectors * conv->lanes;
+        int64_t groups = kiln_ceil_div(conv->out_features, strip);
+        if (vectors > unit && !has_room_for_strips(p, strip)) break;
         for (uint32_t rows = 1; rows <= KILN_TILE_ROWS; rows++) {
             bool fits = rows * vectors + vectors + 1 <= machine->n_vector_registers ||
                         (rows <= 2 && vectors == unit);
@@ -348,6 +385,7 @@ static void lower_product(kiln_conv *conv)
     find_kernel(&p);
     int64_t tile_width = 1;
     double cycles = choose_tile(&p, &tile_width);
+    p.width = tile_width;
     choose_blocks(&p, cycles);
     p.is_row_joined = axis[KILN_CONV_W].rhs_dilation == 1 && conv->pitch == conv->in_features;
     int64_t n, sizes[] = {conv->batch, axis[KILN_CONV_D].out, p.n_row_blocks, conv->groups,

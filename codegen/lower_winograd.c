@@ -37,7 +37,15 @@ static void clear_rest(kiln_winograd *w)
 
 /* Products. */
 
-static void multiply_tile(kiln_winograd *w, kiln_kv a, kiln_kv b, kiln_kv to)
+static int64_t kernel_bytes(const kiln_winograd *w)
+{
+    return w->points * w->conv->in_features * w->conv->out_features *
+           (int64_t)kiln_dtype_bytes(w->conv->dtype);
+}
+
+/* The products of a point for Winograd tiles from `first` on; panels of the next point are on the
+ * way where they do not all stay in the second cache. */
+static void multiply_tile(kiln_winograd *w, kiln_kv point, kiln_kv first, kiln_kv b)
 {
     kiln_conv *conv = w->conv;
     kiln_kernel *k = conv->lower->kernel;
@@ -49,8 +57,19 @@ static void multiply_tile(kiln_winograd *w, kiln_kv a, kiln_kv b, kiln_kv to)
                       .a = {w->data, KILN_NO_DTYPE},
                       .b = w->kernel,
                       .a_k = 1};
+    int64_t panel = conv->in_features * KILN_PANEL;
+    kiln_tile_next next = {.from = kiln_k_add_imm(k, b, panel),
+                           .number = kiln_k_div_imm(k, first, w->rows),
+                           .n_tiles = kiln_ceil_div(w->block_rows * w->n_columns, w->rows),
+                           .k_size = conv->in_features,
+                           .panel = w->points * panel};
+    kiln_kv a = kiln_k_binary(k, KILN_K_add, kiln_k_mul_imm(k, point, w->data_point),
+                              kiln_k_mul_imm(k, first, w->data_pitch));
+    kiln_kv to = kiln_k_binary(k, KILN_K_add, kiln_k_mul_imm(k, point, w->sums_point),
+                               kiln_k_mul_imm(k, first, w->strip));
     for (uint32_t r = 0; r < w->rows; r++) tile.a_row[r] = r * w->data_pitch;
     kiln_tile_use_panels(&tile, w->points * conv->in_features);
+    if (kernel_bytes(w) > conv->lower->machine->l2_bytes / 2) kiln_tile_fetch(&tile, &next);
     kiln_tile_zero(&tile);
     kiln_tile_accumulate(&tile, a, b, conv->in_features);
     for (uint32_t i = 0; i < w->rows * w->vectors; i++)
@@ -67,11 +86,8 @@ static void multiply_points(kiln_winograd *w, kiln_kv feature)
     kiln_kv point = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, kiln_k_const_i64(k, w->points), 1);
     kiln_kv b = kiln_k_mul_imm(k, point, conv->in_features * KILN_PANEL);
     b = kiln_k_binary(k, KILN_K_add, b, kiln_k_mul_imm(k, feature, w->points * conv->in_features));
-    kiln_kv from = kiln_k_mul_imm(k, point, w->data_point);
-    kiln_kv to = kiln_k_mul_imm(k, point, w->sums_point);
-    kiln_kv tile = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, w->n_tiles, w->rows);
-    multiply_tile(w, kiln_k_binary(k, KILN_K_add, from, kiln_k_mul_imm(k, tile, w->data_pitch)), b,
-                  kiln_k_binary(k, KILN_K_add, to, kiln_k_mul_imm(k, tile, w->strip)));
+    kiln_kv first = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, w->n_tiles, w->rows);
+    multiply_tile(w, point, first, b);
     kiln_k_end(k);
     kiln_k_end(k);
 }
