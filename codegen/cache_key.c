@@ -72,6 +72,13 @@ void kiln_cache_key(const kiln_compilation *compilation, unsigned char out_key[K
     kiln_sha256 sha;
     kiln_sha256_init(&sha);
     kiln_sha256_add(&sha, kiln_text_string(&text), text.n);
-    add_weights(&sha, compilation->scope, compilation->source);
+    kiln_vec(const kiln_graph *) graphs = {0}; /* the text has the regions in it, but no weights */
+    kiln_vec_push(&graphs, text.arena, compilation->source);
+    for (uint32_t i = 0; i < graphs.n; i++) {
+        const kiln_graph *graph = graphs.at[i];
+        add_weights(&sha, compilation->scope, graph);
+        for (uint32_t j = 0; j < graph->regions.n; j++)
+            kiln_vec_push(&graphs, text.arena, graph->regions.at[j]);
+    }
     kiln_sha256_finish(&sha, out_key);
 }

@@ -144,6 +144,7 @@ static void fill_report(const kiln_compilation *compilation, kiln_compile_report
 {
     report->n_nodes = compilation->graph->nodes.n ? compilation->graph->nodes.n - 1 : 0;
     report->n_kernels = compilation->units.n;
+    report->n_compiled = compilation->n_compiled;
     for (uint32_t p = 0; p < compilation->parts.n; p++) {
         const kiln_schedule *schedule = compilation->parts.at[p].schedule;
         report->n_groups += schedule->groups.n;
@@ -267,6 +268,7 @@ static kiln_artifact *find_artifact(kiln_compilation *compilation)
     kiln_cache *cache = kiln_cache_open(compilation);
     kiln_artifact *artifact = kiln_cache_load(cache, compilation);
     if (artifact) {
+        artifact->report.n_compiled = 0;
         kiln_artifact_load(compilation->scope, artifact);
     } else {
         kiln_compilation_run(compilation);

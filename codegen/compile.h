@@ -31,6 +31,7 @@ struct kiln_compilation {
     kiln_vec(kiln_part) parts;           /* the user's graph, then regions */
     const kiln_backend *backend;
     kiln_vec(kiln_unit) units;
+    uint32_t n_compiled;                 /* units the context did not know */
 };
 
 /* What an executable made here owns, and what a shared object is written from. Freed by

@@ -6,6 +6,10 @@
 
 #include "base/checked.h"
 
+/* What stands here field by field: a change there is a change here. */
+_Static_assert(sizeof(kiln_program) == 176, "program");
+_Static_assert(sizeof(kiln_port_row) == 40, "port row");
+
 static void write_bytes(kiln_text *text, const void *data, size_t bytes)
 {
     kiln_text_append_n(text, data, bytes);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "codegen/compile.h"
+#include "codegen/kernel_memo.h"
 
 #define STACK_BYTES ((size_t)64 << 20)
 #define MAX_THREADS 64
@@ -63,12 +64,14 @@ typedef struct unit_work {
     const kiln_backend *backend;
     const kiln_unit *units;
     unit_result *results;
-    uint32_t n_units;
+    uint32_t *numbers; /* of the units that are to be compiled */
+    uint32_t n_numbers, n_units;
 } unit_work;
 
-static void compile_unit(void *user, uint32_t number)
+static void compile_unit(void *user, uint32_t job)
 {
     unit_work *work = user;
+    uint32_t number = work->numbers[job];
     unit_result *result = &work->results[number];
     const kiln_unit *unit = &work->units[number];
     kiln_scope scope;
@@ -101,15 +104,21 @@ void kiln_compile_units(kiln_compilation *compilation, uint32_t n_threads)
     work->n_units = compilation->units.n;
     work->results = kiln_new_array(&scope->arena, unit_result, work->n_units);
     kiln_scope_defer(scope, free_results, work);
-
-    kiln_run_jobs(n_threads, work->n_units, compile_unit, work);
+    work->numbers = kiln_new_array(&scope->arena, uint32_t, work->n_units + 1);
+    kiln_context *context = compilation->pipeline.context;
     for (uint32_t i = 0; i < work->n_units; i++) {
-        unit_result *result = &work->results[i];
+        kiln_unit *unit = &compilation->units.at[i];
+        bool is_known = context && kiln_kernel_memo_find(context, &scope->arena, unit);
+        if (!is_known) work->numbers[work->n_numbers++] = i;
+    }
+
+    compilation->n_compiled = work->n_numbers;
+    kiln_run_jobs(n_threads, work->n_numbers, compile_unit, work);
+    for (uint32_t i = 0; i < work->n_numbers; i++) {
+        unit_result *result = &work->results[work->numbers[i]];
+        kiln_unit *unit = &compilation->units.at[work->numbers[i]];
         if (result->error.status != KILN_OK) kiln_fail_with(scope, &result->error);
-        compilation->units.at[i].object = (kiln_object){
-            .data = kiln_arena_copy(&scope->arena, result->data, result->bytes),
-            .bytes = result->bytes,
-            .symbol = compilation->units.at[i].symbol,
-        };
+        unit->object = (kiln_object){result->data, result->bytes, unit->symbol};
+        if (context) kiln_kernel_memo_keep(context, unit);
     }
 }

@@ -27,6 +27,8 @@ struct kiln_context {
 
     pthread_mutex_t lock;
     kiln_threads *_Atomic pool; /* NULL until the first workspace that needs it */
+    void *memo;                   /* the compiler's, under `lock`; opaque here */
+    void (*memo_release)(void *); /* called once with `memo` */
     _Atomic uint32_t sentence;
     char sentences[KILN_CONTEXT_SENTENCES][KILN_MESSAGE_BYTES];
 };

@@ -86,6 +86,7 @@ typedef struct kiln_compile_report {
     int64_t flops;           /* of one run; an FMA is two */
     int64_t bytes;           /* read and written by kernels in one run */
     kiln_cache_use cache;
+    uint32_t n_compiled;     /* of n_kernels: a context compiles a kernel once and keeps its code */
 } kiln_compile_report;
 KILN_API void kiln_executable_report(const kiln_executable *executable,
                                      kiln_compile_report *out_report);

@@ -22,6 +22,7 @@
 #include "kiln/kiln.h"
 
 static char folder[64];
+static kiln_context *context; /* one for all: its kernels are compiled once */
 
 static int make_folder(void **state)
 {
@@ -63,12 +64,9 @@ static outcome run_model(float weight, const char *dir, int is_strict)
     outcome out = {0};
     float weights[4] = {weight, 2, 3, 4}, x[4] = {1, -1, 0.5f, 2};
     int64_t dims[] = {4};
-    kiln_context *context;
     kiln_graph *graph;
     kiln_executable *executable;
     kiln_workspace *workspace;
-    kiln_context_options context_options = {.struct_bytes = sizeof context_options, .threads = 1};
-    assert_int_equal(kiln_context_create(&context_options, &context), KILN_OK);
     assert_int_equal(kiln_graph_create(context, "line", &graph), KILN_OK);
     kiln_value w = kiln_constant(graph, KILN_f32, 1, dims, weights);
     kiln_value y = kiln_mul(graph, kiln_input(graph, "x", KILN_f32, 1, dims), w);
@@ -87,7 +85,6 @@ static outcome run_model(float weight, const char *dir, int is_strict)
     kiln_workspace_destroy(workspace);
     kiln_executable_destroy(executable);
     kiln_graph_destroy(graph);
-    kiln_context_destroy(context);
     return out;
 }
 
@@ -200,6 +197,35 @@ static void test_many_writers_leave_whole_entries(void **state)
     expect(run_model(1.5f, folder, 0), KILN_CACHE_HIT, plain.result);
 }
 
+/* Compiles tanh of f32[n] in that context; the kernels that were not known. */
+static uint32_t count_compiled(kiln_context *in, int64_t n)
+{
+    kiln_graph *graph;
+    kiln_executable *executable;
+    kiln_compile_report report;
+    assert_int_equal(kiln_graph_create(in, "one", &graph), KILN_OK);
+    kiln_output(graph, "y", kiln_tanh(graph, kiln_input(graph, "x", KILN_f32, 1, &n)));
+    assert_int_equal(kiln_compile(graph, NULL, &executable), KILN_OK);
+    kiln_executable_report(executable, &report);
+    assert_int_equal(report.n_kernels, 1);
+    kiln_executable_destroy(executable);
+    kiln_graph_destroy(graph);
+    return report.n_compiled;
+}
+
+static void test_a_context_compiles_a_kernel_once(void **state)
+{
+    (void)state;
+    kiln_context *other;
+    assert_int_equal(kiln_context_create(NULL, &other), KILN_OK);
+    assert_int_equal(count_compiled(context, 40), 1);
+    assert_int_equal(count_compiled(context, 40), 0);
+    assert_int_equal(count_compiled(context, 41), 1);
+    assert_int_equal(count_compiled(context, 40), 0);
+    assert_int_equal(count_compiled(other, 40), 1);
+    kiln_context_destroy(other);
+}
+
 /* What a dead writer left goes once it is old. */
 static void test_stale_parts_are_swept(void **state)
 {
@@ -239,6 +265,8 @@ static void test_digests_are_the_standard_ones(void **state)
 
 int main(void)
 {
+    kiln_context_options options = {.struct_bytes = sizeof options, .threads = 1};
+    if (kiln_context_create(&options, &context)) return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_hit_gives_the_same_bits, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_damage_is_noticed, make_folder, remove_folder),
@@ -247,7 +275,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_many_writers_leave_whole_entries, make_folder,
                                         remove_folder),
         cmocka_unit_test_setup_teardown(test_stale_parts_are_swept, make_folder, remove_folder),
+        cmocka_unit_test(test_a_context_compiles_a_kernel_once),
         cmocka_unit_test(test_digests_are_the_standard_ones),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
+    kiln_context_destroy(context);
+    return n_failed;
 }
