@@ -210,6 +210,14 @@ static bool is_computed_once(const kiln_fusion *fusion, uint32_t id)
            fusion->role[id] == KILN_ROLE_ROW;
 }
 
+#define PANEL 16 /* columns: products work on whole panels */
+
+static double column_padding(const kiln_node *node)
+{
+    int64_t n = node->type->rank ? node->type->dims[node->type->rank - 1] : 1;
+    return n > 0 ? (double)kiln_round_up(n, PANEL) / (double)n : 1;
+}
+
 static void count_node(cost_walk *walk, uint32_t id)
 {
     kiln_fusion *fusion = walk->fusion;
@@ -224,8 +232,8 @@ static void count_node(cost_walk *walk, uint32_t id)
     double flops = kiln_op_flops(fusion->graph, node);
     bool is_contraction = kiln_node_row(node)->class_ == KILN_CONTRACT;
     double scale = kiln_dtype_bytes(node->type->dtype) > 4 ? 2 : 1;
-    double slots =
-        is_contraction ? flops * 1.2 * scale : kiln_op_slots(node) * (flops > 1 ? flops : 1);
+    double slots = is_contraction ? flops * 1.2 * scale * column_padding(node)
+                                  : kiln_op_slots(node) * (flops > 1 ? flops : 1);
     walk->cost.flops += evals * flops;
     walk->cost.slots += evals * slots;
     spread_evals(fusion, node, evals);
