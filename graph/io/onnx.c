@@ -173,6 +173,16 @@ static void inputs_import(kiln_onnx *onnx, kiln_onnx_frame *frame)
     }
 }
 
+/* The name stays with a weight, into profiles and the files that the graph is written to. */
+static void weight_label(kiln_onnx *onnx, kiln_value value, const char *name)
+{
+    kiln_node *node = onnx->graph->nodes.at[value.id];
+    bool is_weight = node->op == KILN_OP_constant &&
+                     node->attrs->literal.value.kind != KILN_LITERAL_SPLAT;
+    if (is_weight && !node->label && *name)
+        node->label = kiln_arena_string(&onnx->graph->arena, name);
+}
+
 void kiln_onnx_initializers(kiln_onnx *onnx, kiln_onnx_frame *frame, const Kiln__Onnx__Graph *graph)
 {
     kiln_arena *arena = &onnx->scope->arena;
@@ -185,6 +195,7 @@ void kiln_onnx_initializers(kiln_onnx *onnx, kiln_onnx_frame *frame, const Kiln_
         const char *where = kiln_arena_format(arena, "%s: initializer %s", onnx->source->where,
                                               kiln_onnx_quote(arena, name));
         kiln_value value = kiln_onnx_tensor(onnx, tensor, where);
+        weight_label(onnx, value, name);
         kiln_onnx_name_add(
             onnx, frame, &(kiln_onnx_name){name, KILN_ONNX_INITIALIZER, (uint32_t)i, value, false});
     }

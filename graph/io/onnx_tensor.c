@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "graph/io/export_model.h"
 #include "graph/io/onnx.h"
 
 static const kiln_dtype dtypes[] = {
@@ -31,6 +32,14 @@ kiln_dtype kiln_onnx_dtype(kiln_onnx *onnx, int64_t number, const char *where)
                   where, unserved[number]);
     kiln_fail(scope, KILN_MODEL, "%s: unknown dtype %" PRId64 "; expected an ONNX data type", where,
               number);
+}
+
+int64_t kiln_onnx_number(kiln_dtype dtype)
+{
+    for (size_t i = 1; i < sizeof dtypes / sizeof *dtypes; i++) {
+        if (dtypes[i] == dtype) return (int64_t)i;
+    }
+    return 0;
 }
 
 typedef struct tensor_reader {

@@ -16,12 +16,13 @@ static const struct {
     const char *word;
     kiln_dtype dtype;
 } words[] = {
-    {"BOOL", KILN_bool}, {"I8", KILN_i8},   {"U8", KILN_u8},     {"I16", KILN_i16},
-    {"U16", KILN_u16},   {"I32", KILN_i32}, {"U32", KILN_u32},   {"I64", KILN_i64},
-    {"U64", KILN_u64},   {"F16", KILN_f16}, {"BF16", KILN_bf16}, {"F32", KILN_f32},
-    {"F64", KILN_f64},   {"C64", KILN_c64}, {"F8_E4M3", KILN_f8e4m3fn},
-    {"F8_E5M2", KILN_f8e5m2},
-    {"F8_E8M0", 0},      {"F4", 0},         {"F6_E2M3", 0},      {"F6_E3M2", 0},
+    {"BOOL", KILN_bool},      {"I8", KILN_i8},     {"U8", KILN_u8},
+    {"I16", KILN_i16},        {"U16", KILN_u16},   {"I32", KILN_i32},
+    {"U32", KILN_u32},        {"I64", KILN_i64},   {"U64", KILN_u64},
+    {"F16", KILN_f16},        {"BF16", KILN_bf16}, {"F32", KILN_f32},
+    {"F64", KILN_f64},        {"C64", KILN_c64},   {"F8_E4M3", KILN_f8e4m3fn},
+    {"F8_E5M2", KILN_f8e5m2}, {"F8_E8M0", 0},      {"F4", 0},
+    {"F6_E2M3", 0},           {"F6_E3M2", 0},
 };
 
 const char *kiln_safetensors_word(kiln_dtype dtype)
@@ -281,16 +282,16 @@ static kiln_value constant_body(kiln_graph *graph, const kiln_request *request)
                   where, name, wanted->file->n);
     if (like && (like->rank > KILN_MAX_RANK || (like->rank && !like->dims)))
         kiln_fail(graph->scope, KILN_INVALID,
-                  "%s: tensor %s: rank %u; expected dims of rank 0 to %d", where, name,
-                  like->rank, KILN_MAX_RANK);
+                  "%s: tensor %s: rank %u; expected dims of rank 0 to %d", where, name, like->rank,
+                  KILN_MAX_RANK);
     const char *found = kiln_dims_string(arena, tensor->dtype, tensor->rank, tensor->dims);
     if (!is_like(tensor, like))
         kiln_fail(graph->scope, KILN_INVALID, "%s: tensor %s is %s; expected %s", where, name,
                   found, kiln_dims_string(arena, like->dtype, like->rank, like->dims));
-    const kiln_type *type =
-        kiln_graph_tensor(graph, tensor->dtype, tensor->rank, tensor->dims);
-    kiln_literal literal = {KILN_LITERAL_FILE, NULL, tensor->bytes, wanted->file->path,
-                            tensor->offset, 0, wanted->file->source.stamp};
+    const kiln_type *type = kiln_graph_tensor(graph, tensor->dtype, tensor->rank, tensor->dims);
+    kiln_literal literal = {KILN_LITERAL_FILE,         NULL,           tensor->bytes,
+                            wanted->file->path,        tensor->offset, 0,
+                            wanted->file->source.stamp};
     kiln_value value;
     if (tensor->bytes > KILN_LITERAL_BYTES_MAX) {
         value = kiln_add_literal(graph, type, &literal);

@@ -175,8 +175,7 @@ static void read_shape(header_scan *scan, kiln_safetensor *tensor)
                 fail_at(scan, scan->at, KILN_LIMIT,
                         kiln_arena_format(&scan->scope->arena,
                                           "tensor %s has a rank over %d; expected at most %d",
-                                          quote(scan, tensor->name), KILN_MAX_RANK,
-                                          KILN_MAX_RANK));
+                                          quote(scan, tensor->name), KILN_MAX_RANK, KILN_MAX_RANK));
             dims[tensor->rank++] = read_number(scan);
         } while (accept(scan, ','));
         expect(scan, ']');

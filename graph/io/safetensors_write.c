@@ -101,8 +101,7 @@ const char *kiln_weights_layout(kiln_scope *scope, kiln_weight *weights, uint32_
     return kiln_text_string(&whole);
 }
 
-kiln_sink *kiln_weights_write(kiln_scope *scope, const char *path, kiln_weight *weights,
-                              uint32_t n)
+kiln_sink *kiln_weights_write(kiln_scope *scope, const char *path, kiln_weight *weights, uint32_t n)
 {
     size_t bytes;
     const char *header = kiln_weights_layout(scope, weights, n, &bytes);
@@ -163,8 +162,7 @@ kiln_status kiln_write_safetensors(kiln_context *context, const char *path, uint
 static bool is_taken(const kiln_weight *weights, const kiln_slots *slots, const char *name)
 {
     uint64_t hash = kiln_name_hash(name);
-    for (uint32_t at = kiln_slots_first(slots, hash), i;
-         (i = kiln_slots_next(slots, hash, &at));) {
+    for (uint32_t at = kiln_slots_first(slots, hash), i; (i = kiln_slots_next(slots, hash, &at));) {
         if (strcmp(weights[i - 1].name, name) == 0) return true;
     }
     return strcmp(name, "__metadata__") == 0 || *name == 0;

@@ -62,6 +62,21 @@ KILN_API kiln_status kiln_import_onnx_memory(kiln_context *context, const void *
                                              const kiln_import_options *options,
                                              kiln_graph **out_graph);
 
+typedef struct kiln_write_options {
+    size_t struct_bytes; /* sizeof(kiln_write_options) */
+    /* A SafeTensors file beside the model that takes its large constants: a path below the model's
+     * folder (INVALID with ..). NULL: they stand in the model where they can, else in a file named
+     * as the model with the ending .safetensors. */
+    const char *weights;
+} kiln_write_options;
+
+/* Writes a graph as an ONNX model (docs/onnx.md), of the least operator set from 18 on that has its
+ * operators. Over 2 GB of weights stand beside it. UNSUPPORTED lists all nodes that have no form in
+ * ONNX. Constants are streamed, never held; files are written whole or not at all. Conditions that
+ * a run checks are left out. Sentence on the graph. `options` may be NULL. */
+KILN_API kiln_status kiln_export_onnx(const kiln_graph *graph, const char *path,
+                                      const kiln_write_options *options);
+
 /* Text graphs (docs/ir.md). */
 KILN_API kiln_status kiln_read_text(kiln_context *context, const char *path,
                                     kiln_graph **out_graph);

@@ -7,29 +7,6 @@
 #include "ops/cases.h"
 #include "ops/compiled.h"
 
-typedef struct family {
-    const char *name;
-    op_family_fn *add;
-} family;
-
-static const family families[] = {
-    {"unary", op_cases_unary},
-    {"binary", op_cases_binary},
-    {"convert", op_cases_convert},
-    {"reduce", op_cases_reduce},
-    {"window", op_cases_window},
-    {"view", op_cases_view},
-    {"move", op_cases_move},
-    {"gather", op_cases_gather},
-    {"scatter", op_cases_scatter},
-    {"order", op_cases_order},
-    {"dot", op_cases_dot},
-    {"convolution", op_cases_convolution},
-    {"activation", op_cases_activation},
-    {"row", op_cases_row},
-    {"attention", op_cases_attention},
-};
-
 typedef struct tally {
     uint64_t cases, elements, failures;
 } tally;
@@ -198,7 +175,7 @@ static void run_variants(ops_run *run, const op_batch *batch, const bounds *b)
     }
 }
 
-static void run_batch(kiln_scope *scope, ops_run *run, const family *member, kiln_dtype dtype)
+static void run_batch(kiln_scope *scope, ops_run *run, const op_family *member, kiln_dtype dtype)
 {
     op_batch batch = {
         .scope = scope, .dtype = dtype, .random = (uint64_t)dtype * 1000 + (uint64_t)*member->name};
@@ -216,7 +193,7 @@ static void run_batch(kiln_scope *scope, ops_run *run, const family *member, kil
     run_variants(run, &batch, b);
 }
 
-static void run_one(ops_run *run, const family *member, kiln_dtype dtype)
+static void run_one(ops_run *run, const op_family *member, kiln_dtype dtype)
 {
     kiln_error error = {0};
     kiln_scope scope;
@@ -236,12 +213,12 @@ int main(int argc, char **argv)
     if (run.is_quick) run.family = NULL;
     if (!compiled_contexts_open(&run.contexts)) return 1;
     if (!compiled_can_run("x86-64-v4")) puts("skipped: no AVX-512 here to compare x86-64-v4 on");
-    for (uint32_t f = 0; f < sizeof families / sizeof *families; f++) {
-        if (!is_chosen(run.family, families[f].name)) continue;
+    for (uint32_t f = 0; f < op_n_families; f++) {
+        if (!is_chosen(run.family, op_families[f].name)) continue;
         for (int dtype = KILN_bool; dtype <= KILN_f64; dtype++) {
             if (!is_chosen(run.dtype, kiln_dtype_name((kiln_dtype)dtype))) continue;
             if (run.is_quick && dtype != KILN_f32 && (dtype + (int)f) % 3 != 0) continue;
-            run_one(&run, &families[f], (kiln_dtype)dtype);
+            run_one(&run, &op_families[f], (kiln_dtype)dtype);
         }
     }
     compiled_contexts_close(&run.contexts);

@@ -91,7 +91,7 @@
     CALL(kiln_print_text(graph, NULL)) CALL(kiln_cache_inspect(NULL, NULL)) \
     CALL(kiln_read_npy(context, NULL, NULL)) \
     CALL(kiln_write_npy(context, NULL, NULL)) \
-    CALL(kiln_safetensors_open(context, NULL, NULL)) \
+    CALL(kiln_safetensors_open(context, NULL, NULL)) CALL(kiln_export_onnx(graph, NULL, NULL)) \
     CALL(kiln_safetensors_read(NULL, NULL, NULL, 0)) \
     CALL(kiln_write_safetensors(context, NULL, 1, NULL)) CALL(kiln_compile(graph, NULL, NULL)) \
     CALL(kiln_compile_library(graph, NULL, NULL, NULL, NULL)) \

@@ -86,7 +86,8 @@ static void test_good_files_open(void **state)
 static void test_names_unescape(void **state)
 {
     write_header("{\"__metadata__\":{\"k\\u00e9y\":\"\\ud83d\\ude00\\n\\\"\"},"
-                 "\"a\\/b\\\\\":{" U8_2 "}}", 2);
+                 "\"a\\/b\\\\\":{" U8_2 "}}",
+                 2);
     kiln_safetensors *file;
     assert_int_equal(kiln_safetensors_open(context, path, &file), KILN_OK);
     assert_string_equal(kiln_safetensors_metadata(file, "k\xc3\xa9y"), "\xf0\x9f\x98\x80\n\"");
@@ -201,8 +202,7 @@ static void test_places(void **state)
     check(TWO(1, 2, 1, 2, 5, 3), 5, KILN_MODEL, "a hole before tensor \"a\" at 1 to 2");
     check(TWO(0, 2, 2, 2, 5, 3), 6, KILN_MODEL, "1 bytes after the last tensor");
     check("{}", 1, KILN_MODEL, "1 bytes after the last tensor");
-    check(TWO(0, 2, 2, 2, 5, 3), 4, KILN_MODEL,
-          "tensor \"b\" at 2 to 5, but the data has 4 bytes");
+    check(TWO(0, 2, 2, 2, 5, 3), 4, KILN_MODEL, "tensor \"b\" at 2 to 5, but the data has 4 bytes");
     check(A("\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[2,0]"), 2, KILN_MODEL,
           "tensor \"a\": data from 2 to 0");
 #undef TWO

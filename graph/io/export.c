@@ -1,0 +1,474 @@
+/* ONNX export, the driver: a graph -> nodes and initializers by name -> a model file, into which
+ * weights are streamed from where they are, or beside which they stand in a SafeTensors file. */
+#include "graph/io/export.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/context.h"
+#include "base/hash.h"
+#include "graph/describe.h"
+
+/* Names */
+
+static bool is_taken(const kiln_export *export, const char *name)
+{
+    uint64_t hash = kiln_name_hash(name);
+    for (uint32_t at = kiln_slots_first(&export->slots, hash), i;
+         (i = kiln_slots_next(&export->slots, hash, &at));) {
+        if (strcmp(export->names.at[i - 1], name) == 0) return true;
+    }
+    return *name == 0;
+}
+
+/* The name itself where it is free, else with a number. */
+static const char *take_name(kiln_export *export, const char *wanted)
+{
+    const char *name = wanted;
+    for (uint32_t i = 1; is_taken(export, name); i++)
+        name = kiln_arena_format(export->arena, "%s_%u", wanted, i);
+    kiln_slots_reserve(&export->slots, export->arena);
+    kiln_vec_push(&export->names, export->arena, name);
+    kiln_slots_insert(&export->slots, kiln_name_hash(name), export->names.n);
+    return name;
+}
+
+static const char *fresh_name(kiln_export *export)
+{
+    return take_name(export, kiln_arena_format(export->arena, "v%u", export->n_names++));
+}
+
+/* Nodes */
+
+kiln_wire kiln_export_attrs(kiln_export_call *call)
+{
+    return kiln_wire_new(call->export->arena);
+}
+
+enum { ATTRIBUTE_FLOAT = 1, ATTRIBUTE_INT = 2, ATTRIBUTE_STRING = 3, ATTRIBUTE_INTS = 7 };
+
+static kiln_wire attr_begin(kiln_wire *attrs, const char *name)
+{
+    kiln_wire attr = kiln_wire_new(attrs->text.arena);
+    kiln_wire_string(&attr, 1, name);
+    return attr;
+}
+
+static void attr_end(kiln_wire *attrs, kiln_wire *attr, int kind)
+{
+    kiln_wire_int(attr, 20, kind);
+    kiln_wire_message(attrs, 5, attr);
+}
+
+void kiln_export_attr_int(kiln_wire *attrs, const char *name, int64_t value)
+{
+    kiln_wire attr = attr_begin(attrs, name);
+    kiln_wire_int(&attr, 3, value);
+    attr_end(attrs, &attr, ATTRIBUTE_INT);
+}
+
+void kiln_export_attr_float(kiln_wire *attrs, const char *name, double value)
+{
+    kiln_wire attr = attr_begin(attrs, name);
+    kiln_wire_float(&attr, 2, (float)value);
+    attr_end(attrs, &attr, ATTRIBUTE_FLOAT);
+}
+
+void kiln_export_attr_string(kiln_wire *attrs, const char *name, const char *value)
+{
+    kiln_wire attr = attr_begin(attrs, name);
+    kiln_wire_string(&attr, 4, value);
+    attr_end(attrs, &attr, ATTRIBUTE_STRING);
+}
+
+void kiln_export_attr_ints(kiln_wire *attrs, const char *name, kiln_ints values)
+{
+    kiln_wire attr = attr_begin(attrs, name);
+    for (uint32_t i = 0; i < values.n; i++) kiln_wire_int(&attr, 8, values.at[i]);
+    attr_end(attrs, &attr, ATTRIBUTE_INTS);
+}
+
+static void emit_named(kiln_export *export, const char *op, const char *output, const char *input)
+{
+    kiln_wire node = kiln_wire_new(export->arena);
+    kiln_wire_string(&node, 1, input);
+    kiln_wire_string(&node, 2, output);
+    kiln_wire_string(&node, 4, op);
+    kiln_wire_message(&export->nodes, 1, &node);
+}
+
+static void node_put(kiln_export_call *call, const char *op, const kiln_wire *attrs,
+                     kiln_wire *names)
+{
+    if (call->node->label) kiln_wire_string(names, 3, call->node->label);
+    kiln_wire_string(names, 4, op);
+    if (attrs) kiln_wire_append(names, attrs);
+    kiln_wire_message(&call->export->nodes, 1, names);
+}
+
+const char *kiln_export_emit_list(kiln_export_call *call, const char *op, const kiln_wire *attrs,
+                                  uint32_t n, const char *const *inputs)
+{
+    const char *output = fresh_name(call->export);
+    kiln_wire names = kiln_wire_new(call->export->arena);
+    for (uint32_t i = 0; i < n; i++) kiln_wire_string(&names, 1, inputs[i]);
+    kiln_wire_string(&names, 2, output);
+    node_put(call, op, attrs, &names);
+    return output;
+}
+
+const char *kiln_export_emit_two(kiln_export_call *call, const char *op, const kiln_wire *attrs,
+                                 const char *const inputs[2], const char **out_second)
+{
+    const char *first = fresh_name(call->export);
+    kiln_wire names = kiln_wire_new(call->export->arena);
+    *out_second = fresh_name(call->export);
+    for (uint32_t i = 0; i < 2; i++) kiln_wire_string(&names, 1, inputs[i]);
+    kiln_wire_string(&names, 2, first);
+    kiln_wire_string(&names, 2, *out_second);
+    node_put(call, op, attrs, &names);
+    return first;
+}
+
+/* Constants */
+
+static kiln_wire tensor_begin(kiln_export *export, const kiln_type *type, const char *name)
+{
+    kiln_wire tensor = kiln_wire_new(export->arena);
+    for (uint32_t i = 0; i < type->rank; i++) kiln_wire_int(&tensor, 1, type->dims[i]);
+    kiln_wire_int(&tensor, 2, kiln_onnx_number(type->dtype));
+    kiln_wire_string(&tensor, 8, name);
+    return tensor;
+}
+
+static void entry_put(kiln_wire *tensor, const char *key, const char *value)
+{
+    kiln_wire entry = kiln_wire_new(tensor->text.arena);
+    kiln_wire_string(&entry, 1, key);
+    kiln_wire_string(&entry, 2, value);
+    kiln_wire_message(tensor, 13, &entry);
+}
+
+static const char *literal_put(kiln_export *export, const kiln_node *node)
+{
+    kiln_arena *arena = export->arena;
+    const char *name = take_name(
+        export, node->label ? node->label : kiln_arena_format(arena, "constant_%u", node->id));
+    kiln_wire tensor = tensor_begin(export, node->type, name);
+    int64_t at = export->external[node->id];
+    if (at) {
+        entry_put(&tensor, "location", export->weights);
+        entry_put(&tensor, "offset", kiln_arena_format(arena, "%lld", (long long)at));
+        entry_put(&tensor, "length",
+                  kiln_arena_format(arena, "%lld", (long long)node->type->bytes));
+        kiln_wire_int(&tensor, 14, 1);
+    } else {
+        kiln_wire_literal(&tensor, 9, node->type, &node->attrs->literal.value);
+    }
+    kiln_wire_message(&export->initializers, 5, &tensor);
+    return name;
+}
+
+const char *kiln_export_constant(kiln_export_call *call, const kiln_type *type, const void *data)
+{
+    kiln_export *export = call->export;
+    const char *name = fresh_name(export);
+    kiln_wire tensor = tensor_begin(export, type, name);
+    kiln_wire_bytes(&tensor, 9, data, (size_t)type->bytes);
+    kiln_wire_message(&export->initializers, 5, &tensor);
+    return name;
+}
+
+const char *kiln_export_ints(kiln_export_call *call, kiln_ints values)
+{
+    const int64_t dims[1] = {values.n};
+    const kiln_type type = {KILN_i64, 1, dims, values.n, 8 * (int64_t)values.n, 0, NULL};
+    return kiln_export_constant(call, &type, values.at);
+}
+
+const char *kiln_export_scalar(kiln_export_call *call, kiln_dtype dtype, double value)
+{
+    char element[16] = {0};
+    const kiln_type type = {dtype, 0, NULL, 1, (int64_t)kiln_dtype_bytes(dtype), 0, NULL};
+    kiln_element_from_double(dtype, value, element);
+    return kiln_export_constant(call, &type, element);
+}
+
+/* A splat is one element, which a broadcast stretches. */
+const char *kiln_export_constant_node(kiln_export_call *call)
+{
+    const kiln_literal *literal = &call->node->attrs->literal.value;
+    if (literal->kind != KILN_LITERAL_SPLAT || call->type->rank == 0)
+        return literal_put(call->export, call->node);
+    kiln_dtype dtype = call->type->dtype;
+    const kiln_type type = {dtype, 0, NULL, 1, (int64_t)kiln_dtype_bytes(dtype), 0, NULL};
+    kiln_export_set_small(call, kiln_export_constant(call, &type, literal->data), 0, NULL);
+    return NULL;
+}
+
+/* Values */
+
+const kiln_type *kiln_export_type(const kiln_export_call *call, uint32_t i)
+{
+    return kiln_graph_type(call->export->graph, call->node->inputs[i]);
+}
+
+void kiln_export_set_small(kiln_export_call *call, const char *name, uint32_t rank,
+                           const int64_t *dims)
+{
+    kiln_export_value *value = &call->export->values[call->node->id];
+    value->small = name;
+    value->rank = rank;
+    value->dims = kiln_arena_copy(call->export->arena, dims, rank * sizeof *dims);
+}
+
+static const char *operand_full(kiln_export_call *call, uint32_t i)
+{
+    kiln_value input = call->node->inputs[i];
+    kiln_export_value *value = &call->export->values[input.id];
+    const kiln_type *type = kiln_graph_type(call->export->graph, input);
+    if (!value->full && value->small) {
+        const char *dims = kiln_export_ints(call, (kiln_ints){type->rank, type->dims});
+        value->full = kiln_export_emit(call, "Expand", NULL, value->small, dims);
+    }
+    return value->full ? value->full : "refused";
+}
+
+/* Small operands suffice when together they stretch to the whole result. */
+static bool covers(kiln_export_call *call)
+{
+    for (uint32_t axis = 0; axis < call->type->rank; axis++) {
+        bool is_whole = call->type->dims[axis] == 1;
+        for (uint32_t i = 0; i < call->node->n_inputs && !is_whole; i++) {
+            const kiln_export_value *value = &call->export->values[call->node->inputs[i].id];
+            uint32_t from_end = call->type->rank - axis;
+            bool is_small = value->small != NULL;
+            is_whole = !is_small || (from_end <= value->rank &&
+                                     value->dims[value->rank - from_end] == call->type->dims[axis]);
+        }
+        if (!is_whole) return false;
+    }
+    return true;
+}
+
+static const char *operand_widen(kiln_export_call *call, uint32_t i, const char *name)
+{
+    bool is_wide = call->dtype != call->own && kiln_export_type(call, i)->dtype == call->own;
+    return is_wide ? kiln_export_cast(call, name, call->dtype) : name;
+}
+
+const char *kiln_export_operand(kiln_export_call *call, uint32_t i)
+{
+    return operand_widen(call, i, operand_full(call, i));
+}
+
+const char *kiln_export_small(kiln_export_call *call, uint32_t i)
+{
+    const kiln_export_value *value = &call->export->values[call->node->inputs[i].id];
+    bool is_small = value->small && (i > 0 || covers(call));
+    return operand_widen(call, i, is_small ? value->small : operand_full(call, i));
+}
+
+/* Refusals */
+
+_Noreturn void kiln_export_refuse(kiln_export_call *call, const char *format, ...)
+{
+    char reason[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(reason, sizeof reason, format, args);
+    va_end(args);
+    kiln_scope *scope = call->export->scope;
+    kiln_fail(scope, KILN_UNSUPPORTED, "%s: %s",
+              kiln_node_string(&scope->arena, call->export->graph,
+                               (kiln_value){call->node->id, call->export->graph->id}),
+              reason);
+}
+
+const char *kiln_export_none(kiln_export_call *call)
+{
+    kiln_export_refuse(call, "no operator of ONNX; expected one");
+}
+
+static kiln_dtype wide_dtype(uint16_t wide, kiln_dtype dtype)
+{
+    kiln_dtype_kind kind = kiln_dtype_kind_of(dtype);
+    bool is_integer = kind == KILN_DTYPE_KIND_INT || kind == KILN_DTYPE_KIND_UINT;
+    if (kind == KILN_DTYPE_KIND_BOOL) return wide & KILN_EXPORT_BOOL ? KILN_i32 : dtype;
+    if (is_integer && kiln_dtype_bytes(dtype) < 4)
+        return wide & KILN_EXPORT_SMALL ? KILN_i32 : dtype;
+    bool is_wide = (dtype == KILN_u32 && wide & KILN_EXPORT_U32) ||
+                   (dtype == KILN_u64 && wide & KILN_EXPORT_U64);
+    if (is_wide) return KILN_i64;
+    is_wide = (dtype == KILN_bf16 && wide & KILN_EXPORT_BF16) ||
+              (dtype == KILN_f16 && wide & KILN_EXPORT_F16);
+    return is_wide ? KILN_f32 : dtype;
+}
+
+static void node_export(kiln_export *export, const kiln_node *node)
+{
+    kiln_export_call call = {export, node, node->type, &kiln_export_rows[node->op]};
+    if (!call.row->export) kiln_export_none(&call);
+    if (call.row->opset > export->opset) export->opset = call.row->opset;
+    call.own = node->n_inputs ? kiln_export_type(&call, 0)->dtype : node->type->dtype;
+    call.dtype = wide_dtype(call.row->wide, call.own);
+    const char *name = call.row->export(&call);
+    if (!name) return;
+    bool is_back = call.dtype != call.own && node->type->dtype == call.own;
+    export->values[node->id].full = is_back ? kiln_export_cast(&call, name, call.own) : name;
+}
+
+/* One node at a time, so that one export reports all that it cannot do. */
+static void node_try(kiln_export *export, const kiln_node *node)
+{
+    kiln_error *error = kiln_new(export->arena, kiln_error);
+    kiln_scope *outer = export->scope;
+    kiln_scope scope;
+    kiln_scope_open(&scope, error);
+    export->scope = export->arena->scope = &scope;
+    if (kiln_scope_try(&scope)) node_export(export, node);
+    export->scope = export->arena->scope = outer;
+    kiln_status status = kiln_scope_close(&scope);
+    if (status == KILN_OK) return;
+    if (status != KILN_UNSUPPORTED) kiln_fail_with(outer, error);
+    kiln_vec_push(&export->refused, export->arena,
+                  kiln_arena_string(export->arena, error->message));
+    export->values[node->id].full = "refused";
+}
+
+static void refused_fail(const kiln_export *export)
+{
+    kiln_text text = {.arena = export->arena};
+    for (uint32_t i = 0; i < export->refused.n; i++)
+        kiln_text_printf(&text, "\n  %s", export->refused.at[i]);
+    kiln_fail(export->scope, KILN_UNSUPPORTED, "export: %u nodes have no form in ONNX:%s",
+              export->refused.n, kiln_text_string(&text));
+}
+
+/* The graph */
+
+/* What outputs need: a value needed only by a check is left out with it. */
+static bool *find_needed(kiln_arena *arena, const kiln_graph *graph)
+{
+    bool *is_needed = kiln_new_array(arena, bool, graph->nodes.n);
+    for (uint32_t i = 0; i < graph->outputs.n; i++) is_needed[graph->outputs.at[i].value.id] = true;
+    for (uint32_t id = graph->nodes.n - 1; id > 0; id--) {
+        const kiln_node *node = graph->nodes.at[id];
+        for (uint32_t i = 0; is_needed[id] && i < node->n_inputs; i++)
+            is_needed[node->inputs[i].id] = true;
+    }
+    return is_needed;
+}
+
+static kiln_wire port_make(kiln_export *export, const char *name, const kiln_type *type)
+{
+    kiln_wire shape = kiln_wire_new(export->arena), tensor = shape, outer = shape, port = shape;
+    for (uint32_t i = 0; i < type->rank; i++) {
+        kiln_wire dim = kiln_wire_new(export->arena);
+        kiln_wire_int(&dim, 1, type->dims[i]);
+        kiln_wire_message(&shape, 1, &dim);
+    }
+    kiln_wire_int(&tensor, 1, kiln_onnx_number(type->dtype));
+    kiln_wire_message(&tensor, 2, &shape);
+    kiln_wire_message(&outer, 1, &tensor);
+    kiln_wire_string(&port, 1, name);
+    kiln_wire_message(&port, 2, &outer);
+    return port;
+}
+
+static void inputs_take(kiln_export *export, kiln_wire *ports)
+{
+    const kiln_graph *graph = export->graph;
+    for (uint32_t i = 0; i < graph->inputs.n; i++) {
+        const kiln_node *node = kiln_graph_node(graph, graph->inputs.at[i]);
+        const char *name = take_name(export, node->label);
+        kiln_wire port = port_make(export, name, node->type);
+        export->values[node->id].full = name;
+        kiln_wire_message(ports, 11, &port);
+    }
+}
+
+static const char **output_names_take(kiln_export *export)
+{
+    const kiln_graph *graph = export->graph;
+    const char **names = kiln_new_array(export->arena, const char *, graph->outputs.n + 1);
+    for (uint32_t i = 0; i < graph->outputs.n; i++)
+        names[i] = take_name(export, graph->outputs.at[i].name);
+    return names;
+}
+
+static void outputs_put(kiln_export *export, const char *const *names, kiln_wire *ports)
+{
+    const kiln_graph *graph = export->graph;
+    for (uint32_t i = 0; i < graph->outputs.n; i++) {
+        kiln_value value = graph->outputs.at[i].value;
+        kiln_node as_user = {.inputs = &value, .n_inputs = 1};
+        kiln_export_call call = {export, &as_user, kiln_graph_type(graph, value), NULL, 0, 0};
+        emit_named(export, "Identity", names[i], kiln_export_operand(&call, 0));
+        kiln_wire port = port_make(export, names[i], kiln_graph_type(graph, value));
+        kiln_wire_message(ports, 12, &port);
+    }
+}
+
+static void types_check(kiln_export *export)
+{
+    for (uint32_t id = 1; id < export->graph->nodes.n; id++) {
+        const kiln_node *node = export->graph->nodes.at[id];
+        if (!node->type->n_items && kiln_onnx_number(node->type->dtype) == 0)
+            kiln_fail(export->scope, KILN_UNSUPPORTED, "export: %s: no dtype of ONNX",
+                      kiln_node_string(export->arena, export->graph,
+                                       (kiln_value){id, export->graph->id}));
+    }
+}
+
+/* The fields of a GraphProto. */
+static kiln_wire graph_make(kiln_export *export)
+{
+    const kiln_graph *graph = export->graph;
+    kiln_wire ports = kiln_wire_new(export->arena), whole = ports;
+    const bool *is_needed = find_needed(export->arena, graph);
+    types_check(export);
+    inputs_take(export, &ports);
+    const char **names = output_names_take(export);
+    for (uint32_t id = 1; id < graph->nodes.n; id++) {
+        const kiln_node *node = graph->nodes.at[id];
+        if (is_needed[id] && node->op != KILN_OP_input) node_try(export, node);
+    }
+    if (export->refused.n) refused_fail(export);
+    outputs_put(export, names, &ports);
+    kiln_wire_append(&whole, &export->nodes);
+    kiln_wire_string(&whole, 2, *graph->name ? graph->name : "graph");
+    kiln_wire_append(&whole, &export->initializers);
+    kiln_wire_append(&whole, &ports);
+    return whole;
+}
+
+/* IR versions by operator set, from 18 on. */
+static int64_t ir_version(int64_t opset)
+{
+    static const uint8_t versions[] = {8, 9, 9, 10, 10, 11, 12, 13, 13, 13, 14};
+    return versions[opset - KILN_EXPORT_OPSET];
+}
+
+kiln_wire kiln_export_model(kiln_scope *scope, const kiln_graph *graph, const char *weights,
+                            int64_t *external)
+{
+    kiln_export *export = kiln_new(&scope->arena, kiln_export);
+    *export = (kiln_export){.scope = scope,
+                            .arena = &scope->arena,
+                            .graph = graph,
+                            .external = external,
+                            .weights = weights,
+                            .opset = KILN_EXPORT_OPSET};
+    export->nodes = export->initializers = kiln_wire_new(export->arena);
+    export->values = kiln_new_array(export->arena, kiln_export_value, graph->nodes.n);
+    kiln_wire body = graph_make(export), opset = kiln_wire_new(export->arena), model = opset;
+    kiln_wire_string(&opset, 1, "");
+    kiln_wire_int(&opset, 2, export->opset);
+    kiln_wire_int(&model, 1, ir_version(export->opset));
+    kiln_wire_string(&model, 2, "kiln");
+    kiln_wire_string(&model, 3, KILN_VERSION);
+    kiln_wire_message(&model, 7, &body);
+    kiln_wire_message(&model, 8, &opset);
+    return model;
+}
