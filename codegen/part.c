@@ -9,7 +9,8 @@
 
 static bool is_region(const kiln_node *node)
 {
-    return kiln_node_row(node)->class_ == KILN_REGION && node->op != KILN_OP_item;
+    bool is_scalar = kiln_node_is_scalar_region(node);
+    return kiln_node_row(node)->class_ == KILN_REGION && node->op != KILN_OP_item && !is_scalar;
 }
 
 static void add_part(kiln_compilation *compilation, const kiln_part *part)

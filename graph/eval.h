@@ -38,6 +38,21 @@ void kiln_eval_cumulative(const kiln_eval_call *call);
 bool kiln_eval_is_packed_move(const kiln_eval_call *call);
 void kiln_eval_packed_move(const kiln_eval_call *call);
 
+/* A region to evaluate again and again; each time in a scope of its own. */
+typedef struct kiln_eval_region_run {
+    const kiln_eval_call *call;
+    const kiln_graph *region; /* without composites */
+    kiln_error *error;
+} kiln_eval_region_run;
+kiln_eval_region_run kiln_eval_region_open(const kiln_eval_call *call, const kiln_graph *region);
+void kiln_eval_region_run_once(const kiln_eval_region_run *run, const kiln_tensor *inputs,
+                               kiln_tensor *outputs);
+/* Regions over scalars. */
+kiln_eval_fn kiln_eval_map, kiln_eval_reduce_region, kiln_eval_reduce_window;
+kiln_eval_fn kiln_eval_select_and_scatter, kiln_eval_scatter_with, kiln_eval_sort_by;
+/* eval_gather.c: by element of the updates, the place in the operand; -1 when outside. */
+void kiln_eval_scatter_places(const kiln_eval_call *call, int64_t *out_places);
+
 /* One node of a class above (not input or COMPOSITE). */
 void kiln_eval_node(const kiln_eval_call *call);
 

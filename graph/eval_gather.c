@@ -123,3 +123,16 @@ void kiln_eval_scatter(const kiln_eval_call *call)
         kiln_eval_walk_next(&walk);
     }
 }
+
+void kiln_eval_scatter_places(const kiln_eval_call *call, int64_t *out_places)
+{
+    gather_run run;
+    const kiln_type *updates = call->types[2];
+    kiln_eval_walk walk = {.rank = updates->rank, .dims = updates->dims};
+    if (updates->n_elements == 0) return;
+    gather_open(&run, call, updates);
+    for (int64_t i = 0; i < updates->n_elements; i++) {
+        out_places[i] = element_of(&run, walk.at, false);
+        kiln_eval_walk_next(&walk);
+    }
+}

@@ -4,21 +4,16 @@
 
 #include "graph/eval.h"
 
-typedef struct region_run {
-    const kiln_eval_call *call;
-    const kiln_graph *region; /* without composites */
-    kiln_error *error;
-} region_run;
-
-static region_run region_open(const kiln_eval_call *call, const kiln_graph *region)
+kiln_eval_region_run kiln_eval_region_open(const kiln_eval_call *call, const kiln_graph *region)
 {
     kiln_value *map = kiln_new_array(&call->scope->arena, kiln_value, region->nodes.n);
-    return (region_run){call, kiln_eval_expand(call->scope, region, map),
-                        kiln_new(call->scratch, kiln_error)};
+    return (kiln_eval_region_run){call, kiln_eval_expand(call->scope, region, map),
+                                  kiln_new(call->scratch, kiln_error)};
 }
 
 /* One evaluation, in a scope of its own so that the memory of a trip goes with it. */
-static void region_evaluate(const region_run *run, const kiln_tensor *inputs, kiln_tensor *outputs)
+void kiln_eval_region_run_once(const kiln_eval_region_run *run, const kiln_tensor *inputs,
+                               kiln_tensor *outputs)
 {
     kiln_scope scope;
     kiln_scope_open(&scope, run->error);
@@ -65,8 +60,8 @@ static void eval_item(const kiln_eval_call *call)
 
 static void eval_once(const kiln_eval_call *call, const kiln_graph *region, uint32_t first)
 {
-    region_run run = region_open(call, region);
-    region_evaluate(&run, operand_tensors(call, first), item_tensors(call));
+    kiln_eval_region_run run = kiln_eval_region_open(call, region);
+    kiln_eval_region_run_once(&run, operand_tensors(call, first), item_tensors(call));
 }
 
 static void eval_choice(const kiln_eval_call *call)
@@ -123,19 +118,19 @@ static void loop_close(const kiln_eval_call *call, const loop_values *values)
 static void eval_while(const kiln_eval_call *call)
 {
     const kiln_attrs *attrs = call->node->attrs;
-    region_run condition = region_open(call, attrs->loop.regions.at[0]);
-    region_run body = region_open(call, attrs->loop.regions.at[1]);
+    kiln_eval_region_run condition = kiln_eval_region_open(call, attrs->loop.regions.at[0]);
+    kiln_eval_region_run body = kiln_eval_region_open(call, attrs->loop.regions.at[1]);
     loop_values values = {(uint32_t)attrs->loop.n_carried, operand_tensors(call, 0), NULL};
     values.outputs = kiln_new_array(call->scratch, kiln_tensor, values.n + 1);
     loop_open(call, &values);
     bool is_on = false;
     kiln_tensor flag = {KILN_bool, 0, NULL, &is_on, 1};
     for (int64_t trip = 0;; trip++) {
-        region_evaluate(&condition, values.inputs, &flag);
+        kiln_eval_region_run_once(&condition, values.inputs, &flag);
         if (!is_on) break;
         if (trip >= attrs->loop.limit)
             kiln_fail(call->scope, KILN_RANGE, KILN_TRIPS_SENTENCE, (long long)attrs->loop.limit);
-        region_evaluate(&body, values.inputs, values.outputs);
+        kiln_eval_region_run_once(&body, values.inputs, values.outputs);
         loop_turn(&values);
     }
     loop_close(call, &values);
@@ -144,7 +139,7 @@ static void eval_while(const kiln_eval_call *call)
 static void eval_scan(const kiln_eval_call *call)
 {
     const kiln_attrs *attrs = call->node->attrs;
-    region_run body = region_open(call, attrs->scan.regions.at[0]);
+    kiln_eval_region_run body = kiln_eval_region_open(call, attrs->scan.regions.at[0]);
     uint32_t n_outputs = body.region->outputs.n, n_slices = (uint32_t)attrs->scan.n_slices;
     loop_values values = {(uint32_t)attrs->scan.n_carried, operand_tensors(call, 0), NULL};
     values.outputs = kiln_new_array(call->scratch, kiln_tensor, n_outputs + 1);
@@ -158,7 +153,7 @@ static void eval_scan(const kiln_eval_call *call)
             const kiln_type *row = kiln_graph_type(body.region, body.region->outputs.at[i].value);
             values.outputs[i] = tensor_of(row, item_of(call, i) + trip * row->bytes);
         }
-        region_evaluate(&body, values.inputs, values.outputs);
+        kiln_eval_region_run_once(&body, values.inputs, values.outputs);
         loop_turn(&values);
     }
     loop_close(call, &values);
@@ -169,6 +164,11 @@ void kiln_eval_region(const kiln_eval_call *call)
     static kiln_eval_fn *const ops[KILN_N_OPS] = {
         [KILN_OP_item] = eval_item,    [KILN_OP_if] = eval_choice, [KILN_OP_case] = eval_choice,
         [KILN_OP_while] = eval_while, [KILN_OP_scan] = eval_scan,
+        [KILN_OP_map] = kiln_eval_map, [KILN_OP_reduce] = kiln_eval_reduce_region,
+        [KILN_OP_reduce_window] = kiln_eval_reduce_window,
+        [KILN_OP_select_and_scatter] = kiln_eval_select_and_scatter,
+        [KILN_OP_scatter_with] = kiln_eval_scatter_with,
+        [KILN_OP_sort_by] = kiln_eval_sort_by,
     };
     if (call->node->op == KILN_OP_call) {
         eval_once(call, call->node->attrs->regions.regions.at[0], 0);

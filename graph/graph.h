@@ -277,6 +277,8 @@ bool kiln_regions_equal(kiln_regions a, kiln_regions b);
  * checks join those of the graph. Writes source->outputs.n values. */
 void kiln_graph_inline(kiln_graph *graph, const kiln_graph *source, const kiln_value *args,
                        kiln_value *out_results);
+/* Whether the node's regions are over scalars: they never stand for themselves in a program. */
+bool kiln_node_is_scalar_region(const kiln_node *node);
 kiln_value kiln_add_item(kiln_graph *graph, kiln_value tuple, uint32_t index);
 
 /* What kiln_graph_add needs to know. `given` is the result type for GIVEN rows, else NULL; `attrs`

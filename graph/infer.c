@@ -262,6 +262,12 @@ static kiln_infer_fn *const rules[KILN_N_OPS] = {
     [KILN_OP_case] = kiln_infer_branches,
     [KILN_OP_while] = kiln_infer_while,
     [KILN_OP_scan] = kiln_infer_scan,
+    [KILN_OP_map] = kiln_infer_map,
+    [KILN_OP_reduce] = kiln_infer_reduce,
+    [KILN_OP_reduce_window] = kiln_infer_reduce_window,
+    [KILN_OP_select_and_scatter] = kiln_infer_select_and_scatter,
+    [KILN_OP_scatter_with] = kiln_infer_scatter_with,
+    [KILN_OP_sort_by] = kiln_infer_sort_by,
 };
 
 /* The type of the expansion. The scratch graph has one input per operand number and type, so that

@@ -23,8 +23,8 @@ static const char *type_string(const kiln_infer_call *call, const kiln_type *typ
     return kiln_type_string(&call->graph->scope->arena, type);
 }
 
-static void check_regions(const kiln_infer_call *call, kiln_regions regions, uint32_t least,
-                          uint32_t most)
+void kiln_infer_regions(const kiln_infer_call *call, kiln_regions regions, uint32_t least,
+                        uint32_t most)
 {
     if (regions.n < least || regions.n > most)
         kiln_infer_fail(call, "%u regions; expected %u to %u", regions.n, least, most);
@@ -97,7 +97,7 @@ const kiln_type *kiln_infer_item(const kiln_infer_call *call)
 const kiln_type *kiln_infer_call_op(const kiln_infer_call *call)
 {
     kiln_regions regions = call->attrs->regions.regions;
-    check_regions(call, regions, 1, 1);
+    kiln_infer_regions(call, regions, 1, 1);
     check_parameters(call, regions.at[0], 0);
     return results_tuple(call, regions.at[0]);
 }
@@ -107,7 +107,7 @@ const kiln_type *kiln_infer_branches(const kiln_infer_call *call)
 {
     kiln_regions regions = call->attrs->regions.regions;
     bool is_if = call->op == KILN_OP_if;
-    check_regions(call, regions, is_if ? 2 : 1, is_if ? 2 : KILN_MAX_REGIONS);
+    kiln_infer_regions(call, regions, is_if ? 2 : 1, is_if ? 2 : KILN_MAX_REGIONS);
     const kiln_type *choice = call->types[0];
     bool is_index = choice->dtype == KILN_i32 || choice->dtype == KILN_i64;
     if (choice->rank != 0 || !(is_if || is_index))
@@ -136,7 +136,7 @@ const kiln_type *kiln_infer_while(const kiln_infer_call *call)
 {
     kiln_regions regions = call->attrs->loop.regions;
     int64_t n_carried = call->attrs->loop.n_carried, limit = call->attrs->loop.limit;
-    check_regions(call, regions, 2, 2);
+    kiln_infer_regions(call, regions, 2, 2);
     check_carried(call, n_carried, call->n);
     if (limit < 1) kiln_infer_fail(call, "limit is %lld; expected 1 or more", (long long)limit);
     const kiln_graph *condition = regions.at[0], *body = regions.at[1];
@@ -154,9 +154,18 @@ const kiln_type *kiln_infer_while(const kiln_infer_call *call)
     return results_tuple(call, body);
 }
 
+/* Slices lie behind each other, in whole bytes. */
+static void check_whole(const kiln_infer_call *call, const kiln_type *type)
+{
+    if (kiln_dtype_bits(type->dtype) >= 8) return;
+    kiln_infer_fail(call, "a slice or stack is %s; expected a dtype of whole bytes",
+                    type_string(call, type));
+}
+
 /* The type with a new first dim, or without it. */
 static const kiln_type *stacked(const kiln_infer_call *call, const kiln_type *type, int64_t length)
 {
+    check_whole(call, type);
     int64_t dims[KILN_MAX_RANK + 1] = {length};
     for (uint32_t i = 0; i < type->rank; i++) dims[i + 1] = type->dims[i];
     return kiln_graph_tensor(call->graph, type->dtype, type->rank + 1, dims);
@@ -165,6 +174,7 @@ static const kiln_type *stacked(const kiln_infer_call *call, const kiln_type *ty
 static const kiln_type *slice_of(const kiln_infer_call *call, const kiln_type *type)
 {
     int64_t length = call->attrs->scan.length;
+    check_whole(call, type);
     if (type->rank == 0 || type->dims[0] != length)
         kiln_infer_fail(call, "a sequence is %s; expected a first dim of %lld",
                         type_string(call, type), (long long)length);
@@ -176,7 +186,7 @@ const kiln_type *kiln_infer_scan(const kiln_infer_call *call)
     kiln_regions regions = call->attrs->scan.regions;
     int64_t n_carried = call->attrs->scan.n_carried, n_slices = call->attrs->scan.n_slices;
     int64_t length = call->attrs->scan.length;
-    check_regions(call, regions, 1, 1);
+    kiln_infer_regions(call, regions, 1, 1);
     check_carried(call, n_carried, call->n);
     if (n_slices < 0 || n_slices > call->n - n_carried)
         kiln_infer_fail(call, "n_slices is %lld; expected 0 to %lld", (long long)n_slices,

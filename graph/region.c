@@ -134,3 +134,18 @@ kiln_value kiln_add_item(kiln_graph *graph, kiln_value tuple, uint32_t index)
     kiln_node_spec spec = {KILN_OP_item, NULL, &tuple, 1, &attrs, NULL};
     return kiln_graph_add(graph, &spec);
 }
+
+bool kiln_node_is_scalar_region(const kiln_node *node)
+{
+    switch (node->op) {
+    case KILN_OP_map:
+    case KILN_OP_reduce:
+    case KILN_OP_reduce_window:
+    case KILN_OP_select_and_scatter:
+    case KILN_OP_scatter_with:
+    case KILN_OP_sort_by:
+        return true;
+    default:
+        return false;
+    }
+}

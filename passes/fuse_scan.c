@@ -172,7 +172,8 @@ static kiln_group_kind first_kind(kiln_fusion *fusion, uint32_t id, kiln_row_spa
     case KILN_MOVE:
         return KILN_GROUP_POINTWISE;
     case KILN_REGION:
-        return KILN_GROUP_REGION;
+        if (!kiln_node_is_scalar_region(node)) return KILN_GROUP_REGION;
+        break;
     case KILN_COMPOSITE:
         break;
     }

@@ -11,7 +11,7 @@
 
 #include "graph/attrs.h"
 #include "graph/element.h"
-#include "passes/rewrite.h"
+#include "passes/inline.h"
 
 #define MAX_SWEEPS (2 * KILN_MAX_NESTING)
 #define MAX_GROWTH (1u << 20)  /* nodes of a graph up to which calls go in */
@@ -147,7 +147,7 @@ static kiln_value *find_results(kiln_rewrite *rewrite, const kiln_node *node)
     case KILN_OP_scan:
         return put_scan(rewrite, node);
     default:
-        return NULL;
+        return kiln_inline_scalar(rewrite, node);
     }
 }
 
@@ -203,7 +203,8 @@ static uint32_t choose_bound(kiln_rewrite *rewrite, const kiln_node *node, bool 
     kiln_regions regions = kiln_attrs_regions(node->attrs);
     uint32_t first = first_fixed(node), shift = node->op == KILN_OP_if || node->op == KILN_OP_case;
     uint32_t n_left = node->n_inputs;
-    for (uint32_t i = first; i < node->n_inputs && n_left > 1; i++) {
+    bool is_scalar = kiln_node_is_scalar_region(node);
+    for (uint32_t i = first; i < node->n_inputs && n_left > 1 && !is_scalar; i++) {
         is_bound[i] = is_constant(rewrite->target, target_node(rewrite, node->inputs[i]));
         bool is_read = false;
         for (uint32_t r = 0; r < regions.n && !is_bound[i] && !is_read; r++)

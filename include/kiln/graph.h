@@ -328,6 +328,50 @@ typedef struct kiln_scan_options {
 } kiln_scan_options;
 KILN_API kiln_value kiln_scan(kiln_graph *graph, const kiln_scan_options *options);
 
+/* Regions over scalars: their parameters are scalars, and they hold elementwise operations (also
+ * composites of such) and constants only. All give a tuple. `map` takes the region at every index
+ * of operands of equal dims. */
+KILN_API kiln_value kiln_map(kiln_graph *graph, kiln_graph *region,
+                             const kiln_arguments *arguments);
+/* The region takes n values so far, then n elements, and gives n values; it should be associative:
+ * elements are combined in their order, but in any grouping. */
+typedef struct kiln_reduce_options {
+    kiln_graph *region;
+    uint32_t n;
+    const kiln_value *values, *initial; /* n of equal dims; n scalars */
+    uint32_t n_axes;
+    const int64_t *axes; /* NULL and 0: all */
+} kiln_reduce_options;
+KILN_API kiln_value kiln_reduce(kiln_graph *graph, const kiln_reduce_options *options);
+/* The same over windows. Padding, and base_dilation - 1 elements between two of the values, are
+ * initial scalars; NULL lists are as in kiln_window_options. */
+typedef struct kiln_reduce_window_options {
+    kiln_graph *region;
+    uint32_t n;
+    const kiln_value *values, *initial;
+    const int64_t *sizes, *strides, *low, *high, *dilations, *base_dilations;
+} kiln_reduce_window_options;
+KILN_API kiln_value kiln_reduce_window(kiln_graph *graph,
+                                       const kiln_reduce_window_options *options);
+/* `select` says whether the element that comes first in its window stays selected; `scatter`
+ * combines what is there with an element of `source`. The window's dims are those of `source`. */
+typedef struct kiln_select_and_scatter_options {
+    kiln_graph *select, *scatter;
+    const int64_t *sizes, *strides, *low, *high;
+    kiln_value source, initial;
+} kiln_select_and_scatter_options;
+KILN_API kiln_value kiln_select_and_scatter(kiln_graph *graph, kiln_value a,
+                                            const kiln_select_and_scatter_options *options);
+/* The region takes what is there, then the update. Regions that do not add, multiply, take the
+ * larger, the smaller or the update itself are slow. */
+KILN_API kiln_value kiln_scatter_with(kiln_graph *graph, kiln_graph *region,
+                                      const kiln_value *operands,
+                                      const kiln_scatter_options *options);
+/* `comparator` takes two elements of each value in turn and says whether those of the first index
+ * come first; equal ones stay in their order. */
+KILN_API kiln_value kiln_sort_by(kiln_graph *graph, kiln_graph *comparator,
+                                 const kiln_arguments *values, int64_t axis);
+
 /* Composites */
 KILN_API kiln_value kiln_square(kiln_graph *graph, kiln_value a);
 KILN_API kiln_value kiln_reciprocal(kiln_graph *graph, kiln_value a);

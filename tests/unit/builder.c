@@ -154,6 +154,44 @@ REGIONS(scan, 0,
                                                                       DIMS(1, 2, 3))},
                              .length = 1})
 
+/* A region over scalars: the sum of two, or whether the first is smaller. */
+static kiln_graph *scalar_region(int is_condition)
+{
+    kiln_graph *region;
+    assert_int_equal(kiln_graph_create(context, "scalar", &region), KILN_OK);
+    kiln_value a = kiln_input(region, "a", KILN_f32, 0, NULL);
+    kiln_value b = kiln_input(region, "b", KILN_f32, 0, NULL);
+    kiln_output(region, NULL, is_condition ? kiln_lt(region, a, b) : kiln_add(region, a, b));
+    return region;
+}
+
+#define SCALARS(op, ...)                                                                           \
+    static kiln_value call_##op(const operands *o)                                                 \
+    {                                                                                              \
+        kiln_graph *sum = scalar_region(0), *less = scalar_region(1);                              \
+        kiln_value value = kiln_##op(o->graph, __VA_ARGS__);                                       \
+        kiln_graph_destroy(sum);                                                                   \
+        kiln_graph_destroy(less);                                                                  \
+        return value;                                                                              \
+    }
+SCALARS(map, less, &(kiln_arguments){2, (kiln_value[]){o->f, o->f2}})
+SCALARS(reduce,
+        &(kiln_reduce_options){.region = sum, .n = 1, .values = &o->f,
+                                      .initial = &o->number, .n_axes = 1,
+                                      .axes = (int64_t[]){-1}})
+SCALARS(reduce_window,
+        &(kiln_reduce_window_options){.region = sum, .n = 1, .values = &o->f,
+                                             .initial = &o->number, .sizes = (int64_t[]){1, 2},
+                                             .base_dilations = (int64_t[]){1, 2}})
+SCALARS(select_and_scatter, o->f,
+        &(kiln_select_and_scatter_options){.select = less, .scatter = sum, .source = o->f2,
+                                           .initial = o->number})
+SCALARS(scatter_with, sum,
+        (kiln_value[]){o->row, kiln_iota(o->graph, KILN_i64, DIMS(3), 0), o->row},
+        &(kiln_scatter_options){.n_inserted = 1, .inserted_axes = (int64_t[]){0}, .n_map = 1,
+                                .start_map = (int64_t[]){0}, .index_axis = 1})
+SCALARS(sort_by, less, &(kiln_arguments){1, &o->f}, -1)
+
 FLOAT_UNARY(square) FLOAT_UNARY(reciprocal) FLOAT_UNARY(relu)
 CALL(leaky_relu, o->f, 0.1) CALL(elu, o->f, 1) CALL(gelu, o->f, 1)
 FLOAT_UNARY(silu) FLOAT_UNARY(softplus) FLOAT_UNARY(mish)

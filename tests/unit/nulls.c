@@ -69,6 +69,9 @@
     CALL(kiln_item(graph, none, 0)) CALL(kiln_call(graph, NULL, NULL)) \
     CALL(kiln_if(graph, none, NULL, NULL, NULL)) CALL(kiln_case(graph, none, 0, NULL, NULL)) \
     CALL(kiln_while(graph, NULL)) CALL(kiln_scan(graph, NULL)) \
+    CALL(kiln_map(graph, NULL, NULL)) CALL(kiln_reduce(graph, NULL)) \
+    CALL(kiln_reduce_window(graph, NULL)) CALL(kiln_select_and_scatter(graph, none, NULL)) \
+    CALL(kiln_scatter_with(graph, NULL, NULL, NULL)) CALL(kiln_sort_by(graph, NULL, NULL, 0)) \
     CALL(kiln_square(graph, none)) CALL(kiln_reciprocal(graph, none)) \
     CALL(kiln_relu(graph, none)) CALL(kiln_leaky_relu(graph, none, 0)) \
     CALL(kiln_elu(graph, none, 0)) CALL(kiln_gelu(graph, none, 0)) CALL(kiln_silu(graph, none)) \
