@@ -1,5 +1,6 @@
 /* Contractions by matrix tiles: bf16 products summed in f32. Shared by lower_amx.c (planning,
- * blocks), amx.c (the tiles of a block), amx_copy.c (the first operand), amx_store.c (the results),
+ * blocks), amx.c (the tiles of a block), amx_copy.c (the first operand), amx_conv.c (windows of
+ * convolutions), amx_store.c (the results),
  * bf16_parts.c and the packers.
  *
  * A block is rows x vectors tiles of sums (at most 6 of the 8 there are); its steps are 32 deep.
@@ -14,7 +15,8 @@
 #define KILN_TILE_WORDS 256 /* 4-byte elements of a tile */
 #define KILN_X6_CHUNK 128   /* k that fresh sums run over in x6 */
 
-typedef struct kiln_amx {
+typedef struct kiln_amx kiln_amx;
+struct kiln_amx {
     kiln_dot dot;              /* roles, operands, batch, epilogue; rows and vectors count tiles */
     uint32_t n_parts;          /* 1: bf16; 3: x6 */
     int64_t k_padded, k_block; /* A is copied k_block at a time */
@@ -34,12 +36,18 @@ typedef struct kiln_amx {
      * group by group. bf16 with one run uses the scratch only. */
     uint32_t scratch, sums;
     kiln_kv is_aligned; /* i64: 1 where the outputs are written past the caches; none: never */
-} kiln_amx;
+    /* How A is read where it is not an operand with rows and k: adds the local, and copies rows of
+     * it. NULL: amx_copy.c. */
+    void (*add_local)(kiln_amx *amx);
+    void (*copy)(kiln_amx *amx, kiln_kv first, kiln_kv end);
+};
 
 /* The input that the group's anchor reads in a tile format, or KILN_NONE. */
 uint32_t kiln_amx_input(const kiln_lower *lower);
 /* Lowers the anchor, a contraction with such an input. */
 void kiln_lower_amx(kiln_lower *lower, const kiln_matmul_roles *roles);
+/* The same for an amx whose dot has its roles and dims, copy and add_local. */
+void kiln_amx_lower(kiln_amx *amx);
 /* A PACK group whose format is a tile format. */
 void kiln_lower_pack_tiles(kiln_lower *lower);
 

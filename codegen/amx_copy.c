@@ -17,6 +17,10 @@ static kiln_dtype a_dtype(const kiln_amx *amx)
 void kiln_amx_find_rows(kiln_amx *amx)
 {
     kiln_dot *dot = &amx->dot;
+    if (amx->copy) {
+        dot->a.mode = KILN_DOT_COPY_K;
+        return;
+    }
     bool is_regular = kiln_dot_rows_are_regular(dot);
     bool is_whole = dot->roles.k_size == amx->k_padded && dot->roles.m_size % KILN_TILE_SIDE == 0;
     dot->a.mode = KILN_DOT_COPY_K;
@@ -28,6 +32,10 @@ void kiln_amx_find_rows(kiln_amx *amx)
 void kiln_amx_add_local(kiln_amx *amx)
 {
     kiln_dot *dot = &amx->dot;
+    if (amx->add_local) {
+        amx->add_local(amx);
+        return;
+    }
     int64_t per_word = amx->is_by_m ? 2 : 1; /* elements of bf16 in one of the local */
     amx->a_row = amx->a_step = KILN_TILE_K;
     if (dot->a.mode == KILN_DOT_DIRECT) {
@@ -176,7 +184,9 @@ static void copy_rows_by_m(kiln_amx *amx, kiln_kv first, kiln_kv end)
 void kiln_amx_copy_rows(kiln_amx *amx, kiln_kv first, kiln_kv end)
 {
     if (amx->dot.a.mode == KILN_DOT_DIRECT) return;
-    if (amx->is_by_m)
+    if (amx->copy)
+        amx->copy(amx, first, end);
+    else if (amx->is_by_m)
         copy_rows_by_m(amx, first, end);
     else
         copy_rows_by_k(amx, first, end);

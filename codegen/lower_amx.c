@@ -4,6 +4,7 @@
  * between runs (in x6 every run has fresh ones, which are added to it), whence they go to the
  * epilogue, row by row. On a Xeon with AMX: 2.2 to 2.5 TFLOP/s a core where both operands stand in
  * the second cache, 1.4 with all of k in one run, 3.1 from registers. */
+
 #include "base/checked.h"
 #include "codegen/amx.h"
 #include "codegen/math.h"
@@ -397,11 +398,14 @@ static void choose_work(kiln_amx *amx)
     double cycles =
         (double)roles->m_size * (double)roles->n_size * (double)amx->k_padded / 512 * products;
     double wanted = cycles * (double)roles->batch_size / TILE_CYCLES;
-    double enough = (double)dot->lower->schedule->n_threads * TILES_PER_THREAD;
+    double threads = dot->lower->schedule->n_threads, enough = threads * TILES_PER_THREAD;
+    /* blocks of columns copy the same rows */
+    bool is_by_rows = roles->m_size >= roles->n_size;
+    if (!is_by_rows && dot->a.mode != KILN_DOT_DIRECT) enough = threads;
     if (wanted > enough) wanted = enough;
-    if (dot->lower->schedule->n_threads <= 1) wanted = 1;
+    if (threads <= 1) wanted = 1;
     int64_t missing = (int64_t)(wanted / (double)(roles->batch_size * n_rows * n_columns) + 0.999);
-    if (missing > 1 && roles->m_size >= roles->n_size)
+    if (missing > 1 && is_by_rows)
         n_rows = kiln_min_i64(n_rows * missing, kiln_ceil_div(roles->m_size, rows));
     else if (missing > 1)
         n_columns = kiln_min_i64(n_columns * missing, kiln_ceil_div(roles->n_size, width));
@@ -434,31 +438,31 @@ static void add_sums(kiln_amx *amx)
         amx->sums = kiln_kernel_add_local(k, KILN_f32, rows * width);
 }
 
-void kiln_lower_amx(kiln_lower *lower, const kiln_matmul_roles *roles)
+void kiln_amx_lower(kiln_amx *amx)
 {
-    uint32_t input = kiln_amx_input(lower);
+    kiln_dot *dot = &amx->dot;
+    kiln_lower *lower = dot->lower;
     kiln_kernel *k = lower->kernel;
+    const kiln_matmul_roles *roles = &dot->roles;
+    uint32_t input = kiln_amx_input(lower);
     kiln_value anchor = lower->group->anchor;
-    kiln_amx amx = {.dot = {.lower = lower, .roles = *roles, .dtype = KILN_f32}};
-    kiln_dot *dot = &amx.dot;
-    amx.n_parts = kiln_format_parts(lower->group->inputs[input].format);
-    amx.b_buffer = lower->buffer_of[input];
-    amx.k_padded = kiln_round_up(roles->k_size, KILN_TILE_K);
-    amx.k_block = amx.k_padded;
-    amx.run = RUN_STEPS;
-    if (amx.n_parts == 3) {
-        amx.k_block = kiln_min_i64(X6_K, amx.k_padded);
-        amx.run = KILN_X6_CHUNK / KILN_TILE_K;
+    amx->n_parts = kiln_format_parts(lower->group->inputs[input].format);
+    amx->b_buffer = lower->buffer_of[input];
+    amx->k_padded = kiln_round_up(roles->k_size, KILN_TILE_K);
+    amx->k_block = amx->k_padded;
+    amx->run = RUN_STEPS;
+    if (amx->n_parts == 3) {
+        amx->k_block = kiln_min_i64(X6_K, amx->k_padded);
+        amx->run = KILN_X6_CHUNK / KILN_TILE_K;
     }
-    amx.panel_words = amx.k_padded / 2 * KILN_TILE_SIDE * amx.n_parts;
-    kiln_dot_describe(dot, anchor);
-    choose_block(&amx);
-    choose_work(&amx);
-    int64_t b_bytes = kiln_ceil_div(roles->n_size, KILN_TILE_SIDE) * amx.panel_words * 4;
-    amx.is_ahead = b_bytes * roles->batch_size >= AHEAD_BYTES;
-    kiln_amx_find_rows(&amx);
-    kiln_amx_add_local(&amx);
-    add_sums(&amx);
+    amx->panel_words = amx->k_padded / 2 * KILN_TILE_SIDE * amx->n_parts;
+    kiln_amx_find_rows(amx);
+    choose_block(amx);
+    choose_work(amx);
+    int64_t b_bytes = kiln_ceil_div(roles->n_size, KILN_TILE_SIDE) * amx->panel_words * 4;
+    amx->is_ahead = b_bytes * roles->batch_size >= AHEAD_BYTES;
+    kiln_amx_add_local(amx);
+    add_sums(amx);
     set_work(dot);
     dot->epilogue = (kiln_epilogue){.lower = lower,
                                     .node = anchor,
@@ -469,7 +473,14 @@ void kiln_lower_amx(kiln_lower *lower, const kiln_matmul_roles *roles)
     kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
     kiln_kv number = kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
     uint32_t mark = kiln_lower_mark(lower);
-    emit_tile(&amx, number);
+    emit_tile(amx, number);
     kiln_lower_cut(lower, mark);
     kiln_k_end(k);
+}
+
+void kiln_lower_amx(kiln_lower *lower, const kiln_matmul_roles *roles)
+{
+    kiln_amx amx = {.dot = {.lower = lower, .roles = *roles, .dtype = KILN_f32}};
+    kiln_dot_describe(&amx.dot, lower->group->anchor);
+    kiln_amx_lower(&amx);
 }

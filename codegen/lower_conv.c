@@ -2,6 +2,7 @@
  * output features] tiles. A tile copies its input window, then register tiles of pixels x features
  * accumulate over the taps. A 1 x 1 kernel with stride 1 and no padding is a plain product over all
  * pixels, and goes the way of the dots. */
+#include "codegen/amx.h"
 #include "codegen/lower_conv.h"
 #include "base/checked.h"
 #include "codegen/lower_dot.h"
@@ -440,7 +441,10 @@ static void lower_plain_product(kiln_conv *conv)
     roles.b_n = (kiln_ints){1, attrs->conv.kernel_axes.at};
     roles.m_size = conv->batch;
     for (uint32_t i = 0; i < KILN_CONV_AXES; i++) roles.m_size *= conv->axis[i].out;
-    kiln_dot_lower_roles(conv->lower, &roles, conv->dtype);
+    if (kiln_amx_input(conv->lower) != KILN_NONE)
+        kiln_lower_amx(conv->lower, &roles);
+    else
+        kiln_dot_lower_roles(conv->lower, &roles, conv->dtype);
 }
 
 void kiln_lower_conv(kiln_lower *lower)
@@ -458,6 +462,8 @@ void kiln_lower_conv(kiln_lower *lower)
         kiln_conv_lower_depthwise(&conv);
     } else if (is_plain_product(&conv)) {
         lower_plain_product(&conv);
+    } else if (kiln_amx_input(lower) != KILN_NONE) {
+        kiln_lower_amx_conv(&conv);
     } else {
         lower_product(&conv);
     }

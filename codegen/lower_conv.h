@@ -50,6 +50,9 @@ void kiln_conv_copy(kiln_conv *conv);
 /* The index of the result at pixel `row` of the register tile: an epilogue's callback. */
 void kiln_conv_result_index(void *conv, kiln_kv row, kiln_axis_index column, kiln_index *out_index);
 
+/* By matrix tiles (amx_conv.c): one group, no input dilation. */
+void kiln_lower_amx_conv(kiln_conv *conv);
+
 /* groups = input features: every output reads one input feature. */
 void kiln_conv_lower_depthwise(kiln_conv *conv);
 /* The same without a copy, for dense inputs; false where it does not fit. */

@@ -4,22 +4,36 @@
 #include "kiln/compile.h"
 #include "passes/fuse.h"
 
+/* The features of a convolution's input must lie together: it is copied by stretches. */
+static bool is_readable(const kiln_fusion *fusion, const kiln_node *node)
+{
+    const kiln_graph *graph = fusion->graph;
+    kiln_value input = node->inputs[0];
+    if (node->op != KILN_OP_convolution ||
+        kiln_node_row(kiln_graph_node(graph, input))->class_ != KILN_VIEW)
+        return true;
+    kiln_view_strides at;
+    int64_t features = node->attrs->conv.input_axes.at[1];
+    if (!kiln_view_is_strided(graph, input, kiln_view_base(graph, input), &at)) return false;
+    return at.strides[features] == 1 || kiln_graph_type(graph, input)->dims[features] == 1;
+}
+
 kiln_format kiln_fusion_tile_format(kiln_fusion *fusion, uint32_t id)
 {
     const kiln_graph *graph = fusion->graph;
     const kiln_node *node = kiln_fusion_node(fusion, id);
-    if (!fusion->machine->has_amx || node->op != KILN_OP_dot_general) return KILN_FORMAT_DENSE;
+    if (!fusion->machine->has_amx) return KILN_FORMAT_DENSE;
+    bool is_dot = node->op == KILN_OP_dot_general;
     kiln_dtype dtype = kiln_graph_type(graph, node->inputs[0])->dtype;
-    if (node->attrs->dot.accumulate != KILN_f32) return KILN_FORMAT_DENSE;
+    kiln_dtype sum = is_dot ? node->attrs->dot.accumulate : node->attrs->conv.accumulate;
+    if (sum != KILN_f32 || !is_readable(fusion, node)) return KILN_FORMAT_DENSE;
     kiln_format format = KILN_FORMAT_DENSE;
     int precision = fusion->pipeline->precision;
     if (dtype == KILN_bf16) format = KILN_FORMAT_BF16_K2N16;
-    if (dtype == KILN_f32 && precision == KILN_PRECISION_X6) format = KILN_FORMAT_BF16X3_K2N16;
+    if (dtype == KILN_f32 && is_dot && precision == KILN_PRECISION_X6)
+        format = KILN_FORMAT_BF16X3_K2N16;
     if (format == KILN_FORMAT_DENSE) return format;
-    kiln_matmul_roles roles;
-    kiln_dot_roles(fusion->arena, graph, kiln_fusion_value(fusion, id), &roles);
-    kiln_value base = kiln_view_base(graph, node->inputs[1]);
-    bool is_constant = kiln_graph_node(graph, base)->op == KILN_OP_constant;
-    bool is_right = kiln_fits_tiles(&roles, kiln_format_parts(format), is_constant);
+    bool is_right = kiln_contraction_fits_tiles(fusion->arena, graph, kiln_fusion_value(fusion, id),
+                                                kiln_format_parts(format));
     return is_right ? format : KILN_FORMAT_DENSE;
 }

@@ -4,7 +4,10 @@
  *
  *                                              %1: bf16[8,32] = convert %x
  *     %1: f32[8,16] = dot_general %x, %w  =>   %2: bf16[32,16] = constant {…}
- *                                              %3: f32[8,16] = dot_general %1, %2 {… wide = 1} */
+ *                                              %3: f32[8,16] = dot_general %1, %2 {… wide = 1}
+ *
+ * A computed value that is rounded for a contraction is rounded for all who read it, so that its
+ * f32 form is never stored (outputs of the graph aside). */
 #include "base/checked.h"
 #include "graph/element.h"
 #include "kiln/compile.h"
@@ -17,18 +20,6 @@ static bool is_on_constant(const kiln_graph *graph, kiln_value value)
     return kiln_graph_node(graph, kiln_view_base(graph, value))->op == KILN_OP_constant;
 }
 
-/* A convolution as a product: pixels by taps and features. */
-static void conv_roles(const kiln_graph *graph, const kiln_node *node, kiln_matmul_roles *out_roles)
-{
-    const kiln_type *kernel = kiln_graph_type(graph, node->inputs[1]);
-    int64_t features = kernel->dims[node->attrs->conv.kernel_axes.at[0]];
-    int64_t pixels = node->type->n_elements / kiln_max_i64(1, features);
-    out_roles->n_size = features / node->attrs->conv.groups;
-    out_roles->k_size = kernel->n_elements / kiln_max_i64(1, features);
-    out_roles->m_size = pixels;
-    out_roles->batch_size = node->attrs->conv.groups;
-}
-
 static bool is_rounded(kiln_rewrite *rewrite, const kiln_node *node)
 {
     if (kiln_node_row(node)->class_ != KILN_CONTRACT || node->type->n_elements == 0) return false;
@@ -37,13 +28,9 @@ static bool is_rounded(kiln_rewrite *rewrite, const kiln_node *node)
     kiln_dtype sum = is_dot ? node->attrs->dot.accumulate : node->attrs->conv.accumulate;
     kiln_dtype dtype = kiln_graph_type(source, node->inputs[0])->dtype;
     if (dtype != KILN_f32 || sum != KILN_f32) return false;
-    kiln_matmul_roles roles = {0};
-    kiln_scope *scope = rewrite->pipeline->scope;
-    if (is_dot)
-        kiln_dot_roles(&scope->arena, source, (kiln_value){node->id, source->id}, &roles);
-    else
-        conv_roles(source, node, &roles);
-    return kiln_fits_tiles(&roles, 1, is_on_constant(source, node->inputs[1]));
+    kiln_value value = {node->id, source->id};
+    kiln_arena *arena = &rewrite->pipeline->scope->arena;
+    return kiln_contraction_fits_tiles(arena, source, value, 1);
 }
 
 /* Writes the rounded elements of a constant, or of views of one. */
@@ -94,8 +81,51 @@ static kiln_value round_contraction(kiln_rewrite *rewrite, const kiln_node *node
     return kiln_rewrite_with(rewrite, node, inputs, &attrs);
 }
 
+static bool is_rounding(const kiln_graph *graph, const kiln_node *node)
+{
+    return node->op == KILN_OP_convert && node->type->dtype == KILN_bf16 &&
+           kiln_graph_type(graph, node->inputs[0])->dtype == KILN_f32;
+}
+
+/* By id: the rounding of a computed f32 value, or 0. */
+static uint32_t *find_roundings(kiln_scope *scope, const kiln_graph *graph)
+{
+    uint32_t *rounding = kiln_new_array(&scope->arena, uint32_t, graph->nodes.n);
+    for (uint32_t id = 1; id < graph->nodes.n; id++) {
+        const kiln_node *node = graph->nodes.at[id];
+        if (!is_rounding(graph, node)) continue;
+        kiln_class class_ = kiln_node_row(kiln_graph_node(graph, node->inputs[0]))->class_;
+        if (class_ == KILN_ELEMENTWISE || class_ == KILN_REDUCE || class_ == KILN_CONTRACT)
+            rounding[node->inputs[0].id] = id;
+    }
+    return rounding;
+}
+
+/* The node over rounded operands. */
+static kiln_value read_rounded_values(kiln_rewrite *rewrite, const kiln_node *node)
+{
+    const uint32_t *rounding = rewrite->user;
+    bool is_changed = false;
+    if (is_rounding(rewrite->source, node) || node->n_inputs == 0) return none;
+    kiln_arena *arena = &rewrite->pipeline->scope->arena;
+    kiln_value *inputs = kiln_new_array(arena, kiln_value, node->n_inputs);
+    for (uint32_t i = 0; i < node->n_inputs; i++) {
+        inputs[i] = kiln_mapped(rewrite, node->inputs[i]);
+        if (!rounding[node->inputs[i].id]) continue;
+        kiln_value rounded = kiln_add_convert(rewrite->target, inputs[i], KILN_bf16);
+        inputs[i] = kiln_add_convert(rewrite->target, rounded, KILN_f32);
+        is_changed = true;
+    }
+    return is_changed ? kiln_rewrite_with(rewrite, node, inputs, NULL) : none;
+}
+
 kiln_graph *kiln_pass_precision(kiln_pipeline *pipeline, const kiln_graph *graph)
 {
-    bool is_on = pipeline->precision == KILN_PRECISION_BF16;
-    return kiln_rewrite_sweep(pipeline, graph, is_on ? round_contraction : NULL, NULL, NULL);
+    if (pipeline->precision != KILN_PRECISION_BF16)
+        return kiln_rewrite_sweep(pipeline, graph, NULL, NULL, NULL);
+    uint32_t n_changed;
+    kiln_graph *rounded = kiln_rewrite_sweep(pipeline, graph, round_contraction, NULL, &n_changed);
+    if (n_changed == 0) return rounded;
+    uint32_t *rounding = find_roundings(pipeline->scope, rounded);
+    return kiln_rewrite_sweep(pipeline, rounded, read_rounded_values, rounding, NULL);
 }

@@ -63,15 +63,36 @@ void kiln_dot_roles(kiln_arena *arena, const kiln_graph *graph, kiln_value dot,
     *out_roles = roles;
 }
 
-/* Matrices that are small in a direction do not fill tiles; a second operand that is packed at run
- * time wants rows that pay for it; a few rows against constants are bound by their bytes, which x6
- * makes half as many again. */
-bool kiln_fits_tiles(const kiln_matmul_roles *roles, uint32_t n_parts, bool is_constant)
+/* Sizes of a convolution as a product: pixels by taps and features. False where it is not one. */
+static bool conv_sizes(const kiln_graph *graph, const kiln_node *node, kiln_matmul_roles *out_roles)
 {
-    if (roles->k_size < KILN_TILE_K || roles->k_size > MOST_K) return false;
-    if (n_parts == 3) return roles->m_size >= 16 && roles->n_size >= 64;
-    if (roles->n_size < 16 || roles->m_size * roles->n_size < 32) return false;
-    return is_constant || roles->m_size >= 32;
+    const kiln_type *kernel = kiln_graph_type(graph, node->inputs[1]);
+    const kiln_attrs *attrs = node->attrs;
+    if (attrs->conv.groups != 1 || node->type->n_elements == 0) return false;
+    for (uint32_t i = 0; i < attrs->conv.lhs_dilation.n; i++)
+        if (attrs->conv.lhs_dilation.at[i] != 1) return false;
+    out_roles->n_size = kernel->dims[attrs->conv.kernel_axes.at[0]];
+    out_roles->k_size = kernel->n_elements / out_roles->n_size;
+    out_roles->m_size = node->type->n_elements / out_roles->n_size;
+    return true;
+}
+
+bool kiln_contraction_fits_tiles(kiln_arena *arena, const kiln_graph *graph, kiln_value contraction,
+                                 uint32_t n_parts)
+{
+    const kiln_node *node = kiln_graph_node(graph, contraction);
+    kiln_value base = kiln_view_base(graph, node->inputs[1]);
+    bool is_constant = kiln_graph_node(graph, base)->op == KILN_OP_constant;
+    kiln_matmul_roles roles = {0};
+    if (node->op == KILN_OP_convolution) {
+        if (!is_constant || !conv_sizes(graph, node, &roles)) return false;
+    } else {
+        kiln_dot_roles(arena, graph, contraction, &roles);
+    }
+    if (roles.k_size < KILN_TILE_K || roles.k_size > MOST_K) return false;
+    if (n_parts == 3) return roles.m_size >= 16 && roles.n_size >= 64;
+    if (roles.n_size < 16 || roles.m_size * roles.n_size < 32) return false;
+    return is_constant || roles.m_size >= 32;
 }
 
 bool kiln_reduce_row_space(const kiln_graph *graph, kiln_value reduce, kiln_row_space *out_space)

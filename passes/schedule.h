@@ -171,9 +171,13 @@ typedef struct kiln_matmul_roles {
 void kiln_dot_roles(kiln_arena *arena, const kiln_graph *graph, kiln_value dot,
                     kiln_matmul_roles *out_roles);
 
-/* Whether a product of that shape is one for matrix tiles of 16 x 16 sums and n_parts bf16 numbers
- * a value; `is_constant`: the second operand is known when compiling. */
-bool kiln_fits_tiles(const kiln_matmul_roles *roles, uint32_t n_parts, bool is_constant);
+/* Whether a contraction's shape is one for matrix tiles of 16 x 16 sums and n_parts bf16 numbers a
+ * value. Matrices that are small in a direction do not fill tiles; a second operand that is packed
+ * at run time wants rows that pay for it; a few rows against constants are bound by their bytes,
+ * which three parts make half as many again. Convolutions: constant kernel, one group, no input
+ * dilation. */
+bool kiln_contraction_fits_tiles(kiln_arena *arena, const kiln_graph *graph, kiln_value contraction,
+                                 uint32_t n_parts);
 
 /* The row space of a reduction over trailing axes: the first n_row_axes of its operand are rows. */
 typedef struct kiln_row_space {

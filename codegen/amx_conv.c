@@ -1,0 +1,220 @@
+/* Convolutions by matrix tiles: products whose rows are output pixels and whose k are taps and
+ * features. A work tile copies the windows of its pixels to a local, a row each, zeros for the
+ * padding; then it is a product as any other. The features of a kernel row lie together in NHWC, so
+ * a window is copied by stretches of width x features elements. */
+#include "base/checked.h"
+#include "codegen/amx.h"
+#include "codegen/lower_conv.h"
+#include "codegen/math.h"
+
+#define LANES 32
+#define SLACK 64            /* elements: stretches end in whole vectors */
+#define UNROLLED 8          /* vectors of a stretch */
+#define SAME_SET_BYTES 1024 /* rows at multiples of this are moved apart */
+
+typedef struct amx_conv {
+    kiln_amx amx;
+    kiln_conv conv;
+    kiln_strided input;
+    kiln_tile_source source;
+    bool is_joined; /* a stretch is a row of taps, not one tap */
+    int64_t pitch;  /* of a row of the local */
+} amx_conv;
+
+/* Part of a window: input positions of its first tap, which may lie in the padding. */
+typedef struct window {
+    kiln_kv image, at[KILN_CONV_AXES];
+    kiln_kv to;        /* element of the local */
+    kiln_kv is_inside; /* i64: 1 when the outer positions are inside */
+} window;
+
+static int64_t stride_of(const amx_conv *c, uint32_t axis)
+{
+    const kiln_conv *conv = &c->conv;
+    uint32_t first = KILN_CONV_AXES - conv->n_spatial;
+    return axis < first ? 0 : c->input.strides[conv->input_axes.at[axis - first + 2]];
+}
+
+/* i64: whether 0 <= a < n. */
+static kiln_kv is_within(kiln_kernel *k, kiln_kv a, int64_t n)
+{
+    kiln_kv zero = kiln_k_const_i64(k, 0), one = kiln_k_const_i64(k, 1);
+    kiln_kv low = kiln_k_min(k, kiln_k_max(k, kiln_k_add_imm(k, a, 1), zero), one);
+    kiln_kv left = kiln_k_binary(k, KILN_K_sub, kiln_k_const_i64(k, n), a);
+    return kiln_k_binary(k, KILN_K_and, low, kiln_k_min(k, kiln_k_max(k, left, zero), one));
+}
+
+/* Vector `at` of a stretch: elements low … high - 1 of it exist, the others are zeros. */
+static void copy_vector(amx_conv *c, kiln_kv from, kiln_kv to, kiln_kv at, const kiln_kv bounds[2])
+{
+    kiln_kernel *k = c->conv.lower->kernel;
+    kiln_kv lanes = kiln_k_lanes(k, KILN_i32, LANES);
+    kiln_kv low = kiln_k_binary(k, KILN_K_sub, bounds[0], at);
+    kiln_kv high = kiln_k_binary(k, KILN_K_sub, bounds[1], at);
+    low = kiln_k_splat(k, kiln_k_convert(k, low, KILN_i32), LANES);
+    high = kiln_k_splat(k, kiln_k_convert(k, high, KILN_i32), LANES);
+    kiln_kv mask = kiln_k_binary(k, KILN_K_lt, lanes, high);
+    mask = kiln_k_binary(k, KILN_K_and, mask, kiln_k_binary(k, KILN_K_ge, lanes, low));
+    from = kiln_k_binary(k, KILN_K_add, from, at);
+    kiln_kv value = kiln_k_load(k, c->source.buffer, from, LANES, mask, 0);
+    to = kiln_k_binary(k, KILN_K_add, to, at);
+    kiln_k_store(k, c->amx.dot.a.source.buffer, to, value, 0, 0);
+}
+
+/* `n` elements from the window's position on, of which those of `taps` taps inside count. */
+static void copy_stretch(amx_conv *c, const window *w, int64_t taps)
+{
+    kiln_lower *lower = c->conv.lower;
+    kiln_kernel *k = lower->kernel;
+    const kiln_conv_axis *axis = &c->conv.axis[KILN_CONV_W];
+    int64_t features = c->conv.in_features, n = taps * features;
+    kiln_kv zero = kiln_k_const_i64(k, 0), column = w->at[KILN_CONV_W];
+    kiln_kv from = kiln_k_mul_imm(k, w->image, c->input.strides[c->conv.input_axes.at[0]]);
+    for (uint32_t i = 0; i < KILN_CONV_AXES; i++)
+        from = kiln_k_binary(k, KILN_K_add, from, kiln_k_mul_imm(k, w->at[i], stride_of(c, i)));
+    from = kiln_k_add_imm(k, from, c->input.origin);
+    kiln_kv before = kiln_k_max(k, kiln_k_binary(k, KILN_K_sub, zero, column), zero);
+    kiln_kv left = kiln_k_binary(k, KILN_K_sub, kiln_k_const_i64(k, axis->in), column);
+    left = kiln_k_min(k, kiln_k_max(k, left, zero), kiln_k_const_i64(k, taps));
+    left = kiln_k_binary(k, KILN_K_mul, left, w->is_inside);
+    kiln_kv bounds[2] = {kiln_k_mul_imm(k, before, features), kiln_k_mul_imm(k, left, features)};
+    int64_t n_vectors = kiln_ceil_div(n, LANES);
+    if (n_vectors <= UNROLLED) {
+        for (int64_t v = 0; v < n_vectors; v++)
+            copy_vector(c, from, w->to, kiln_k_const_i64(k, v * LANES), bounds);
+        return;
+    }
+    kiln_kv end = kiln_k_const_i64(k, n);
+    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, LANES);
+    copy_vector(c, from, w->to, at, bounds);
+    kiln_k_end(k);
+}
+
+static kiln_kv moved(kiln_kernel *k, kiln_kv from, kiln_kv tap, int64_t step)
+{
+    return kiln_k_binary(k, KILN_K_add, from, kiln_k_mul_imm(k, tap, step));
+}
+
+/* The taps of the window along an axis and those inside it. */
+static kiln_kv open_taps(amx_conv *c, window *w, uint32_t which, int64_t elements)
+{
+    kiln_kernel *k = c->conv.lower->kernel;
+    const kiln_conv_axis *axis = &c->conv.axis[which];
+    kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, axis->kernel);
+    kiln_kv tap = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, 1);
+    w->at[which] = moved(k, w->at[which], tap, axis->rhs_dilation);
+    w->to = moved(k, w->to, tap, elements);
+    return tap;
+}
+
+static void copy_window(amx_conv *c, window w)
+{
+    kiln_kernel *k = c->conv.lower->kernel;
+    const kiln_conv_axis *axis = c->conv.axis;
+    int64_t row = axis[KILN_CONV_W].kernel * c->conv.in_features;
+    open_taps(c, &w, KILN_CONV_D, axis[KILN_CONV_H].kernel * row);
+    open_taps(c, &w, KILN_CONV_H, row);
+    kiln_kv deep = is_within(k, w.at[KILN_CONV_D], axis[KILN_CONV_D].in);
+    kiln_kv down = is_within(k, w.at[KILN_CONV_H], axis[KILN_CONV_H].in);
+    w.is_inside = kiln_k_binary(k, KILN_K_and, deep, down);
+    if (c->is_joined) {
+        copy_stretch(c, &w, axis[KILN_CONV_W].kernel);
+    } else {
+        open_taps(c, &w, KILN_CONV_W, c->conv.in_features);
+        copy_stretch(c, &w, 1);
+        kiln_k_end(k);
+    }
+    kiln_k_end(k);
+    kiln_k_end(k);
+}
+
+/* The windows of pixels first … end - 1. */
+static void copy_rows(kiln_amx *amx, kiln_kv first, kiln_kv end)
+{
+    amx_conv *c = (amx_conv *)amx;
+    kiln_lower *lower = c->conv.lower;
+    kiln_kernel *k = lower->kernel;
+    const kiln_conv_axis *axis = c->conv.axis;
+    kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, 1), rest = row;
+    uint32_t mark = kiln_lower_mark(lower);
+    window w = {.to = kiln_amx_row_offset(amx, row)};
+    for (uint32_t i = KILN_CONV_AXES; i-- > 0;) {
+        kiln_kv at = kiln_k_rem_imm(k, rest, axis[i].out);
+        rest = kiln_k_div_imm(k, rest, axis[i].out);
+        w.at[i] = kiln_k_add_imm(k, kiln_k_mul_imm(k, at, axis[i].stride), -axis[i].low);
+    }
+    w.image = rest;
+    if (amx->k_padded > amx->dot.roles.k_size) {
+        kiln_kv zero = kiln_k_const_bits(k, KILN_u16, LANES, 0);
+        kiln_kv last = kiln_k_add_imm(k, w.to, amx->k_padded - LANES);
+        kiln_k_store(k, amx->dot.a.source.buffer, last, zero, 0, 0);
+    }
+    copy_window(c, w);
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+}
+
+/* Rows of the local are windows, at an odd distance in lines where they would share sets. */
+static void add_local(kiln_amx *amx)
+{
+    amx_conv *c = (amx_conv *)amx;
+    kiln_dot *dot = &amx->dot;
+    c->pitch = amx->k_padded;
+    if (c->pitch * 2 % SAME_SET_BYTES == 0) c->pitch += LANES;
+    amx->a_row = c->pitch;
+    amx->a_tile = c->pitch * KILN_TILE_SIDE;
+    amx->a_step = KILN_TILE_K;
+    dot->a.mode = KILN_DOT_COPY_K;
+    dot->a.source.dtype = KILN_NO_DTYPE;
+    int64_t rows = kiln_round_up(dot->block_rows, KILN_TILE_SIDE);
+    dot->a.source.buffer =
+        kiln_kernel_add_local(dot->lower->kernel, KILN_u16, rows * c->pitch + SLACK);
+}
+
+static void find_input(amx_conv *c)
+{
+    kiln_lower *lower = c->conv.lower;
+    kiln_value value = c->conv.node->inputs[0];
+    const kiln_ints *axes = &c->conv.input_axes;
+    bool is_strided = kiln_lower_strided(lower, value, &c->input);
+    if (!is_strided || (c->conv.in_features > 1 && c->input.strides[axes->at[1]] != 1))
+        kiln_fail(lower->scope, KILN_INTERNAL,
+                  "group %s: the input's features do not lie together; expected NHWC",
+                  lower->group->label);
+    c->source.buffer = lower->buffer_of[c->input.input];
+    const kiln_conv_axis *axis = &c->conv.axis[KILN_CONV_W];
+    bool is_dense = stride_of(c, KILN_CONV_W) == c->conv.in_features;
+    c->is_joined = axis->kernel == 1 || (axis->rhs_dilation == 1 && is_dense);
+}
+
+void kiln_lower_amx_conv(kiln_conv *conv)
+{
+    kiln_lower *lower = conv->lower;
+    kiln_arena *arena = &lower->scope->arena;
+    const kiln_attrs *attrs = conv->node->attrs;
+    amx_conv c = {.amx = {.dot = {.lower = lower, .dtype = KILN_f32}}, .conv = *conv};
+    kiln_dot *dot = &c.amx.dot;
+    find_input(&c);
+    kiln_matmul_roles *roles = &dot->roles;
+    int64_t *axes = kiln_new_array(arena, int64_t, conv->n_spatial + 1);
+    int64_t *dims = kiln_new_array(arena, int64_t, conv->n_spatial + 2);
+    roles->m_size = 1;
+    for (uint32_t i = 0; i <= conv->n_spatial; i++) {
+        axes[i] = attrs->conv.output_axes.at[i ? i + 1 : 0];
+        dims[i] = conv->node->type->dims[axes[i]];
+        roles->m_size *= dims[i];
+    }
+    dims[conv->n_spatial + 1] = roles->n_size = conv->out_features;
+    roles->batch_size = 1;
+    roles->k_size = conv->in_features;
+    for (uint32_t i = 0; i < KILN_CONV_AXES; i++) roles->k_size *= conv->axis[i].kernel;
+    roles->m = (kiln_ints){conv->n_spatial + 1, axes};
+    roles->n = (kiln_ints){1, attrs->conv.output_axes.at + 1};
+    dot->a.value = conv->node->inputs[0];
+    dot->lanes = conv->lanes;
+    dot->m_dims = dims;
+    dot->n_dims = dims + conv->n_spatial + 1;
+    c.amx.copy = copy_rows;
+    c.amx.add_local = add_local;
+    kiln_amx_lower(&c.amx);
+}
