@@ -6,6 +6,7 @@ before anything is timed; then rounds of all engines alternate, so that a noisy 
 The figure of an engine is the median over its rounds' medians. Run through `./run bench --peers`.
 """
 import argparse
+import copy
 import json
 import os
 import platform
@@ -21,6 +22,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import kiln  # noqa: E402
 import workloads  # noqa: E402
 
+TOLERANCES = {"fma": 1e-3, "x6": 1e-3, "bf16": 5e-2}
 PEERS = ["torch", "inductor", "jax", "ort", "ov"]
 
 
@@ -32,7 +34,8 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.4, help="per engine and round")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--precision", default="fma")
+    parser.add_argument("--precision", default="all", choices=["all", "fma", "x6", "bf16"],
+                        help="rows of one mode; x6 stands beside the peers' f32, bf16 beside their bf16")
     parser.add_argument("--models", default=os.path.expanduser("~/.cache/kiln/bench-models"))
     parser.add_argument("--model", action="append", default=[], metavar="PATH:INPUT=N,N",
                         help="an ONNX file of your own with the dims of its one input; repeatable")
@@ -40,30 +43,53 @@ def arguments():
     return parser.parse_args()
 
 
+def to_numpy(x):
+    """NumPy has no bf16: its patterns as uint16."""
+    return x.view(torch.int16).numpy().view(np.uint16) if x.dtype == torch.bfloat16 else x.numpy()
+
+
+def to_floats(array):
+    return (array.astype(np.uint32) << 16).view(np.float32) if array.dtype == np.uint16 else array
+
+
 def export(name, module, inputs, folder):
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, name + ".onnx")
     names = [f"x{i}" for i in range(len(inputs))]
     torch.onnx.export(module, tuple(inputs), path, dynamo=False, opset_version=17, input_names=names)
-    return path, {n: x.numpy() for n, x in zip(names, inputs)}
+    return path, {n: to_numpy(x) for n, x in zip(names, inputs)}
+
+
+def in_precision(module, inputs, args):
+    """The module and inputs in bf16 for rows of that mode."""
+    if args.precision != "bf16":
+        return module, inputs
+    return (copy.deepcopy(module).bfloat16(),
+            [x.bfloat16() if x.is_floating_point() else x for x in inputs])
 
 
 def make_torch(name, module, inputs, path, feed, args):
+    module, inputs = in_precision(module, inputs, args)
     return lambda: module(*inputs)
 
 
 def make_inductor(name, module, inputs, path, feed, args):
     torch._dynamo.reset()
+    module, inputs = in_precision(module, inputs, args)
     compiled = torch.compile(module)
     return lambda: compiled(*inputs)
 
 
 def make_jax(name, module, inputs, path, feed, args):
+    if args.precision == "bf16":
+        return None
     return workloads.jax_function(name, module, list(feed.values()))
 
 
 def make_ort(name, module, inputs, path, feed, args):
     import onnxruntime
+    if args.precision == "bf16":
+        return None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = args.threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -75,7 +101,8 @@ def make_ov(name, module, inputs, path, feed, args):
     import openvino
     core = openvino.Core()
     model = core.compile_model(path, "CPU", {"INFERENCE_NUM_THREADS": args.threads,
-                                             "INFERENCE_PRECISION_HINT": "f32",
+                                             "INFERENCE_PRECISION_HINT":
+                                                 "bf16" if args.precision == "bf16" else "f32",
                                              "PERFORMANCE_HINT": "LATENCY"})
     request = model.create_infer_request()
     for i, port in enumerate(model.inputs):
@@ -101,10 +128,10 @@ def kiln_engine(name, label, path, feed, reference, args):
     model = kiln.Model(kiln.Library(args.library), path, args.threads, label == "kiln_unfused",
                        args.precision, {key: array.shape for key, array in feed.items()})
     function = model.bind(feed)
-    result = function()[0]
+    result = to_floats(function()[0])
     first = time.perf_counter() - start
     error = float(np.abs(result - reference).max() / np.abs(reference).max())
-    if not error < 1e-3:
+    if not error < TOLERANCES[args.precision]:
         raise SystemExit(f"{name}: {label} differs from the reference by {error:.2e} of the largest value")
     report = model.report
     return function, first, {"compile_s": report.seconds, "peak_bytes": model.peak_bytes, "error": error,
@@ -138,7 +165,7 @@ def engines_of(name, args):
     inputs = [f() for f in inputs]
     path, feed = export(name, module, inputs, args.models)
     engines, notes = {}, {}
-    reference = module(*inputs).numpy()
+    reference = module(*inputs).float().numpy()
     for label in ("kiln", "kiln_unfused"):
         engines[label] = kiln_engine(name, label, path, feed, reference, args)
     for peer in filter(None, args.peers.split(",")):
@@ -165,7 +192,8 @@ def compare(name, args, model=None):
                 median, best = round_median(function, args.seconds)
                 medians[engine].append(median)
                 least[engine] = min(least[engine], best)
-    row = {"workload": name, "threads": args.threads, "precision": args.precision, "notes": notes,
+    label = name if args.precision == "fma" or args.precision in name else f"{name} {args.precision}"
+    row = {"workload": label, "threads": args.threads, "precision": args.precision, "notes": notes,
            "engines": {}}
     for engine, (_, first, details) in engines.items():
         model = details.pop("model", None)
@@ -196,17 +224,20 @@ def main():
     args = arguments()
     torch.set_num_threads(args.threads)
     rows = []
-    for name in workloads.WORKLOADS:
-        if re.search(args.only, name):
-            rows.append(compare(name, args))
-            print_row(rows[-1])
+    modes = list(workloads.MODES) if args.precision == "all" else [args.precision]
+    for args.precision in modes:
+        for name in workloads.MODES[args.precision]:
+            if re.search(args.only, name):
+                rows.append(compare(name, args))
+                print_row(rows[-1])
+    args.precision = "fma"
     for model in args.model:
         path, given = model.rsplit(":", 1)
         rows.append(compare(os.path.basename(path), args, (path, given)))
         print_row(rows[-1])
-    ratios = [row["ratio"] for row in rows if "ratio" in row]
+    ratios = [row["ratio"] for row in rows if "ratio" in row and row["precision"] == "fma"]
     if ratios:
-        print(f"geometric mean of {len(ratios)} ratios to the best peer: "
+        print(f"geometric mean of {len(ratios)} f32 ratios to the best peer: "
               f"{statistics.geometric_mean(ratios):.2f}")
     if args.out:
         with open(args.out, "w", encoding="utf-8") as file:

@@ -94,6 +94,10 @@ def normal(*dims):
     return lambda: torch.randn(*dims)
 
 
+def normal_bf16(*dims):
+    return lambda: torch.randn(*dims).bfloat16()
+
+
 def tokens(*dims):
     return lambda: torch.randint(0, 30522, dims)
 
@@ -106,6 +110,7 @@ WORKLOADS = {
     "softmax_4096x1024": (Softmax, [normal(4096, 1024)]),
     "matmul_f32_1024": (Matmul, [normal(1024, 1024), normal(1024, 1024)]),
     "matmul_f32_2048": (Matmul, [normal(2048, 2048), normal(2048, 2048)]),
+    "matmul_bf16_2048": (Matmul, [normal_bf16(2048, 2048), normal_bf16(2048, 2048)]),
     "matmul_f32_m1_4096": (Matmul, [normal(1, 4096), normal(4096, 4096)]),
     "mlp_b1": (Mlp, [normal(1, 784)]),
     "mlp_b128": (Mlp, [normal(128, 784)]),
@@ -115,6 +120,15 @@ WORKLOADS = {
     "mobilenetv2_b1": (vision("mobilenet_v2"), [normal(1, 3, 224, 224)]),
     "bert_base_b1_s128": (Bert, [tokens(1, 128)]),
     "bert_base_b8_s128": (Bert, [tokens(8, 128)]),
+}
+
+
+# The rows of each precision mode; f32 by chains of fma is the default.
+MODES = {
+    "fma": [name for name in WORKLOADS if "bf16" not in name],
+    "x6": ["matmul_f32_1024", "matmul_f32_2048"],
+    "bf16": ["matmul_bf16_2048", "attention_8x12x512x64", "resnet50_b1", "bert_base_b1_s128",
+             "bert_base_b8_s128"],
 }
 
 

@@ -13,6 +13,8 @@
 #include "kiln/compile.h"
 #include "passes/rewrite.h"
 
+#define MOST_VIEWS 8 /* between a value and the contraction that reads it */
+
 static const kiln_value none = {0, 0};
 
 static bool is_on_constant(const kiln_graph *graph, kiln_value value)
@@ -63,6 +65,31 @@ static kiln_value round_constant(kiln_rewrite *rewrite, kiln_value value)
     return kiln_add_literal(target, type, &literal);
 }
 
+/* The operand rounded: under its views, so that it is stored rounded where it is computed. */
+static kiln_value round_value(kiln_rewrite *rewrite, kiln_value value)
+{
+    const kiln_graph *source = rewrite->source;
+    kiln_graph *target = rewrite->target;
+    kiln_value views[MOST_VIEWS], at = value;
+    uint32_t n = 0;
+    const kiln_node *node = kiln_graph_node(source, at);
+    while (kiln_node_row(node)->class_ == KILN_VIEW && n < MOST_VIEWS &&
+           kiln_graph_type(source, node->inputs[0])->n_elements <= node->type->n_elements) {
+        views[n++] = at;
+        at = node->inputs[0];
+        node = kiln_graph_node(source, at);
+    }
+    kiln_value rounded = kiln_add_convert(target, kiln_mapped(rewrite, at), KILN_bf16);
+    while (n-- > 0) {
+        node = kiln_graph_node(source, views[n]);
+        kiln_node_spec spec = {(kiln_op)node->op, NULL, &rounded, 1, node->attrs, node->label};
+        if (kiln_node_row(node)->result == KILN_RESULT_GIVEN)
+            spec.given = kiln_graph_tensor(target, KILN_bf16, node->type->rank, node->type->dims);
+        rounded = kiln_graph_add(target, &spec);
+    }
+    return rounded;
+}
+
 static kiln_value round_contraction(kiln_rewrite *rewrite, const kiln_node *node)
 {
     if (!is_rounded(rewrite, node)) return none;
@@ -70,9 +97,8 @@ static kiln_value round_contraction(kiln_rewrite *rewrite, const kiln_node *node
     kiln_attrs attrs = *node->attrs;
     for (uint32_t i = 0; i < 2; i++) {
         kiln_value from = node->inputs[i];
-        inputs[i] = is_on_constant(rewrite->source, from)
-                        ? round_constant(rewrite, from)
-                        : kiln_add_convert(rewrite->target, kiln_mapped(rewrite, from), KILN_bf16);
+        bool is_constant = is_on_constant(rewrite->source, from);
+        inputs[i] = is_constant ? round_constant(rewrite, from) : round_value(rewrite, from);
     }
     if (node->op == KILN_OP_dot_general)
         attrs.dot.wide = 1;
