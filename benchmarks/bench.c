@@ -1,21 +1,25 @@
-/* usage: bench [--quick] [--json] [--only NAME] [--seconds S] [--threads N]
+/* usage: bench [--quick] [--json] [--steps] [--only NAME] [--seconds S] [--threads N]
  * Fused against unfused: every workload compiled both ways with the same kernels, arena and
- * threads, its outputs compared, then both timed in interleaved rounds. */
+ * threads, its outputs compared, then both timed in interleaved rounds. --steps shows each step of
+ * both too. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "benchmarks/limits.h"
+#include "benchmarks/steps.h"
 #include "benchmarks/workloads.h"
 
 #define N_ROUNDS 5
 #define MAX_TIMES 4096
 #define MAX_PORTS 8
 #define SKIPPED 2
+#define HUGE_PAGE ((size_t)2 << 20)
 
 typedef struct options {
-    int is_quick, is_json;
+    int is_quick, is_json, is_stepped;
     const char *only;
     double seconds;
     uint32_t threads;
@@ -36,12 +40,16 @@ static int fail(const char *name, const char *message)
     return 1;
 }
 
+/* Large ones on huge pages, as NumPy allocates them and as the copy that is the limit has them. */
 static kiln_tensor allocate_port(const kiln_port_row *port)
 {
     kiln_tensor tensor = {(kiln_dtype)port->dtype, port->rank, port->dims, NULL,
                           (size_t)port->bytes};
-    tensor.data = aligned_alloc(64, (tensor.bytes + 127) & ~(size_t)63);
+    size_t alignment = tensor.bytes >= HUGE_PAGE ? HUGE_PAGE : 64;
+    size_t bytes = (tensor.bytes + 64 + alignment - 1) & ~(alignment - 1);
+    tensor.data = aligned_alloc(alignment, bytes);
     if (!tensor.data) exit(fail(port->name, "no memory"));
+    if (alignment == HUGE_PAGE) madvise(tensor.data, bytes, MADV_HUGEPAGE);
     memset(tensor.data, 0, tensor.bytes);
     return tensor;
 }
@@ -177,6 +185,18 @@ static void print_row(const workload *work, variant *variants, const options *as
     fflush(stdout);
 }
 
+static int show_steps(variant *variants, machine_limits limits)
+{
+    static const char *const titles[] = {"fused", "unfused"};
+    int status = 0;
+    for (int i = 0; i < 2 && !status; i++) {
+        stepped_run run = {variants[i].executable, variants[i].workspace, variants[i].inputs,
+                           &variants[i].output, variants[i].n_inputs};
+        status = print_steps(&run, titles[i], limits.copy_gb_per_s);
+    }
+    return status;
+}
+
 static int bench_workload(const workload *work, const options *asked, machine_limits limits)
 {
     static variant variants[2];
@@ -199,6 +219,7 @@ static int bench_workload(const workload *work, const options *asked, machine_li
     double budget = asked->seconds * 1e3 / (2 * N_ROUNDS);
     for (int i = 0; i < 2 * N_ROUNDS && !status; i++) status = measure(&variants[i % 2], budget);
     if (!status) print_row(work, variants, asked, limits);
+    if (!status && asked->is_stepped) status = show_steps(variants, limits);
     release(&variants[0]);
     release(&variants[1]);
     kiln_context_destroy(context);
@@ -216,6 +237,8 @@ int main(int argc, char **argv)
             asked.is_quick = 1;
         } else if (strcmp(argv[i], "--json") == 0) {
             asked.is_json = 1;
+        } else if (strcmp(argv[i], "--steps") == 0) {
+            asked.is_stepped = 1;
         } else if (value && strcmp(argv[i], "--only") == 0) {
             asked.only = argv[++i];
         } else if (value && strcmp(argv[i], "--seconds") == 0) {
@@ -224,7 +247,8 @@ int main(int argc, char **argv)
             asked.threads = (uint32_t)atoi(argv[++i]);
         } else {
             return fail(argv[i],
-                        "expected --quick, --json, --only NAME, --seconds S or --threads N") +
+                        "expected --quick, --json, --steps, --only NAME, --seconds S or "
+                        "--threads N") +
                    1;
         }
     }
