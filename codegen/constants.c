@@ -38,12 +38,24 @@ static void fill_constant(kiln_scope *scope, const kiln_graph *graph, const kiln
     kiln_pack_operand(scope, graph, place->operand, dense, memory);
 }
 
+/* In a scope of its own, so that what a constant was read into goes when it is in its place: beside
+ * the block never more than the largest one is held. */
+static void fill_alone(kiln_scope *scope, const kiln_graph *graph, const kiln_place *place,
+                       char *memory)
+{
+    kiln_error error = {0};
+    kiln_scope inner;
+    kiln_scope_open(&inner, &error);
+    if (kiln_scope_try(&inner)) fill_constant(&inner, graph, place, memory);
+    if (kiln_scope_close(&inner) != KILN_OK) kiln_fail_with(scope, &error);
+}
+
 void kiln_fill_constants(kiln_scope *scope, const kiln_schedule *schedule, const int64_t *offsets,
                          char *memory)
 {
     for (uint32_t i = 0; i < schedule->places.n; i++) {
         const kiln_place *place = &schedule->places.at[i];
         if (place->kind != KILN_PLACE_CONSTANT || place->inside != KILN_NONE) continue;
-        fill_constant(scope, schedule->graph, place, memory + offsets[i]);
+        fill_alone(scope, schedule->graph, place, memory + offsets[i]);
     }
 }
