@@ -37,6 +37,7 @@ static const option_row rows[] = {
     {"--header", OPTION_TEXT, AT(header), 0, 0},
     {"--name", OPTION_TEXT, AT(name), 0, 0},
     {"--run", OPTION_TEXT, AT(passes), 0, 0},
+    {"--weights", OPTION_TEXT, AT(weights), 0, 0},
     {"--threads", OPTION_COUNT, AT(threads), 1, 1024},
     {"--seed", OPTION_COUNT, AT(seed), 0, INT64_MAX},
     {"--seconds", OPTION_SECONDS, AT(milliseconds), 0, 0},
@@ -169,11 +170,11 @@ static int parse_option(const option_row *row, const char *value, cli_options *o
 
 static int take_model(const char *path, cli_options *options)
 {
-    if (options->model) {
-        return cli_fail(KILN_INVALID, "two models are given, \"%s\" and \"%s\"; expected one",
-                        options->model, path);
+    if (options->second) {
+        return cli_fail(KILN_INVALID, "\"%s\" comes after \"%s\" and \"%s\"; expected no more",
+                        path, options->model, options->second);
     }
-    options->model = path;
+    *(options->model ? &options->second : &options->model) = path;
     return 0;
 }
 

@@ -21,11 +21,11 @@ typedef struct cli_pair {
 } cli_pair;
 
 typedef struct cli_options {
-    const char *model;
+    const char *model, *second; /* what convert writes */
     cli_pair inputs[CLI_MAX_REPEATS], dims[CLI_MAX_REPEATS];
     uint32_t n_inputs, n_dims;
     const char *target, *target_cpu, *precision, *output_dir, *output, *header, *name, *passes,
-        *cache_dir;
+        *cache_dir, *weights;
     int64_t threads, seed, milliseconds;
     bool is_strict, is_unfused, is_json, is_cache_shown, is_uncached;
 } cli_options;
@@ -45,6 +45,7 @@ typedef struct cli_model {
 
 /* All of these return an exit code, and have printed their line when it is not 0. */
 int cli_parse(int argc, char **argv, cli_options *options);
+bool cli_has_ending(const char *path, const char *ending);
 int cli_model_open(const cli_options *options, cli_model *model);
 /* Compiles (a .so is ready) with or without fusion, replacing what was compiled before. */
 int cli_model_compile(cli_model *model, const cli_options *options, bool is_unfused);
@@ -95,4 +96,5 @@ int cli_check(const cli_options *options);
 int cli_explain(const cli_options *options);
 int cli_opt(const cli_options *options);
 int cli_info(const cli_options *options);
+int cli_convert(const cli_options *options);
 #endif

@@ -17,11 +17,13 @@ static const struct {
     {"explain", cli_explain, true,
      "print groups, bytes saved, roofline shares and refused fusions"},
     {"opt", cli_opt, true, "print FILE.kiln after --run PASS[,PASS]"},
+    {"convert", cli_convert, true,
+     "write MODEL as another kind: convert MODEL OUT.onnx|.kiln|.kilnb|.safetensors"},
     {"info", cli_info, false, "print version, machine and targets; of a MODEL its ports and sizes"},
 };
 
 static const char usage[] = "usage: kiln COMMAND MODEL [options]\n"
-                            "MODEL is a .onnx, a .kiln or a .so made by kiln compile.\n\n"
+                            "MODEL is a .onnx, a .kiln, a .kilnb or a .so made by kiln compile.\n\n"
                             "commands:\n";
 
 static const char option_help[] =
@@ -43,6 +45,7 @@ static const char option_help[] =
     "  --seconds S            bench: how long to measure (2)\n"
     "  --json                 bench: JSON lines\n"
     "  -o FILE, --header FILE, --name PREFIX   compile: what to write, and its symbols (model)\n"
+    "  --weights FILE         convert: a SafeTensors file beside OUT that takes large constants\n"
     "  --run PASS[,PASS]      opt: graph passes (expand, fold, ...); the last may be schedule or "
     "kernels\n"
     "\nexit: 0 ok, 1 a check failed, 2 usage or invalid input, 3 unsupported, 4 I/O, device or "
@@ -92,7 +95,12 @@ int main(int argc, char **argv)
         if (exit_code) return exit_code;
         if (commands[i].needs_model && !options.model) {
             return cli_fail(KILN_INVALID,
-                            "%s: a model is missing; expected a .onnx, .kiln or .so file", argv[1]);
+                            "%s: a model is missing; expected a .onnx, .kiln, .kilnb or .so file",
+                            argv[1]);
+        }
+        if (options.second && commands[i].run != cli_convert) {
+            return cli_fail(KILN_INVALID, "two models are given, \"%s\" and \"%s\"; expected one",
+                            options.model, options.second);
         }
         return finish(commands[i].run(&options));
     }

@@ -6,7 +6,7 @@
 
 #include "codegen/cli/cli.h"
 
-static bool has_ending(const char *path, const char *ending)
+bool cli_has_ending(const char *path, const char *ending)
 {
     size_t n = strlen(path), m = strlen(ending);
     return n > m && strcmp(path + n - m, ending) == 0;
@@ -93,21 +93,23 @@ static int import_onnx(const cli_options *options, cli_model *model)
 static int read_model(const cli_options *options, cli_model *model)
 {
     kiln_status status;
-    bool is_onnx = has_ending(options->model, ".onnx");
+    bool is_onnx = cli_has_ending(options->model, ".onnx");
     if (options->n_dims && !is_onnx) {
         return cli_fail(KILN_INVALID, "--dim: \"%s\" has no open dims; expected an .onnx model",
                         options->model);
     }
     if (is_onnx) return import_onnx(options, model);
-    if (has_ending(options->model, ".so")) {
+    if (cli_has_ending(options->model, ".so")) {
         status = kiln_executable_load(model->context, options->model,
                                       options->name ? options->name : "model", &model->executable);
-    } else if (has_ending(options->model, ".kiln")) {
+    } else if (cli_has_ending(options->model, ".kilnb")) {
+        status = kiln_read_binary(model->context, options->model, &model->graph);
+    } else if (cli_has_ending(options->model, ".kiln")) {
         status = kiln_read_text(model->context, options->model, &model->graph);
     } else {
         return cli_fail(KILN_INVALID,
-                        "\"%s\": its ending names no kind of model; expected .onnx, .kiln "
-                        "or .so",
+                        "\"%s\": its ending names no kind of model; expected .onnx, .kiln, "
+                        ".kilnb or .so",
                         options->model);
     }
     if (status != KILN_OK) return cli_fail(status, "%s", kiln_context_message(model->context));

@@ -4,7 +4,7 @@
  * value_info), writes where raw_data stands instead of its bytes, and gives protobuf-c the
  * compacted copy. A message's length is written as a padded 5-byte varint, patched when the message
  * ends. */
-#include "graph/io/prescan.h"
+#include "graph/io/prescan_format.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -15,123 +15,6 @@
 
 enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
 
-typedef enum scan_action {
-    VARINT,
-    FIXED32,
-    FIXED64,
-    NAME,    /* text, at most 4 KiB */
-    WORD,    /* text, at most 256 bytes */
-    BLOB,    /* bytes, at most 16 MiB */
-    INTS,    /* varints, one or packed */
-    FLOATS,  /* fixed32, one or packed */
-    DOUBLES, /* fixed64, one or packed */
-    LIFT,    /* recorded by place, not copied */
-    MESSAGE,
-} scan_action;
-
-typedef enum scan_message {
-    ENTRY,
-    TENSOR,
-    SPARSE,
-    ATTRIBUTE,
-    NODE,
-    DIM,
-    SHAPE,
-    TENSOR_TYPE,
-    TYPE,
-    VALUE,
-    GRAPH,
-    OPSET,
-    FUNCTION,
-    MODEL,
-    N_MESSAGES
-} scan_message;
-
-typedef struct scan_rule {
-    uint8_t message, field, action, child;
-    const char *name;
-} scan_rule;
-
-static const scan_rule rules[] = {
-    {ENTRY, 1, NAME, 0, "key"},
-    {ENTRY, 2, NAME, 0, "value"},
-    {TENSOR, 1, INTS, 0, "dims"},
-    {TENSOR, 2, VARINT, 0, "data_type"},
-    {TENSOR, 3, BLOB, 0, "segment"},
-    {TENSOR, 4, FLOATS, 0, "float_data"},
-    {TENSOR, 5, INTS, 0, "int32_data"},
-    {TENSOR, 6, BLOB, 0, "string_data"},
-    {TENSOR, 7, INTS, 0, "int64_data"},
-    {TENSOR, 8, NAME, 0, "name"},
-    {TENSOR, 9, LIFT, 0, "raw_data"},
-    {TENSOR, 10, DOUBLES, 0, "double_data"},
-    {TENSOR, 11, INTS, 0, "uint64_data"},
-    {TENSOR, 13, MESSAGE, ENTRY, "external_data"},
-    {TENSOR, 14, VARINT, 0, "data_location"},
-    {SPARSE, 1, MESSAGE, TENSOR, "values"},
-    {ATTRIBUTE, 1, NAME, 0, "name"},
-    {ATTRIBUTE, 2, FIXED32, 0, "f"},
-    {ATTRIBUTE, 3, VARINT, 0, "i"},
-    {ATTRIBUTE, 4, BLOB, 0, "s"},
-    {ATTRIBUTE, 5, MESSAGE, TENSOR, "t"},
-    {ATTRIBUTE, 6, MESSAGE, GRAPH, "g"},
-    {ATTRIBUTE, 7, FLOATS, 0, "floats"},
-    {ATTRIBUTE, 8, INTS, 0, "ints"},
-    {ATTRIBUTE, 9, BLOB, 0, "strings"},
-    {ATTRIBUTE, 10, MESSAGE, TENSOR, "tensors"},
-    {ATTRIBUTE, 11, MESSAGE, GRAPH, "graphs"},
-    {ATTRIBUTE, 20, VARINT, 0, "type"},
-    {ATTRIBUTE, 21, NAME, 0, "ref_attr_name"},
-    {ATTRIBUTE, 22, MESSAGE, SPARSE, "sparse_tensor"},
-    {NODE, 1, NAME, 0, "input"},
-    {NODE, 2, NAME, 0, "output"},
-    {NODE, 3, NAME, 0, "name"},
-    {NODE, 4, WORD, 0, "op_type"},
-    {NODE, 5, MESSAGE, ATTRIBUTE, "attribute"},
-    {NODE, 7, WORD, 0, "domain"},
-    {DIM, 1, VARINT, 0, "dim_value"},
-    {DIM, 2, NAME, 0, "dim_param"},
-    {SHAPE, 1, MESSAGE, DIM, "dim"},
-    {TENSOR_TYPE, 1, VARINT, 0, "elem_type"},
-    {TENSOR_TYPE, 2, MESSAGE, SHAPE, "shape"},
-    {TYPE, 1, MESSAGE, TENSOR_TYPE, "tensor_type"},
-    {VALUE, 1, NAME, 0, "name"},
-    {VALUE, 2, MESSAGE, TYPE, "type"},
-    {GRAPH, 1, MESSAGE, NODE, "node"},
-    {GRAPH, 2, NAME, 0, "name"},
-    {GRAPH, 5, MESSAGE, TENSOR, "initializer"},
-    {GRAPH, 11, MESSAGE, VALUE, "input"},
-    {GRAPH, 12, MESSAGE, VALUE, "output"},
-    {GRAPH, 15, MESSAGE, SPARSE, "sparse_initializer"},
-    {OPSET, 1, WORD, 0, "domain"},
-    {OPSET, 2, VARINT, 0, "version"},
-    {FUNCTION, 1, WORD, 0, "name"},
-    {FUNCTION, 4, NAME, 0, "input"},
-    {FUNCTION, 5, NAME, 0, "output"},
-    {FUNCTION, 6, NAME, 0, "attribute"},
-    {FUNCTION, 7, MESSAGE, NODE, "node"},
-    {FUNCTION, 9, MESSAGE, OPSET, "opset_import"},
-    {FUNCTION, 10, WORD, 0, "domain"},
-    {FUNCTION, 11, MESSAGE, ATTRIBUTE, "attribute_proto"},
-    {MODEL, 1, VARINT, 0, "ir_version"},
-    {MODEL, 7, MESSAGE, GRAPH, "graph"},
-    {MODEL, 8, MESSAGE, OPSET, "opset_import"},
-    {MODEL, 25, MESSAGE, FUNCTION, "functions"},
-};
-
-/* What a message costs once unpacked: its struct, a pointer to it and protobuf-c's scan records. */
-#define COST(type) (int64_t)(sizeof(Kiln__Onnx__##type) + 64)
-static const int64_t message_costs[N_MESSAGES] = {
-    [ENTRY] = COST(Entry),         [TENSOR] = COST(Tensor),
-    [SPARSE] = COST(SparseTensor), [ATTRIBUTE] = COST(Attribute),
-    [NODE] = COST(Node),           [DIM] = COST(Dim),
-    [SHAPE] = COST(Shape),         [TENSOR_TYPE] = COST(TensorType),
-    [TYPE] = COST(Type),           [VALUE] = COST(Value),
-    [GRAPH] = COST(Graph),         [OPSET] = COST(OpsetId),
-    [FUNCTION] = COST(Function),   [MODEL] = COST(Model),
-};
-#undef COST
-
 typedef struct scan_frame {
     uint8_t message;
     const char *name; /* of the field that holds it */
@@ -141,6 +24,7 @@ typedef struct scan_frame {
 
 typedef struct scan_state {
     const kiln_source *source;
+    const kiln_scan_format *format;
     kiln_scope *scope;
     int64_t at;
     uint8_t *window;
@@ -262,7 +146,7 @@ static int64_t scan_length(scan_state *scan, const char *field)
     return (int64_t)length;
 }
 
-static void emit_payload(scan_state *scan, const scan_rule *rule, int64_t bytes)
+static void emit_payload(scan_state *scan, const kiln_scan_rule *rule, int64_t bytes)
 {
     emit_varint(scan, (uint32_t)rule->field << 3 | WIRE_BYTES);
     emit_varint(scan, (uint64_t)bytes);
@@ -270,7 +154,7 @@ static void emit_payload(scan_state *scan, const scan_rule *rule, int64_t bytes)
     scan->at += bytes;
 }
 
-static void scan_text(scan_state *scan, const scan_rule *rule, int64_t limit)
+static void scan_text(scan_state *scan, const kiln_scan_rule *rule, int64_t limit)
 {
     int64_t from = scan->at, bytes = scan_length(scan, rule->name);
     if (bytes > limit) {
@@ -296,7 +180,7 @@ static void scan_text(scan_state *scan, const scan_rule *rule, int64_t limit)
     }
 }
 
-static void scan_blob(scan_state *scan, const scan_rule *rule)
+static void scan_blob(scan_state *scan, const kiln_scan_rule *rule)
 {
     int64_t bytes = scan_length(scan, rule->name);
     if (bytes > 16 << 20)
@@ -306,9 +190,11 @@ static void scan_blob(scan_state *scan, const scan_rule *rule)
 }
 
 /* Numbers in one field: a single one in its own wire type, or a packed run. */
-static void scan_numbers(scan_state *scan, const scan_rule *rule, uint32_t wire)
+static void scan_numbers(scan_state *scan, const kiln_scan_rule *rule, uint32_t wire)
 {
-    int64_t width = rule->action == FLOATS ? 4 : rule->action == DOUBLES ? 8 : 1;
+    int64_t width = rule->action == KILN_SCAN_FLOATS    ? 4
+                    : rule->action == KILN_SCAN_DOUBLES ? 8
+                                                        : 1;
     if (wire != WIRE_BYTES) {
         emit_varint(scan, (uint32_t)rule->field << 3 | wire);
         scan_charge(scan, rule->name, 48);
@@ -335,7 +221,7 @@ static void scan_numbers(scan_state *scan, const scan_rule *rule, uint32_t wire)
     emit_payload(scan, rule, bytes);
 }
 
-static void scan_lift(scan_state *scan, const scan_rule *rule)
+static void scan_lift(scan_state *scan, const kiln_scan_rule *rule)
 {
     int64_t bytes = scan_length(scan, rule->name);
     emit_fixed64(scan, 1000, (uint64_t)scan->at);
@@ -343,16 +229,16 @@ static void scan_lift(scan_state *scan, const scan_rule *rule)
     scan->at += bytes;
 }
 
-static void scan_enter(scan_state *scan, const scan_rule *rule)
+static void scan_enter(scan_state *scan, const kiln_scan_rule *rule)
 {
     int64_t bytes = scan_length(scan, rule->name);
     if (scan->depth == KILN_ONNX_MAX_DEPTH)
         scan_fail(scan, KILN_LIMIT, rule->name,
                   "messages nest deeper than 200; expected nesting of at most 200");
-    if (rule->child == NODE && ++scan->n_nodes > KILN_ONNX_MAX_NODES)
+    if (rule->child == scan->format->node && ++scan->n_nodes > KILN_ONNX_MAX_NODES)
         scan_fail(scan, KILN_LIMIT, rule->name,
                   "more than 1000000 nodes; expected at most 1000000");
-    scan_charge(scan, rule->name, message_costs[rule->child]);
+    scan_charge(scan, rule->name, scan->format->costs[rule->child]);
     emit_varint(scan, (uint32_t)rule->field << 3 | WIRE_BYTES);
     scan_frame *frame = &scan->frames[scan->depth++];
     *frame = (scan_frame){rule->child, rule->name, scan->at + bytes, scan->n};
@@ -371,10 +257,11 @@ static void scan_leave(scan_state *scan)
     }
 }
 
-static const scan_rule *rule_find(uint8_t message, uint64_t field)
+static const kiln_scan_rule *rule_find(const kiln_scan_format *format, uint8_t message,
+                                       uint64_t field)
 {
-    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
-        if (rules[i].message == message && rules[i].field == field) return &rules[i];
+    for (const kiln_scan_rule *rule = format->rules; rule->name; rule++) {
+        if (rule->message == message && rule->field == field) return rule;
     }
     return NULL;
 }
@@ -408,17 +295,17 @@ static void scan_skip(scan_state *scan, uint32_t wire)
 static bool wire_fits(uint8_t action, uint32_t wire)
 {
     switch (action) {
-    case VARINT:
+    case KILN_SCAN_VARINT:
         return wire == WIRE_VARINT;
-    case INTS:
+    case KILN_SCAN_INTS:
         return wire == WIRE_VARINT || wire == WIRE_BYTES;
-    case FIXED32:
+    case KILN_SCAN_FIXED32:
         return wire == WIRE_FIXED32;
-    case FLOATS:
+    case KILN_SCAN_FLOATS:
         return wire == WIRE_FIXED32 || wire == WIRE_BYTES;
-    case FIXED64:
+    case KILN_SCAN_FIXED64:
         return wire == WIRE_FIXED64;
-    case DOUBLES:
+    case KILN_SCAN_DOUBLES:
         return wire == WIRE_FIXED64 || wire == WIRE_BYTES;
     default:
         return wire == WIRE_BYTES;
@@ -432,9 +319,20 @@ static void scan_field(scan_state *scan)
     uint32_t wire = tag & 7;
     if (tag >> 3 == 0 || tag >> 32) {
         scan->at = from;
-        scan_fail(scan, KILN_MODEL, "field tag", "not a field number; expected an ONNX model");
+        scan_fail(scan, KILN_MODEL, "field tag",
+                  kiln_arena_format(&scan->scope->arena, "not a field number; expected %s",
+                                    scan->format->title));
     }
-    const scan_rule *rule = rule_find(scan->frames[scan->depth - 1].message, tag >> 3);
+    const kiln_scan_rule *rule =
+        rule_find(scan->format, scan->frames[scan->depth - 1].message, tag >> 3);
+    if (!rule && tag >> 3 < scan->format->first_skipped) {
+        scan->at = from;
+        scan_fail(
+            scan, KILN_MODEL, "unknown field",
+            kiln_arena_format(&scan->scope->arena,
+                              "number %u; expected one that this version knows, or from %u on",
+                              (unsigned)(tag >> 3), scan->format->first_skipped));
+    }
     if (!rule) {
         scan_skip(scan, wire);
         return;
@@ -445,28 +343,28 @@ static void scan_field(scan_state *scan)
                   kiln_arena_format(&scan->scope->arena, "wire type %u; expected that of the field",
                                     wire));
     }
-    switch ((scan_action)rule->action) {
-    case NAME:
+    switch ((kiln_scan_action)rule->action) {
+    case KILN_SCAN_NAME:
         scan_text(scan, rule, 4096);
         break;
-    case WORD:
+    case KILN_SCAN_WORD:
         scan_text(scan, rule, 256);
         break;
-    case BLOB:
+    case KILN_SCAN_BLOB:
         scan_blob(scan, rule);
         break;
-    case LIFT:
+    case KILN_SCAN_LIFT:
         scan_lift(scan, rule);
         break;
-    case MESSAGE:
+    case KILN_SCAN_MESSAGE:
         scan_enter(scan, rule);
         break;
-    case VARINT:
-    case FIXED32:
-    case FIXED64:
-    case INTS:
-    case FLOATS:
-    case DOUBLES:
+    case KILN_SCAN_VARINT:
+    case KILN_SCAN_FIXED32:
+    case KILN_SCAN_FIXED64:
+    case KILN_SCAN_INTS:
+    case KILN_SCAN_FLOATS:
+    case KILN_SCAN_DOUBLES:
         scan_numbers(scan, rule, wire);
         break;
     }
@@ -477,16 +375,18 @@ static void state_release(void *object)
     free(((scan_state *)object)->copy);
 }
 
-void kiln_onnx_prescan(const kiln_source *source, kiln_onnx_copy *out_copy)
+void kiln_prescan(const kiln_source *source, const kiln_scan_format *format,
+                  kiln_scan_copy *out_copy)
 {
     kiln_scope *scope = source->scope;
     scan_state *scan = kiln_new(&scope->arena, scan_state);
     scan->source = source;
+    scan->format = format;
     scan->scope = scope;
     scan->window = kiln_arena_alloc(&scope->arena, WINDOW_BYTES);
     scan->budget = 8 * source->bytes + (64 << 20);
     kiln_scope_defer(scope, state_release, scan);
-    scan->frames[0] = (scan_frame){MODEL, "model", source->bytes, 0};
+    scan->frames[0] = (scan_frame){format->root, format->root_name, source->bytes, 0};
     scan->depth = 1;
     while (scan->depth > 1 || scan_left(scan) > 0) {
         if (scan_left(scan) > 0) {
@@ -495,5 +395,5 @@ void kiln_onnx_prescan(const kiln_source *source, kiln_onnx_copy *out_copy)
             scan_leave(scan);
         }
     }
-    *out_copy = (kiln_onnx_copy){scan->copy, scan->n, scan->budget};
+    *out_copy = (kiln_scan_copy){scan->copy, scan->n, scan->budget};
 }

@@ -32,16 +32,25 @@ void kiln_source_read(const kiln_source *source, int64_t offset, int64_t bytes, 
 size_t kiln_utf8_length(const uint8_t *at, size_t left);
 
 /* What protobuf-c gets to see; lives until the scope closes. */
-typedef struct kiln_onnx_copy {
+typedef struct kiln_scan_copy {
     const uint8_t *at;
     size_t n;
     int64_t budget; /* bytes that unpacking may take */
-} kiln_onnx_copy;
+} kiln_scan_copy;
 
-void kiln_onnx_prescan(const kiln_source *source, kiln_onnx_copy *out_copy);
+typedef struct kiln_scan_format kiln_scan_format; /* graph/io/prescan_format.h */
+extern const kiln_scan_format kiln_scan_onnx, kiln_scan_own;
 
-/* Scans and unpacks an ONNX model; it lives until the scope closes. Fails with MODEL (truncated,
- * wrong wire type, bad text) or LIMIT (depth, memory, lengths), naming byte and field path.
- * Payloads of raw_data are not copied: Tensor.raw_offset and raw_bytes say where they are. */
+void kiln_prescan(const kiln_source *source, const kiln_scan_format *format,
+                  kiln_scan_copy *out_copy);
+
+/* Scans and unpacks a file of that format; it lives until the scope closes. Fails with MODEL
+ * (truncated, wrong wire type, bad text) or LIMIT (depth, memory, lengths), naming byte and field
+ * path. */
+void *kiln_proto_unpack(const kiln_source *source, const kiln_scan_format *format,
+                        const ProtobufCMessageDescriptor *descriptor);
+
+/* An ONNX model. Payloads of raw_data are not copied: Tensor.raw_offset and raw_bytes say where
+ * they are. */
 Kiln__Onnx__Model *kiln_onnx_unpack(const kiln_source *source);
 #endif

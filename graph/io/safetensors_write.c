@@ -8,6 +8,7 @@
 #include "base/context.h"
 #include "graph/describe.h"
 #include "graph/io/safetensors.h"
+#include "graph/io/write.h"
 
 static int weights_compare(const void *a, const void *b)
 {
@@ -200,4 +201,16 @@ uint32_t kiln_weights_collect(kiln_scope *scope, const kiln_graph *graph, int64_
     }
     *out_weights = weights;
     return n;
+}
+
+static void write_weights(kiln_weights_plan *plan, const kiln_graph *graph)
+{
+    kiln_weight *weights;
+    uint32_t n = kiln_weights_collect(plan->scope, graph, 0, &weights);
+    kiln_sink_commit(kiln_weights_write(plan->scope, plan->path, weights, n));
+}
+
+kiln_status kiln_write_weights(const kiln_graph *graph, const char *path)
+{
+    return kiln_write_model(graph, path, NULL, write_weights);
 }

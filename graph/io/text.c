@@ -1,4 +1,5 @@
-/* Text graphs for callers: read from a file or memory, printed to memory of the caller's. */
+/* Text graphs for callers: read from a file or memory, printed to memory of the caller's or to a
+ * file. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,7 +7,9 @@
 #include <sys/stat.h>
 
 #include "base/context.h"
+#include "graph/attrs.h"
 #include "graph/describe.h"
+#include "graph/io/write.h"
 #include "kiln/compile.h"
 #include "kiln/model.h"
 
@@ -44,6 +47,21 @@ static void read_file(kiln_scope *scope, text_source *source)
     source->text = text;
 }
 
+/* Comes back here for regions of regions: at most KILN_MAX_NESTING deep. A file's name is not part
+ * of a node's identity, so that it may change in place. */
+static void resolve_files(const kiln_graph *graph, kiln_arena *arena, const char *folder, int n)
+{
+    for (uint32_t id = 1; id < graph->nodes.n; id++) {
+        const kiln_node *node = graph->nodes.at[id];
+        kiln_regions regions = kiln_attrs_regions(node->attrs);
+        for (uint32_t i = 0; i < regions.n; i++) resolve_files(regions.at[i], arena, folder, n);
+        if (node->op != KILN_OP_constant) continue;
+        kiln_literal *literal = (kiln_literal *)(uintptr_t)&node->attrs->literal.value;
+        if (literal->kind != KILN_LITERAL_FILE) continue;
+        literal->file = kiln_arena_format(arena, "%.*s%s", n, folder, literal->file);
+    }
+}
+
 static kiln_status source_parse(text_source *source, kiln_graph **out_graph)
 {
     kiln_error error = {0};
@@ -53,6 +71,8 @@ static kiln_status source_parse(text_source *source, kiln_graph **out_graph)
     if (kiln_scope_try(&scope)) {
         if (source->path) read_file(&scope, source);
         kiln_graph *made = kiln_graph_parse(&scope, source->context, source->text, source->bytes);
+        const char *slash = source->path ? strrchr(source->path, '/') : NULL;
+        if (slash) resolve_files(made, &made->arena, source->path, (int)(slash + 1 - source->path));
         kiln_scope_keep(&scope, made);
         kiln_graph_attach(made, NULL);
         graph = made;
@@ -109,6 +129,54 @@ kiln_status kiln_print_text(const kiln_graph *graph, char **out_text)
         kiln_graph_set_message(graph, &error);
     }
     return status;
+}
+
+/* The graph with constants that stand beside it as stretches of that file. */
+static kiln_graph *graph_detach(const kiln_weights_plan *plan, const kiln_graph *graph)
+{
+    kiln_graph *to = kiln_graph_open(plan->scope, graph->context, graph->name);
+    kiln_value *map = kiln_new_array(&plan->scope->arena, kiln_value, graph->nodes.n);
+    for (uint32_t id = 1; id < graph->nodes.n; id++) {
+        const kiln_node *node = graph->nodes.at[id];
+        if (!plan->offsets[id]) {
+            map[id] = kiln_graph_copy(to, graph, node, map);
+            continue;
+        }
+        const kiln_type *type = kiln_graph_retype(to, node->type);
+        kiln_literal literal = {KILN_LITERAL_FILE, NULL, node->type->bytes, plan->name,
+                                plan->offsets[id]};
+        map[id] = kiln_add_literal(to, type, &literal);
+        if (node->label)
+            to->nodes.at[map[id].id]->label = kiln_arena_string(&to->arena, node->label);
+    }
+    for (uint32_t i = 0; i < graph->outputs.n; i++) {
+        const kiln_graph_output *output = &graph->outputs.at[i];
+        kiln_add_output(to, map[output->value.id], output->name);
+    }
+    for (uint32_t i = 0; i < graph->checks.n; i++) {
+        const kiln_graph_check *check = &graph->checks.at[i];
+        kiln_add_check(to, map[check->value.id], check->sentence);
+    }
+    return to;
+}
+
+static void write_text(kiln_weights_plan *plan, const kiln_graph *graph)
+{
+    kiln_text text = {.arena = &plan->scope->arena};
+    kiln_sink *sink = kiln_sink_open(plan->scope, plan->path);
+    plan->least = KILN_LITERAL_BYTES_MAX + 1;
+    plan->is_needed = kiln_weights_bytes(graph, plan->least) > 0;
+    kiln_weights_place(plan, graph);
+    kiln_graph_print(plan->name ? graph_detach(plan, graph) : graph, &text);
+    kiln_sink_write(sink, kiln_text_string(&text), text.n);
+    kiln_weights_commit(plan);
+    kiln_sink_commit(sink);
+}
+
+kiln_status kiln_write_text(const kiln_graph *graph, const char *path,
+                            const kiln_write_options *options)
+{
+    return kiln_write_model(graph, path, options, write_text);
 }
 
 void kiln_free(void *memory)

@@ -1,10 +1,10 @@
-/* Compacted bytes -> Kiln__Onnx__Model, by protobuf-c on an allocator that refuses beyond a budget.
+/* Compacted bytes -> messages, by protobuf-c on an allocator that refuses beyond a budget.
  */
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "graph/io/prescan.h"
+#include "graph/io/prescan_format.h"
 
 /* A bump allocator for protobuf-c: refuses beyond the budget, frees everything with the scope. */
 typedef struct pool_chunk {
@@ -60,34 +60,40 @@ static void pool_free(void *user, void *memory)
     (void)memory;
 }
 
-static Kiln__Onnx__Model *copy_unpack(const kiln_source *source, const kiln_onnx_copy *copy)
+static void *copy_unpack(const kiln_source *source, const kiln_scan_format *format,
+                         const ProtobufCMessageDescriptor *descriptor, const kiln_scan_copy *copy)
 {
     unpack_pool *pool = kiln_new(&source->scope->arena, unpack_pool);
     pool->budget = copy->budget + (1 << 20);
     kiln_scope_defer(source->scope, pool_release, pool);
     ProtobufCAllocator allocator = {pool_alloc, pool_free, pool};
-    Kiln__Onnx__Model *model = kiln__onnx__model__unpack(&allocator, copy->n, copy->at);
-    if (model) return model;
+    void *message = protobuf_c_message_unpack(descriptor, &allocator, copy->n, copy->at);
+    if (message) return message;
     if (pool->is_over)
         kiln_fail(source->scope, KILN_LIMIT,
                   "%s: proto memory over %" PRId64 " bytes; expected less", source->where,
                   copy->budget);
-    kiln_fail(source->scope, KILN_MODEL, "%s: not an ONNX model; expected the fields of ModelProto",
-              source->where);
+    kiln_fail(source->scope, KILN_MODEL, "%s: not %s; expected its fields", source->where,
+              format->title);
+}
+
+void *kiln_proto_unpack(const kiln_source *source, const kiln_scan_format *format,
+                        const ProtobufCMessageDescriptor *descriptor)
+{
+    kiln_scope *scope = source->scope;
+    if (source->bytes == 0)
+        kiln_fail(scope, KILN_MODEL, "%s: byte 0: the file is empty or truncated; expected %s",
+                  source->where, format->title);
+    kiln_scan_copy copy;
+    kiln_prescan(source, format, &copy);
+    return copy_unpack(source, format, descriptor, &copy);
 }
 
 Kiln__Onnx__Model *kiln_onnx_unpack(const kiln_source *source)
 {
-    kiln_scope *scope = source->scope;
-    if (source->bytes == 0)
-        kiln_fail(scope, KILN_MODEL,
-                  "%s: byte 0: the file is empty or truncated; expected an ONNX model",
-                  source->where);
     if (source->bytes > KILN_ONNX_MAX_BYTES)
-        kiln_fail(scope, KILN_LIMIT,
+        kiln_fail(source->scope, KILN_LIMIT,
                   "%s: %" PRId64 " bytes; expected at most 2 GiB (external data for more)",
                   source->where, source->bytes);
-    kiln_onnx_copy copy;
-    kiln_onnx_prescan(source, &copy);
-    return copy_unpack(source, &copy);
+    return kiln_proto_unpack(source, &kiln_scan_onnx, &kiln__onnx__model__descriptor);
 }

@@ -1,4 +1,4 @@
-/* Models in files: ONNX in, text graphs, SafeTensors and .npy tensors in and out.
+/* Models in files: ONNX, text and binary graphs, SafeTensors and .npy tensors, in and out.
  *
  *     kiln_import_options options = {sizeof options};
  *     kiln_graph *graph;
@@ -77,13 +77,28 @@ typedef struct kiln_write_options {
 KILN_API kiln_status kiln_export_onnx(const kiln_graph *graph, const char *path,
                                       const kiln_write_options *options);
 
-/* Text graphs (docs/ir.md). */
+/* Text graphs (docs/ir.md). Files that a text names are looked up from its own folder, or from the
+ * working directory for text in memory. */
 KILN_API kiln_status kiln_read_text(kiln_context *context, const char *path,
                                     kiln_graph **out_graph);
 KILN_API kiln_status kiln_parse_text(kiln_context *context, const char *text, size_t bytes,
                                      kiln_graph **out_graph);
 /* The text of a graph; the caller frees it with kiln_free. */
 KILN_API kiln_status kiln_print_text(const kiln_graph *graph, char **out_text);
+/* The text as a file; constants over 64 KiB stand in a SafeTensors file beside it. */
+KILN_API kiln_status kiln_write_text(const kiln_graph *graph, const char *path,
+                                     const kiln_write_options *options);
+
+/* Binary graphs (docs/files.md), .kilnb: the same graph, read without parsing numbers. Constants
+ * over 64 KiB are read from the file when the graph is compiled: keep it unchanged until then. ABI
+ * for a file that wants a newer reader. */
+KILN_API kiln_status kiln_read_binary(kiln_context *context, const char *path,
+                                      kiln_graph **out_graph);
+KILN_API kiln_status kiln_write_binary(const kiln_graph *graph, const char *path,
+                                       const kiln_write_options *options);
+
+/* The constants of a graph, splats apart, as a SafeTensors file, under their labels. */
+KILN_API kiln_status kiln_write_weights(const kiln_graph *graph, const char *path);
 
 /* SafeTensors files. Opening checks the whole header: sizes, places and names; tensors are read
  * when they are needed. */

@@ -112,7 +112,13 @@ static const bad_call bad_calls[] = {
     {"run missing.kiln", 4, "missing.kiln"},
     {"run missing.onnx", 4, "missing.onnx"},
     {"run folder.onnx", 4, "folder.onnx"},
-    {"run relu.txt", 2, "expected .onnx, .kiln or .so"},
+    {"run relu.txt", 2, "expected .onnx, .kiln, .kilnb or .so"},
+    {"run relu.kilnb", 4, "relu.kilnb"},
+    {"convert relu.kiln", 2, "the file to write is missing"},
+    {"convert relu.kiln a.onnx b.onnx", 2, "expected no more"},
+    {"convert relu.kiln relu.png", 2, "its ending names no kind of model"},
+    {"convert relu.kiln nowhere/relu.onnx", 4, "nowhere/relu.onnx"},
+    {"convert relu.kiln relu.onnx --weights ../w.safetensors", 2, "leaves the model's folder"},
     {"run bad.kiln", 2, "2:"},
     {"check one.onnx --dim n=2", 2, "dim 'n' is bound"},
     {"run empty.onnx", 2, "empty.onnx"},
@@ -316,6 +322,23 @@ static void test_a_compiled_library_runs_as_the_graph_does(void **state)
     assert_memory_equal(first, second, 152);
 }
 
+/* ONNX, binary, text and back: the same text. */
+static void test_conversions_come_back(void **state)
+{
+    (void)state;
+    static char wanted[4096], found[4096];
+    assert_int_equal(run_kiln("convert relu.kiln way.onnx"), 0);
+    assert_int_equal(run_kiln("convert way.onnx way.kilnb"), 0);
+    assert_int_equal(run_kiln("convert way.kilnb way.kiln"), 0);
+    assert_int_equal(run_kiln("convert way.onnx again.kiln"), 0);
+    read_file("again.kiln", wanted, sizeof wanted);
+    read_file("way.kiln", found, sizeof found);
+    assert_string_equal(found, wanted);
+    assert_non_null(strstr(found, "relu %x"));
+    assert_int_equal(run_kiln("convert way.kilnb way.safetensors"), 0);
+    assert_int_equal(run_kiln("check way.kilnb --input x=six.npy"), 0);
+}
+
 static void test_every_command_has_a_happy_path(void **state)
 {
     (void)state;
@@ -408,6 +431,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_the_same_seed_gives_the_same_outputs),
         cmocka_unit_test(test_runs_keep_compiled_models),
         cmocka_unit_test(test_a_compiled_library_runs_as_the_graph_does),
+        cmocka_unit_test(test_conversions_come_back),
         cmocka_unit_test(test_every_command_has_a_happy_path),
     };
     return cmocka_run_group_tests(tests, make_files, remove_files);

@@ -95,6 +95,8 @@
     CALL(kiln_read_npy(context, NULL, NULL)) \
     CALL(kiln_write_npy(context, NULL, NULL)) \
     CALL(kiln_safetensors_open(context, NULL, NULL)) CALL(kiln_export_onnx(graph, NULL, NULL)) \
+    CALL(kiln_write_text(graph, NULL, NULL)) CALL(kiln_write_binary(graph, NULL, NULL)) \
+    CALL(kiln_read_binary(context, NULL, NULL)) CALL(kiln_write_weights(graph, NULL)) \
     CALL(kiln_safetensors_read(NULL, NULL, NULL, 0)) \
     CALL(kiln_write_safetensors(context, NULL, 1, NULL)) CALL(kiln_compile(graph, NULL, NULL)) \
     CALL(kiln_compile_library(graph, NULL, NULL, NULL, NULL)) \
