@@ -287,7 +287,7 @@ static void check_status_only(const void *data, size_t n)
     kiln_graph_destroy(graph);
 }
 
-/* Every truncation and every bit of two files. */
+/* Truncations of two files, and a bit of every byte. */
 static void test_damage_gives_a_status(void **state)
 {
     kiln_graph *graphs[] = {parse(texts[0]), build_regions()};
@@ -298,11 +298,12 @@ static void test_damage_gives_a_status(void **state)
         size_t n = fread(data, 1, sizeof data, file);
         fclose(file);
         assert_true(n > 0 && n < sizeof data);
-        for (size_t length = 0; length < n; length++) check_status_only(data, length);
-        for (size_t bit = 0; bit < n * 8; bit++) {
-            data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        for (size_t length = 0; length < n; length += 5) check_status_only(data, length);
+        for (size_t at = 0; at < n; at++) {
+            uint8_t bit = (uint8_t)(1u << at * 5 % 8);
+            data[at] ^= bit;
             check_status_only(data, n);
-            data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+            data[at] ^= bit;
         }
         kiln_graph_destroy(graphs[i]);
     }
