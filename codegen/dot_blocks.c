@@ -7,7 +7,7 @@
 #define MOST_ROWS 128            /* of a block with all rows: weights come from memory once */
 #define ROWS 64                  /* of a block among many: enough to pay for a panel's way */
 #define WHOLE_BYTES (512 * 1024) /* of A, in the second cache beside a panel and the sums */
-#define BLOCK_BYTES (384 * 1024) /* the same when k is cut */
+#define BLOCK_BYTES (256 * 1024) /* the same when k is cut */
 #define PANEL_ROWS 4             /* what a panel costs a block, in rows */
 #define TILE_CYCLES 10000.0      /* fewer are not worth handing out */
 #define TILES_PER_THREAD 8

@@ -26,8 +26,8 @@ static void build_m0(kiln_graph *g) { product(g, 0, 20, 8); }
 static void build_aliased(kiln_graph *g) { product(g, 26, 160, 1024); }
 static void build_chunks(kiln_graph *g) { product(g, 7, 40, 9001); }
 static void build_two_chunks(kiln_graph *g) { product(g, 3, 20, 8192); }
-static void build_cut_k(kiln_graph *g) { product(g, 100, 100, 2048); }
-static void build_cut_rows_and_k(kiln_graph *g) { product(g, 130, 50, 2112); }
+static void build_cut_k(kiln_graph *g) { product(g, 100, 52, 2048); }
+static void build_cut_rows_and_k(kiln_graph *g) { product(g, 130, 20, 2112); }
 static void build_streamed(kiln_graph *g) { product(g, 3, 1003, 530); }
 static void build_streamed_row(kiln_graph *g) { product(g, 1, 4096, 130); }
 static void build_few(kiln_graph *g) { product(g, 3, 5, 200); }
