@@ -7,7 +7,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* truth[i] = f(x[i]) for n values, a multiple of 4. */
+/* truth[i] = f(x[i]) for n values, a multiple of 4; where f(x[i]) rounds to the same f32 for all
+ * larger x, that of a smaller x. */
 typedef void truth_fn(double *truth, const double *x, size_t n);
 
 /* The function of that name, NULL where there is none. */
