@@ -159,84 +159,6 @@ static kiln_value import_clip(kiln_onnx_call *call)
     return high.id ? kiln_add_binary(call->graph, KILN_OP_min, a, high) : a;
 }
 
-/* asin x = atan2(x, sqrt((1 - x)(1 + x))), acos the same with swapped operands */
-static kiln_value import_arc(kiln_onnx_call *call)
-{
-    kiln_graph *graph = call->graph;
-    kiln_value a = kiln_onnx_operand(call, 0), one = kiln_add_splat_like(graph, a, 1);
-    kiln_value below = kiln_add_binary(graph, KILN_OP_sub, one, a);
-    kiln_value above = kiln_add_binary(graph, KILN_OP_add, one, a);
-    kiln_value side =
-        kiln_add_unary(graph, KILN_OP_sqrt, kiln_add_binary(graph, KILN_OP_mul, below, above));
-    bool is_sine = call->row->op[1] == 's';
-    return kiln_add_binary(graph, KILN_OP_atan2, is_sine ? a : side, is_sine ? side : a);
-}
-
-/* With e = e^|a| - 1: sinh = sign(a) (e + e / (e + 1)) / 2, cosh = 1 + e^2 / (2 (e + 1)). */
-static kiln_value import_sinh(kiln_onnx_call *call)
-{
-    kiln_graph *graph = call->graph;
-    kiln_value a = kiln_onnx_operand(call, 0);
-    kiln_value e = kiln_add_unary(graph, KILN_OP_expm1, kiln_add_unary(graph, KILN_OP_abs, a));
-    kiln_value next = kiln_onnx_with(call, KILN_OP_add, e, 1);
-    kiln_value small = kiln_onnx_select(call, kiln_onnx_with(call, KILN_OP_eq, e, INFINITY),
-                                        kiln_add_splat_like(graph, a, 1),
-                                        kiln_add_binary(graph, KILN_OP_div, e, next));
-    kiln_value sum =
-        kiln_onnx_with(call, KILN_OP_mul, kiln_add_binary(graph, KILN_OP_add, e, small), 0.5);
-    return kiln_add_binary(graph, KILN_OP_mul, kiln_add_unary(graph, KILN_OP_sign, a), sum);
-}
-
-static kiln_value import_cosh(kiln_onnx_call *call)
-{
-    kiln_graph *graph = call->graph;
-    kiln_value a = kiln_add_unary(graph, KILN_OP_abs, kiln_onnx_operand(call, 0));
-    kiln_value up = kiln_add_unary(graph, KILN_OP_exp, a);
-    kiln_value down = kiln_add_unary(graph, KILN_OP_exp, kiln_add_unary(graph, KILN_OP_neg, a));
-    return kiln_onnx_with(call, KILN_OP_mul, kiln_add_binary(graph, KILN_OP_add, up, down), 0.5);
-}
-
-/* sign(a) log1p(b + b^2 / (1 + sqrt(b^2 + 1))) with b = |a|; log b + log 2 where b^2 would overflow
- */
-static kiln_value import_asinh(kiln_onnx_call *call)
-{
-    kiln_graph *graph = call->graph;
-    kiln_value a = kiln_onnx_operand(call, 0), b = kiln_add_unary(graph, KILN_OP_abs, a);
-    kiln_value square = kiln_add_binary(graph, KILN_OP_mul, b, b);
-    kiln_value root =
-        kiln_add_unary(graph, KILN_OP_sqrt, kiln_onnx_with(call, KILN_OP_add, square, 1));
-    kiln_value part =
-        kiln_add_binary(graph, KILN_OP_div, square, kiln_onnx_with(call, KILN_OP_add, root, 1));
-    kiln_value near =
-        kiln_add_unary(graph, KILN_OP_log1p, kiln_add_binary(graph, KILN_OP_add, b, part));
-    kiln_value far =
-        kiln_onnx_with(call, KILN_OP_add, kiln_add_unary(graph, KILN_OP_log, b), log(2));
-    double limit = kiln_onnx_type(call, 0)->dtype == KILN_f16 ? 200 : 1e9;
-    kiln_value is_far = kiln_onnx_with(call, KILN_OP_gt, b, limit);
-    return kiln_add_binary(graph, KILN_OP_mul, kiln_add_unary(graph, KILN_OP_sign, a),
-                           kiln_onnx_select(call, is_far, far, near));
-}
-
-/* log1p(t + sqrt(t) sqrt(t + 2)) with t = a - 1 */
-static kiln_value import_acosh(kiln_onnx_call *call)
-{
-    kiln_graph *graph = call->graph;
-    kiln_value t = kiln_onnx_with(call, KILN_OP_sub, kiln_onnx_operand(call, 0), 1);
-    kiln_value root = kiln_add_unary(graph, KILN_OP_sqrt, t);
-    kiln_value other = kiln_add_unary(graph, KILN_OP_sqrt, kiln_onnx_with(call, KILN_OP_add, t, 2));
-    kiln_value product = kiln_add_binary(graph, KILN_OP_mul, root, other);
-    return kiln_add_unary(graph, KILN_OP_log1p, kiln_add_binary(graph, KILN_OP_add, t, product));
-}
-
-static kiln_value import_atanh(kiln_onnx_call *call)
-{
-    kiln_graph *graph = call->graph;
-    kiln_value a = kiln_onnx_operand(call, 0);
-    kiln_value up = kiln_add_unary(graph, KILN_OP_log1p, a);
-    kiln_value down = kiln_add_unary(graph, KILN_OP_log1p, kiln_add_unary(graph, KILN_OP_neg, a));
-    return kiln_onnx_with(call, KILN_OP_mul, kiln_add_binary(graph, KILN_OP_sub, up, down), 0.5);
-}
-
 #define UNARY(op, since, kiln)                                                                     \
     {                                                                                              \
         op, since, KILN_ONNX_NEWEST, 1, 1, import_unary, KILN_OP_##kiln                            \
@@ -299,12 +221,12 @@ const kiln_onnx_row kiln_onnx_math_rows[] = {
     ROW("IsInf", 10, 1, 1, import_is_inf),
     ROW("Where", 9, 3, 3, import_where),
     ROW("Clip", 6, 1, 3, import_clip),
-    ROW("Asin", 6, 1, 1, import_arc),
-    ROW("Acos", 6, 1, 1, import_arc),
-    ROW("Sinh", 9, 1, 1, import_sinh),
-    ROW("Cosh", 9, 1, 1, import_cosh),
-    ROW("Asinh", 9, 1, 1, import_asinh),
-    ROW("Acosh", 9, 1, 1, import_acosh),
-    ROW("Atanh", 9, 1, 1, import_atanh),
+    UNARY("Asin", 6, asin),
+    UNARY("Acos", 6, acos),
+    UNARY("Sinh", 9, sinh),
+    UNARY("Cosh", 9, cosh),
+    UNARY("Asinh", 9, asinh),
+    UNARY("Acosh", 9, acosh),
+    UNARY("Atanh", 9, atanh),
     {0},
 };

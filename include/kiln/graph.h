@@ -385,6 +385,53 @@ KILN_API kiln_value kiln_softplus(kiln_graph *graph, kiln_value a);
 KILN_API kiln_value kiln_mish(kiln_graph *graph, kiln_value a);
 KILN_API kiln_value kiln_hard_sigmoid(kiln_graph *graph, kiln_value a, double scale, double offset);
 KILN_API kiln_value kiln_hard_swish(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_cbrt(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_asin(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_acos(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_sinh(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_cosh(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_asinh(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_acosh(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_atanh(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_erfc(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_erf_inv(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_lgamma(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_digamma(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_round_half_away(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_is_nan(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_is_inf(kiln_graph *graph, kiln_value a);
+/* Shapes broadcast. */
+KILN_API kiln_value kiln_next_after(kiln_graph *graph, kiln_value a, kiln_value b);
+/* `exponent_bits` 1 to 63, `mantissa_bits` 0 to 63; more than the dtype has changes nothing. */
+KILN_API kiln_value kiln_reduce_precision(kiln_graph *graph, kiln_value a, int64_t exponent_bits,
+                                          int64_t mantissa_bits);
+
+/* Random numbers are functions of a key, u32[2]: the same key gives the same numbers. New keys come
+ * from kiln_random_split, u32[n,2]. */
+KILN_API kiln_value kiln_random_split(kiln_graph *graph, kiln_value key, int64_t n);
+KILN_API kiln_value kiln_random_bits(kiln_graph *graph, kiln_value key, uint32_t rank,
+                                     const int64_t *dims);
+typedef struct kiln_random_options {
+    kiln_dtype dtype; /* a float; 0 is f32 */
+    uint32_t rank;
+    const int64_t *dims;
+    double offset, scale; /* of the result; a scale of 0 is 1 */
+} kiln_random_options;
+/* 0 <= u < 1, and the normal distribution of mean 0 and variance 1. */
+KILN_API kiln_value kiln_random_uniform(kiln_graph *graph, kiln_value key,
+                                        const kiln_random_options *options);
+KILN_API kiln_value kiln_random_normal(kiln_graph *graph, kiln_value key,
+                                       const kiln_random_options *options);
+KILN_API kiln_value kiln_dropout(kiln_graph *graph, kiln_value a, kiln_value key, double rate);
+/* The block functions: key u32[2], counters and results u32[2,…] or u32[4,…]. */
+KILN_API kiln_value kiln_threefry2x32(kiln_graph *graph, kiln_value key, kiln_value counter);
+KILN_API kiln_value kiln_philox4x32(kiln_graph *graph, kiln_value key, kiln_value counter);
+
+/* Along `axes` of `a`, whose last axis holds real and imaginary part; the inverse divides by the
+ * lengths. A prime factor of a length is at most 4096. */
+KILN_API kiln_value kiln_fft(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes,
+                             int inverse);
+
 /* Axes as in reductions. */
 KILN_API kiln_value kiln_mean(kiln_graph *graph, kiln_value a, uint32_t n_axes,
                               const int64_t *axes);

@@ -17,6 +17,8 @@ const op_family op_families[] = {
     {"activation", op_cases_activation},
     {"row", op_cases_row},
     {"attention", op_cases_attention},
+    {"special", op_cases_special},
+    {"random", op_cases_random},
 };
 
 const uint32_t op_n_families = sizeof op_families / sizeof *op_families;

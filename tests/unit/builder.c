@@ -20,7 +20,7 @@ static kiln_context *context;
 typedef struct operands {
     kiln_graph *graph;
     kiln_value f, f2, row, number, i, bits, flag, flags, image, kernel, matrix, starts, block,
-        heads, channel, square;
+        heads, channel, square, key, counters, counters4, pairs;
 } operands;
 
 static operands operands_open(void)
@@ -43,6 +43,10 @@ static operands operands_open(void)
     o.block = kiln_input(g, "block", KILN_f32, DIMS(1, 2));
     o.heads = kiln_input(g, "heads", KILN_f32, DIMS(1, 2, 7, 4));
     o.channel = kiln_input(g, "channel", KILN_f32, DIMS(4));
+    o.key = kiln_input(g, "key", KILN_u32, DIMS(2));
+    o.counters = kiln_input(g, "counters", KILN_u32, DIMS(2, 3));
+    o.counters4 = kiln_input(g, "counters4", KILN_u32, DIMS(4, 3));
+    o.pairs = kiln_input(g, "pairs", KILN_f32, DIMS(3, 12, 2));
     o.square = kiln_input(g, "square", KILN_f32, DIMS(3, 3));
     assert_string_equal(kiln_graph_message(g), "");
     return o;
@@ -111,6 +115,19 @@ CALL(argsort, o->f, -1, 1) CALL(sort, o->f, 0, 0) CALL(take_along, o->f, o->i, 1
 CALL(cumulative_sum, o->f, -1, NULL) CALL(cumulative_prod, o->f, 0, NULL)
 CALL(cumulative_max, o->f, 1, NULL)
 CALL(cumulative_min, o->f, 1, &(kiln_cumulative_options){.reverse = 1})
+FLOAT_UNARY(cbrt) FLOAT_UNARY(asin) FLOAT_UNARY(acos) FLOAT_UNARY(sinh)
+FLOAT_UNARY(cosh) FLOAT_UNARY(asinh) FLOAT_UNARY(acosh) FLOAT_UNARY(atanh)
+FLOAT_UNARY(erfc) FLOAT_UNARY(erf_inv) FLOAT_UNARY(lgamma) FLOAT_UNARY(digamma)
+FLOAT_UNARY(round_half_away) FLOAT_UNARY(is_nan) FLOAT_UNARY(is_inf)
+BROADCAST_BINARY(next_after)
+CALL(reduce_precision, o->f, 5, 10)
+CALL(threefry2x32, o->key, o->counters) CALL(philox4x32, o->key, o->counters4)
+CALL(random_bits, o->key, DIMS(3, 5)) CALL(random_split, o->key, 3)
+CALL(random_uniform, o->key, &(kiln_random_options){.rank = 1, .dims = (int64_t[]){5}})
+CALL(random_normal, o->key,
+     &(kiln_random_options){.dtype = KILN_f64, .rank = 1, .dims = (int64_t[]){5}, .scale = 2})
+CALL(dropout, o->f, o->key, 0.5)
+CALL(fft, o->pairs, 1, (int64_t[]){-2}, 0)
 CALL(dot_general, o->f, o->matrix,
      &(kiln_dot_options){.n_contract = 1, .lhs_contract = (int64_t[]){1},
                                                        .rhs_contract = (int64_t[]){0}})

@@ -208,6 +208,41 @@ static void test_orders(kiln_graph *graph)
     EXPECT(node(graph, KILN_OP_take_along, 2, (kiln_value[]){b, at}, &along), 4, 2, 6);
 }
 
+/* The known answers that come with the paper's library: counters, key, words. */
+static void test_random_words(kiln_graph *graph)
+{
+    kiln_value zero = CONSTANT(KILN_u32, DIMS(2), 0, 0);
+    kiln_value four = CONSTANT(KILN_u32, DIMS(4), 0, 0, 0, 0);
+    kiln_value pi = CONSTANT(KILN_u32, DIMS(2), 0x13198a2e, 0x03707344);
+    kiln_value at = CONSTANT(KILN_u32, DIMS(2), 0x243f6a88, 0x85a308d3);
+    kiln_value full = CONSTANT(KILN_u32, DIMS(2), UINT32_MAX, UINT32_MAX);
+    EXPECT(kiln_add_binary(graph, KILN_OP_threefry2x32, zero, zero), 0x6b200159, 0x99ba4efe);
+    EXPECT(kiln_add_binary(graph, KILN_OP_threefry2x32, full, full), 0x1cb996fc, 0xbb002be7);
+    EXPECT(kiln_add_binary(graph, KILN_OP_threefry2x32, pi, at), 0xc4923a9c, 0x483df7a0);
+    EXPECT(kiln_add_binary(graph, KILN_OP_philox4x32, zero, four), 0x6627e8d5, 0xe169c58d,
+           0xbc57ac4c, 0x9b00dbd8);
+    four = CONSTANT(KILN_u32, DIMS(4), UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX);
+    EXPECT(kiln_add_binary(graph, KILN_OP_philox4x32, full, four), 0x408f276d, 0x41c83b0e,
+           0xa20bc7c6, 0x6d5451fd);
+    kiln_value key = CONSTANT(KILN_u32, DIMS(2), 0xa4093822, 0x299f31d0);
+    four = CONSTANT(KILN_u32, DIMS(4), 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344);
+    EXPECT(kiln_add_binary(graph, KILN_OP_philox4x32, key, four), 0xd16cfe09, 0x94fdcceb,
+           0x5001e420, 0x24126ea1);
+}
+
+/* f32 as f16 would round it, as a type of 3 exponent and 1 mantissa bits, and the limits. */
+static void test_fewer_bits(kiln_graph *graph)
+{
+    kiln_value a = CONSTANT(KILN_f32, DIMS(6), 1 + 0x1p-11, 1 + 0x3p-11, 65520, -65519, 0x1p-15,
+                            NAN);
+    kiln_attrs half = {KILN_FAMILY_reduce_precision, .reduce_precision = {5, 10}};
+    EXPECT(node(graph, KILN_OP_reduce_precision, 1, &a, &half), 1, 1 + 0x1p-9, INFINITY, -65504,
+           0, NAN);
+    kiln_value b = CONSTANT(KILN_f32, DIMS(4), 1.25, -1.26, 13, -0.1);
+    kiln_attrs few = {KILN_FAMILY_reduce_precision, .reduce_precision = {3, 1}};
+    EXPECT(node(graph, KILN_OP_reduce_precision, 1, &b, &few), 1, -1.5, 12, -0.0);
+}
+
 static void test_windows(kiln_graph *graph)
 {
     kiln_value a = CONSTANT(KILN_f32, DIMS(5), 1, 2, 3, 4, 5);
@@ -335,6 +370,8 @@ int main(void)
         CASE(test_views_and_moves),
         CASE(test_gather_and_scatter),
         CASE(test_orders),
+        CASE(test_random_words),
+        CASE(test_fewer_bits),
         CASE(test_windows),
         CASE(test_contractions),
         CASE(test_composites_go_through_their_rules),

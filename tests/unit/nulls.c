@@ -58,6 +58,17 @@
     CALL(kiln_cumulative_prod(graph, none, 0, NULL)) \
     CALL(kiln_cumulative_max(graph, none, 0, NULL)) \
     CALL(kiln_cumulative_min(graph, none, 0, NULL)) \
+    CALL(kiln_cbrt(graph, none)) CALL(kiln_asin(graph, none)) CALL(kiln_acos(graph, none)) \
+    CALL(kiln_sinh(graph, none)) CALL(kiln_cosh(graph, none)) CALL(kiln_asinh(graph, none)) \
+    CALL(kiln_acosh(graph, none)) CALL(kiln_atanh(graph, none)) CALL(kiln_erfc(graph, none)) \
+    CALL(kiln_erf_inv(graph, none)) CALL(kiln_lgamma(graph, none)) \
+    CALL(kiln_digamma(graph, none)) CALL(kiln_round_half_away(graph, none)) \
+    CALL(kiln_is_nan(graph, none)) CALL(kiln_is_inf(graph, none)) \
+    CALL(kiln_next_after(graph, none, none)) CALL(kiln_reduce_precision(graph, none, 1, 1)) \
+    CALL(kiln_random_split(graph, none, 1)) CALL(kiln_random_bits(graph, none, 0, NULL)) \
+    CALL(kiln_random_uniform(graph, none, NULL)) CALL(kiln_random_normal(graph, none, NULL)) \
+    CALL(kiln_dropout(graph, none, none, 0)) CALL(kiln_threefry2x32(graph, none, none)) \
+    CALL(kiln_philox4x32(graph, none, none)) CALL(kiln_fft(graph, none, 0, NULL, 0)) \
     CALL(kiln_gather(graph, none, none, NULL)) \
     CALL(kiln_scatter(graph, none, none, none, NULL)) \
     CALL(kiln_scatter_add(graph, none, none, none, NULL)) \

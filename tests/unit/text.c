@@ -106,6 +106,21 @@ static const char everything[] =
     "  %114: i64[2,3] = argsort %f {axis = 1, descending = true}\n"
     "  %115: f32[2,3] = sort %f {axis = 0, descending = false}\n"
     "  %116: f32[2,3] = take_along %f, %114 {axis = 1}\n"
+    "  %120: bool[2,3] = is_nan %f\n"
+    "  %121: bool[2,3] = is_inf %f\n"
+    "  %122: f32[2,3] = next_after %f, %\"g 1\"\n"
+    "  %123: f32[2,3] = reduce_precision %f {exponent_bits = 5, mantissa_bits = 10}\n"
+    "  %124: u32[2] = constant {value = [1, 2]}\n"
+    "  %125: u32[2,3] = iota {axis = 0}\n"
+    "  %126: u32[4,3] = iota {axis = 0}\n"
+    "  %127: u32[2,3] = threefry2x32 %124, %125\n"
+    "  %128: u32[4,3] = philox4x32 %124, %126\n"
+    "  %129: u32[3,5] = random_bits %124 {sizes = [3, 5]}\n"
+    "  %130: u32[3,2] = random_split %124 {n = 3}\n"
+    "  %131: f64[2] = random_uniform %124 {dtype = f64, dims = [2], offset = 0, scale = 1}\n"
+    "  %132: bf16[2] = random_normal %124 {dtype = bf16, dims = [2], offset = 1, scale = 2}\n"
+    "  %133: f32[2,3] = dropout %f, %124 {rate = 0.5}\n"
+    "  %134: f32[3,2] = fft %30 {axes = [0], inverse = false}\n"
     "  check %n \"n: \\\"bad\\\"; expected 0\"\n"
     "  return %53, %48 as \"prob\", %f\n"
     "}\n";
@@ -115,7 +130,9 @@ static const char everything[] =
 static const char *group_of(const kiln_op_row *row)
 {
     static const char *const alone[] = {"is_finite", "not",    "popcnt", "clz",   "convert",
-                                        "bitcast",   "select", "clamp",  "linear"};
+                                        "bitcast",   "select", "clamp",  "linear",
+                                        "is_nan",    "is_inf", "next_after",
+                                        "threefry2x32", "philox4x32"};
     for (size_t i = 0; i < sizeof alone / sizeof *alone; i++) {
         if (strcmp(alone[i], row->name) == 0) return "";
     }
