@@ -90,6 +90,8 @@ kiln_kv kiln_routine_result(kiln_lower *lower, const kiln_index *index)
 
 static kiln_routine_fn *const rows[KILN_N_OPS] = {
     [KILN_OP_barrier] = kiln_lower_pointwise, /* a copy */
+    [KILN_OP_cholesky] = kiln_lower_cholesky,
+    [KILN_OP_forward_solve] = kiln_lower_forward_solve,
     [KILN_OP_argsort] = kiln_lower_argsort,
     [KILN_OP_cumulative_sum] = kiln_lower_cumulative,
     [KILN_OP_cumulative_prod] = kiln_lower_cumulative,

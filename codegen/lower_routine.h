@@ -40,4 +40,5 @@ kiln_kv kiln_routine_result(kiln_lower *lower, const kiln_index *index);
 /* One function a row. */
 typedef void kiln_routine_fn(kiln_lower *lower);
 kiln_routine_fn kiln_lower_scatter, kiln_lower_argsort, kiln_lower_cumulative;
+kiln_routine_fn kiln_lower_cholesky, kiln_lower_forward_solve;
 #endif

@@ -1,4 +1,4 @@
-/* The public builder: random numbers, transforms and fewer bits. */
+/* The public builder: random numbers, transforms, systems of equations and fewer bits. */
 #include "graph/builder.h"
 
 static kiln_value plain_body(kiln_graph *graph, const kiln_request *request)
@@ -135,4 +135,58 @@ kiln_value kiln_fft(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int6
     kiln_request request = {KILN_OP_fft,    .inputs = {a}, .n = 1,
                             .rank = n_axes, .dims = axes,  .flag = inverse != 0};
     return kiln_build(graph, fft_body, &request);
+}
+
+static kiln_value swapped(kiln_graph *graph, kiln_value a, uint32_t rank)
+{
+    int64_t order[KILN_MAX_RANK];
+    for (uint32_t i = 0; i < rank; i++) order[i] = i;
+    order[rank - 1] = rank - 2;
+    order[rank - 2] = rank - 1;
+    return kiln_add_transpose(graph, a, order);
+}
+
+static kiln_value cholesky_body(kiln_graph *graph, const kiln_request *request)
+{
+    uint32_t rank = kiln_build_type(graph, request, 0)->rank;
+    kiln_request turned = *request;
+    if (request->flag || rank < 2) return kiln_build_node(graph, request, NULL);
+    turned.inputs[0] = swapped(graph, request->inputs[0], rank);
+    return swapped(graph, kiln_build_node(graph, &turned, NULL), rank);
+}
+
+kiln_value kiln_cholesky(kiln_graph *graph, kiln_value a, int lower)
+{
+    kiln_request request = {KILN_OP_cholesky, .inputs = {a}, .n = 1, .flag = lower != 0};
+    return kiln_build(graph, cholesky_body, &request);
+}
+
+static kiln_value triangular_body(kiln_graph *graph, const kiln_request *request)
+{
+    static const kiln_triangular_options standard;
+    const kiln_triangular_options *options = request->options ? request->options : &standard;
+    kiln_attrs attrs = {KILN_FAMILY_triangular,
+                        .triangular = {!options->right, !options->upper, options->transpose != 0,
+                                       options->unit_diagonal != 0}};
+    return kiln_build_node(graph, request, &attrs);
+}
+
+kiln_value kiln_triangular_solve(kiln_graph *graph, kiln_value a, kiln_value b,
+                                 const kiln_triangular_options *options)
+{
+    kiln_request request = {KILN_OP_triangular_solve, .inputs = {a, b}, .n = 2, .options = options};
+    return kiln_build(graph, triangular_body, &request);
+}
+
+static kiln_value forward_body(kiln_graph *graph, const kiln_request *request)
+{
+    kiln_attrs attrs = {KILN_FAMILY_unit, .unit = {request->flag}};
+    return kiln_build_node(graph, request, &attrs);
+}
+
+kiln_value kiln_forward_solve(kiln_graph *graph, kiln_value a, kiln_value b, int unit_diagonal)
+{
+    kiln_request request = {KILN_OP_forward_solve, .inputs = {a, b}, .n = 2,
+                            .flag = unit_diagonal != 0};
+    return kiln_build(graph, forward_body, &request);
 }

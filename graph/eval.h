@@ -31,6 +31,8 @@ void kiln_eval_routine(const kiln_eval_call *call);
 /* The rows of the two above that have a file of their own. */
 void kiln_eval_gather(const kiln_eval_call *call);
 void kiln_eval_scatter(const kiln_eval_call *call);
+void kiln_eval_cholesky(const kiln_eval_call *call);
+void kiln_eval_forward_solve(const kiln_eval_call *call);
 void kiln_eval_argsort(const kiln_eval_call *call);
 void kiln_eval_cumulative(const kiln_eval_call *call);
 

@@ -11,7 +11,9 @@ static void eval_barrier(const kiln_eval_call *call)
 void kiln_eval_routine(const kiln_eval_call *call)
 {
     static kiln_eval_fn *const rows[KILN_N_OPS] = {
-        [KILN_OP_barrier] = eval_barrier,          [KILN_OP_argsort] = kiln_eval_argsort,
+        [KILN_OP_barrier] = eval_barrier,          [KILN_OP_cholesky] = kiln_eval_cholesky,
+        [KILN_OP_forward_solve] = kiln_eval_forward_solve,
+        [KILN_OP_argsort] = kiln_eval_argsort,
         [KILN_OP_cumulative_sum] = kiln_eval_cumulative,
         [KILN_OP_cumulative_prod] = kiln_eval_cumulative,
         [KILN_OP_cumulative_max] = kiln_eval_cumulative,

@@ -54,5 +54,6 @@ void kiln_infer_regions(const kiln_infer_call *call, kiln_regions regions, uint3
                         uint32_t most);
 kiln_infer_fn kiln_infer_gather, kiln_infer_scatter;
 kiln_infer_fn kiln_infer_argsort, kiln_infer_cumulative;
+kiln_infer_fn kiln_infer_cholesky, kiln_infer_forward_solve;
 kiln_infer_fn kiln_infer_broadcast, kiln_infer_reshape, kiln_infer_transpose;
 #endif

@@ -111,6 +111,10 @@ const kiln_export_row kiln_export_rows[KILN_N_OPS] = {
     [KILN_OP_cumulative_max] = {"Max", kiln_export_cumulative, .wide = SMALL},
     [KILN_OP_cumulative_min] = {"Min", kiln_export_cumulative, .wide = SMALL},
 
+    /* systems of equations */
+    [KILN_OP_cholesky] = {"", kiln_export_none},
+    [KILN_OP_forward_solve] = {"", kiln_export_none},
+
     /* regions */
     [KILN_OP_item] = {"", kiln_export_none},
     [KILN_OP_call] = {"", kiln_export_none},

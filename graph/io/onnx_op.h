@@ -99,6 +99,10 @@ void kiln_onnx_window_same(kiln_onnx_call *call, kiln_onnx_window *window);
 /* Convolution of NCHW a and OIHW w over the window. */
 kiln_value kiln_onnx_convolution(kiln_onnx_call *call, const kiln_value *operands, int64_t groups,
                                  const kiln_onnx_window *window);
+/* The first place of the maximum of each window of operand 0, counted through all of it; `out` are
+ * the spatial dims of the result, is_column counts the first spatial dim fastest. */
+kiln_value kiln_onnx_max_places(kiln_onnx_call *call, const kiln_onnx_window *window,
+                                const int64_t *out, bool is_column);
 /* Operand 2 scattered over operand 0, seen as [n, block]: row i of the updates goes to row
  * places[i], as the attribute `reduction` says. */
 kiln_value kiln_onnx_scatter(kiln_onnx_call *call, kiln_value places, int64_t n, int64_t block);

@@ -62,7 +62,9 @@ static kiln_value import_max_pool(kiln_onnx_call *call)
 {
     pool_plan plan;
     plan_make(call, &plan);
-    kiln_onnx_ignore(call, "storage_order");
+    bool is_column = kiln_onnx_flag(call, "storage_order", false);
+    if (kiln_onnx_wants(call, 1))
+        kiln_onnx_result(call, 1, kiln_onnx_max_places(call, &plan.window, plan.out, is_column));
     return windowed(call, KILN_OP_window_max, kiln_onnx_operand(call, 0), &plan.window);
 }
 

@@ -25,6 +25,12 @@ static const kiln_onnx_family families[] = {
     {"", kiln_onnx_loss_rows, "Losses"},
     {"", kiln_onnx_scatter_rows, "Orders and scatters"},
     {"", kiln_onnx_vision_rows, "Grids and crops"},
+    {"", kiln_onnx_patch_rows, "Patches"},
+    {"", kiln_onnx_signal_rows, "Spectra and texts"},
+    {"", kiln_onnx_random_rows, "Random numbers"},
+    {"", kiln_onnx_state_rows, "Models with a state"},
+    {"ai.onnx.preview", kiln_onnx_preview_rows, "Previews"},
+    {"ai.onnx.preview.training", kiln_onnx_train_rows, "Training"},
     {"com.microsoft", kiln_onnx_contrib_rows, "Fused operators"},
     {"", kiln_onnx_contrib_default_rows, "Fused operators in the default domain"},
 };

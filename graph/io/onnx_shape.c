@@ -193,25 +193,6 @@ static kiln_value import_identity(kiln_onnx_call *call)
     return kiln_onnx_operand(call, 0);
 }
 
-/* Inference only: the mask, where it is asked for, keeps everything. */
-static kiln_value import_dropout(kiln_onnx_call *call)
-{
-    kiln_value a = kiln_onnx_operand(call, 0);
-    const kiln_type *type = kiln_onnx_type(call, 0);
-    kiln_onnx_ignore(call, "ratio");
-    kiln_onnx_ignore(call, "seed");
-    if (call->opset < 7) kiln_onnx_ignore(call, "is_test");
-    if (kiln_onnx_has(call, 2) && kiln_onnx_known_int(call, 2)) {
-        const double *ratio = NULL;
-        uint32_t n = kiln_onnx_has(call, 1) ? kiln_onnx_known_floats(call, 1, &ratio) : 0;
-        if (n != 1 || ratio[0] != 0) kiln_onnx_refuse(call, "training_mode is true");
-    }
-    if (kiln_onnx_wants(call, 1))
-        kiln_onnx_result(call, 1,
-                         kiln_add_splat(call->graph, KILN_bool, type->rank, type->dims, 1));
-    return a;
-}
-
 static kiln_value cast(kiln_onnx_call *call, kiln_dtype dtype)
 {
     kiln_value a = kiln_onnx_operand(call, 0);
@@ -282,17 +263,18 @@ static kiln_value import_depth_to_space(kiln_onnx_call *call)
 
 static kiln_value import_space_to_depth(kiln_onnx_call *call)
 {
-    static const int64_t order[6] = {0, 3, 5, 1, 2, 4};
+    static const int64_t dcr[6] = {0, 3, 5, 1, 2, 4}, crd[6] = {0, 1, 3, 5, 2, 4};
     const kiln_type *type = kiln_onnx_type(call, 0);
     const int64_t *d = type->dims;
     int64_t b = block_size(call, type);
+    bool is_crd = !strcmp(kiln_onnx_string(call, "mode", "DCR"), "CRD");
     if (d[2] % b || d[3] % b)
         kiln_onnx_fail(call,
                        "spatial dims %" PRId64 " and %" PRId64 "; expected multiples of %" PRId64,
                        d[2], d[3], b);
     int64_t split[6] = {d[0], d[1], d[2] / b, b, d[3] / b, b};
     int64_t dims[4] = {d[0], d[1] * b * b, d[2] / b, d[3] / b};
-    return shuffle(call, split, order, dims);
+    return shuffle(call, split, is_crd ? crd : dcr, dims);
 }
 
 #define ROW(op, since, least, most, function)                                                      \
@@ -311,7 +293,6 @@ const kiln_onnx_row kiln_onnx_shape_rows[] = {
     ROW("Expand", 8, 2, 2, import_expand),
     ROW("Tile", 6, 2, 2, import_tile),
     ROW("Identity", 6, 1, 1, import_identity),
-    ROW("Dropout", 6, 1, 3, import_dropout),
     ROW("Cast", 6, 1, 1, import_cast),
     ROW("CastLike", 15, 2, 2, import_cast_like),
     ROW("BitCast", 26, 1, 1, import_bit_cast),

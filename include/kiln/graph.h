@@ -427,6 +427,19 @@ KILN_API kiln_value kiln_dropout(kiln_graph *graph, kiln_value a, kiln_value key
 KILN_API kiln_value kiln_threefry2x32(kiln_graph *graph, kiln_value key, kiln_value counter);
 KILN_API kiln_value kiln_philox4x32(kiln_graph *graph, kiln_value key, kiln_value counter);
 
+/* Over the last two axes. cholesky: L with L L^T = a, or U with U^T U = a where `lower` is 0; only
+ * that triangle of `a` is read, NaN where `a` is not positive definite. */
+KILN_API kiln_value kiln_cholesky(kiln_graph *graph, kiln_value a, int lower);
+/* x with op(a) x = b, or x op(a) = b where `right` is not 0; a is lower, or upper where `upper` is
+ * not 0, op transposes where `transpose` is not 0. NULL options are all 0. */
+typedef struct kiln_triangular_options {
+    int right, upper, transpose, unit_diagonal;
+} kiln_triangular_options;
+KILN_API kiln_value kiln_triangular_solve(kiln_graph *graph, kiln_value a, kiln_value b,
+                                          const kiln_triangular_options *options);
+KILN_API kiln_value kiln_forward_solve(kiln_graph *graph, kiln_value a, kiln_value b,
+                                       int unit_diagonal);
+
 /* Along `axes` of `a`, whose last axis holds real and imaginary part; the inverse divides by the
  * lengths. A prime factor of a length is at most 4096. */
 KILN_API kiln_value kiln_fft(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes,

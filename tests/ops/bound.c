@@ -475,6 +475,20 @@ static void bound_elementwise(bound_run *run)
     }
 }
 
+/* Of well-conditioned systems, which is what the cases have: rounding grows with the rows. */
+static void bound_solution(bound_run *run)
+{
+    const kiln_type *type = run->node->type;
+    double n = type->rank ? (double)type->dims[type->rank - 2] : 1, largest_value = 0, value;
+    for (int64_t i = 0; i < type->n_elements; i++) {
+        kiln_element_load_double(type->dtype, run->out->values[run->node->id], i, 1, &value);
+        largest_value = fmax(largest_value, fabs(value));
+    }
+    for (int64_t i = 0; i < type->n_elements; i++)
+        run->error[i] = has_errors(run) ? INFINITY : gamma_of(type->dtype, n) * 8 * largest_value;
+    add_rounding(run, 1);
+}
+
 /* Routines give the evaluator's bits where their operands are exact; but sums and products are in
  * an order of their own. */
 static void bound_routine(bound_run *run)
@@ -486,6 +500,8 @@ static void bound_routine(bound_run *run)
         bound_sum(run, (double)n);
     else if (is_float(run->node->type) && run->node->op == KILN_OP_cumulative_prod)
         bound_product(run);
+    else if (run->node->op == KILN_OP_cholesky || run->node->op == KILN_OP_forward_solve)
+        bound_solution(run);
     else if (has_errors(run))
         all_unknown(run);
 }

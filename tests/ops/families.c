@@ -19,6 +19,7 @@ const op_family op_families[] = {
     {"attention", op_cases_attention},
     {"special", op_cases_special},
     {"random", op_cases_random},
+    {"solve", op_cases_solve},
 };
 
 const uint32_t op_n_families = sizeof op_families / sizeof *op_families;

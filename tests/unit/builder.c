@@ -128,6 +128,8 @@ CALL(random_normal, o->key,
      &(kiln_random_options){.dtype = KILN_f64, .rank = 1, .dims = (int64_t[]){5}, .scale = 2})
 CALL(dropout, o->f, o->key, 0.5)
 CALL(fft, o->pairs, 1, (int64_t[]){-2}, 0)
+CALL(cholesky, o->square, 1) CALL(forward_solve, o->square, o->matrix, 1)
+CALL(triangular_solve, o->square, o->matrix, NULL)
 CALL(dot_general, o->f, o->matrix,
      &(kiln_dot_options){.n_contract = 1, .lhs_contract = (int64_t[]){1},
                                                        .rhs_contract = (int64_t[]){0}})

@@ -69,6 +69,8 @@
     CALL(kiln_random_uniform(graph, none, NULL)) CALL(kiln_random_normal(graph, none, NULL)) \
     CALL(kiln_dropout(graph, none, none, 0)) CALL(kiln_threefry2x32(graph, none, none)) \
     CALL(kiln_philox4x32(graph, none, none)) CALL(kiln_fft(graph, none, 0, NULL, 0)) \
+    CALL(kiln_cholesky(graph, none, 1)) CALL(kiln_forward_solve(graph, none, none, 0)) \
+    CALL(kiln_triangular_solve(graph, none, none, NULL)) \
     CALL(kiln_gather(graph, none, none, NULL)) \
     CALL(kiln_scatter(graph, none, none, none, NULL)) \
     CALL(kiln_scatter_add(graph, none, none, none, NULL)) \

@@ -121,6 +121,13 @@ static const char everything[] =
     "  %132: bf16[2] = random_normal %124 {dtype = bf16, dims = [2], offset = 1, scale = 2}\n"
     "  %133: f32[2,3] = dropout %f, %124 {rate = 0.5}\n"
     "  %134: f32[3,2] = fft %30 {axes = [0], inverse = false}\n"
+    "  %140: f32[5,5] = dot_general %m, %m {lhs_batch = [], rhs_batch = [], lhs_contract = [0], "
+    "rhs_contract = [0], accumulate = f32}\n"
+    "  %141: f32[5,5] = cholesky %140\n"
+    "  %142: f32[5,3] = transpose %m {permutation = [1, 0]}\n"
+    "  %143: f32[5,3] = forward_solve %141, %142 {unit_diagonal = false}\n"
+    "  %144: f32[3,5] = triangular_solve %141, %m {left = false, lower = true, transpose = false, "
+    "unit_diagonal = true}\n"
     "  check %n \"n: \\\"bad\\\"; expected 0\"\n"
     "  return %53, %48 as \"prob\", %f\n"
     "}\n";
