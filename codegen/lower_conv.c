@@ -237,18 +237,31 @@ static void emit_tile(product *p, kiln_kv number, int64_t tile_width)
     emit_features(p, shape, kiln_k_max(k, first, whole), end);
 }
 
-/* Pixels of a register tile: as many of a row as fit, then more rows; the cheapest over all
- * tails. */
-static double choose_pixels(const product *p, uint32_t rows, int64_t *out_width,
-                            int64_t *out_height)
+/* Pixels of a register tile: as many of a row as fit, then more rows. */
+static void choose_pixels(const product *p, uint32_t rows, int64_t *out_width, int64_t *out_height)
 {
     const kiln_conv_axis *axis = p->conv->axis;
-    int64_t out = axis[KILN_CONV_W].out, n = kiln_ceil_div(out, rows);
-    *out_width = kiln_ceil_div(out, n);
+    int64_t out = axis[KILN_CONV_W].out;
+    *out_width = kiln_ceil_div(out, kiln_ceil_div(out, rows));
     *out_height = kiln_max_i64(1, kiln_min_i64(rows / *out_width, axis[KILN_CONV_H].out));
-    double used = (double)(out * axis[KILN_CONV_H].out);
-    double tiles = (double)(n * kiln_ceil_div(axis[KILN_CONV_H].out, *out_height));
-    return tiles / used; /* register tiles per pixel */
+}
+
+/* Cycles of all register tiles of width x height pixels over an image, tails included. */
+static double pixel_cycles(const product *p, int64_t width, int64_t height, uint32_t vectors)
+{
+    const kiln_conv_axis *axis = p->conv->axis;
+    int64_t widths[] = {width, axis[KILN_CONV_W].out % width},
+            heights[] = {height, axis[KILN_CONV_H].out % height};
+    int64_t columns[] = {axis[KILN_CONV_W].out / width, 1},
+            rows[] = {axis[KILN_CONV_H].out / height, 1};
+    double cycles = 0;
+    for (uint32_t i = 0; i < 4; i++) {
+        int64_t pixels = widths[i % 2] * heights[i / 2];
+        if (!pixels) continue;
+        cycles += (double)(columns[i % 2] * rows[i / 2]) *
+                  kiln_tile_cycles(p->conv->lower->machine, (uint32_t)pixels, vectors, p->k_size);
+    }
+    return cycles;
 }
 
 /* A strip's weights and the next one's stay in the second cache beside the window. */
@@ -275,10 +288,8 @@ static double choose_tile(product *p, int64_t *out_width)
                         (rows <= 2 && vectors == unit);
             if (!fits || rows * vectors > KILN_TILE_SUMS) continue;
             int64_t width, height;
-            double tiles = choose_pixels(p, rows, &width, &height);
-            double cycles =
-                kiln_tile_cycles(machine, (uint32_t)(width * height), vectors, p->k_size) * tiles *
-                (double)groups;
+            choose_pixels(p, rows, &width, &height);
+            double cycles = pixel_cycles(p, width, height, vectors) * (double)groups;
             if (best >= 0 && cycles >= best) continue;
             best = cycles;
             p->vectors = vectors;
@@ -286,7 +297,7 @@ static double choose_tile(product *p, int64_t *out_width)
             *out_width = width;
         }
     }
-    return best * (double)(conv->axis[KILN_CONV_W].out * conv->axis[KILN_CONV_H].out);
+    return best;
 }
 
 /* Bytes of the window that `rows` rows of outputs read. */
