@@ -9,15 +9,20 @@
 
 #define RUN_PIXELS 8
 #define END_RUNS 4 /* runs that touch an end of the row; more go through the copy */
-#define TILES_PER_THREAD 8
-#define BLOCK_ROWS 16
+#define MOST_ROWS 16
+#define ROWS_PER_TILE 0.25       /* what a tile costs besides its rows: edges are read twice */
+#define LEAST_VECTORS 4          /* of features of a block: short pieces of wide rows come slowly */
+#define WINDOW_BYTES (24 * 1024) /* of the rows that a row of outputs reads, in the first cache */
 
 typedef struct direct {
     kiln_conv *conv;
     kiln_tile_source input;
     int64_t image_stride, row_stride, column_stride, origin;
-    int64_t width;              /* of a run */
-    int64_t first_run, end_run; /* runs that see no end of the row */
+    int64_t width; /* of a run */
+    int64_t rows, n_row_blocks;
+    int64_t block_features;             /* that go through the rows of a tile together */
+    kiln_kv first_feature, end_feature; /* of the block at work */
+    int64_t first_run, end_run;         /* runs that see no end of the row */
     kiln_kv row, base; /* output row at work; input element of its first tap and feature 0 */
     kiln_kv tap_begin, tap_end; /* kernel rows inside the input */
 } direct;
@@ -68,8 +73,11 @@ static void emit_vector(direct *d, const pixel_run *run, kiln_kv feature, uint32
     kiln_conv *conv = d->conv;
     kiln_lower *lower = conv->lower;
     kiln_kernel *k = lower->kernel;
-    kiln_tile tile = {.lower = lower, .dtype = conv->dtype, .lanes = conv->lanes,
-                      .rows = (uint32_t)run->n, .vectors = 1};
+    kiln_tile tile = {.lower = lower,
+                      .dtype = conv->dtype,
+                      .lanes = conv->lanes,
+                      .rows = (uint32_t)run->n,
+                      .vectors = 1};
     if (last < tile.lanes) tile.b_mask = kiln_k_active(k, tile.lanes, kiln_k_const_i64(k, last));
     kiln_kv zero = kiln_k_const_i64(k, 0), taps[KILN_CONV_AXES] = {zero, zero, zero};
     kiln_tile_zero(&tile);
@@ -86,21 +94,24 @@ static void emit_vector(direct *d, const pixel_run *run, kiln_kv feature, uint32
     kiln_epilogue_emit(&conv->epilogue, &tile, zero, features, last);
 }
 
-/* All features of a run. */
+/* All features of the block for a run; the last ones of the image, when they are no whole vector,
+ * in a loop of at most one trip. */
 static void emit_run(direct *d, const pixel_run *run)
 {
     kiln_conv *conv = d->conv;
     kiln_kernel *k = conv->lower->kernel;
     int64_t whole = conv->groups / conv->lanes * conv->lanes;
-    kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, whole);
-    if (whole > 0) {
+    kiln_kv split = kiln_k_const_i64(k, whole);
+    for (uint32_t part = 0; part < 2; part++) {
+        kiln_kv begin = part ? kiln_k_max(k, d->first_feature, split) : d->first_feature;
+        kiln_kv end = part ? d->end_feature : kiln_k_min(k, d->end_feature, split);
+        if (part ? whole == conv->groups : !whole) continue;
         kiln_kv feature = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, conv->lanes);
         uint32_t mark = kiln_lower_mark(conv->lower);
-        emit_vector(d, run, feature, conv->lanes);
+        emit_vector(d, run, feature, part ? (uint32_t)(conv->groups - whole) : conv->lanes);
         kiln_lower_cut(conv->lower, mark);
         kiln_k_end(k);
     }
-    if (whole < conv->groups) emit_vector(d, run, end, (uint32_t)(conv->groups - whole));
 }
 
 static void emit_end_run(direct *d, int64_t number)
@@ -152,22 +163,55 @@ static void place_row(direct *d)
     d->base = kiln_k_add_imm(k, d->base, d->origin - axis[KILN_CONV_W].low * d->column_stride);
 }
 
-static void emit_tile(direct *d, kiln_kv number, int64_t n_blocks, int64_t rows)
+static void emit_tile(direct *d, kiln_kv number)
 {
     kiln_conv *conv = d->conv;
     kiln_lower *lower = conv->lower;
     kiln_kernel *k = lower->kernel;
-    kiln_kv block = kiln_lower_op_imm(lower, KILN_K_rem, number, n_blocks);
-    conv->image = kiln_lower_op_imm(lower, KILN_K_div, number, n_blocks);
+    kiln_kv block = kiln_lower_op_imm(lower, KILN_K_rem, number, d->n_row_blocks);
+    conv->image = kiln_lower_op_imm(lower, KILN_K_div, number, d->n_row_blocks);
     conv->depth = kiln_k_const_i64(k, 0);
-    kiln_kv begin = kiln_k_mul_imm(k, block, rows), end = kiln_k_add_imm(k, begin, rows);
+    kiln_kv begin = kiln_k_mul_imm(k, block, d->rows), end = kiln_k_add_imm(k, begin, d->rows);
     end = kiln_k_min(k, end, kiln_k_const_i64(k, conv->axis[KILN_CONV_H].out));
+    kiln_kv zero = kiln_k_const_i64(k, 0), last = kiln_k_const_i64(k, conv->groups);
+    d->first_feature = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, last, d->block_features);
+    uint32_t outer = kiln_lower_mark(lower);
+    d->end_feature = kiln_k_min(k, kiln_k_add_imm(k, d->first_feature, d->block_features), last);
     d->row = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
-    uint32_t mark = kiln_lower_mark(lower);
+    uint32_t inner = kiln_lower_mark(lower);
     place_row(d);
     emit_row(d);
-    kiln_lower_cut(lower, mark);
+    kiln_lower_cut(lower, inner);
     kiln_k_end(k);
+    kiln_lower_cut(lower, outer);
+    kiln_k_end(k);
+}
+
+/* Rows of the thread that has most of them, and what its tiles cost. */
+static double row_share(const direct *d, int64_t rows)
+{
+    const kiln_conv *conv = d->conv;
+    int64_t threads = kiln_max_i64(1, conv->lower->schedule->n_threads);
+    int64_t n = kiln_ceil_div(conv->axis[KILN_CONV_H].out, rows) * conv->batch;
+    double tiles = (double)kiln_ceil_div(n, threads);
+    return tiles * ((double)rows + ROWS_PER_TILE);
+}
+
+/* Even shares of rows for the threads, and features whose rows stay in the first cache. */
+static void choose_tiles(direct *d)
+{
+    const kiln_conv *conv = d->conv;
+    const kiln_conv_axis *axis = conv->axis;
+    int64_t out = axis[KILN_CONV_H].out, bytes = (int64_t)kiln_dtype_bytes(conv->dtype);
+    d->rows = 1;
+    for (int64_t rows = 2; rows <= kiln_min_i64(out, MOST_ROWS); rows++)
+        if (row_share(d, rows) < row_share(d, d->rows)) d->rows = rows;
+    d->n_row_blocks = kiln_ceil_div(out, d->rows);
+    int64_t most = WINDOW_BYTES / (axis[KILN_CONV_H].kernel * axis[KILN_CONV_W].in * bytes);
+    d->block_features = conv->groups;
+    if (most < LEAST_VECTORS * conv->lanes || conv->groups <= most) return;
+    int64_t n_blocks = kiln_ceil_div(conv->groups, most);
+    d->block_features = kiln_round_up(kiln_ceil_div(conv->groups, n_blocks), conv->lanes);
 }
 
 /* Runs that see no end: all taps of all their pixels are inside. */
@@ -210,11 +254,9 @@ bool kiln_conv_lower_direct(kiln_conv *conv)
     if (!find_input(&d)) return false;
     kiln_lower *lower = conv->lower;
     kiln_kernel *k = lower->kernel;
-    int64_t out = conv->axis[KILN_CONV_H].out, n;
-    int64_t enough = out * conv->batch / ((int64_t)lower->schedule->n_threads * TILES_PER_THREAD);
-    int64_t rows = kiln_min_i64(kiln_max_i64(enough, 2), BLOCK_ROWS),
-            n_blocks = kiln_ceil_div(out, rows);
-    if (!kiln_checked_mul(conv->batch, n_blocks, &n) || n > UINT32_MAX)
+    choose_tiles(&d);
+    int64_t n;
+    if (!kiln_checked_mul(conv->batch, d.n_row_blocks, &n) || n > UINT32_MAX)
         kiln_fail(lower->scope, KILN_LIMIT, "group %s: more than 2^32 - 1 tiles; expected fewer",
                   lower->group->label);
     k->n_tiles = (uint32_t)n;
@@ -224,7 +266,7 @@ bool kiln_conv_lower_direct(kiln_conv *conv)
     kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
     kiln_kv number = kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
     uint32_t mark = kiln_lower_mark(lower);
-    emit_tile(&d, number, n_blocks, rows);
+    emit_tile(&d, number);
     kiln_lower_cut(lower, mark);
     kiln_k_end(k);
     return true;

@@ -15,6 +15,8 @@
 #define FEW_STRIPS 4    /* columns of a tile, in register tiles, for which cutting k pays */
 #define MANY_STRIPS 8
 #define MOST_CUTS 32
+#define FOREIGN_BYTES 4.0   /* a cycle from another core's cache */
+#define FMAS_PER_CYCLE 29.0 /* of 16 lanes */
 
 /* The number of equal blocks of k, each a multiple of 16; 1 where none fits. */
 static int64_t count_k_blocks(const kiln_dot *dot, int64_t rows)
@@ -46,6 +48,26 @@ static double prefix_work(const kiln_matmul_roles *roles, const cut *it, int64_t
     return (double)whole * (double)roles->n_size + (double)rows * (double)columns;
 }
 
+/* Work lost on lines that another core's cache holds: steps of a network mostly give a thread the
+ * same share of the rows, so these are rows of A that it reads beyond its share, and parts of its
+ * share of the result that others write. */
+static double foreign_work(const kiln_dot *dot, const cut *it, int64_t begin, int64_t end)
+{
+    const kiln_matmul_roles *roles = &dot->roles;
+    double threads = kiln_max_i64(1, dot->lower->schedule->n_threads);
+    double share = (double)roles->m_size / threads, rows = (double)(end - begin) * (double)it->rows;
+    double columns = (double)roles->n_size, bytes = (double)kiln_dtype_bytes(dot->dtype);
+    if (threads <= 1 || roles->batch_size > 1) return 0;
+    if (it->n_columns > 1) {
+        rows = (double)kiln_ceil_div(end - begin, it->n_columns) * (double)it->rows;
+        columns = (double)(kiln_min_i64(end - begin, it->n_columns) * it->columns);
+    }
+    double k = (double)kiln_max_i64(1, roles->k_size), n = (double)roles->n_size;
+    double a = rows > share ? (rows - share) * k : 0;
+    double c = columns < n ? share * (n - columns) : 0;
+    return (a + c) * bytes / FOREIGN_BYTES * FMAS_PER_CYCLE / k;
+}
+
 /* Work of the thread with the most of it, and a little for shapes that are worse at the same. */
 static cut evaluate(const kiln_dot *dot, int64_t n_rows, int64_t n_columns, double wanted)
 {
@@ -61,6 +83,7 @@ static cut evaluate(const kiln_dot *dot, int64_t n_rows, int64_t n_columns, doub
     for (int64_t thread = 1; thread <= threads; thread++) {
         int64_t end = n * thread / threads;
         double work = prefix_work(roles, &it, end) - prefix_work(roles, &it, begin);
+        work += foreign_work(dot, &it, begin, end);
         if (it.cost < work) it.cost = work;
         begin = end;
     }
