@@ -57,7 +57,9 @@ static double foreign_work(const kiln_dot *dot, const cut *it, int64_t begin, in
     double threads = kiln_max_i64(1, dot->lower->schedule->n_threads);
     double share = (double)roles->m_size / threads, rows = (double)(end - begin) * (double)it->rows;
     double columns = (double)roles->n_size, bytes = (double)kiln_dtype_bytes(dot->dtype);
-    if (threads <= 1 || roles->batch_size > 1) return 0;
+    double weights = (double)roles->k_size * (double)roles->n_size * bytes;
+    bool is_far = weights > (double)dot->lower->machine->l2_bytes / 2; /* then B is what costs */
+    if (threads <= 1 || roles->batch_size > 1 || is_far) return 0;
     if (it->n_columns > 1) {
         rows = (double)kiln_ceil_div(end - begin, it->n_columns) * (double)it->rows;
         columns = (double)(kiln_min_i64(end - begin, it->n_columns) * it->columns);
