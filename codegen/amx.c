@@ -144,11 +144,16 @@ static tile_step open_step(kiln_amx *amx, const kiln_amx_block *block)
     return step;
 }
 
+static int64_t pitch_of(const kiln_amx *amx, const kiln_amx_block *block)
+{
+    return block->pitch ? block->pitch : amx->dot.vectors * KILN_TILE_SIDE;
+}
+
 /* Element of the sums where those of tile number `i` begin. */
 static kiln_kv tile_of_sums(const kiln_amx *amx, const kiln_amx_block *block, uint32_t i)
 {
-    int64_t width = amx->dot.vectors * KILN_TILE_SIDE, row = i / block->vectors * KILN_TILE_SIDE;
-    int64_t offset = row * width + i % block->vectors * KILN_TILE_SIDE;
+    int64_t row = i / block->vectors * KILN_TILE_SIDE;
+    int64_t offset = row * pitch_of(amx, block) + i % block->vectors * KILN_TILE_SIDE;
     return kiln_k_add_imm(amx->dot.lower->kernel, block->at, offset);
 }
 
@@ -175,7 +180,7 @@ void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block)
 {
     kiln_kernel *k = amx->dot.lower->kernel;
     uint32_t n_sums = block->rows * block->vectors;
-    int64_t whole = block->n / UNROLL * UNROLL, width = amx->dot.vectors * KILN_TILE_SIDE;
+    int64_t whole = block->n / UNROLL * UNROLL, width = pitch_of(amx, block);
     kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, whole);
     tile_step step = open_step(amx, block);
     for (uint32_t i = 0; i < n_sums; i++) {

@@ -71,8 +71,9 @@ typedef struct kiln_amx_block {
     bool is_fresh; /* the sums begin as zeros */
     uint32_t sums;
     kiln_kv at;
-    kiln_kv ahead;             /* element of B from which on steps fetch lines for later, or none */
-    uint32_t lines;            /* how many of each tile */
+    int64_t pitch;  /* elements from a row of sums to the next; 0: those of a group of panels */
+    kiln_kv ahead;  /* element of B from which on steps fetch lines for later, or none */
+    uint32_t lines; /* how many of each tile */
     const kiln_amx_rest *rest; /* or NULL */
 } kiln_amx_block;
 void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block);
@@ -96,6 +97,9 @@ typedef struct kiln_amx_result {
 } kiln_amx_result;
 void kiln_amx_store(kiln_amx *amx, const kiln_amx_result *result, const kiln_kv range[2],
                     uint32_t step);
+
+/* Packs the dot's B of the batch at work to a u32 local in the tile format, one part. */
+void kiln_amx_pack_local(kiln_dot *dot, uint32_t local);
 
 /* An f32 value as the sum of n_parts bf16 values, each as the u32 pattern of an f32 (low half 0):
  * one is the value rounded; three are exact but for the last rounding, and infinities have zeros

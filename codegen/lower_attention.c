@@ -3,6 +3,7 @@
  * reductions in place (the walk of row groups), and the weights times the values by register tiles
  * again. Scores never leave the first caches. Every element is computed as the separate groups
  * would, so the bits agree. */
+#include "codegen/amx_attention.h"
 #include "codegen/lower_dot.h"
 #include "codegen/lower_row.h"
 
@@ -23,6 +24,8 @@ typedef struct attention {
     int64_t value_pitch;
     int64_t block, n_parts, part_rows;
     kiln_row_walk walk;
+    bool is_tiled; /* products of bf16 by matrix tiles */
+    kiln_amx_attention tiles;
 } attention;
 
 /* A block of rows at work: `rows` of them from `row` on. */
@@ -192,6 +195,12 @@ static void emit_block(attention *a, const row_block *block)
 {
     kiln_lower *lower = a->lower;
     kiln_kernel *k = lower->kernel;
+    if (a->is_tiled) {
+        kiln_amx_attention_scores(&a->tiles, block->row, block->rows);
+        emit_rows(a, block);
+        kiln_amx_attention_outputs(&a->tiles, block->row, block->rows);
+        return;
+    }
     a->first.first_row = block->row;
     kiln_dot_copy_rows(&a->first, block->row, kiln_k_add_imm(k, block->row, block->rows));
     emit_product(a, &a->first, block, kiln_round_up(a->match.columns, KILN_PANEL), emit_scores);
@@ -207,8 +216,9 @@ static void emit_tile(attention *a, kiln_kv number)
     kiln_kv batch = kiln_k_div_imm(k, number, a->n_parts),
             part = kiln_k_rem_imm(k, number, a->n_parts);
     a->first.batch = a->second.batch = batch;
-    pack_panels(a, &a->first, a->keys);
-    if (a->values != KILN_NONE) pack_panels(a, &a->second, a->values);
+    if (a->is_tiled) kiln_amx_attention_pack(&a->tiles, batch);
+    if (!a->is_tiled) pack_panels(a, &a->first, a->keys);
+    if (!a->is_tiled && a->values != KILN_NONE) pack_panels(a, &a->second, a->values);
     kiln_kv first = kiln_k_mul_imm(k, part, a->part_rows);
     kiln_kv end = kiln_k_min(k, kiln_k_add_imm(k, first, a->part_rows), kiln_k_const_i64(k, rows));
     if (whole) {
@@ -277,6 +287,7 @@ static void choose_blocks(attention *a)
         best = cycles;
         a->block = block;
     }
+    if (a->is_tiled) a->block = kiln_min_i64(rows, KILN_AMX_ATTENTION_ROWS);
     int64_t n_blocks = kiln_ceil_div(rows, a->block);
     int64_t enough = (int64_t)a->lower->schedule->n_threads * TILES_PER_THREAD;
     int64_t n_parts = kiln_ceil_div(enough, a->first.roles.batch_size);
@@ -290,6 +301,12 @@ static void prepare_products(attention *a)
     kiln_lower *lower = a->lower;
     kiln_kernel *k = lower->kernel;
     kiln_dot *first = &a->first, *second = &a->second;
+    if (a->is_tiled) {
+        kiln_amx_attention_prepare(&a->tiles, first, second, a->block);
+        a->scores = a->tiles.scores;
+        a->pitch = a->tiles.pitch;
+        return;
+    }
     first->rows = second->rows = (uint32_t)a->block;
     first->vectors = second->vectors = 2;
     first->block_rows = a->block;
@@ -325,6 +342,7 @@ void kiln_lower_attention(kiln_lower *lower)
     if (!kiln_match_attention(&lower->scope->arena, lower->graph, lower->group->anchor, &a.match)) {
         kiln_fail(lower->scope, KILN_INTERNAL, "group %s: it is no attention", lower->group->label);
     }
+    a.is_tiled = kiln_graph_type(lower->graph, a.match.weights)->dtype == KILN_bf16;
     describe_product(&a.first, a.match.scores);
     describe_product(&a.second, lower->group->anchor);
     a.pitch = kiln_round_up(a.match.columns, KILN_PANEL) +

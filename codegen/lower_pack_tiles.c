@@ -14,6 +14,8 @@ typedef struct packing {
     uint32_t n_parts;
     int64_t k_padded, n_panels;
     kiln_kv step; /* of k, at work */
+    uint32_t buffer;
+    kiln_kv first_panel; /* of the batch at work */
 } packing;
 
 /* Parts of 16 columns at row `at` of k, zeros outside. */
@@ -54,14 +56,14 @@ static void pack_pair(packing *p, kiln_kv panel, kiln_kv pair)
     load_columns(p, column, at, even);
     load_columns(p, column, kiln_k_add_imm(k, at, 1), odd);
     int64_t part_words = p->k_padded / 2 * KILN_TILE_SIDE;
-    kiln_kv to = kiln_k_mul_imm(k, p->dot.batch, p->n_panels);
-    to = kiln_k_mul_imm(k, kiln_k_binary(k, KILN_K_add, to, panel), part_words * p->n_parts);
+    kiln_kv to = kiln_k_binary(k, KILN_K_add, p->first_panel, panel);
+    to = kiln_k_mul_imm(k, to, part_words * p->n_parts);
     to = kiln_k_binary(k, KILN_K_add, to, kiln_k_mul_imm(k, p->step, KILN_TILE_WORDS));
     to = kiln_k_binary(k, KILN_K_add, to, kiln_k_mul_imm(k, pair, KILN_TILE_SIDE));
-    uint32_t buffer = lower->buffer_of[lower->group->n_inputs];
     for (uint32_t i = 0; i < p->n_parts; i++) {
         kiln_kv word = kiln_bf16_pair(k, even[i], odd[i]);
-        kiln_k_store(k, buffer, kiln_k_add_imm(k, to, i * part_words), word, 0, KILN_MEM_ALIGNED);
+        kiln_k_store(k, p->buffer, kiln_k_add_imm(k, to, i * part_words), word, 0,
+                     KILN_MEM_ALIGNED);
     }
 }
 
@@ -80,6 +82,31 @@ static void pack_panels(packing *p, int64_t first, int64_t end, uint32_t n)
     kiln_lower_cut(lower, inner);
     kiln_k_end(k);
     kiln_lower_cut(lower, outer);
+    kiln_k_end(k);
+}
+
+static void pack_all(packing *p)
+{
+    int64_t twos = p->n_panels / 2 * 2;
+    if (twos) pack_panels(p, 0, twos, 2);
+    if (twos < p->n_panels) pack_panels(p, twos, p->n_panels, 1);
+}
+
+void kiln_amx_pack_local(kiln_dot *dot, uint32_t local)
+{
+    kiln_lower *lower = dot->lower;
+    kiln_kernel *k = lower->kernel;
+    packing p = {.lower = lower, .dot = *dot, .n_parts = 1, .buffer = local};
+    p.dtype = kiln_graph_type(lower->graph, dot->b.value)->dtype;
+    p.k_padded = kiln_round_up(dot->roles.k_size, KILN_TILE_K);
+    p.n_panels = kiln_ceil_div(dot->roles.n_size, KILN_TILE_SIDE);
+    kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, p.k_padded / KILN_TILE_K);
+    lower->lanes = KILN_TILE_SIDE;
+    p.first_panel = zero;
+    p.step = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, 1);
+    uint32_t mark = kiln_lower_mark(lower);
+    pack_all(&p);
+    kiln_lower_cut(lower, mark);
     kiln_k_end(k);
 }
 
@@ -106,9 +133,9 @@ void kiln_lower_pack_tiles(kiln_lower *lower)
     uint32_t mark = kiln_lower_mark(lower);
     p.step = kiln_lower_op_imm(lower, KILN_K_rem, tile, n_steps);
     p.dot.batch = kiln_lower_op_imm(lower, KILN_K_div, tile, n_steps);
-    int64_t twos = p.n_panels / 2 * 2;
-    if (twos) pack_panels(&p, 0, twos, 2);
-    if (twos < p.n_panels) pack_panels(&p, twos, p.n_panels, 1);
+    p.buffer = lower->buffer_of[lower->group->n_inputs];
+    p.first_panel = kiln_k_mul_imm(k, p.dot.batch, p.n_panels);
+    pack_all(&p);
     kiln_lower_cut(lower, mark);
     kiln_k_end(k);
 }

@@ -28,6 +28,11 @@ static bool fits(const kiln_fusion *fusion, const kiln_attention_match *match, u
         result->n_elements < MIN_RESULTS || result->dtype != KILN_f32) {
         return false;
     }
+    /* Products of bf16 only where both run by tiles: the sums stay the same. */
+    bool is_first = fusion->packing[match->scores.id] == KILN_FORMAT_BF16_K2N16;
+    bool is_second = fusion->packing[dot] == KILN_FORMAT_BF16_K2N16;
+    bool is_short = kiln_graph_type(fusion->graph, match->weights)->dtype != KILN_f32;
+    if (is_first != is_second || is_second != is_short) return false;
     for (uint32_t id = match->scores.id; id <= match->weights.id; id++) {
         if (match->is_inside[id] && fusion->is_live[id] && !is_private(fusion, match, id, dot))
             return false;

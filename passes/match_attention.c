@@ -175,7 +175,8 @@ bool kiln_match_attention(kiln_arena *arena, const kiln_graph *graph, kiln_value
     for (uint32_t i = 0; i < second.a_batch.n; i++) {
         if (second.a_batch.at[i] != (int64_t)i) return false;
     }
-    if (s.weights->dtype != KILN_f32 || !is_last(second.a_k, s.weights->rank)) return false;
+    bool is_float = s.weights->dtype == KILN_f32 || s.weights->dtype == KILN_bf16;
+    if (!is_float || !is_last(second.a_k, s.weights->rank)) return false;
     s.is_seen = kiln_new_array(arena, bool, graph->nodes.n);
     if (!collect(&s)) return false;
     bool *is_inside = kiln_new_array(arena, bool, graph->nodes.n);
