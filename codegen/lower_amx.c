@@ -12,10 +12,12 @@
 
 #define BLOCK_BYTES (1024 * 1024) /* of A, in the second cache */
 #define RUN_STEPS 16              /* of bf16: 32 KiB of two panels in the first cache */
-#define X6_K 256                  /* k of a block in x6 */
+#define X6_K 512                  /* k of a block in x6 */
 #define AHEAD_BYTES (512 * 1024)  /* more of B than this does not wait in the second cache */
 #define X6_ROWS 256               /* with X6_COLUMNS: sums that stay in the second cache */
-#define X6_COLUMNS 1024
+#define X6_COLUMNS 2048
+#define NEAR_BYTES (256 * 1024)
+#define NEAR_ROWS 96
 #define TILE_CYCLES 20000.0 /* fewer are not worth handing out */
 #define TILES_PER_THREAD 4
 
@@ -388,6 +390,10 @@ static void choose_work(kiln_amx *amx)
     int64_t rows = dot->rows * KILN_TILE_SIDE, width = dot->vectors * KILN_TILE_SIDE;
     int64_t row_bytes = 2 * amx->n_parts * amx->k_block;
     int64_t most_rows = kiln_max_i64(rows, BLOCK_BYTES / row_bytes / rows * rows);
+    /* Where all of B stays in the cache, few rows at a time: their results and what is added to
+     * them lie together. */
+    if (amx->n_parts == 1 && roles->n_size * amx->k_padded * 2 <= NEAR_BYTES)
+        most_rows = kiln_min_i64(most_rows, NEAR_ROWS / rows * rows);
     int64_t n_rows = kiln_ceil_div(roles->m_size, most_rows), n_columns = 1;
     if (amx->n_parts == 3) {
         most_rows = kiln_min_i64(most_rows, X6_ROWS / rows * rows);

@@ -79,6 +79,12 @@ static kiln_value round_value(kiln_rewrite *rewrite, kiln_value value)
         at = node->inputs[0];
         node = kiln_graph_node(source, at);
     }
+    /* an input of the graph is read once more anyway: better in the order that the contraction
+     * wants */
+    if (kiln_node_row(node)->class_ == KILN_SOURCE) {
+        at = value;
+        n = 0;
+    }
     kiln_value rounded = kiln_add_convert(target, kiln_mapped(rewrite, at), KILN_bf16);
     while (n-- > 0) {
         node = kiln_graph_node(source, views[n]);
