@@ -97,10 +97,15 @@ static void emit_named(kiln_export *export, const char *op, const char *output, 
     kiln_wire_message(&export->nodes, 1, &node);
 }
 
+/* A name is the label and the output, because names of nodes must be distinct. */
 static void node_put(kiln_export_call *call, const char *op, const kiln_wire *attrs,
                      kiln_wire *names)
 {
-    if (call->node->label) kiln_wire_string(names, 3, call->node->label);
+    kiln_export *export = call->export;
+    if (call->node->label)
+        kiln_wire_string(names, 3,
+                         kiln_arena_format(export->arena, "%s/%s", call->node->label,
+                                           export->names.at[export->names.n - 1]));
     kiln_wire_string(names, 4, op);
     if (attrs) kiln_wire_append(names, attrs);
     kiln_wire_message(&call->export->nodes, 1, names);
