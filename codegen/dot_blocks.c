@@ -17,16 +17,29 @@
 #define MOST_CUTS 32
 #define FOREIGN_BYTES 4.0   /* a cycle from another core's cache */
 #define FMAS_PER_CYCLE 29.0 /* of 16 lanes */
+#define CHUNK_BLOCKS 8
 
-/* The number of equal blocks of k, each a multiple of 16; 1 where none fits. */
-static int64_t count_k_blocks(const kiln_dot *dot, int64_t rows)
+/* Cuts k into equal blocks, each a multiple of 16; not where none fits. Beyond a chunk blocks are
+ * parts of chunks, and the last one may be shorter. */
+static void cut_k(kiln_dot *dot, int64_t rows)
 {
     int64_t size = dot->roles.k_size, bytes = (int64_t)kiln_dtype_bytes(dot->dtype);
-    if (size > KILN_CHUNK || size * bytes * rows <= WHOLE_BYTES) return 1;
+    dot->n_k_blocks = 1;
+    dot->k_block_size = size;
+    if (size * bytes * rows <= WHOLE_BYTES) return;
+    if (size > KILN_CHUNK) {
+        if (!kiln_dtype_is_float(dot->dtype)) return;
+        dot->k_block_size = KILN_CHUNK / CHUNK_BLOCKS;
+        dot->n_k_blocks = kiln_ceil_div(size, dot->k_block_size);
+        return;
+    }
     int64_t n = kiln_ceil_div(size * bytes * rows, BLOCK_BYTES);
-    for (int64_t most = 2 * n; n <= most; n++)
-        if (size % (n * 16) == 0) return n;
-    return 1;
+    for (int64_t most = 2 * n; n <= most; n++) {
+        if (size % (n * 16) != 0) continue;
+        dot->n_k_blocks = n;
+        dot->k_block_size = size / n;
+        return;
+    }
 }
 
 typedef struct cut {
@@ -115,7 +128,7 @@ void kiln_dot_choose_blocks(kiln_dot *dot, double cycles)
     int64_t least = kiln_ceil_div(roles->m_size, rows);
     int64_t strips = kiln_ceil_div(roles->n_size, (int64_t)dot->vectors * dot->lanes);
     double wanted = count_wanted(dot, cycles);
-    dot->n_k_blocks = count_k_blocks(dot, kiln_min_i64(roles->m_size, rows));
+    cut_k(dot, kiln_min_i64(roles->m_size, rows));
     cut best = {.cost = -1};
     int64_t most_cuts = wanted > 1 ? MOST_CUTS : 1;
     for (int64_t r = 1; r <= most_cuts; r++) {

@@ -41,6 +41,7 @@ void kiln_dot_choose_strips(kiln_dot *dot)
     dot->n_column_blocks = kiln_ceil_div(roles->n_size, dot->block_columns);
     dot->block_rows = dot->rows = (uint32_t)roles->m_size;
     dot->n_row_blocks = dot->n_k_blocks = dot->vectors = 1;
+    dot->k_block_size = roles->k_size;
 }
 
 static kiln_kv sum_offset(kiln_dot *dot, const span *at, int64_t row)

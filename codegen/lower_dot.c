@@ -51,6 +51,14 @@ static void add_totals(kiln_dot *dot, kiln_tile *tile, bool is_kept)
     }
 }
 
+static void load_totals(kiln_dot *dot, kiln_tile *tile)
+{
+    kiln_kernel *k = dot->lower->kernel;
+    for (uint32_t i = 0; i < tile->rows * tile->vectors; i++)
+        tile->sums[i] = kiln_k_load(k, dot->totals, kiln_k_const_i64(k, (int64_t)i * tile->lanes),
+                                    tile->lanes, 0, KILN_MEM_ALIGNED);
+}
+
 /* More than one chunk of k: the totals start as the first chunk. */
 static void accumulate_chunks(kiln_dot *dot, kiln_tile *tile, kiln_kv a, kiln_kv b)
 {
@@ -71,6 +79,10 @@ static void accumulate_chunks(kiln_dot *dot, kiln_tile *tile, kiln_kv a, kiln_kv
     kiln_tile_accumulate(tile, a_at, b_at, KILN_CHUNK);
     add_totals(dot, tile, true);
     kiln_k_end(k);
+    if (!rest) {
+        load_totals(dot, tile);
+        return;
+    }
     kiln_tile_zero(tile);
     a_at = kiln_k_add_imm(k, a, n_whole * KILN_CHUNK * tile->a_k);
     b_at = kiln_k_add_imm(k, b, n_whole * KILN_CHUNK * tile->b_k);
@@ -88,11 +100,14 @@ static kiln_kv partial_offset(kiln_dot *dot, kiln_kv row, const column_group *gr
     return kiln_k_binary(k, KILN_K_add, kiln_k_mul_imm(k, column, dot->block_rows), at);
 }
 
-/* The sums so far; before the first block of k they are +0: the mask is off, memory is not read. */
+/* The sums so far; before a chunk's first block of k they are +0: the mask is off, memory is not
+ * read. */
 static void load_partial(kiln_dot *dot, kiln_tile *tile, kiln_kv at)
 {
     kiln_kernel *k = dot->lower->kernel;
-    kiln_kv past = kiln_k_mul_imm(k, dot->k_block, tile->lanes);
+    kiln_kv past = dot->k_block;
+    if (dot->totals) past = kiln_k_rem_imm(k, past, KILN_CHUNK / dot->k_block_size);
+    past = kiln_k_mul_imm(k, past, tile->lanes);
     kiln_kv mask = kiln_k_active(k, tile->lanes, past);
     for (uint32_t i = 0; i < tile->rows * tile->vectors; i++) {
         kiln_kv from = kiln_k_add_imm(k, at, (int64_t)i * tile->lanes);
@@ -100,12 +115,44 @@ static void load_partial(kiln_dot *dot, kiln_tile *tile, kiln_kv at)
     }
 }
 
+/* The last chunk's sums, after those of the chunks before. */
+static void add_tile_totals(kiln_dot *dot, kiln_tile *tile, kiln_kv at)
+{
+    kiln_kernel *k = dot->lower->kernel;
+    for (uint32_t i = 0; i < tile->rows * tile->vectors; i++) {
+        kiln_kv from = kiln_k_add_imm(k, at, (int64_t)i * tile->lanes);
+        kiln_kv total = kiln_k_load(k, dot->totals, from, tile->lanes, 0, KILN_MEM_ALIGNED);
+        tile->sums[i] = kiln_k_binary(k, KILN_K_add, total, tile->sums[i]);
+    }
+}
+
+/* After the last block of a chunk: the tile's sums go to its totals, which start as the first
+ * chunk. */
+static void end_chunk(kiln_dot *dot)
+{
+    kiln_kernel *k = dot->lower->kernel;
+    int64_t n = KILN_CHUNK / dot->k_block_size;
+    kiln_kv zero = kiln_k_const_i64(k, 0);
+    kiln_kv all = kiln_k_const_i64(k, dot->block_rows * dot->block_columns);
+    kiln_kv position = kiln_k_rem_imm(k, dot->k_block, n), last = kiln_k_const_i64(k, n - 1);
+    kiln_kv is_end = kiln_k_binary(k, KILN_K_le, last, position);
+    kiln_kv chunk = kiln_k_mul_imm(k, kiln_k_div_imm(k, dot->k_block, n), dot->lanes);
+    kiln_kv is_later = kiln_k_active(k, dot->lanes, chunk);
+    kiln_kv at =
+        kiln_k_loop(k, KILN_LOOP_SERIAL, zero, kiln_k_select(k, is_end, all, zero), dot->lanes);
+    kiln_kv sum = kiln_k_load(k, dot->partial, at, dot->lanes, 0, KILN_MEM_ALIGNED);
+    kiln_kv total = kiln_k_load(k, dot->totals, at, dot->lanes, 0, KILN_MEM_ALIGNED);
+    total = kiln_k_select(k, is_later, kiln_k_binary(k, KILN_K_add, total, sum), sum);
+    kiln_k_store(k, dot->totals, at, total, 0, KILN_MEM_ALIGNED);
+    kiln_k_end(k);
+}
+
 /* Where B goes on after this group of columns: at the next columns of the block of k, then at the
  * first ones of the tile's next block or of the next tile. */
 static kiln_kv next_panel(kiln_dot *dot, const column_group *group)
 {
     kiln_kernel *k = dot->lower->kernel;
-    int64_t block_size = dot->roles.k_size / dot->n_k_blocks * KILN_PANEL;
+    int64_t block_size = dot->k_block_size * KILN_PANEL;
     kiln_kv next = kiln_k_add_imm(k, group->column, (int64_t)dot->vectors * dot->lanes);
     kiln_kv zero = kiln_k_const_i64(k, 0), block = dot->k_block;
     if (block) {
@@ -124,7 +171,7 @@ static kiln_kv next_panel(kiln_dot *dot, const column_group *group)
 static void fetch_next(kiln_dot *dot, kiln_tile *tile, kiln_kv row, const column_group *group)
 {
     kiln_kernel *k = dot->lower->kernel;
-    int64_t quarter = dot->roles.k_size / dot->n_k_blocks / 4, lines = 1;
+    int64_t quarter = dot->k_block_size / 4, lines = 1;
     int64_t wanted = 4 * (int64_t)dot->vectors;
     int64_t n_tiles = kiln_min_i64(dot->block_rows, dot->roles.m_size) / dot->rows;
     while (lines < 4 && lines * n_tiles < wanted) lines *= 2;
@@ -144,11 +191,12 @@ static void accumulate(kiln_dot *dot, kiln_tile *tile, kiln_kv row, const column
     kiln_kv a = kiln_dot_row_offset(dot, row);
     kiln_kv b = kiln_dot_column_offset(dot, group->column);
     fetch_next(dot, tile, row, group);
-    if (dot->totals) {
+    if (dot->totals && dot->n_k_blocks == 1) {
         accumulate_chunks(dot, tile, a, b);
         return;
     }
-    int64_t size = dot->roles.k_size / dot->n_k_blocks;
+    int64_t size = dot->k_block_size, n = size;
+    if (dot->is_last) n = dot->roles.k_size - (dot->n_k_blocks - 1) * size;
     if (dot->n_k_blocks == 1) {
         kiln_tile_zero(tile);
     } else {
@@ -156,7 +204,7 @@ static void accumulate(kiln_dot *dot, kiln_tile *tile, kiln_kv row, const column
         b = kiln_k_binary(k, KILN_K_add, b, kiln_k_mul_imm(k, dot->k_block, size * tile->b_k));
         load_partial(dot, tile, partial_offset(dot, row, group));
     }
-    kiln_tile_accumulate(tile, a, b, size);
+    kiln_tile_accumulate(tile, a, b, n);
 }
 
 static void emit_register_tile(kiln_dot *dot, kiln_kv row, uint32_t rows, const column_group *group)
@@ -168,6 +216,8 @@ static void emit_register_tile(kiln_dot *dot, kiln_kv row, uint32_t rows, const 
         kiln_epilogue_prefetch(&dot->epilogue, &tile, row, column);
     accumulate(dot, &tile, row, group);
     if (dot->is_last) {
+        if (dot->totals && dot->n_k_blocks > 1)
+            add_tile_totals(dot, &tile, partial_offset(dot, row, group));
         kiln_epilogue_emit(&dot->epilogue, &tile, row, column, group->last);
         return;
     }
@@ -250,6 +300,7 @@ static void emit_tile(kiln_dot *dot, kiln_kv number)
         dot->k_block = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
         uint32_t mark = kiln_lower_mark(lower);
         emit_block(dot, row_end);
+        if (dot->totals) end_chunk(dot);
         kiln_lower_cut(lower, mark);
         kiln_k_end(k);
         dot->is_last = true;
@@ -305,11 +356,13 @@ static void lower_tiled(kiln_dot *dot)
     if (dot->is_streamed) kiln_dot_choose_strips(dot);
     kiln_dot_add_locals(dot);
     set_tiles(dot);
+    int64_t sums = dot->block_rows * dot->block_columns;
+    bool is_cut = dot->n_k_blocks > 1;
+    if (is_cut || dot->is_streamed)
+        dot->partial = kiln_kernel_add_local(lower->kernel, dot->dtype, sums);
     if (roles->k_size > KILN_CHUNK && kiln_dtype_is_float(dot->dtype))
-        dot->totals = kiln_kernel_add_local(lower->kernel, dot->dtype, KILN_TILE_SUMS * dot->lanes);
-    if (dot->n_k_blocks > 1 || dot->is_streamed)
-        dot->partial =
-            kiln_kernel_add_local(lower->kernel, dot->dtype, dot->block_rows * dot->block_columns);
+        dot->totals = kiln_kernel_add_local(lower->kernel, dot->dtype,
+                                            is_cut ? sums : KILN_TILE_SUMS * dot->lanes);
     dot->epilogue = kiln_epilogue_create(lower, lower->group->anchor, dot->dtype);
     dot->epilogue.index = kiln_dot_result_index;
     dot->epilogue.user = dot;

@@ -31,8 +31,9 @@ typedef struct kiln_dot {
     uint32_t lanes, rows, vectors;
     kiln_dot_operand a, b;
     int64_t block_rows, n_row_blocks, block_columns, n_column_blocks;
-    int64_t n_k_blocks; /* equal ones */
-    uint32_t totals;    /* local for sums of chunks, when k has several */
+    int64_t n_k_blocks, k_block_size; /* the last one may be shorter, when k has several chunks */
+    uint32_t totals; /* local for sums of chunks, when k has several: a register tile's, or of the
+                        whole tile when k is cut */
     uint32_t partial;   /* local for a tile's sums between blocks of k, when there are several */
     kiln_kv batch;      /* of the tile at work */
     kiln_kv first_row;  /* of the block at work */

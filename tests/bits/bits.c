@@ -60,6 +60,16 @@ static void build_cut_products(kiln_graph *graph)
     kiln_output(graph, "few", kiln_matmul(graph, kiln_slice(graph, x, &first), w));
 }
 
+/* The same with k beyond a chunk. */
+static void build_cut_chunks(kiln_graph *graph)
+{
+    kiln_value x = kiln_input(graph, "x", KILN_f32, 2, (int64_t[]){20, 9001});
+    kiln_value w = random_weights(graph, 2, (int64_t[]){9001, 60}, 0.2f);
+    kiln_slice_options first = {.starts = (int64_t[]){0, 0}, .limits = (int64_t[]){5, 9001}};
+    kiln_output(graph, "all", kiln_matmul(graph, x, w));
+    kiln_output(graph, "few", kiln_matmul(graph, kiln_slice(graph, x, &first), w));
+}
+
 /* The same for rows so few that the weights, an input, are streamed. */
 static void build_streamed_products(kiln_graph *graph)
 {
@@ -219,6 +229,7 @@ static void test_cut_products(void **state)
 {
     (void)state;
     check_first_rows(build_cut_products, 128 * 100, 16 * 100);
+    check_first_rows(build_cut_chunks, 20 * 60, 5 * 60);
 }
 
 static void test_streamed_products(void **state)

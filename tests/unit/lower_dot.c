@@ -26,6 +26,8 @@ static void build_m0(kiln_graph *g) { product(g, 0, 20, 8); }
 static void build_aliased(kiln_graph *g) { product(g, 26, 160, 1024); }
 static void build_chunks(kiln_graph *g) { product(g, 7, 40, 9001); }
 static void build_two_chunks(kiln_graph *g) { product(g, 3, 20, 8192); }
+static void build_cut_chunks(kiln_graph *g) { product(g, 33, 52, 9001); }
+static void build_cut_chunks_evenly(kiln_graph *g) { product(g, 24, 20, 8192); }
 static void build_cut_k(kiln_graph *g) { product(g, 100, 52, 2048); }
 static void build_cut_rows_and_k(kiln_graph *g) { product(g, 130, 20, 2112); }
 static void build_streamed(kiln_graph *g) { product(g, 3, 1003, 530); }
@@ -161,6 +163,8 @@ static const group_case cases[] = {
     PACKED(narrow, 1e-4),
     PACKED(chunks, 1e-3),
     PACKED(cut_k, 1e-3),
+    PACKED(cut_chunks, 1e-3),
+    CASE(cut_chunks_evenly, 1e-3),
     PACKED(cut_rows_and_k, 1e-3),
     PACKED(few, 1e-4),
     PACKED(few_transposed, 1e-4),
