@@ -124,7 +124,8 @@ static void layout_region(kiln_compilation *compilation, kiln_part *part, uint32
     layout->items = kiln_new_array(&make.scope->arena, int64_t, n_items);
     layout->flags = kiln_new_array(&make.scope->arena, int64_t, n);
     for (uint32_t i = 0; i < n_items; i++) {
-        bool is_needed = part->is_read[node->id][i] || i < kiln_region_n_carried(node);
+        bool is_needed = part->is_read[node->id][i] || i < kiln_region_n_carried(node) ||
+                         node->op == KILN_OP_custom_call;
         bool is_placed = !is_needed || has_item(part->graph, group, i);
         layout->items[i] = is_placed ? -1 : take(&make, node->type->items[i]->bytes);
     }

@@ -10,6 +10,7 @@
 
 #include "codegen/tables.h"
 #include "graph/attrs.h"
+#include "graph/describe.h"
 
 static const kiln_node *region_node(const kiln_tables *tables, uint32_t part, uint32_t g)
 {
@@ -271,6 +272,25 @@ static void push_loop(step_list *list)
     land(list, branch);
 }
 
+/* Operands, then all results. */
+static void push_custom(step_list *list)
+{
+    kiln_tables *tables = list->tables;
+    const kiln_node *node = list->node;
+    uint32_t n_inputs = node->n_inputs, n_items = node->type->n_items;
+    uint32_t *rows = kiln_new_array(tables->arena, uint32_t, n_inputs + n_items);
+    const kiln_type **types = kiln_new_array(tables->arena, const kiln_type *, n_inputs + 1);
+    for (uint32_t i = 0; i < n_inputs; i++) {
+        rows[i] = kiln_tables_value(tables, list->part, node->inputs[i]);
+        types[i] = kiln_graph_type(list->at->graph, node->inputs[i]);
+    }
+    for (uint32_t i = 0; i < n_items; i++) rows[n_inputs + i] = list->rows->items[i];
+    uint32_t step = push_step(list, KILN_STEP_LIBRARY, n_inputs + n_items, rows);
+    const char *signature = kiln_signature_string(tables->arena, node, types);
+    list->own->steps.at[step].n_tiles = n_inputs;
+    aim(list, step, kiln_tables_string(tables, signature));
+}
+
 void kiln_region_fill_steps(kiln_tables *tables, uint32_t part, uint32_t g)
 {
     step_list list = {
@@ -292,6 +312,9 @@ void kiln_region_fill_steps(kiln_tables *tables, uint32_t part, uint32_t g)
     case KILN_OP_while:
     case KILN_OP_scan:
         push_loop(&list);
+        break;
+    case KILN_OP_custom_call:
+        push_custom(&list);
         break;
     default:
         push_part(&list, 0);

@@ -14,6 +14,7 @@ typedef enum kiln_field_kind {
     KILN_FIELD_KIND_DTYPE,
     KILN_FIELD_KIND_LITERAL,
     KILN_FIELD_KIND_REGIONS,
+    KILN_FIELD_KIND_STRING,
     KILN_FIELD_KIND_CHOICE,
 } kiln_field_kind;
 

@@ -150,3 +150,33 @@ kiln_value kiln_scan(kiln_graph *graph, const kiln_scan_options *options)
 {
     return kiln_build(graph, scan_body, &(kiln_request){KILN_OP_scan, .options = options});
 }
+
+/* request->rank results of the types in request->data. */
+static kiln_value custom_body(kiln_graph *graph, const kiln_request *request)
+{
+    region_node node = {.graph = graph, .op = request->op};
+    const kiln_tensor *results = request->data;
+    if (!request->name || !request->rank || !results) {
+        kiln_fail(graph->scope, KILN_INVALID,
+                  "custom_call: the target is %s, %u results%s; expected a name and results",
+                  request->name ? kiln_quoted(&graph->scope->arena, request->name) : "NULL",
+                  request->rank, results ? "" : " at NULL");
+    }
+    const kiln_type **items =
+        kiln_new_array(&graph->scope->arena, const kiln_type *, request->rank);
+    for (uint32_t i = 0; i < request->rank; i++)
+        items[i] = kiln_graph_tensor(graph, results[i].dtype, results[i].rank, results[i].dims);
+    add_arguments(&node, request->options);
+    kiln_attrs attrs = {KILN_FAMILY_custom, .custom = {request->name}};
+    kiln_node_spec spec = {node.op, kiln_graph_tuple(graph, request->rank, items),
+                           node.inputs.at, node.inputs.n, &attrs, NULL};
+    return kiln_graph_add(graph, &spec);
+}
+
+kiln_value kiln_custom_call(kiln_graph *graph, const char *target, const kiln_arguments *arguments,
+                            uint32_t n_results, const kiln_tensor *results)
+{
+    kiln_request request = {KILN_OP_custom_call, .name = target, .options = arguments,
+                            .rank = n_results, .data = results};
+    return kiln_build(graph, custom_body, &request);
+}

@@ -61,3 +61,17 @@ const char *kiln_types_string(kiln_arena *arena, const kiln_type *const *types, 
     if (n > TYPES_MAX) kiln_text_append(&text, ", …");
     return kiln_text_string(&text);
 }
+
+const char *kiln_signature_string(kiln_arena *arena, const kiln_node *node,
+                                  const kiln_type *const *types)
+{
+    kiln_text text = {.arena = arena};
+    kiln_text_printf(&text, "%s(", node->attrs->custom.target);
+    for (uint32_t i = 0; i < node->n_inputs; i++) {
+        kiln_text_append(&text, i ? ", " : "");
+        kiln_type_print(&text, types[i]);
+    }
+    kiln_text_append(&text, ") -> ");
+    kiln_type_print(&text, node->type);
+    return kiln_text_string(&text);
+}

@@ -14,4 +14,8 @@ const char *kiln_quoted(kiln_arena *arena, const char *name);
 
 /* "f32[2,3]", "f32[2,3] and f32[3]", "a, b and c"; more than eight end in "…". */
 const char *kiln_types_string(kiln_arena *arena, const kiln_type *const *types, uint32_t n);
+
+/* "name(f32[2,3], i64[]) -> (f32[2])" of a custom call, from the types of its operands. */
+const char *kiln_signature_string(kiln_arena *arena, const kiln_node *node,
+                                  const kiln_type *const *types);
 #endif

@@ -202,7 +202,8 @@ static void evaluate_one(eval_run *run, uint32_t id)
         types[i] = run->graph->nodes.at[node->inputs[i].id]->type;
     }
     run->values[id] = allocate_value(run, id);
-    kiln_eval_node(&(kiln_eval_call){run->scope, &run->scratch, node, types, in, run->values[id]});
+    kiln_eval_node(&(kiln_eval_call){run->scope, &run->scratch, node, types, in, run->values[id],
+                                     run->graph->context});
     kiln_arena_fini(&run->scratch);
     free_dead(run, id);
 }

@@ -14,6 +14,7 @@ typedef struct kiln_eval_call {
     const kiln_type *const *types; /* of the operands */
     const void *const *in;         /* operands */
     void *out;                     /* node->type->bytes */
+    struct kiln_context *context;  /* whose functions custom calls are */
 } kiln_eval_call;
 
 typedef void kiln_eval_fn(const kiln_eval_call *call);

@@ -2,7 +2,10 @@
  * values live in two sets of memory, and a trip goes from one to the other. */
 #include <string.h>
 
+#include "base/context.h"
+#include "graph/describe.h"
 #include "graph/eval.h"
+#include "kiln/runtime.h"
 
 kiln_eval_region_run kiln_eval_region_open(const kiln_eval_call *call, const kiln_graph *region)
 {
@@ -159,11 +162,28 @@ static void eval_scan(const kiln_eval_call *call)
     loop_close(call, &values);
 }
 
+static void eval_custom(const kiln_eval_call *call)
+{
+    const kiln_type *tuple = call->node->type;
+    kiln_error *error = kiln_new(call->scratch, kiln_error);
+    void **outputs = kiln_new_array(call->scratch, void *, tuple->n_items);
+    for (uint32_t i = 0; i < tuple->n_items; i++) outputs[i] = item_of(call, i);
+    kiln_custom_call_args args = {
+        .signature = kiln_signature_string(call->scratch, call->node, call->types),
+        .n_inputs = call->node->n_inputs,
+        .n_outputs = tuple->n_items,
+        .inputs = call->in,
+        .outputs = outputs,
+    };
+    if (kiln_context_call(call->context, &args, error)) kiln_fail_with(call->scope, error);
+}
+
 void kiln_eval_region(const kiln_eval_call *call)
 {
     static kiln_eval_fn *const ops[KILN_N_OPS] = {
         [KILN_OP_item] = eval_item,    [KILN_OP_if] = eval_choice, [KILN_OP_case] = eval_choice,
         [KILN_OP_while] = eval_while, [KILN_OP_scan] = eval_scan,
+        [KILN_OP_custom_call] = eval_custom,
         [KILN_OP_map] = kiln_eval_map, [KILN_OP_reduce] = kiln_eval_reduce_region,
         [KILN_OP_reduce_window] = kiln_eval_reduce_window,
         [KILN_OP_select_and_scatter] = kiln_eval_select_and_scatter,

@@ -144,6 +144,7 @@ typedef struct kiln_stretch {
 #define KILN_FIELD_DTYPE kiln_dtype
 #define KILN_FIELD_LITERAL kiln_literal
 #define KILN_FIELD_REGIONS kiln_regions
+#define KILN_FIELD_STRING const char *
 #define KILN_FIELD_CHOICE int64_t
 
 /* Attributes of a node: family says which member of the union is meant. */

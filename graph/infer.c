@@ -270,6 +270,7 @@ static kiln_infer_fn *const rules[KILN_N_OPS] = {
     [KILN_OP_select_and_scatter] = kiln_infer_select_and_scatter,
     [KILN_OP_scatter_with] = kiln_infer_scatter_with,
     [KILN_OP_sort_by] = kiln_infer_sort_by,
+    [KILN_OP_custom_call] = kiln_infer_custom,
 };
 
 /* The type of the expansion. The scratch graph has one input per operand number and type, so that

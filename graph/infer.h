@@ -48,7 +48,7 @@ kiln_infer_fn kiln_infer_dynamic_slice, kiln_infer_dynamic_update;
 kiln_infer_fn kiln_infer_item, kiln_infer_call_op, kiln_infer_branches;
 kiln_infer_fn kiln_infer_while, kiln_infer_scan, kiln_infer_map, kiln_infer_reduce;
 kiln_infer_fn kiln_infer_reduce_window, kiln_infer_select_and_scatter, kiln_infer_scatter_with;
-kiln_infer_fn kiln_infer_sort_by;
+kiln_infer_fn kiln_infer_sort_by, kiln_infer_custom;
 /* Checks that the regions are finished and as many as allowed. */
 void kiln_infer_regions(const kiln_infer_call *call, kiln_regions regions, uint32_t least,
                         uint32_t most);

@@ -1,5 +1,7 @@
 /* Type rules of regions: a region is a function from the types of its inputs to those of its
  * outputs; what an op passes in and hands on must fit them. */
+#include <string.h>
+
 #include "graph/describe.h"
 #include "graph/infer.h"
 
@@ -212,4 +214,16 @@ const kiln_type *kiln_infer_scan(const kiln_infer_call *call)
                               : stacked(call, result(body, i), length);
     }
     return kiln_graph_tuple(call->graph, body->outputs.n, items);
+}
+
+const kiln_type *kiln_infer_custom(const kiln_infer_call *call)
+{
+    const char *target = call->attrs->custom.target;
+    if (!target || !*target || strchr(target, '('))
+        kiln_infer_fail(call, "target is %s; expected a name without (",
+                        target ? kiln_quoted(&call->graph->scope->arena, target) : "NULL");
+    if (!call->given->n_items)
+        kiln_infer_fail(call, "the result is %s; expected a tuple",
+                        type_string(call, call->given));
+    return kiln_graph_retype(call->graph, call->given);
 }

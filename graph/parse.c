@@ -178,6 +178,9 @@ static void parse_field(graph_parser *parser, const kiln_field_row *field, const
     case KILN_FIELD_KIND_LITERAL:
         kiln_parse_literal(scan, type, at);
         return;
+    case KILN_FIELD_KIND_STRING:
+        *(const char **)at = kiln_parse_string(scan, "a string");
+        return;
     case KILN_FIELD_KIND_REGIONS:
         parser->level->node.is_in_regions = true;
         parser->level->node.field = at;

@@ -223,6 +223,11 @@ static void print_field(kiln_text *text, const kiln_node *node, const kiln_field
     case KILN_FIELD_KIND_LITERAL:
         print_literal(text, node->type, at, is_brief);
         return;
+    case KILN_FIELD_KIND_STRING: {
+        const char *string = *(const char *const *)at;
+        kiln_text_quoted(text, string, strlen(string));
+        return;
+    }
     case KILN_FIELD_KIND_REGIONS:
         kiln_text_append(text, "[");
         return; /* the graphs follow */

@@ -99,6 +99,8 @@ static bool fields_equal(kiln_field_kind kind, const void *a, const void *b)
     }
     case KILN_FIELD_KIND_LITERAL:
         return literals_equal(a, b);
+    case KILN_FIELD_KIND_STRING:
+        return strcmp(*(const char *const *)a, *(const char *const *)b) == 0;
     case KILN_FIELD_KIND_REGIONS:
         return kiln_regions_equal(*(const kiln_regions *)a, *(const kiln_regions *)b);
     }
@@ -143,6 +145,10 @@ static uint64_t hash_field(uint64_t hash, kiln_field_kind kind, const void *at)
     }
     case KILN_FIELD_KIND_LITERAL:
         return hash_literal(hash, at);
+    case KILN_FIELD_KIND_STRING: {
+        const char *string = *(const char *const *)at;
+        return kiln_hash_bytes(hash, string, strlen(string));
+    }
     case KILN_FIELD_KIND_REGIONS: {
         const kiln_regions *regions = at;
         for (uint32_t i = 0; i < regions->n; i++)
@@ -174,6 +180,9 @@ static void copy_field(kiln_arena *arena, kiln_field_kind kind, void *at)
             literal->data = kiln_arena_copy(arena, literal->data, (size_t)literal->bytes);
         }
         if (literal->file) literal->file = kiln_arena_string(arena, literal->file);
+    } else if (kind == KILN_FIELD_KIND_STRING) {
+        const char **string = at;
+        *string = kiln_arena_string(arena, *string);
     } else if (kind == KILN_FIELD_KIND_REGIONS) {
         kiln_regions *regions = at;
         regions->at = kiln_arena_copy(arena, regions->at, regions->n * sizeof *regions->at);

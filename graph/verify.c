@@ -103,6 +103,8 @@ static void verify_field(const verifier *v, const kiln_field_row *field, const v
     } else if (field->kind == KILN_FIELD_KIND_DTYPE) {
         VERIFY(v, kiln_dtype_bytes(*(const kiln_dtype *)at) > 0, "has %s = %d", field->name,
                *(const int *)at);
+    } else if (field->kind == KILN_FIELD_KIND_STRING) {
+        VERIFY(v, *(const char *const *)at, "has no string %s", field->name);
     } else if (field->kind == KILN_FIELD_KIND_REGIONS) {
         const kiln_regions *regions = at;
         VERIFY(v, regions->n <= KILN_MAX_REGIONS, "has %u regions", regions->n);

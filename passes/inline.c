@@ -203,7 +203,7 @@ static uint32_t choose_bound(kiln_rewrite *rewrite, const kiln_node *node, bool 
     kiln_regions regions = kiln_attrs_regions(node->attrs);
     uint32_t first = first_fixed(node), shift = node->op == KILN_OP_if || node->op == KILN_OP_case;
     uint32_t n_left = node->n_inputs;
-    bool is_scalar = kiln_node_is_scalar_region(node);
+    bool is_scalar = kiln_node_is_scalar_region(node) || !regions.n; /* all operands count */
     for (uint32_t i = first; i < node->n_inputs && n_left > 1 && !is_scalar; i++) {
         is_bound[i] = is_constant(rewrite->target, target_node(rewrite, node->inputs[i]));
         bool is_read = false;

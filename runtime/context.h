@@ -29,6 +29,7 @@ struct kiln_context {
     kiln_threads *_Atomic pool; /* NULL until the first workspace that needs it */
     void *memo;                   /* the compiler's, under `lock`; opaque here */
     void (*memo_release)(void *); /* called once with `memo` */
+    struct kiln_custom_entry *customs; /* under `lock`; entries stay as they are */
     _Atomic uint32_t sentence;
     char sentences[KILN_CONTEXT_SENTENCES][KILN_MESSAGE_BYTES];
 };

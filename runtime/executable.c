@@ -6,6 +6,21 @@
 
 #include "base/checked.h"
 #include "runtime/cpu.h"
+#include "runtime/custom.h"
+
+/* Every function that the program calls is there. */
+static kiln_status check_customs(kiln_context *context, const kiln_program *program,
+                                 kiln_error *error)
+{
+    kiln_status status = KILN_OK;
+    for (uint32_t i = 0; i < program->n_steps && !status; i++) {
+        const kiln_step_row *step = &program->steps[i];
+        const kiln_custom_entry *entry = NULL;
+        if (step->kind != KILN_STEP_LIBRARY) continue;
+        status = kiln_custom_find(context, program->strings[step->target], &entry, error);
+    }
+    return status;
+}
 
 kiln_status kiln_executable_adopt(kiln_context *context, const kiln_program *program, void *owner,
                                   kiln_release_fn *release, kiln_executable **out_executable)
@@ -13,6 +28,7 @@ kiln_status kiln_executable_adopt(kiln_context *context, const kiln_program *pro
     kiln_error error = {0};
     kiln_status status =
         kiln_program_verify(program, context->cpu_features, context->max_bytes, &error);
+    if (!status) status = check_customs(context, program, &error);
     if (status) return kiln_context_fail(context, status, "%s", error.message);
     if (!kiln_cpu_enable(program->cpu_features)) {
         return kiln_context_fail(context, KILN_UNSUPPORTED,

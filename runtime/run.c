@@ -4,6 +4,7 @@
 #include <time.h>
 #include <xmmintrin.h>
 
+#include "runtime/custom.h"
 #include "runtime/workspace.h"
 
 int64_t kiln_clock_ns(void)
@@ -20,6 +21,21 @@ bool kiln_run_should_stop(kiln_workspace *workspace)
     if (!workspace->deadline_at || kiln_clock_ns() < workspace->deadline_at) return false;
     atomic_compare_exchange_strong(&workspace->state, &state, KILN_RUN_DEADLINE);
     return true;
+}
+
+static kiln_status custom_run(kiln_workspace *workspace, uint32_t at)
+{
+    const kiln_program *program = workspace->executable->program;
+    const kiln_step_row *step = &program->steps[at];
+    void *const *operands = workspace->pointers + step->first_operand;
+    kiln_custom_call_args args = {
+        .signature = program->strings[step->target],
+        .n_inputs = step->n_tiles,
+        .n_outputs = step->n_operands - step->n_tiles,
+        .inputs = (const void *const *)operands,
+        .outputs = operands + step->n_tiles,
+    };
+    return kiln_custom_run(workspace->plans[at].custom, &args, &workspace->error);
 }
 
 /* A step that is not a kernel. Sets *at to the step that follows it. */
@@ -41,10 +57,14 @@ static kiln_status control_run(kiln_workspace *workspace, uint32_t *at)
         memcpy(&count, operand, sizeof count);
         if (count == 0) break;
         return kiln_error_set(&workspace->error, KILN_RANGE, "%s", program->strings[step->target]);
+    case KILN_STEP_LIBRARY: {
+        kiln_status status = custom_run(workspace, *at);
+        if (status) return status;
+        break;
+    }
     case KILN_STEP_KERNEL:
     case KILN_STEP_PACK:
     case KILN_STEP_COPY:
-    case KILN_STEP_LIBRARY:
         return kiln_error_set(&workspace->error, KILN_INTERNAL,
                               "step %u: kind %u has no kernel", (unsigned)*at,
                               (unsigned)step->kind);

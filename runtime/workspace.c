@@ -8,6 +8,7 @@
 
 #include "base/checked.h"
 #include "runtime/copy.h"
+#include "runtime/custom.h"
 
 #define FORK_NS 10000.0        /* a cheaper step runs on the caller */
 #define SHARE_NS 5000.0        /* least work worth a worker */
@@ -83,6 +84,11 @@ static void step_plan(kiln_workspace *workspace, uint32_t number)
         if (program->device_kernels) return;
         plan->kernel = program->kernels[step->target];
         plan->n_tiles = step->n_tiles;
+    }
+    if (step->kind == KILN_STEP_LIBRARY) {
+        kiln_error error; /* the executable has found all of them */
+        kiln_custom_find(workspace->context, program->strings[step->target], &plan->custom,
+                         &error);
     }
     if (plan->kernel) split_plan(plan, cost, workspace->threads);
 }

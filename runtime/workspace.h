@@ -14,7 +14,8 @@ enum { KILN_RUN_IDLE, KILN_RUN_RUNNING, KILN_RUN_CANCELLED, KILN_RUN_DEADLINE };
 /* How a step runs. Its tiles are split in n_workers equal ranges, worker w always the same one; a
  * range is taken in chunks, by its owner first, by others when they have finished theirs. */
 typedef struct kiln_step_plan {
-    kiln_kernel_fn *kernel; /* NULL: BRANCH, JUMP, CHECK */
+    kiln_kernel_fn *kernel; /* NULL: BRANCH, JUMP, CHECK, LIBRARY */
+    const struct kiln_custom_entry *custom; /* LIBRARY */
     void *const *buffers;
     const int64_t *sizes;  /* COPY: see copy_bytes; else NULL */
     uint64_t tiles_before; /* of the steps of the same region before this one */

@@ -157,6 +157,10 @@ static void field_read(const binary_reader *reader, const Kiln__Graph__Field *fi
         *(kiln_dtype *)at = kiln_dtype_parse(field->dtype);
         is_there = *(kiln_dtype *)at != KILN_NO_DTYPE;
         break;
+    case KILN_FIELD_KIND_STRING:
+        *(const char **)at = field->dtype;
+        is_there = field->dtype != NULL;
+        break;
     case KILN_FIELD_KIND_LITERAL:
         is_there = field->literal && field->literal->kind;
         if (!is_there) break;

@@ -92,6 +92,9 @@ static kiln_wire field_make(const binary_writer *writer, const kiln_node *node,
     case KILN_FIELD_KIND_DTYPE:
         kiln_wire_string(&wire, 5, kiln_dtype_name(*(const kiln_dtype *)at));
         break;
+    case KILN_FIELD_KIND_STRING:
+        kiln_wire_string(&wire, 5, *(const char *const *)at);
+        break;
     case KILN_FIELD_KIND_LITERAL:
         literal = literal_make(writer, node, place);
         kiln_wire_message(&wire, 6, &literal);

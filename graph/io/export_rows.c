@@ -128,6 +128,7 @@ const kiln_export_row kiln_export_rows[KILN_N_OPS] = {
     [KILN_OP_select_and_scatter] = {"", kiln_export_none},
     [KILN_OP_scatter_with] = {"", kiln_export_none},
     [KILN_OP_sort_by] = {"", kiln_export_none},
+    [KILN_OP_custom_call] = {"", kiln_export_none},
 
     /* composites that ONNX has */
     [KILN_OP_square] = {"", kiln_export_square, .fits = kiln_export_fits_float},

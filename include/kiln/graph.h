@@ -328,6 +328,13 @@ typedef struct kiln_scan_options {
 } kiln_scan_options;
 KILN_API kiln_value kiln_scan(kiln_graph *graph, const kiln_scan_options *options);
 
+/* A call of a function that the context has by that name when the graph is evaluated, compiled or
+ * loaded (kiln_context_register in kiln/runtime.h): a tuple of results of the types given, one
+ * kiln_tensor each, of which the data is not looked at. */
+KILN_API kiln_value kiln_custom_call(kiln_graph *graph, const char *target,
+                                     const kiln_arguments *arguments, uint32_t n_results,
+                                     const kiln_tensor *results);
+
 /* Regions over scalars: their parameters are scalars, and they hold elementwise operations (also
  * composites of such) and constants only. All give a tuple. `map` takes the region at every index
  * of operands of equal dims. */

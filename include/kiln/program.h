@@ -72,7 +72,8 @@ typedef enum kiln_step_kind {
     KILN_STEP_COPY = 3,    /* operand 0 to operand 1, whole buffers of equal bytes; with an operand
                               2, an i64 k: to stretch k of operand 1, of which there are several of
                               operand 0's bytes; nowhere when there is no such stretch */
-    KILN_STEP_LIBRARY = 4, /* target: import; refused where the import is not bound */
+    KILN_STEP_LIBRARY = 4, /* a function of the context's; target: its signature in strings; n_tiles
+                              operands are inputs, the others outputs */
     KILN_STEP_BRANCH = 5,  /* operand 0 is bool: 0 continues, else jumps to step `target` */
     KILN_STEP_JUMP = 6,    /* target: step */
     KILN_STEP_CHECK = 7,   /* operand 0 is i64: not 0 ends the run with RANGE, sentence `target` */
@@ -83,7 +84,7 @@ typedef struct kiln_step_row {
     uint32_t target;        /* by kind, above */
     uint32_t first_operand; /* in kiln_program.operands */
     uint32_t n_operands;
-    uint32_t n_tiles;       /* KERNEL and PACK: 0 runs nothing */
+    uint32_t n_tiles;       /* KERNEL and PACK: 0 runs nothing; LIBRARY: inputs */
     uint32_t region;        /* neighbours of one number > 0 may share a parallel region */
     uint64_t cost;          /* estimated nanoseconds of all tiles on one thread */
     uint32_t label;         /* in strings: what profiles call the step, or KILN_NONE */

@@ -97,6 +97,9 @@ DAMAGE(copy_unlike, c->buffers[8].bytes -= 1)
 DAMAGE(copy_to_input, c->operands[16] = 0)
 DAMAGE(copy_overlap, c->buffers[8].offset = c->buffers[7].offset + 64)
 DAMAGE(library_step, c->steps[5].kind = KILN_STEP_LIBRARY)
+DAMAGE(library_unbound, c->steps[8].kind = KILN_STEP_LIBRARY; c->steps[8].n_tiles = 1;
+       c->steps[8].target = 0)
+DAMAGE(copy_number, c->steps[7].n_operands = 3; c->operands[17] = 10)
 DAMAGE(arena_negative, c->program.arena_bytes = -1)
 DAMAGE(scratch_vast, c->program.scratch_bytes = INT64_MAX / 8)
 
@@ -142,7 +145,9 @@ static const damage damages[] = {
     {"step 7", KILN_CORRUPT, copy_unlike},
     {"step 7", KILN_CORRUPT, copy_to_input},
     {"step 7", KILN_CORRUPT, copy_overlap},
-    {"step 5 calls a library", KILN_UNSUPPORTED, library_step},
+    {"step 5 (kind 4", KILN_CORRUPT, library_step},
+    {"the context has no such function", KILN_UNSUPPORTED, library_unbound},
+    {"step 7 (kind 3", KILN_CORRUPT, copy_number},
     {"buffer 6", KILN_CORRUPT, arena_negative},
     {"scratch of", KILN_CORRUPT, scratch_vast},
 };

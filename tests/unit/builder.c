@@ -173,6 +173,9 @@ REGIONS(scan, 0,
                                                                       DIMS(1, 2, 3))},
                              .length = 1})
 
+CALL(custom_call, "mine", &(kiln_arguments){1, &o->f}, 1,
+     &(kiln_tensor){KILN_f32, 1, (int64_t[]){3}})
+
 /* A region over scalars: the sum of two, or whether the first is smaller. */
 static kiln_graph *scalar_region(int is_condition)
 {

@@ -82,6 +82,7 @@
     CALL(kiln_item(graph, none, 0)) CALL(kiln_call(graph, NULL, NULL)) \
     CALL(kiln_if(graph, none, NULL, NULL, NULL)) CALL(kiln_case(graph, none, 0, NULL, NULL)) \
     CALL(kiln_while(graph, NULL)) CALL(kiln_scan(graph, NULL)) \
+    CALL(kiln_custom_call(graph, NULL, NULL, 0, NULL)) \
     CALL(kiln_map(graph, NULL, NULL)) CALL(kiln_reduce(graph, NULL)) \
     CALL(kiln_reduce_window(graph, NULL)) CALL(kiln_select_and_scatter(graph, none, NULL)) \
     CALL(kiln_scatter_with(graph, NULL, NULL, NULL)) CALL(kiln_sort_by(graph, NULL, NULL, 0)) \
@@ -100,6 +101,7 @@
 #define STATUS_CALLS(CALL) \
     CALL(kiln_context_create(NULL, NULL)) CALL(kiln_executable_load(context, NULL, NULL, NULL)) \
     CALL(kiln_executable_create(context, NULL, NULL)) CALL(kiln_workspace_create(NULL, NULL)) \
+    CALL(kiln_context_register(context, NULL, NULL, NULL, NULL)) \
     CALL(kiln_run(NULL, NULL, 0, NULL, 0)) CALL(kiln_graph_create(context, NULL, NULL)) \
     CALL(kiln_graph_status(graph)) CALL(kiln_import_onnx(context, NULL, NULL, NULL)) \
     CALL(kiln_import_onnx_memory(context, NULL, 0, NULL, NULL)) \

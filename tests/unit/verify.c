@@ -106,6 +106,9 @@ static void mutate_field(bench *b, uint32_t id, const kiln_field_row *field, voi
         MUTATE(*(kiln_dtype *)at, (kiln_dtype)99, field->name, 99);
         MUTATE(*(kiln_dtype *)at, KILN_bool, field->name, KILN_bool);
         return;
+    case KILN_FIELD_KIND_STRING:
+        MUTATE(*(const char **)at, NULL, field->name, 0);
+        return;
     case KILN_FIELD_KIND_REGIONS: {
         kiln_regions *regions = at;
         MUTATE(regions->n, 0, field->name, 0);
