@@ -197,6 +197,12 @@ int64_t kiln_onnx_list_entry(kiln_onnx_call *call, const char *name, uint32_t i)
     return list.at[i];
 }
 
+bool kiln_onnx_scan_is_back(kiln_onnx_call *call, uint32_t i)
+{
+    const char *name = call->opset < 9 ? "directions" : "scan_input_directions";
+    return kiln_onnx_list_entry(call, name, i) != 0;
+}
+
 /* Element `at` of operand i along its scan axis, without that axis. */
 static kiln_value scan_element(kiln_onnx_call *call, uint32_t i, uint32_t axis, int64_t at)
 {
@@ -229,8 +235,7 @@ static kiln_value import_scan(kiln_onnx_call *call)
             if (type->dims[axis] != trips || trips < 1)
                 kiln_onnx_fail(call, "scan input %u has length %" PRId64 "; expected %" PRId64, i,
                                type->dims[axis], trips);
-            bool is_back = kiln_onnx_list_entry(call, "scan_input_directions", i) != 0;
-            int64_t at = is_back ? trips - 1 - trip : trip;
+            int64_t at = kiln_onnx_scan_is_back(call, i) ? trips - 1 - trip : trip;
             loop.inputs[loop.n_carried + i] = scan_element(call, loop.n_carried + i, axis, at);
         }
         if (!loop_trip(call, &loop, call->n_inputs, 0)) return (kiln_value){0};
@@ -246,6 +251,36 @@ static kiln_value import_scan(kiln_onnx_call *call)
         bool is_reversed = kiln_onnx_list_entry(call, "scan_output_directions", k) != 0;
         call->outputs[i] = rows_join(call, loop.n_trips, loop.rows[k], axis, is_reversed);
     }
+    return call->outputs[0];
+}
+
+/* Operator set 8: operand 0 are lengths, all others have a first axis over the batch. */
+static kiln_value import_scan_batch(kiln_onnx_call *call)
+{
+    kiln_arena *arena = &call->scope->arena;
+    if (kiln_onnx_has(call, 0)) kiln_onnx_refuse(call, "sequence_lens; expected full sequences");
+    int64_t n = kiln_onnx_ranked(call, 1, 1)->dims[0];
+    if (n < 1 || n > MAX_TRIPS)
+        kiln_onnx_refuse(call, "a batch of %" PRId64 "; expected 1 to %d", n, MAX_TRIPS);
+    kiln_value *rows = kiln_new_array(arena, kiln_value, (size_t)n * call->n_outputs + 1);
+    for (int64_t b = 0; b < n; b++) {
+        kiln_onnx_call one = *call; /* element b of the batch */
+        one.n_inputs = call->n_inputs - 1;
+        one.inputs = kiln_new_array(arena, kiln_value, call->n_inputs);
+        one.outputs = kiln_new_array(arena, kiln_value, call->n_outputs + 1);
+        for (uint32_t i = 1; i < call->n_inputs; i++) {
+            if (kiln_onnx_ranked(call, i, 1)->dims[0] != n)
+                kiln_onnx_fail(call, "operand %u has a batch of another size than operand 1", i);
+            one.inputs[i - 1] = scan_element(call, i, 0, b);
+        }
+        import_scan(&one);
+        call->read |= one.read;
+        call->is_tainted |= one.is_tainted;
+        if (call->is_tainted) return (kiln_value){0};
+        for (uint32_t i = 0; i < call->n_outputs; i++) rows[i * n + b] = one.outputs[i];
+    }
+    for (uint32_t i = 0; i < call->n_outputs; i++)
+        call->outputs[i] = rows_join(call, (uint32_t)n, rows + i * n, 0, false);
     return call->outputs[0];
 }
 
@@ -293,6 +328,7 @@ void kiln_onnx_function(kiln_onnx_call *call, const Kiln__Onnx__Function *functi
 const kiln_onnx_row kiln_onnx_flow_rows[] = {
     {"If", 6, KILN_ONNX_NEWEST, 1, 1, import_if},
     {"Loop", 6, KILN_ONNX_NEWEST, 0, KILN_ONNX_ANY, import_loop},
+    {"Scan", 8, 8, 2, KILN_ONNX_ANY, import_scan_batch},
     {"Scan", 9, KILN_ONNX_NEWEST, 1, KILN_ONNX_ANY, import_scan},
     {0},
 };

@@ -378,8 +378,7 @@ kiln_value kiln_onnx_scan_region(kiln_onnx_call *call, const Kiln__Onnx__Graph *
         int64_t axis = kiln_onnx_list_entry(call, "scan_input_axes", i);
         kiln_value moved = move_axis(call, call->inputs[n_carried + i],
                                      kiln_onnx_axis(call, axis, rank), 0);
-        bool is_reversed = kiln_onnx_list_entry(call, "scan_input_directions", i) != 0;
-        sequences[i] = turn(call, moved, is_reversed);
+        sequences[i] = turn(call, moved, kiln_onnx_scan_is_back(call, i));
         const kiln_type *type = kiln_graph_type(call->graph, moved);
         if (i && type->dims[0] != length)
             kiln_onnx_fail(call, "scan input %u has length %lld; expected %lld", i,

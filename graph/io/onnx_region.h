@@ -17,6 +17,9 @@ bool kiln_onnx_body(kiln_onnx_call *call, const Kiln__Onnx__Graph *body,
 /* Entry i of a list attribute; 0 when it is absent. */
 int64_t kiln_onnx_list_entry(kiln_onnx_call *call, const char *name, uint32_t i);
 
+/* Whether Scan takes its sequence i from the end. */
+bool kiln_onnx_scan_is_back(kiln_onnx_call *call, uint32_t i);
+
 /* If on data; bodies are [else, then]. */
 kiln_value kiln_onnx_if_region(kiln_onnx_call *call, const Kiln__Onnx__Graph *const *bodies);
 /* Loop; trips is -1 when nobody knows how many at most. */
