@@ -35,8 +35,8 @@ typedef struct scalar_rule {
     bool is_condition;
 } scalar_rule;
 
-static void check_region(const kiln_infer_call *call, const kiln_graph *region,
-                         const kiln_type *const *types, const scalar_rule *rule)
+static void check_parameters(const kiln_infer_call *call, const kiln_graph *region,
+                             const kiln_type *const *types, const scalar_rule *rule)
 {
     check_nodes(call, region);
     if (region->inputs.n != rule->n_parameters || region->outputs.n != rule->n_results)
@@ -51,6 +51,12 @@ static void check_region(const kiln_infer_call *call, const kiln_graph *region,
                             region_string(call, region), kiln_dtype_name(found),
                             kiln_dtype_name(wanted));
     }
+}
+
+static void check_region(const kiln_infer_call *call, const kiln_graph *region,
+                         const kiln_type *const *types, const scalar_rule *rule)
+{
+    check_parameters(call, region, types, rule);
     for (uint32_t i = 0; i < rule->n_results; i++) {
         kiln_dtype found = kiln_graph_type(region, region->outputs.at[i].value)->dtype;
         kiln_dtype wanted = rule->is_condition ? KILN_bool : types[i]->dtype;
@@ -93,24 +99,12 @@ const kiln_type *kiln_infer_map(const kiln_infer_call *call)
     kiln_infer_regions(call, regions, 1, 1);
     check_equal_dims(call, call->n);
     const kiln_graph *region = regions.at[0];
-    scalar_rule rule = {call->n, call->n, 1, region->outputs.n, false};
-    const kiln_type **results =
-        kiln_new_array(&call->graph->scope->arena, const kiln_type *, rule.n_results);
-    for (uint32_t i = 0; i < rule.n_results; i++)
+    uint32_t n = region->outputs.n;
+    check_parameters(call, region, call->types, &(scalar_rule){call->n, call->n, 1, n, false});
+    const kiln_type **results = kiln_new_array(&call->graph->scope->arena, const kiln_type *, n);
+    for (uint32_t i = 0; i < n; i++)
         results[i] = kiln_graph_type(region, region->outputs.at[i].value);
-    rule.n_results = 0;
-    check_nodes(call, region);
-    if (region->inputs.n != call->n)
-        kiln_infer_fail(call, "region %s has %u parameters; expected %u",
-                        region_string(call, region), region->inputs.n, call->n);
-    for (uint32_t i = 0; i < call->n; i++) {
-        kiln_dtype found = kiln_graph_type(region, region->inputs.at[i])->dtype;
-        if (found != call->types[i]->dtype)
-            kiln_infer_fail(call, "parameter %u of region %s is %s; expected %s", i,
-                            region_string(call, region), kiln_dtype_name(found),
-                            kiln_dtype_name(call->types[i]->dtype));
-    }
-    return tuple_like(call, call->types[0], region->outputs.n, results);
+    return tuple_like(call, call->types[0], n, results);
 }
 
 /* Values of equal dims, then as many scalars of their dtypes. */

@@ -202,9 +202,46 @@ static void test_worked_cases(void **state)
     kiln_context_destroy(context);
 }
 
+typedef struct mistake {
+    const char *text, *sentence;
+} mistake;
+
+static const mistake mistakes[] = {
+    {REDUCE("[4,5]", "[1]", "f32[4]", COMPARE("lt")),
+     "result 0 of region \"compare\" is bool; expected f32"},
+    {REDUCE("[4,5]", "[1]", "f32[4]",
+            "graph r(%a: f32[], %b: f32[], %c: f32[]) { return %a }"),
+     "region \"r\" has 3 parameters and 1 results; expected 2 and 1"},
+    {REDUCE("[4,5]", "[1]", "f32[4]",
+            "graph r(%a: f32[2], %b: f32[]) { return %b }"),
+     "region \"r\" holds input of f32[2]; expected elementwise operations of scalars"},
+    {REDUCE("[4,5]", "[2]", "f32[4]", ADD), "axes is [2]; expected distinct ascending axes"},
+    {ONE("%x: f32[2], %y: f32[3]", "map", "%x, %y", "f32[2]", "regions = [" ADD "]"),
+     "operands are f32[2] and f32[3]; expected equal dims"},
+    {ONE("%x: f32[2]", "sort_by", "%x", "f32[2]", "axis = 0, regions = [" ADD "]"),
+     "result 0 of region \"add\" is f32; expected bool"},
+};
+
+static void test_mistakes_have_sentences(void **state)
+{
+    (void)state;
+    kiln_context *context = NULL;
+    kiln_context_options options = {.struct_bytes = sizeof options, .threads = 1};
+    assert_int_equal(kiln_context_create(&options, &context), KILN_OK);
+    for (size_t i = 0; i < sizeof mistakes / sizeof *mistakes; i++) {
+        kiln_graph *graph = NULL;
+        const char *text = mistakes[i].text;
+        assert_int_equal(kiln_parse_text(context, text, strlen(text), &graph), KILN_MODEL);
+        if (!strstr(kiln_context_message(context), mistakes[i].sentence))
+            fail_msg("%s; expected %s", kiln_context_message(context), mistakes[i].sentence);
+    }
+    kiln_context_destroy(context);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_mistakes_have_sentences),
         cmocka_unit_test(test_compiled_code_gives_what_the_evaluator_gives),
         cmocka_unit_test(test_worked_cases),
     };
