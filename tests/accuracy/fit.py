@@ -171,7 +171,7 @@ def main():
 
     low, high = sqrt(mpf("0.5")) - 1, sqrt(mpf(2)) - 1
     log_tail = lambda f: (log1p(f) - f + f ** 2 / 2) / f ** 3
-    emit("log_f32", log_tail, low, high, 7, lambda f: f ** 3 / log1p(f))
+    emit("log_f32", log_tail, low, high, 8, lambda f: f ** 3 / log1p(f))
     # log1p(f) = f - f^2/2 + s (f^2/2 + R(s^2)), s = f / (2 + f)
     s_max = (sqrt(mpf(2)) - 1) / (sqrt(mpf(2)) + 1)
     atanh_tail = lambda z: (log((1 + sqrt(z)) / (1 - sqrt(z))) / sqrt(z) - 2) / z
