@@ -325,6 +325,36 @@ static kiln_ints axes_or_order(kiln_graph *graph, const int64_t *axes, uint32_t 
     return (kiln_ints){rank, order};
 }
 
+/* Moves the groups of the batch in front of the features: [g n, c] becomes [n, g c], so that groups
+ * of features do what groups of the batch should. */
+static kiln_value batch_groups_fold(kiln_graph *graph, kiln_value a, const kiln_conv_options *o)
+{
+    const kiln_type *type = kiln_graph_type(graph, a);
+    int64_t batch = o->input_axes ? o->input_axes[0] : 0, g = o->batch_groups;
+    int64_t feature = o->input_axes ? o->input_axes[1] : 1;
+    int64_t split[KILN_MAX_RANK + 1], order[KILN_MAX_RANK + 1], dims[KILN_MAX_RANK];
+    bool fits = type->rank < KILN_MAX_RANK && batch >= 0 && batch < type->rank && feature >= 0 &&
+                feature < type->rank && feature != batch && o->groups <= 1 && g > 0;
+    if (!fits || type->dims[batch] % g) {
+        kiln_fail(graph->scope, KILN_INVALID,
+                  "convolution: %lld batch groups of %s; expected a divisor of the batch and no "
+                  "other groups",
+                  (long long)g, kiln_type_string(&graph->scope->arena, type));
+    }
+    uint32_t n = 0, at = 0;
+    for (uint32_t i = 0; i < type->rank; i++) {
+        if (i == batch) split[n++] = g;
+        split[n++] = i == batch ? type->dims[i] / g : type->dims[i];
+        dims[i] = i == batch ? type->dims[i] / g : i == feature ? type->dims[i] * g : type->dims[i];
+    }
+    for (uint32_t i = 0; i < type->rank; i++) {
+        if (i == feature) order[at++] = batch;
+        order[at++] = i + (i >= batch);
+    }
+    a = kiln_add_transpose(graph, kiln_add_reshape(graph, a, n, split), order);
+    return kiln_add_reshape(graph, a, type->rank, dims);
+}
+
 static kiln_value conv_body(kiln_graph *graph, const kiln_request *request)
 {
     static const kiln_conv_options standard;
@@ -343,7 +373,12 @@ static kiln_value conv_body(kiln_graph *graph, const kiln_request *request)
     attrs.conv.output_axes = axes_or_order(graph, options->output_axes, rank);
     attrs.conv.accumulate = options->accumulate ? options->accumulate
                                                 : kiln_dtype_accumulator(type->dtype);
-    return kiln_build_node(graph, request, &attrs);
+    if (options->batch_groups == 0 || options->batch_groups == 1)
+        return kiln_build_node(graph, request, &attrs);
+    kiln_request folded = *request;
+    folded.inputs[0] = batch_groups_fold(graph, request->inputs[0], options);
+    attrs.conv.groups = options->batch_groups;
+    return kiln_build_node(graph, &folded, &attrs);
 }
 
 kiln_value kiln_convolution(kiln_graph *graph, kiln_value a, kiln_value kernel,

@@ -50,7 +50,8 @@ extern const kiln_onnx_row kiln_onnx_math_rows[], kiln_onnx_activation_rows[],
     kiln_onnx_einsum_rows[], kiln_onnx_loss_rows[], kiln_onnx_vision_rows[],
     kiln_onnx_scatter_rows[], kiln_onnx_state_rows[], kiln_onnx_preview_rows[],
     kiln_onnx_signal_rows[], kiln_onnx_random_rows[], kiln_onnx_train_rows[],
-    kiln_onnx_patch_rows[], kiln_onnx_contrib_rows[], kiln_onnx_contrib_default_rows[];
+    kiln_onnx_patch_rows[], kiln_onnx_matrix_rows[], kiln_onnx_ml_rows[], kiln_onnx_deform_rows[],
+    kiln_onnx_contrib_rows[], kiln_onnx_contrib_default_rows[];
 
 /* The row of that operator and operator set, or NULL. */
 const kiln_onnx_row *kiln_onnx_row_find(const char *domain, const char *op, int64_t opset);

@@ -267,12 +267,14 @@ KILN_API kiln_value kiln_dot_general(kiln_graph *graph, kiln_value a, kiln_value
 KILN_API kiln_value kiln_matmul(kiln_graph *graph, kiln_value a, kiln_value b);
 /* Lists over spatial dims; NULL is all 1, and all 0 for low and high. Axes say which axis of the
  * tensor plays the role [batch, feature, spatial…] (kernel: [out feature, in feature, spatial…]);
- * NULL is that very order, NCHW and OIHW. groups 0 is 1. */
+ * NULL is that very order, NCHW and OIHW. groups 0 is 1. With batch_groups g > 1 part i of g of the
+ * batch meets part i of the output features: the result has a g-th of the batch. */
 typedef struct kiln_conv_options {
     const int64_t *strides, *low, *high, *lhs_dilation, *rhs_dilation;
     int64_t groups;
     const int64_t *input_axes, *kernel_axes, *output_axes;
     kiln_dtype accumulate;
+    int64_t batch_groups; /* 0 is 1; then groups must be 1 */
 } kiln_conv_options;
 KILN_API kiln_value kiln_convolution(kiln_graph *graph, kiln_value a, kiln_value kernel,
                                      const kiln_conv_options *options);
@@ -471,6 +473,26 @@ typedef struct kiln_batch_norm_operands {
 KILN_API kiln_value kiln_batch_norm(kiln_graph *graph, kiln_value a,
                                     const kiln_batch_norm_operands *operands, int64_t axis,
                                     double epsilon);
+/* In training: scale and offset of `operands` are read, the statistics are those of the batch,
+ * which kiln_mean and kiln_variance over the other axes give. */
+KILN_API kiln_value kiln_batch_norm_training(kiln_graph *graph, kiln_value a,
+                                             const kiln_batch_norm_operands *operands,
+                                             int64_t axis, double epsilon);
+typedef struct kiln_batch_norm_grad_operands {
+    kiln_value scale, mean, variance; /* one dim: that of the axis */
+    kiln_value gradient;              /* of the result */
+} kiln_batch_norm_grad_operands;
+/* Gradients of `a` and of the scale; that of the offset is kiln_reduce_sum of the gradient. */
+KILN_API kiln_value kiln_batch_norm_grad(kiln_graph *graph, kiln_value a,
+                                         const kiln_batch_norm_grad_operands *operands,
+                                         int64_t axis, double epsilon);
+KILN_API kiln_value kiln_batch_norm_grad_scale(kiln_graph *graph, kiln_value a,
+                                               const kiln_batch_norm_grad_operands *operands,
+                                               int64_t axis, double epsilon);
+/* Zeros like `a` with each number of `source`, one a window, added at its first maximum: the
+ * gradient of kiln_window_max. */
+KILN_API kiln_value kiln_window_max_grad(kiln_graph *graph, kiln_value a, kiln_value source,
+                                         const kiln_window_options *options);
 /* a[…, k] · b[k, n] + c[n]; c may be the zero value. */
 KILN_API kiln_value kiln_linear(kiln_graph *graph, kiln_value a, kiln_value b, kiln_value c);
 typedef struct kiln_attention_options {

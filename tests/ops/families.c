@@ -20,6 +20,7 @@ const op_family op_families[] = {
     {"special", op_cases_special},
     {"random", op_cases_random},
     {"solve", op_cases_solve},
+    {"select", op_cases_select},
 };
 
 const uint32_t op_n_families = sizeof op_families / sizeof *op_families;

@@ -164,6 +164,19 @@ static void add_fft(op_batch *batch, const fft_case *c)
             &reference);
 }
 
+static void add_training(op_batch *batch)
+{
+    kiln_value a = op_input(batch, batch->dtype, OP_DIMS(3, 2, 5), OP_VALUES_SMALL);
+    kiln_value g = op_input(batch, batch->dtype, OP_DIMS(3, 2, 5), OP_VALUES_SMALL);
+    kiln_value c = op_input(batch, batch->dtype, OP_DIMS(2), OP_VALUES_UNIT);
+    kiln_attrs norm = {KILN_FAMILY_batch_norm, .batch_norm = {1, 0.5}};
+    op_case(batch, op_node(batch, KILN_OP_batch_norm_training, 3, (kiln_value[]){a, c, c}, &norm),
+            "", NULL);
+    kiln_value all[] = {a, c, c, c, g};
+    op_case(batch, op_node(batch, KILN_OP_batch_norm_grad, 5, all, &norm), "", NULL);
+    op_case(batch, op_node(batch, KILN_OP_batch_norm_grad_scale, 5, all, &norm), "", NULL);
+}
+
 void op_cases_special(op_batch *batch)
 {
     const fft_case transforms[] = {
@@ -175,8 +188,27 @@ void op_cases_special(op_batch *batch)
     if (!is_float_batch(batch)) return;
     add_functions(batch);
     add_bits(batch);
+    add_training(batch);
     for (size_t i = 0; i < sizeof transforms / sizeof *transforms; i++)
         add_fft(batch, &transforms[i]);
+}
+
+/* Each source number goes to the first largest element of its window. */
+void op_cases_select(op_batch *batch)
+{
+    if (batch->dtype == KILN_bool) return;
+    kiln_value a = op_input(batch, batch->dtype, OP_DIMS(2, 7, 9), OP_VALUES_SMALL);
+    kiln_value source = op_input(batch, batch->dtype, OP_DIMS(2, 4, 4), OP_VALUES_SMALL);
+    kiln_attrs window = {KILN_FAMILY_window, .window = {OP_INTS(1, 3, 2), OP_INTS(1, 2, 2),
+                                                        OP_INTS(0, 1, 0), OP_INTS(0, 1, 0),
+                                                        OP_INTS(1, 1, 2)}};
+    kiln_value pair[] = {a, source};
+    op_case(batch, op_node(batch, KILN_OP_window_max_grad, 2, pair, &window), "", NULL);
+    kiln_value none = op_input(batch, batch->dtype, OP_DIMS(0, 4), OP_VALUES_SMALL);
+    kiln_attrs plain = {KILN_FAMILY_window, .window = {OP_INTS(1, 4), OP_INTS(1, 1), OP_INTS(0, 0),
+                                                       OP_INTS(0, 0), OP_INTS(1, 1)}};
+    kiln_value empty[] = {none, op_input(batch, batch->dtype, OP_DIMS(0, 1), OP_VALUES_SMALL)};
+    op_case(batch, op_node(batch, KILN_OP_window_max_grad, 2, empty, &plain), "empty", NULL);
 }
 
 void op_cases_random(op_batch *batch)

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "graph/graph.h"
+#include "kiln/compile.h"
 #include "kiln/runtime.h"
 
 #define DIMS(...) (sizeof((int64_t[]){__VA_ARGS__}) / 8), (int64_t[]){__VA_ARGS__}
@@ -130,6 +131,14 @@ CALL(dropout, o->f, o->key, 0.5)
 CALL(fft, o->pairs, 1, (int64_t[]){-2}, 0)
 CALL(cholesky, o->square, 1) CALL(forward_solve, o->square, o->matrix, 1)
 CALL(triangular_solve, o->square, o->matrix, NULL)
+CALL(batch_norm_training, o->image,
+     &(kiln_batch_norm_operands){.scale = o->channel, .offset = o->channel}, 1, 1e-5)
+#define NORM_GRAD(op)                                                                              \
+    CALL(op, o->image,                                                                             \
+         &(kiln_batch_norm_grad_operands){o->channel, o->channel, o->channel, o->image}, 1, 1e-5)
+NORM_GRAD(batch_norm_grad) NORM_GRAD(batch_norm_grad_scale)
+CALL(window_max_grad, o->f, o->block,
+     &(kiln_window_options){.sizes = (int64_t[]){2, 2}})
 CALL(dot_general, o->f, o->matrix,
      &(kiln_dot_options){.n_contract = 1, .lhs_contract = (int64_t[]){1},
                                                        .rhs_contract = (int64_t[]){0}})
@@ -298,6 +307,27 @@ static void test_the_first_mistake_stays(void **state)
     kiln_graph_destroy(o.graph);
 }
 
+/* Part i of the batch meets part i of the output features. */
+static void test_batch_groups(void **state)
+{
+    (void)state;
+    kiln_graph *g;
+    float in[4] = {2, 3, 5, 7}, weights[2] = {10, 100}, out[4];
+    assert_int_equal(kiln_graph_create(context, "test", &g), KILN_OK);
+    kiln_value a = kiln_input(g, "a", KILN_f32, DIMS(4, 1, 1));
+    kiln_value w = kiln_input(g, "w", KILN_f32, DIMS(2, 1, 1));
+    kiln_output(g, "y", kiln_convolution(g, a, w, &(kiln_conv_options){.batch_groups = 2}));
+    kiln_tensor inputs[] = {{KILN_f32, 3, (int64_t[]){4, 1, 1}, in, sizeof in},
+                            {KILN_f32, 3, (int64_t[]){2, 1, 1}, weights, sizeof weights}};
+    kiln_tensor output = {KILN_f32, 3, (int64_t[]){2, 2, 1}, out, sizeof out};
+    assert_int_equal(kiln_evaluate(g, inputs, 2, &output, 1), KILN_OK);
+    static const float expected[4] = {20, 500, 30, 700};
+    assert_memory_equal(out, expected, sizeof out);
+    kiln_convolution(g, a, w, &(kiln_conv_options){.batch_groups = 3});
+    assert_int_equal(kiln_graph_status(g), KILN_INVALID);
+    kiln_graph_destroy(g);
+}
+
 typedef void mistake_fn(const operands *o);
 
 static void mistake_shape(const operands *o) { kiln_mul(o->graph, o->f, o->matrix); }
@@ -429,6 +459,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_row_has_a_call_that_works),
+        cmocka_unit_test(test_batch_groups),
         cmocka_unit_test(test_shapes_broadcast_and_defaults_hold),
         cmocka_unit_test(test_the_first_mistake_stays),
         cmocka_unit_test(test_mistakes_have_sentences),

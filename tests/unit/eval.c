@@ -243,6 +243,25 @@ static void test_fewer_bits(kiln_graph *graph)
     EXPECT(node(graph, KILN_OP_reduce_precision, 1, &b, &few), 1, -1.5, 12, -0.0);
 }
 
+/* Ties go to the first; the second window lies half in the padding. */
+static void test_gradients_of_pools_and_norms(kiln_graph *graph)
+{
+    kiln_value a = CONSTANT(KILN_f32, DIMS(1, 4), 1, 5, 5, 2);
+    kiln_value b = CONSTANT(KILN_f32, DIMS(1, 3), 10, 20, 30);
+    kiln_attrs window = {KILN_FAMILY_window,
+                         .window = {INTS(1, 2), INTS(1, 2), INTS(0, 1), INTS(0, 1), INTS(1, 1)}};
+    EXPECT(node(graph, KILN_OP_window_max_grad, 2, (kiln_value[]){a, b}, &window), 10, 20, 0,
+           30);
+    kiln_value x = CONSTANT(KILN_f64, DIMS(2, 1), -1, 1), one = CONSTANT(KILN_f64, DIMS(1), 1);
+    kiln_value zero = CONSTANT(KILN_f64, DIMS(1), 0), g = CONSTANT(KILN_f64, DIMS(2, 1), 3, 1);
+    kiln_attrs norm = {KILN_FAMILY_batch_norm, .batch_norm = {1, 3}};
+    EXPECT(node(graph, KILN_OP_batch_norm_training, 3, (kiln_value[]){x, one, zero}, &norm), -0.5,
+           0.5);
+    kiln_value all[] = {x, one, zero, one, g};
+    EXPECT(node(graph, KILN_OP_batch_norm_grad_scale, 5, all, &norm), -1);
+    EXPECT(node(graph, KILN_OP_batch_norm_grad, 5, all, &norm), 0.375, -0.375);
+}
+
 static void test_windows(kiln_graph *graph)
 {
     kiln_value a = CONSTANT(KILN_f32, DIMS(5), 1, 2, 3, 4, 5);
@@ -370,6 +389,7 @@ int main(void)
         CASE(test_views_and_moves),
         CASE(test_gather_and_scatter),
         CASE(test_orders),
+        CASE(test_gradients_of_pools_and_norms),
         CASE(test_random_words),
         CASE(test_fewer_bits),
         CASE(test_windows),

@@ -69,6 +69,10 @@
     CALL(kiln_random_uniform(graph, none, NULL)) CALL(kiln_random_normal(graph, none, NULL)) \
     CALL(kiln_dropout(graph, none, none, 0)) CALL(kiln_threefry2x32(graph, none, none)) \
     CALL(kiln_philox4x32(graph, none, none)) CALL(kiln_fft(graph, none, 0, NULL, 0)) \
+    CALL(kiln_batch_norm_training(graph, none, NULL, 0, 0)) \
+    CALL(kiln_batch_norm_grad(graph, none, NULL, 0, 0)) \
+    CALL(kiln_batch_norm_grad_scale(graph, none, NULL, 0, 0)) \
+    CALL(kiln_window_max_grad(graph, none, none, NULL)) \
     CALL(kiln_cholesky(graph, none, 1)) CALL(kiln_forward_solve(graph, none, none, 0)) \
     CALL(kiln_triangular_solve(graph, none, none, NULL)) \
     CALL(kiln_gather(graph, none, none, NULL)) \

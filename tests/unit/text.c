@@ -128,6 +128,13 @@ static const char everything[] =
     "  %143: f32[5,3] = forward_solve %141, %142 {unit_diagonal = false}\n"
     "  %144: f32[3,5] = triangular_solve %141, %m {left = false, lower = true, transpose = false, "
     "unit_diagonal = true}\n"
+    "  %150: f32[1,8,8,4] = batch_norm_training %image, %c, %c {axis = 3, epsilon = 0.5}\n"
+    "  %151: f32[1,8,8,4] = batch_norm_grad %image, %c, %c, %c, %150 {axis = 3, epsilon = 0.5}\n"
+    "  %152: f32[4] = batch_norm_grad_scale %image, %c, %c, %c, %150 {axis = 3, epsilon = 0.5}\n"
+    "  %153: f32[2,1] = window_max %f {sizes = [1, 2], strides = [1, 2], low = [0, 0], high = [0, "
+    "0], dilations = [1, 1]}\n"
+    "  %154: f32[2,3] = window_max_grad %f, %153 {sizes = [1, 2], strides = [1, 2], low = [0, "
+    "0], high = [0, 0], dilations = [1, 1]}\n"
     "  check %n \"n: \\\"bad\\\"; expected 0\"\n"
     "  return %53, %48 as \"prob\", %f\n"
     "}\n";
