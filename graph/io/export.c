@@ -33,7 +33,7 @@ static const char *take_name(kiln_export *export, const char *wanted)
     return name;
 }
 
-static const char *fresh_name(kiln_export *export)
+const char *kiln_export_fresh(kiln_export *export)
 {
     return take_name(export, kiln_arena_format(export->arena, "v%u", export->n_names++));
 }
@@ -114,7 +114,7 @@ static void node_put(kiln_export_call *call, const char *op, const kiln_wire *at
 const char *kiln_export_emit_list(kiln_export_call *call, const char *op, const kiln_wire *attrs,
                                   uint32_t n, const char *const *inputs)
 {
-    const char *output = fresh_name(call->export);
+    const char *output = kiln_export_fresh(call->export);
     kiln_wire names = kiln_wire_new(call->export->arena);
     for (uint32_t i = 0; i < n; i++) kiln_wire_string(&names, 1, inputs[i]);
     kiln_wire_string(&names, 2, output);
@@ -125,14 +125,29 @@ const char *kiln_export_emit_list(kiln_export_call *call, const char *op, const 
 const char *kiln_export_emit_two(kiln_export_call *call, const char *op, const kiln_wire *attrs,
                                  const char *const inputs[2], const char **out_second)
 {
-    const char *first = fresh_name(call->export);
+    const char *first = kiln_export_fresh(call->export);
     kiln_wire names = kiln_wire_new(call->export->arena);
-    *out_second = fresh_name(call->export);
+    *out_second = kiln_export_fresh(call->export);
     for (uint32_t i = 0; i < 2; i++) kiln_wire_string(&names, 1, inputs[i]);
     kiln_wire_string(&names, 2, first);
     kiln_wire_string(&names, 2, *out_second);
     node_put(call, op, attrs, &names);
     return first;
+}
+
+const char **kiln_export_emit_many(kiln_export_call *call, const char *op, const kiln_wire *attrs,
+                                   uint32_t n, const char *const *inputs)
+{
+    uint32_t n_outputs = call->type->n_items;
+    const char **outputs = kiln_new_array(call->export->arena, const char *, n_outputs + 1u);
+    kiln_wire names = kiln_wire_new(call->export->arena);
+    for (uint32_t i = 0; i < n; i++) kiln_wire_string(&names, 1, inputs[i]);
+    for (uint32_t i = 0; i < n_outputs; i++) {
+        outputs[i] = kiln_export_fresh(call->export);
+        kiln_wire_string(&names, 2, outputs[i]);
+    }
+    node_put(call, op, attrs, &names);
+    return outputs;
 }
 
 /* Constants */
@@ -177,7 +192,7 @@ static const char *literal_put(kiln_export *export, const kiln_node *node)
 const char *kiln_export_constant(kiln_export_call *call, const kiln_type *type, const void *data)
 {
     kiln_export *export = call->export;
-    const char *name = fresh_name(export);
+    const char *name = kiln_export_fresh(export);
     kiln_wire tensor = tensor_begin(export, type, name);
     kiln_wire_bytes(&tensor, 9, data, (size_t)type->bytes);
     kiln_wire_message(&export->initializers, 5, &tensor);
@@ -323,6 +338,55 @@ static void node_export(kiln_export *export, const kiln_node *node)
     export->values[node->id].full = is_back ? kiln_export_cast(&call, name, call.own) : name;
 }
 
+/* What outputs need: a value needed only by a check is left out with it. */
+static bool *find_needed(kiln_arena *arena, const kiln_graph *graph)
+{
+    bool *is_needed = kiln_new_array(arena, bool, graph->nodes.n);
+    for (uint32_t i = 0; i < graph->outputs.n; i++) is_needed[graph->outputs.at[i].value.id] = true;
+    for (uint32_t id = graph->nodes.n - 1; id > 0; id--) {
+        const kiln_node *node = graph->nodes.at[id];
+        for (uint32_t i = 0; is_needed[id] && i < node->n_inputs; i++)
+            is_needed[node->inputs[i].id] = true;
+    }
+    return is_needed;
+}
+
+const char **kiln_export_region(kiln_export_call *call, const kiln_graph *region,
+                                const char *const *args, kiln_wire *nodes)
+{
+    kiln_export *export = call->export;
+    const kiln_graph *graph = kiln_export_expand(export->region_scope, region);
+    kiln_export *sub = kiln_new(export->arena, kiln_export);
+    const char **results = kiln_new_array(export->arena, const char *, graph->outputs.n + 1);
+    const bool *is_needed = find_needed(export->arena, graph);
+    *sub = *export;
+    sub->graph = graph;
+    sub->nodes = *nodes;
+    sub->values = kiln_new_array(export->arena, kiln_export_value, graph->nodes.n);
+    sub->external = kiln_new_array(export->arena, int64_t, graph->nodes.n);
+    for (uint32_t i = 0; i < graph->inputs.n; i++)
+        sub->values[graph->inputs.at[i].id].full = args[i];
+    for (uint32_t id = 1; id < graph->nodes.n; id++) {
+        const kiln_node *node = graph->nodes.at[id];
+        if (is_needed[id] && node->op != KILN_OP_input) node_export(sub, node);
+    }
+    for (uint32_t i = 0; i < graph->outputs.n; i++) {
+        kiln_value value = graph->outputs.at[i].value;
+        kiln_node user = {.inputs = &value, .n_inputs = 1};
+        kiln_export_call inner = {sub, &user, kiln_graph_type(graph, value), NULL, 0, 0};
+        results[i] = kiln_export_operand(&inner, 0);
+    }
+    *nodes = sub->nodes;
+    export->initializers = sub->initializers;
+    export->names.at = sub->names.at;
+    export->names.n = sub->names.n;
+    export->names.capacity = sub->names.capacity;
+    export->slots = sub->slots;
+    export->n_names = sub->n_names;
+    export->opset = sub->opset;
+    return results;
+}
+
 /* One node at a time, so that one export reports all that it cannot do. */
 static void node_try(kiln_export *export, const kiln_node *node)
 {
@@ -352,20 +416,7 @@ static void refused_fail(const kiln_export *export)
 
 /* The graph */
 
-/* What outputs need: a value needed only by a check is left out with it. */
-static bool *find_needed(kiln_arena *arena, const kiln_graph *graph)
-{
-    bool *is_needed = kiln_new_array(arena, bool, graph->nodes.n);
-    for (uint32_t i = 0; i < graph->outputs.n; i++) is_needed[graph->outputs.at[i].value.id] = true;
-    for (uint32_t id = graph->nodes.n - 1; id > 0; id--) {
-        const kiln_node *node = graph->nodes.at[id];
-        for (uint32_t i = 0; is_needed[id] && i < node->n_inputs; i++)
-            is_needed[node->inputs[i].id] = true;
-    }
-    return is_needed;
-}
-
-static kiln_wire port_make(kiln_export *export, const char *name, const kiln_type *type)
+kiln_wire kiln_export_port(kiln_export *export, const char *name, const kiln_type *type)
 {
     kiln_wire shape = kiln_wire_new(export->arena), tensor = shape, outer = shape, port = shape;
     for (uint32_t i = 0; i < type->rank; i++) {
@@ -387,7 +438,7 @@ static void inputs_take(kiln_export *export, kiln_wire *ports)
     for (uint32_t i = 0; i < graph->inputs.n; i++) {
         const kiln_node *node = kiln_graph_node(graph, graph->inputs.at[i]);
         const char *name = take_name(export, node->label);
-        kiln_wire port = port_make(export, name, node->type);
+        kiln_wire port = kiln_export_port(export, name, node->type);
         export->values[node->id].full = name;
         kiln_wire_message(ports, 11, &port);
     }
@@ -410,7 +461,7 @@ static void outputs_put(kiln_export *export, const char *const *names, kiln_wire
         kiln_node as_user = {.inputs = &value, .n_inputs = 1};
         kiln_export_call call = {export, &as_user, kiln_graph_type(graph, value), NULL, 0, 0};
         emit_named(export, "Identity", names[i], kiln_export_operand(&call, 0));
-        kiln_wire port = port_make(export, names[i], kiln_graph_type(graph, value));
+        kiln_wire port = kiln_export_port(export, names[i], kiln_graph_type(graph, value));
         kiln_wire_message(ports, 12, &port);
     }
 }
@@ -464,7 +515,8 @@ kiln_wire kiln_export_model(kiln_scope *scope, const kiln_graph *graph, const ch
                             .graph = graph,
                             .external = external,
                             .weights = weights,
-                            .opset = KILN_EXPORT_OPSET};
+                            .opset = KILN_EXPORT_OPSET,
+                            .region_scope = scope};
     export->nodes = export->initializers = kiln_wire_new(export->arena);
     export->values = kiln_new_array(export->arena, kiln_export_value, graph->nodes.n);
     kiln_wire body = graph_make(export), opset = kiln_wire_new(export->arena), model = opset;

@@ -16,6 +16,7 @@
 
 typedef struct kiln_export_value {
     const char *full, *small; /* NULL: not made yet */
+    const char *const *items; /* of a tuple */
     uint32_t rank;            /* of the small one */
     const int64_t *dims;
 } kiln_export_value;
@@ -33,6 +34,7 @@ typedef struct kiln_export {
     uint32_t n_names;
     int64_t opset;
     kiln_vec(const char *) refused; /* one line a node */
+    kiln_scope *region_scope;       /* of the whole export: owns expanded regions */
 } kiln_export;
 
 /* A node at work. Where ONNX lacks its dtype, operands of dtype `own` come as `dtype`, and what the
@@ -117,6 +119,15 @@ const char *kiln_export_pad(kiln_export_call *call, const char *name, const kiln
                             const kiln_export_padding *padding, const char *value);
 /* What nothing reduces to, in the call's own dtype. */
 double kiln_export_identity(const kiln_export_call *call);
+/* What a region computes from values of these names: its nodes go to `nodes`, the names of its
+ * results are returned. */
+const char **kiln_export_region(kiln_export_call *call, const kiln_graph *region,
+                                const char *const *args, kiln_wire *nodes);
+/* A node with as many outputs as the call's tuple has items. */
+const char **kiln_export_emit_many(kiln_export_call *call, const char *op, const kiln_wire *attrs,
+                                   uint32_t n, const char *const *inputs);
+const char *kiln_export_fresh(kiln_export *export);
+kiln_wire kiln_export_port(kiln_export *export, const char *name, const kiln_type *type);
 /* An array of n int64 in the arena, filled with `value`. */
 int64_t *kiln_export_filled(kiln_export_call *call, uint32_t n, int64_t value);
 
@@ -137,6 +148,8 @@ kiln_export_fn kiln_export_dot, kiln_export_convolution, kiln_export_linear;
 kiln_export_fn kiln_export_square, kiln_export_slope, kiln_export_gelu, kiln_export_affine,
     kiln_export_axis, kiln_export_layer_norm, kiln_export_batch_norm;
 
+kiln_export_fn kiln_export_item, kiln_export_call_region, kiln_export_if, kiln_export_while,
+    kiln_export_scan;
 kiln_export_fn kiln_export_argsort, kiln_export_cumulative, kiln_export_cumulative_sum;
 
 /* Which composites keep their operator: by dtype and by what ONNX fixes. */

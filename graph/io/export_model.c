@@ -48,7 +48,7 @@ static kiln_graph *expand_once(kiln_scope *scope, const kiln_graph *graph)
 }
 
 /* An expansion may hold composites itself, each simpler than the one before. */
-static const kiln_graph *graph_expand(kiln_scope *scope, const kiln_graph *graph)
+const kiln_graph *kiln_export_expand(kiln_scope *scope, const kiln_graph *graph)
 {
     for (int sweep = 0; sweep < 16 && has_expanded(graph); sweep++)
         graph = expand_once(scope, graph);
@@ -59,7 +59,7 @@ static const kiln_graph *graph_expand(kiln_scope *scope, const kiln_graph *graph
 
 static void write_onnx(kiln_weights_plan *plan, const kiln_graph *given)
 {
-    const kiln_graph *graph = graph_expand(plan->scope, given);
+    const kiln_graph *graph = kiln_export_expand(plan->scope, given);
     plan->least = WEIGHT_BYTES_LEAST;
     plan->is_needed = kiln_weights_bytes(graph, 0) > ONNX_WEIGHTS_MAX;
     kiln_sink *sink = kiln_sink_open(plan->scope, plan->path);

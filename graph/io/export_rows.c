@@ -116,12 +116,12 @@ const kiln_export_row kiln_export_rows[KILN_N_OPS] = {
     [KILN_OP_forward_solve] = {"", kiln_export_none},
 
     /* regions */
-    [KILN_OP_item] = {"", kiln_export_none},
-    [KILN_OP_call] = {"", kiln_export_none},
-    [KILN_OP_if] = {"", kiln_export_none},
+    [KILN_OP_item] = {"", kiln_export_item},
+    [KILN_OP_call] = {"", kiln_export_call_region},
+    [KILN_OP_if] = {"", kiln_export_if},
     [KILN_OP_case] = {"", kiln_export_none},
-    [KILN_OP_while] = {"", kiln_export_none},
-    [KILN_OP_scan] = {"", kiln_export_none},
+    [KILN_OP_while] = {"", kiln_export_while},
+    [KILN_OP_scan] = {"", kiln_export_scan},
     [KILN_OP_map] = {"", kiln_export_none},
     [KILN_OP_reduce] = {"", kiln_export_none},
     [KILN_OP_reduce_window] = {"", kiln_export_none},

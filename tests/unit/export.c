@@ -177,6 +177,81 @@ static void test_every_node_without_a_form_is_listed(void **state)
     kiln_graph_destroy(graph);
 }
 
+/* A loop, a choice with a call in it, a scan. */
+static const char regions[] =
+    "kiln 1\n"
+    "graph power(%n: i64[], %x: f32[], %c: bool[], %v: f32[2], %q: f32[3,2]) {\n"
+    "  %0: i64[] = constant {value = splat 0}\n"
+    "  %1: f32[] = constant {value = splat 1}\n"
+    "  %2: (i64[], f32[]) = while %0, %1, %n, %x {n_carried = 2, limit = 1000, regions = "
+    "[graph condition(%i: i64[], %y: f32[], %n: i64[], %x: f32[]) {\n"
+    "    %0: bool[] = lt %i, %n\n"
+    "    return %0\n"
+    "  }, graph body(%i: i64[], %y: f32[], %n: i64[], %x: f32[]) {\n"
+    "    %0: i64[] = constant {value = splat 1}\n"
+    "    %1: i64[] = add %i, %0\n"
+    "    %2: f32[] = mul %y, %x\n"
+    "    return %1, %2\n"
+    "  }]}\n"
+    "  %3: f32[] = item %2 {index = 1}\n"
+    "  %4: (f32[2]) = if %c, %v {regions = [graph t(%a: f32[2]) { return %a }, graph f(%a: "
+    "f32[2]) {\n"
+    "    %0: (f32[2]) = call %a {regions = [graph square(%b: f32[2]) {\n"
+    "      %0: f32[2] = silu %b\n"
+    "      return %0\n"
+    "    }]}\n"
+    "    %1: f32[2] = item %0 {index = 0}\n"
+    "    return %1\n"
+    "  }]}\n"
+    "  %5: f32[2] = item %4 {index = 0}\n"
+    "  %6: (f32[2], f32[3,2]) = scan %v, %q, %5 {n_carried = 1, n_slices = 1, length = 3, "
+    "regions = [graph b(%s: f32[2], %x: f32[2], %k: f32[2]) {\n"
+    "    %0: f32[2] = add %s, %x\n"
+    "    %1: f32[2] = mul %0, %k\n"
+    "    return %1, %0\n"
+    "  }]}\n"
+    "  %7: f32[2] = item %6 {index = 0}\n"
+    "  %8: f32[3,2] = item %6 {index = 1}\n"
+    "  return %3, %5, %7, %8\n"
+    "}\n";
+
+/* The four results, one after the other. */
+static void evaluate_regions(const kiln_graph *graph, uint8_t choice, float y[11])
+{
+    static float v[2] = {1.5f, -2}, q[6] = {0, 1, 2, 3, 4, 5}, x = 1.5f;
+    static const int64_t two[] = {2}, three_two[] = {3, 2};
+    int64_t n = 5;
+    kiln_tensor inputs[5], outputs[4];
+    inputs[0] = (kiln_tensor){KILN_i64, 0, NULL, &n, 8};
+    inputs[1] = (kiln_tensor){KILN_f32, 0, NULL, &x, 4};
+    inputs[2] = (kiln_tensor){KILN_bool, 0, NULL, &choice, 1};
+    inputs[3] = (kiln_tensor){KILN_f32, 1, two, v, sizeof v};
+    inputs[4] = (kiln_tensor){KILN_f32, 2, three_two, q, sizeof q};
+    outputs[0] = (kiln_tensor){KILN_f32, 0, NULL, y, 4};
+    outputs[1] = (kiln_tensor){KILN_f32, 1, two, y + 1, 8};
+    outputs[2] = (kiln_tensor){KILN_f32, 1, two, y + 3, 8};
+    outputs[3] = (kiln_tensor){KILN_f32, 2, three_two, y + 5, 24};
+    if (kiln_evaluate(graph, inputs, 5, outputs, 4)) fail_msg("%s", kiln_graph_message(graph));
+}
+
+static void test_regions_become_if_and_loop(void **state)
+{
+    float y[11], again[11];
+    kiln_graph *graph = NULL;
+    if (kiln_parse_text(context, regions, strlen(regions), &graph))
+        fail_msg("%s", kiln_context_message(context));
+    if (kiln_export_onnx(graph, path, NULL)) fail_msg("%s", kiln_graph_message(graph));
+    kiln_graph *other = import_back();
+    for (uint8_t choice = 0; choice < 2; choice++) {
+        evaluate_regions(graph, choice, y);
+        evaluate_regions(other, choice, again);
+        assert_true(y[0] == 7.59375f);
+        for (int i = 0; i < 11; i++) assert_true(fabsf(y[i] - again[i]) < 1e-5f);
+    }
+    kiln_graph_destroy(other);
+    kiln_graph_destroy(graph);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -185,6 +260,7 @@ int main(void)
         cmocka_unit_test(test_weights_stand_beside_where_asked),
         cmocka_unit_test(test_weights_do_not_leave_the_folder),
         cmocka_unit_test(test_every_node_without_a_form_is_listed),
+        cmocka_unit_test(test_regions_become_if_and_loop),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
