@@ -79,7 +79,7 @@ static const function functions[] = {
     {"sin", KILN_OP_sin, ref_sin, 1, 1.0, 1.0, 1.0},
     {"cos", KILN_OP_cos, ref_cos, 1, 1.0, 1.0, 1.0},
     {"tan", KILN_OP_tan, ref_tan, 1, 1.0, 3.0, 1.0},
-    {"atan", KILN_OP_atan, ref_atan, 1, 1.0, 1.5, 1.0},
+    {"atan", KILN_OP_atan, ref_atan, 1, 1.0, 2.0, 1.0},
     {"rsqrt", KILN_OP_rsqrt, ref_rsqrt, 1, 1.0, 1.0, 2.0},
     {"sqrt", KILN_OP_sqrt, ref_sqrt, 1, 0.5, 0.5, 0.5},
     {"neg", KILN_OP_neg, ref_neg, 1, 0.0, 0.0, 0.0},
