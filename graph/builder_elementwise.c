@@ -73,6 +73,10 @@ static kiln_value elementwise(kiln_graph *graph, kiln_op op, uint32_t n, const k
 
 UNARY(neg)
 UNARY(abs)
+UNARY(real)
+UNARY(imag)
+UNARY(conj)
+BINARY(complex)
 UNARY(sign)
 UNARY(floor)
 UNARY(ceil)

@@ -170,6 +170,8 @@ void kiln_eval_node(const kiln_eval_call *call)
     const kiln_op_row *row = kiln_node_row(call->node);
     if (kiln_eval_is_packed_move(call)) {
         kiln_eval_packed_move(call);
+    } else if (kiln_eval_is_complex(call)) {
+        kiln_eval_complex(call);
     } else if (row->class_ == KILN_REGION) {
         kiln_eval_region(call);
     } else if (classes[row->class_]) {

@@ -55,6 +55,9 @@ kiln_eval_fn kiln_eval_map, kiln_eval_reduce_region, kiln_eval_reduce_window;
 kiln_eval_fn kiln_eval_select_and_scatter, kiln_eval_scatter_with, kiln_eval_sort_by;
 /* eval_gather.c: by element of the updates, the place in the operand; -1 when outside. */
 void kiln_eval_scatter_places(const kiln_eval_call *call, int64_t *out_places);
+/* Nodes that compute with complex values. */
+bool kiln_eval_is_complex(const kiln_eval_call *call);
+void kiln_eval_complex(const kiln_eval_call *call);
 
 /* One node of a class above (not input or COMPOSITE). */
 void kiln_eval_node(const kiln_eval_call *call);

@@ -42,12 +42,20 @@ static const kiln_type *byte_type(const kiln_eval_call *call, const kiln_type *t
     return copy;
 }
 
+/* Integers wrap. */
 static void copy_values(const kiln_type *from, const void *data, const kiln_type *to, void *out)
 {
+    bool is_float = kiln_dtype_in(from->dtype, KILN_TYPES_FLOAT);
     for (int64_t i = 0; i < from->n_elements; i++) {
         double value;
-        kiln_element_load_double(from->dtype, data, i, 1, &value);
-        kiln_element_store_double(to->dtype, out, i, 1, &value);
+        uint64_t whole;
+        if (is_float) {
+            kiln_element_load_double(from->dtype, data, i, 1, &value);
+            kiln_element_store_double(to->dtype, out, i, 1, &value);
+        } else {
+            kiln_element_load_int(from->dtype, data, i, 1, &whole);
+            kiln_element_store_int(to->dtype, out, i, 1, &whole, true);
+        }
     }
 }
 

@@ -159,6 +159,21 @@ static const kiln_type *infer_bitcast(const kiln_infer_call *call)
     return infer_convert(call);
 }
 
+/* `abs`, `real` and `imag`: of complex operands a real. */
+static const kiln_type *infer_part(const kiln_infer_call *call)
+{
+    return retype(call, call->types[0], kiln_dtype_part(call->types[0]->dtype));
+}
+
+static const kiln_type *infer_complex(const kiln_infer_call *call)
+{
+    kiln_dtype part = call->types[0]->dtype;
+    if (part != KILN_f32 && part != KILN_f64)
+        kiln_infer_fail(call, "operands are %s; expected f32 or f64",
+                        kiln_infer_types_string(call));
+    return retype(call, call->types[0], part == KILN_f32 ? KILN_c64 : KILN_c128);
+}
+
 static const kiln_type *infer_select(const kiln_infer_call *call)
 {
     const kiln_type *condition = call->types[0], *value = call->types[1];
@@ -221,6 +236,10 @@ static kiln_infer_fn *const rules[KILN_N_OPS] = {
     [KILN_OP_convert] = infer_convert,
     [KILN_OP_bitcast] = infer_bitcast,
     [KILN_OP_select] = infer_select,
+    [KILN_OP_abs] = infer_part,
+    [KILN_OP_real] = infer_part,
+    [KILN_OP_imag] = infer_part,
+    [KILN_OP_complex] = infer_complex,
     [KILN_OP_reduce_sum] = infer_reduce,
     [KILN_OP_reduce_prod] = infer_reduce,
     [KILN_OP_reduce_max] = infer_reduce,

@@ -109,17 +109,38 @@ static kiln_value named(kiln_legal *legal, const kiln_node *node, kiln_value val
 /* The type of the bytes of a value at a port. */
 static const kiln_type *port_type(kiln_legal *legal, const kiln_type *type)
 {
+    kiln_graph *target = legal->target;
+    kiln_dtype dtype = kiln_legal_dtype(type->dtype);
     if (kiln_dtype_is_packed(type->dtype))
-        return kiln_graph_tensor(legal->target, KILN_u8, 1, &type->bytes);
-    return kiln_graph_tensor(legal->target, kiln_legal_dtype(type->dtype), type->rank, type->dims);
+        return kiln_graph_tensor(target, KILN_u8, 1, &type->bytes);
+    if (!kiln_dtype_in(type->dtype, KILN_TYPES_COMPLEX))
+        return kiln_graph_tensor(target, dtype, type->rank, type->dims);
+    if (type->rank == KILN_MAX_RANK) {
+        kiln_fail(legal->pipeline->scope, KILN_LIMIT,
+                  "%s: expected a complex value of rank 15 or less",
+                  kiln_type_string(&legal->pipeline->scope->arena, type));
+    }
+    int64_t dims[KILN_MAX_RANK] = {0};
+    for (uint32_t i = 0; i < type->rank; i++) dims[i] = type->dims[i];
+    dims[type->rank] = 2;
+    return kiln_graph_tensor(target, dtype, type->rank + 1, dims);
+}
+
+static void keep_parts(kiln_legal *legal, const kiln_node *node, kiln_parts parts)
+{
+    legal->values[node->id] = parts.re;
+    legal->imaginary[node->id] = parts.im;
 }
 
 /* What stands for the value whose bytes `port` holds. */
 static void take_port(kiln_legal *legal, const kiln_node *node, kiln_value port)
 {
+    kiln_parts parts = {.re = port};
     if (kiln_dtype_is_packed(node->type->dtype))
-        port = kiln_packed_unpack(legal->target, port, node->type);
-    legal->values[node->id] = port;
+        parts.re = kiln_packed_unpack(legal->target, port, node->type);
+    if (kiln_dtype_in(node->type->dtype, KILN_TYPES_COMPLEX))
+        parts = kiln_parts_split(legal->target, port);
+    keep_parts(legal, node, parts);
 }
 
 static void legalize_input(kiln_legal *legal, const kiln_node *node)
@@ -132,8 +153,11 @@ static void legalize_input(kiln_legal *legal, const kiln_node *node)
 static kiln_value legalize_output(kiln_legal *legal, kiln_value source)
 {
     kiln_value value = legal->values[source.id];
-    bool is_packed = kiln_dtype_is_packed(kiln_graph_type(legal->source, source)->dtype);
-    return is_packed ? kiln_packed_pack(legal->target, value) : value;
+    const kiln_type *type = kiln_graph_type(legal->source, source);
+    if (kiln_dtype_is_packed(type->dtype)) return kiln_packed_pack(legal->target, value);
+    if (!kiln_dtype_in(type->dtype, KILN_TYPES_COMPLEX)) return value;
+    port_type(legal, type); /* refuses too many axes */
+    return kiln_parts_join(legal->target, kiln_legal_parts(legal, source));
 }
 
 static kiln_value packed_bytes_constant(kiln_legal *legal, const kiln_node *node)
@@ -151,6 +175,18 @@ static kiln_value packed_bytes_constant(kiln_legal *legal, const kiln_node *node
     return kiln_add_constant(legal->target, type, data);
 }
 
+/* Splats, one of each part. */
+static kiln_parts complex_splat(kiln_legal *legal, const kiln_node *node)
+{
+    const kiln_type *type = node->type;
+    kiln_dtype part = kiln_dtype_part(type->dtype);
+    double values[2];
+    kiln_element_load_double(part, node->attrs->literal.value.data, 0, 2, values);
+    kiln_value re = kiln_add_splat(legal->target, part, type->rank, type->dims, values[0]);
+    kiln_value im = kiln_add_splat(legal->target, part, type->rank, type->dims, values[1]);
+    return (kiln_parts){re, im};
+}
+
 static void legalize_constant(kiln_legal *legal, const kiln_node *node)
 {
     kiln_graph *target = legal->target;
@@ -162,6 +198,9 @@ static void legalize_constant(kiln_legal *legal, const kiln_node *node)
         double value = kiln_element_to_double(whole, literal->data);
         legal->values[node->id] =
             kiln_add_splat(target, kiln_legal_dtype(type->dtype), type->rank, type->dims, value);
+    } else if (literal->kind == KILN_LITERAL_SPLAT &&
+               kiln_dtype_in(type->dtype, KILN_TYPES_COMPLEX)) {
+        keep_parts(legal, node, complex_splat(legal, node));
     } else if (is_packed && literal->kind == KILN_LITERAL_BYTES) {
         legal->values[node->id] = packed_bytes_constant(legal, node);
     } else {
@@ -198,17 +237,15 @@ static kiln_value widen(kiln_graph *graph, kiln_value a)
     return kiln_add_convert(graph, a, KILN_f32);
 }
 
-static kiln_value legalize_convert(kiln_legal *legal, const kiln_node *node)
+kiln_value kiln_legal_number(kiln_graph *graph, kiln_value a, kiln_dtype from, kiln_dtype to)
 {
-    kiln_graph *graph = legal->target;
-    kiln_dtype from = kiln_legal_operand(legal, node, 0)->dtype, to = node->type->dtype;
-    kiln_value a = legal->values[node->inputs[0].id];
     if (from == to) return a;
     if (kiln_dtype_is_narrow_float(from)) a = kiln_float_decode(graph, a, from);
     if (kiln_dtype_is_narrow_float(to)) return kiln_float_encode(graph, widen(graph, a), to);
-    a = kiln_add_convert(graph, a, kiln_legal_dtype(to));
+    if (kiln_graph_type(graph, a)->dtype != kiln_legal_dtype(to))
+        a = kiln_add_convert(graph, a, kiln_legal_dtype(to));
     if (to != KILN_i4 && to != KILN_u4) return a;
-    if (!kiln_dtype_in(from, KILN_TYPES_FIELD)) return kiln_packed_wrap(graph, a, to);
+    if (!kiln_dtype_in(from, KILN_TYPES_FLOAT)) return kiln_packed_wrap(graph, a, to);
     if (to == KILN_i4) a = kiln_legal_with(graph, KILN_OP_max, a, -8);
     return kiln_legal_with(graph, KILN_OP_min, a, to == KILN_i4 ? 7 : 15);
 }
@@ -230,8 +267,7 @@ static kiln_value legalize_float(kiln_legal *legal, const kiln_node *node)
     return is_narrow ? kiln_float_encode(graph, a, dtype) : a;
 }
 
-/* Nodes that only move elements. */
-static bool is_move(const kiln_node *node)
+bool kiln_legal_is_move(const kiln_node *node)
 {
     kiln_class class_ = kiln_node_row(node)->class_;
     return class_ == KILN_VIEW || class_ == KILN_MOVE || node->op == KILN_OP_select ||
@@ -256,27 +292,32 @@ static void look_at(node_dtypes *found, kiln_dtype dtype)
     found->has_complex = found->has_complex || kiln_dtype_in(dtype, KILN_TYPES_COMPLEX);
 }
 
-static kiln_value legalize_node(kiln_legal *legal, const kiln_node *node)
+/* A node with real operands and result, some of them of dtypes that kernels lack. */
+static kiln_value legalize_real(kiln_legal *legal, const kiln_node *node, bool has_float)
+{
+    if (node->op == KILN_OP_convert || node->op == KILN_OP_bitcast) {
+        kiln_dtype from = kiln_legal_operand(legal, node, 0)->dtype, to = node->type->dtype;
+        kiln_value a = legal->values[node->inputs[0].id];
+        if (node->op == KILN_OP_convert) return kiln_legal_number(legal->target, a, from, to);
+        return from_pattern(legal->target, to_pattern(legal->target, a, from), to);
+    }
+    if (kiln_legal_is_move(node)) return legalize_move(legal, node);
+    return has_float ? legalize_float(legal, node) : kiln_legal_int_node(legal, node);
+}
+
+static kiln_parts legalize_node(kiln_legal *legal, const kiln_node *node)
 {
     node_dtypes found = {true, false, false};
     look_at(&found, node->type->dtype);
     for (uint32_t i = 0; i < node->n_inputs; i++)
         look_at(&found, kiln_legal_operand(legal, node, i)->dtype);
-    if (found.is_legal) return kiln_graph_copy(legal->target, legal->source, node, legal->values);
-    if (found.has_complex) {
-        kiln_fail(legal->pipeline->scope, KILN_UNSUPPORTED,
-                  "%s of %s: complex dtypes do not compile yet; expected real ones",
-                  kiln_node_row(node)->name,
-                  kiln_type_string(&legal->pipeline->scope->arena, node->type));
-    }
-    if (node->op == KILN_OP_convert) return legalize_convert(legal, node);
-    if (node->op == KILN_OP_bitcast) {
-        kiln_value a = legal->values[node->inputs[0].id];
-        a = to_pattern(legal->target, a, kiln_legal_operand(legal, node, 0)->dtype);
-        return from_pattern(legal->target, a, node->type->dtype);
-    }
-    if (is_move(node)) return legalize_move(legal, node);
-    return found.has_float ? legalize_float(legal, node) : kiln_legal_int_node(legal, node);
+    if (found.has_complex) return kiln_legal_complex_node(legal, node);
+    kiln_parts parts = {0};
+    if (found.is_legal)
+        parts.re = kiln_graph_copy(legal->target, legal->source, node, legal->values);
+    else
+        parts.re = legalize_real(legal, node, found.has_float);
+    return parts;
 }
 
 static void legalize_one(kiln_legal *legal, const kiln_node *node)
@@ -285,7 +326,7 @@ static void legalize_one(kiln_legal *legal, const kiln_node *node)
     if (node->op == KILN_OP_constant && !kiln_dtype_is_legal(node->type->dtype)) {
         legalize_constant(legal, node);
     } else {
-        legal->values[node->id] = legalize_node(legal, node);
+        keep_parts(legal, node, legalize_node(legal, node));
     }
     named(legal, node, legal->values[node->id]);
     legal->target->current_origin = 0;

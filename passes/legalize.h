@@ -20,6 +20,10 @@ typedef struct kiln_legal {
     kiln_value *imaginary; /* by source id: of complex values */
 } kiln_legal;
 
+typedef struct kiln_parts {
+    kiln_value re, im;
+} kiln_parts;
+
 /* How kernels have it. */
 kiln_dtype kiln_legal_dtype(kiln_dtype dtype);
 bool kiln_dtype_is_legal(kiln_dtype dtype);
@@ -35,6 +39,11 @@ static inline const kiln_type *kiln_legal_operand(const kiln_legal *legal, const
 /* The node over other operands, with a result of `dtype` where its type is given. */
 kiln_value kiln_legal_node(kiln_legal *legal, const kiln_node *node, const kiln_value *inputs,
                            kiln_dtype dtype);
+
+/* Nodes that only move elements. */
+bool kiln_legal_is_move(const kiln_node *node);
+/* The op convert between real dtypes, of what stands for a value. */
+kiln_value kiln_legal_number(kiln_graph *graph, kiln_value a, kiln_dtype from, kiln_dtype to);
 
 /* a op value, with a splat like `a`. */
 kiln_value kiln_legal_with(kiln_graph *graph, kiln_op op, kiln_value a, double value);
@@ -55,4 +64,17 @@ kiln_value kiln_packed_pack(kiln_graph *graph, kiln_value a);
 kiln_value kiln_packed_wrap(kiln_graph *graph, kiln_value a, kiln_dtype dtype);
 /* A node that computes, with operands or a result of i4 or u4; convert and bitcast apart. */
 kiln_value kiln_legal_int_node(kiln_legal *legal, const kiln_node *node);
+
+/* Complex values (legalize_parts.c); `im` of a result that is not complex is none. */
+kiln_parts kiln_legal_parts(const kiln_legal *legal, kiln_value source);
+kiln_parts kiln_legal_complex_node(kiln_legal *legal, const kiln_node *node);
+kiln_parts kiln_parts_split(kiln_graph *graph, kiln_value port);
+kiln_value kiln_parts_join(kiln_graph *graph, kiln_parts parts);
+
+/* Elementwise ops on parts (legalize_complex.c). */
+typedef struct kiln_parts_row {
+    kiln_parts (*unary)(kiln_graph *graph, kiln_parts a);
+    kiln_parts (*binary)(kiln_graph *graph, kiln_parts a, kiln_parts b);
+} kiln_parts_row;
+extern const kiln_parts_row kiln_parts_rows[KILN_N_OPS];
 #endif

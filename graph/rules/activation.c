@@ -36,6 +36,15 @@ kiln_value kiln_expand_reciprocal(kiln_graph *graph, const kiln_value *inputs, u
     return kiln_add_binary(graph, KILN_OP_div, kiln_add_splat_like(graph, inputs[0], 1), inputs[0]);
 }
 
+kiln_value kiln_expand_conj(kiln_graph *graph, const kiln_value *inputs, uint32_t n_inputs,
+                            const kiln_attrs *attrs)
+{
+    kiln_value re = kiln_add_unary(graph, KILN_OP_real, inputs[0]);
+    kiln_value im = kiln_add_unary(graph, KILN_OP_imag, inputs[0]);
+    im = kiln_add_unary(graph, KILN_OP_neg, im);
+    return kiln_add_binary(graph, KILN_OP_complex, re, im);
+}
+
 kiln_value kiln_expand_relu(kiln_graph *graph, const kiln_value *inputs, uint32_t n_inputs,
                             const kiln_attrs *attrs)
 {

@@ -72,6 +72,11 @@ KILN_API kiln_value kiln_iota(kiln_graph *graph, kiln_dtype dtype, uint32_t rank
 /* Elementwise, one operand */
 KILN_API kiln_value kiln_neg(kiln_graph *graph, kiln_value a);
 KILN_API kiln_value kiln_abs(kiln_graph *graph, kiln_value a);
+/* Complex dtypes: parts of one, one of two parts (f32 or f64), the conjugate. */
+KILN_API kiln_value kiln_real(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_imag(kiln_graph *graph, kiln_value a);
+KILN_API kiln_value kiln_complex(kiln_graph *graph, kiln_value real, kiln_value imag);
+KILN_API kiln_value kiln_conj(kiln_graph *graph, kiln_value a);
 KILN_API kiln_value kiln_sign(kiln_graph *graph, kiln_value a);
 KILN_API kiln_value kiln_floor(kiln_graph *graph, kiln_value a);
 KILN_API kiln_value kiln_ceil(kiln_graph *graph, kiln_value a);

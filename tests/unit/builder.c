@@ -223,6 +223,9 @@ SCALARS(scatter_with, sum,
                                 .start_map = (int64_t[]){0}, .index_axis = 1})
 SCALARS(sort_by, less, &(kiln_arguments){1, &o->f}, -1)
 
+CALL(complex, o->f, o->f2)
+CALL(real, kiln_complex(o->graph, o->f, o->f2)) CALL(imag, kiln_complex(o->graph, o->f, o->f2))
+CALL(conj, kiln_complex(o->graph, o->f, o->f2))
 FLOAT_UNARY(square) FLOAT_UNARY(reciprocal) FLOAT_UNARY(relu)
 CALL(leaky_relu, o->f, 0.1) CALL(elu, o->f, 1) CALL(gelu, o->f, 1)
 FLOAT_UNARY(silu) FLOAT_UNARY(softplus) FLOAT_UNARY(mish)

@@ -222,7 +222,8 @@ static void test_mistakes_have_sentences(void **state)
     (void)state;
     expect_fail(mismatch, KILN_INVALID,
                 "add: operands are f32[2,3] and f32[3]; expected equal types");
-    expect_fail(wrong_dtype, KILN_INVALID, "exp: operand 0 is i32[2]; expected a float dtype");
+    expect_fail(wrong_dtype, KILN_INVALID, "exp: operand 0 is i32[2]; "
+                 "expected a float or complex dtype");
     expect_fail(rank_17, KILN_INVALID, "shape: rank is 17; expected at most 16");
     expect_fail(negative_dim, KILN_INVALID, "shape: dim 1 is -1; expected 0 or more");
     expect_fail(overflow, KILN_INVALID,

@@ -128,6 +128,19 @@ static const char everything[] =
     "  %143: f32[5,3] = forward_solve %141, %142 {unit_diagonal = false}\n"
     "  %144: f32[3,5] = triangular_solve %141, %m {left = false, lower = true, transpose = false, "
     "unit_diagonal = true}\n"
+    "  %257: c64[2,3] = complex %f, %\"g 1\"\n"
+    "  %258: f32[2,3] = real %257\n"
+    "  %259: f32[2,3] = imag %257\n"
+    "  %260: c64[2,3] = conj %257\n"
+    "  %261: i4[3] = constant {value = [-8, 7, -1]}\n"
+    "  %262: u4[4] = constant {value = splat 15}\n"
+    "  %263: f4e2m1[2] = constant {value = [-0, 6]}\n"
+    "  %264: f8e4m3fn[3] = constant {value = [448, -0.5, nan(0x7f)]}\n"
+    "  %265: f8e5m2[2] = constant {value = [inf, 57344]}\n"
+    "  %266: f8e4m3fnuz[2] = constant {value = [240, nan(0x80)]}\n"
+    "  %267: f8e5m2fnuz[] = constant {value = splat -1.75}\n"
+    "  %268: c64[2] = constant {value = [(1, -0.5), (-inf, nan(0x7fc00000))]}\n"
+    "  %269: c128[] = constant {value = splat (0.5, 0x1.999999999999ap-4)}\n"
     "  %150: f32[1,8,8,4] = batch_norm_training %image, %c, %c {axis = 3, epsilon = 0.5}\n"
     "  %151: f32[1,8,8,4] = batch_norm_grad %image, %c, %c, %c, %150 {axis = 3, epsilon = 0.5}\n"
     "  %152: f32[4] = batch_norm_grad_scale %image, %c, %c, %c, %150 {axis = 3, epsilon = 0.5}\n"
@@ -146,7 +159,8 @@ static const char *group_of(const kiln_op_row *row)
     static const char *const alone[] = {"is_finite", "not",    "popcnt", "clz",   "convert",
                                         "bitcast",   "select", "clamp",  "linear",
                                         "is_nan",    "is_inf", "next_after",
-                                        "threefry2x32", "philox4x32"};
+                                        "threefry2x32", "philox4x32", "real", "imag", "conj",
+                                        "complex"};
     for (size_t i = 0; i < sizeof alone / sizeof *alone; i++) {
         if (strcmp(alone[i], row->name) == 0) return "";
     }
@@ -293,7 +307,8 @@ static const struct {
     {BODY("%0: f32[2,3] = exp %1"), "3:22: %1 is not defined above"},
     {BODY("%0: f32[2,3] = exp %x\n  %0: f32[2,3] = exp %x"), "4:3: %0 is defined twice"},
     {BODY("%0: f32[3,2] = exp %x"), "3:18: exp gives f32[2,3]; the text says f32[3,2]"},
-    {BODY("%0: i64[] = exp %n"), "3:15: exp: operand 0 is i64[]; expected a float dtype"},
+    {BODY("%0: i64[] = exp %n"), "3:15: exp: operand 0 is i64[]; "
+     "expected a float or complex dtype"},
     {BODY("%0: f32[2] = reduce_sum %x {axes = [1]"), "4:3: found \"return\"; expected }"},
     {BODY("%0: f32[2] = reduce_sum %x {axis = [1]}"),
      "3:31: an attribute axis; expected one of family axes"},
