@@ -20,11 +20,12 @@ static const struct {
     const char *descr;
     kiln_dtype dtype;
 } descrs[] = {
-    {"|b1", KILN_bool}, {"|i1", KILN_i8},   {"|u1", KILN_u8},  {"<i2", KILN_i16},
-    {"<u2", KILN_u16},  {"<i4", KILN_i32},  {"<u4", KILN_u32}, {"<i8", KILN_i64},
-    {"<u8", KILN_u64},  {"<f2", KILN_f16},  {"<f4", KILN_f32}, {"<f8", KILN_f64},
+    {"|b1", KILN_bool}, {"|i1", KILN_i8},    {"|u1", KILN_u8},   {"<i2", KILN_i16},
+    {"<u2", KILN_u16},  {"<i4", KILN_i32},   {"<u4", KILN_u32},  {"<i8", KILN_i64},
+    {"<u8", KILN_u64},  {"<f2", KILN_f16},   {"<f4", KILN_f32},  {"<f8", KILN_f64},
     {"<c8", KILN_c64},  {"<c16", KILN_c128}, {"|V2", KILN_bf16}, {"<V2", KILN_bf16},
     {"?", KILN_bool},   {"<i1", KILN_i8},    {"<u1", KILN_u8},   {"<b1", KILN_bool},
+    {"<f1", KILN_u8}, /* what ml_dtypes calls its float8_e5m2 */
 };
 
 /* Dtypes that NumPy lacks are written as raw bytes, |V1 unless the table says otherwise, and packed
@@ -84,7 +85,7 @@ static kiln_dtype read_descr(npy_reader *reader)
         reader->at = end + 1;
         return descrs[i].dtype == KILN_bf16 ? KILN_u16 : descrs[i].dtype;
     }
-    if (n == strlen(RAW_DESCR) && memcmp(RAW_DESCR, from + 1, n) == 0) {
+    if (n == strlen(RAW_DESCR) && memcmp(RAW_DESCR + 1, from + 2, n - 1) == 0) {
         reader->at = end + 1;
         return KILN_u8;
     }

@@ -164,6 +164,20 @@ kiln_value kiln_onnx_along(kiln_onnx_call *call, kiln_value vector, uint32_t axi
 }
 
 /* Every index of a known value made plain, or MODEL when one is out of range. */
+kiln_value kiln_onnx_cast_float(kiln_onnx_call *call, kiln_value a, kiln_dtype dtype,
+                                bool is_saturating)
+{
+    kiln_dtype from = kiln_graph_type(call->graph, a)->dtype;
+    if (!is_saturating || kiln_dtype_bits(dtype) != 8)
+        return kiln_add_convert(call->graph, a, dtype);
+    uint8_t top = (uint8_t)kiln_float_format_of(dtype)->top;
+    double largest = kiln_element_to_double(dtype, &top);
+    if (!kiln_onnx_is_float(from) || kiln_dtype_bits(from) < 16)
+        a = kiln_add_convert(call->graph, a, KILN_f32);
+    a = kiln_onnx_with(call, KILN_OP_max, a, -largest);
+    return kiln_add_convert(call->graph, kiln_onnx_with(call, KILN_OP_min, a, largest), dtype);
+}
+
 static kiln_value indices_known(kiln_onnx_call *call, kiln_value indices, const void *data,
                                 int64_t dim)
 {

@@ -109,6 +109,11 @@ kiln_value kiln_onnx_scatter(kiln_onnx_call *call, kiln_value places, int64_t n,
 /* a[..., m, k] b[..., k, n] as NumPy's matmul, summed in `accumulate`. */
 kiln_value kiln_onnx_matmul(kiln_onnx_call *call, kiln_value a, kiln_value b,
                             kiln_dtype accumulate);
+/* `a` in a float dtype; with is_saturating what is beyond the largest number of an 8-bit one,
+ * infinities too, becomes that number. */
+kiln_value kiln_onnx_cast_float(kiln_onnx_call *call, kiln_value a, kiln_dtype dtype,
+                                bool is_saturating);
+
 static inline bool kiln_onnx_is_float(kiln_dtype dtype)
 {
     return kiln_dtype_kind_of(dtype) == KILN_DTYPE_KIND_FLOAT;

@@ -71,13 +71,13 @@ static kiln_value import_quantize(kiln_onnx_call *call)
     const kiln_type *type = kiln_onnx_type(call, 0);
     int64_t block;
     uint32_t axis = axis_read(call, type, &block);
-    kiln_onnx_ignore(call, "saturate");
+    bool is_saturating = kiln_onnx_int(call, "saturate", 1) != 0;
     kiln_onnx_ignore(call, "precision");
     kiln_dtype dtype = quantized_dtype(call, 2);
-    if (kiln_onnx_is_float(dtype)) kiln_onnx_refuse(call, "a result of %s", kiln_dtype_name(dtype));
     kiln_value a = kiln_add_convert(call->graph, call->inputs[0], KILN_f32), zero = {0};
     kiln_value scale = kiln_add_convert(call->graph, kiln_onnx_operand(call, 1), KILN_f32);
     a = kiln_add_binary(call->graph, KILN_OP_div, a, spread(call, scale, type, axis, block));
+    if (kiln_onnx_is_float(dtype)) return kiln_onnx_cast_float(call, a, dtype, is_saturating);
     if (kiln_onnx_has(call, 2)) zero = spread(call, call->inputs[2], type, axis, block);
     return quantize(call, a, zero, dtype);
 }
@@ -89,9 +89,10 @@ static kiln_value import_dequantize(kiln_onnx_call *call)
     uint32_t axis = axis_read(call, type, &block);
     kiln_dtype dtype =
         named ? kiln_onnx_dtype(call->onnx, named, "attr 'output_dtype'") : scale_type->dtype;
-    kiln_value a = kiln_add_convert(call->graph, call->inputs[0], KILN_i32);
+    kiln_dtype whole = kiln_onnx_is_float(type->dtype) ? KILN_f32 : KILN_i32;
+    kiln_value a = kiln_add_convert(call->graph, call->inputs[0], whole);
     if (kiln_onnx_has(call, 2)) {
-        kiln_value zero = kiln_add_convert(call->graph, call->inputs[2], KILN_i32);
+        kiln_value zero = kiln_add_convert(call->graph, call->inputs[2], whole);
         a = kiln_add_binary(call->graph, KILN_OP_sub, a, spread(call, zero, type, axis, block));
     }
     kiln_value scale = kiln_add_convert(call->graph, call->inputs[1], KILN_f32);

@@ -193,11 +193,16 @@ static kiln_value import_identity(kiln_onnx_call *call)
     return kiln_onnx_operand(call, 0);
 }
 
+/* Numbers become integers of 4 bits by way of i32: what does not fit wraps. */
 static kiln_value cast(kiln_onnx_call *call, kiln_dtype dtype)
 {
     kiln_value a = kiln_onnx_operand(call, 0);
     kiln_dtype from = kiln_onnx_type(call, 0)->dtype;
     if (dtype == KILN_bool && from != KILN_bool) return kiln_onnx_with(call, KILN_OP_ne, a, 0);
+    if (dtype == from) return a;
+    if (kiln_onnx_is_float(dtype))
+        return kiln_onnx_cast_float(call, a, dtype, kiln_onnx_int(call, "saturate", 1) != 0);
+    if (kiln_dtype_bits(dtype) == 4) a = kiln_add_convert(call->graph, a, KILN_i32);
     return kiln_add_convert(call->graph, a, dtype);
 }
 
@@ -205,14 +210,12 @@ static kiln_value import_cast(kiln_onnx_call *call)
 {
     if (!kiln_onnx_has_attribute(call, "to"))
         kiln_onnx_fail(call, "attr 'to' is missing; expected a dtype");
-    kiln_onnx_ignore(call, "saturate");
     kiln_onnx_ignore(call, "round_mode");
     return cast(call, kiln_onnx_dtype(call->onnx, kiln_onnx_int(call, "to", 0), "attr 'to'"));
 }
 
 static kiln_value import_cast_like(kiln_onnx_call *call)
 {
-    kiln_onnx_ignore(call, "saturate");
     kiln_onnx_ignore(call, "round_mode");
     return cast(call, kiln_onnx_type(call, 1)->dtype);
 }

@@ -4,19 +4,23 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "graph/element.h"
 #include "graph/io/export_model.h"
 #include "graph/io/onnx.h"
 
 static const kiln_dtype dtypes[] = {
-    [1] = KILN_f32,  [2] = KILN_u8,   [3] = KILN_i8,    [4] = KILN_u16,  [5] = KILN_i16,
-    [6] = KILN_i32,  [7] = KILN_i64,  [9] = KILN_bool,  [10] = KILN_f16, [11] = KILN_f64,
-    [12] = KILN_u32, [13] = KILN_u64, [16] = KILN_bf16,
+    [1] = KILN_f32,         [2] = KILN_u8,      [3] = KILN_i8,          [4] = KILN_u16,
+    [5] = KILN_i16,         [6] = KILN_i32,     [7] = KILN_i64,         [9] = KILN_bool,
+    [10] = KILN_f16,        [11] = KILN_f64,    [12] = KILN_u32,        [13] = KILN_u64,
+    [14] = KILN_c64,        [15] = KILN_c128,   [16] = KILN_bf16,       [17] = KILN_f8e4m3fn,
+    [18] = KILN_f8e4m3fnuz, [19] = KILN_f8e5m2, [20] = KILN_f8e5m2fnuz, [21] = KILN_u4,
+    [22] = KILN_i4,         [23] = KILN_f4e2m1,
 };
 
 static const char *const unserved[] = {
-    [8] = "string",          [14] = "complex64",  [15] = "complex128",     [17] = "float8e4m3fn",
-    [18] = "float8e4m3fnuz", [19] = "float8e5m2", [20] = "float8e5m2fnuz", [21] = "uint4",
-    [22] = "int4",           [23] = "float4e2m1", [24] = "float8e8m0",     [25] = "uint2",
+    [8] = "string",
+    [24] = "float8e8m0",
+    [25] = "uint2",
     [26] = "int2",
 };
 
@@ -27,8 +31,8 @@ kiln_dtype kiln_onnx_dtype(kiln_onnx *onnx, int64_t number, const char *where)
         return dtypes[number];
     if (number > 0 && number < (int64_t)(sizeof unserved / sizeof *unserved) && unserved[number])
         kiln_fail(scope, KILN_UNSUPPORTED,
-                  "%s: dtype %s; expected bool, an integer of 8 to 64 bits, "
-                  "f16, bf16, f32 or f64",
+                  "%s: dtype %s; expected bool, an integer of 4 to 64 bits, "
+                  "a float of 4 to 64 bits or a complex number",
                   where, unserved[number]);
     kiln_fail(scope, KILN_MODEL, "%s: unknown dtype %" PRId64 "; expected an ONNX data type", where,
               number);
@@ -106,13 +110,15 @@ typedef struct typed_field {
 } typed_field;
 
 /* The field that carries a dtype. int32_data has every dtype of up to 32 bits but f32 and u32; the
- * low bits are the element. */
+ * low bits are the element, or two packed ones. Complex elements are two entries. */
 static typed_field field_of(const Kiln__Onnx__Tensor *tensor, kiln_dtype dtype)
 {
     switch (dtype) {
     case KILN_f32:
+    case KILN_c64:
         return (typed_field){tensor->float_data, tensor->n_float_data, 4};
     case KILN_f64:
+    case KILN_c128:
         return (typed_field){tensor->double_data, tensor->n_double_data, 8};
     case KILN_i64:
         return (typed_field){tensor->int64_data, tensor->n_int64_data, 8};
@@ -127,12 +133,13 @@ static typed_field field_of(const Kiln__Onnx__Tensor *tensor, kiln_dtype dtype)
 static kiln_value typed_read(tensor_reader *reader)
 {
     typed_field field = field_of(reader->tensor, reader->type->dtype);
-    if ((int64_t)field.n != reader->type->n_elements)
+    size_t width = kiln_dtype_bytes(kiln_dtype_part(reader->type->dtype));
+    int64_t n = reader->type->bytes / (int64_t)width;
+    if ((int64_t)field.n != n)
         kiln_fail(reader->scope, KILN_MODEL,
                   "%s: needs %" PRId64 " elements, has %zu; expected data as "
                   "long as dims say",
-                  reader->where, reader->type->n_elements, field.n);
-    size_t width = kiln_dtype_bytes(reader->type->dtype);
+                  reader->where, n, field.n);
     uint8_t *data = kiln_arena_alloc(&reader->scope->arena, (size_t)reader->type->bytes + 8);
     for (size_t i = 0; i < field.n; i++) {
         memcpy(data + i * width, (const char *)field.data + i * field.width, width);

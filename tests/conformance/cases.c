@@ -93,7 +93,18 @@ static case_result run_import(case_run *run)
     return status == KILN_UNSUPPORTED ? UNSUPPORTED : FAILED;
 }
 
-/* NumPy has no bf16: files carry its bits as u16. */
+/* NumPy has no narrow floats and integers: files carry their bits in u16 or u8, one a byte those of
+ * 4 bits. */
+static void take_dtype(kiln_tensor *tensor, kiln_dtype dtype)
+{
+    size_t n = tensor->bytes;
+    uint8_t *data = tensor->data;
+    tensor->dtype = dtype;
+    if (kiln_dtype_bits(dtype) != 4) return;
+    tensor->bytes = (n + 1) / 2;
+    for (size_t i = 0; i < n; i++) kiln_element_copy(KILN_u4, data, (int64_t)i, &data[i], 0);
+}
+
 static bool ports_fit(case_run *run)
 {
     if (run->graph->inputs.n != run->n_inputs || run->graph->outputs.n != run->n_outputs) {
@@ -102,10 +113,11 @@ static bool ports_fit(case_run *run)
         return false;
     }
     for (uint32_t i = 0; i < run->n_inputs; i++) {
-        run->inputs[i].dtype = kiln_graph_type(run->graph, run->graph->inputs.at[i])->dtype;
+        take_dtype(&run->inputs[i], kiln_graph_type(run->graph, run->graph->inputs.at[i])->dtype);
     }
     for (uint32_t i = 0; i < run->n_outputs; i++) {
         const kiln_type *type = kiln_graph_type(run->graph, run->graph->outputs.at[i].value);
+        take_dtype(&run->wanted[i], type->dtype);
         bool is_same =
             type->rank == run->wanted[i].rank && type->bytes == (int64_t)run->wanted[i].bytes;
         for (uint32_t k = 0; is_same && k < type->rank; k++)
@@ -123,7 +135,6 @@ static bool ports_fit(case_run *run)
             kiln_scope_close(&scope);
             return false;
         }
-        run->wanted[i].dtype = type->dtype;
         run->got[i] = run->wanted[i];
         run->got[i].data = calloc(1, run->wanted[i].bytes + 64);
     }
@@ -165,11 +176,11 @@ static case_result run_graph(case_run *run)
 static case_result output_compare(case_run *run, uint32_t i, double rtol, double atol)
 {
     const kiln_tensor *want = &run->wanted[i], *got = &run->got[i];
-    size_t width = kiln_dtype_bytes(want->dtype);
     double worst = 0;
-    for (size_t k = 0; k < want->bytes / width; k++) {
-        double a = kiln_element_to_double(got->dtype, (char *)got->data + k * width);
-        double b = kiln_element_to_double(want->dtype, (char *)want->data + k * width);
+    size_t n = 1;
+    for (uint32_t k = 0; k < want->rank; k++) n *= (size_t)want->dims[k];
+    for (size_t k = 0; k < n; k++) {
+        double a = kiln_tensor_get(got, (int64_t)k), b = kiln_tensor_get(want, (int64_t)k);
         double room = atol + rtol * fabs(b), apart = fabs(a - b);
         if (a == b || (isnan(a) && isnan(b))) continue;
         double excess =
