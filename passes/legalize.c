@@ -111,7 +111,7 @@ static const kiln_type *port_type(kiln_legal *legal, const kiln_type *type)
 {
     kiln_graph *target = legal->target;
     kiln_dtype dtype = kiln_legal_dtype(type->dtype);
-    if (kiln_dtype_is_packed(type->dtype))
+    if (kiln_dtype_is_packed(type->dtype) && !legal->is_region)
         return kiln_graph_tensor(target, KILN_u8, 1, &type->bytes);
     if (!kiln_dtype_in(type->dtype, KILN_TYPES_COMPLEX))
         return kiln_graph_tensor(target, dtype, type->rank, type->dims);
@@ -147,17 +147,19 @@ static void legalize_input(kiln_legal *legal, const kiln_node *node)
 {
     const kiln_type *type = port_type(legal, node->type);
     bool is_donated = node->attrs->input.donated;
-    take_port(legal, node, kiln_add_input(legal->target, type, node->label, is_donated));
+    kiln_value port = kiln_add_input(legal->target, type, node->label, is_donated);
+    if (legal->is_region && kiln_dtype_is_packed(node->type->dtype))
+        legal->values[node->id] = port;
+    else
+        take_port(legal, node, port);
 }
 
 static kiln_value legalize_output(kiln_legal *legal, kiln_value source)
 {
-    kiln_value value = legal->values[source.id];
-    const kiln_type *type = kiln_graph_type(legal->source, source);
-    if (kiln_dtype_is_packed(type->dtype)) return kiln_packed_pack(legal->target, value);
-    if (!kiln_dtype_in(type->dtype, KILN_TYPES_COMPLEX)) return value;
-    port_type(legal, type); /* refuses too many axes */
-    return kiln_parts_join(legal->target, kiln_legal_parts(legal, source));
+    kiln_dtype dtype = kiln_graph_type(legal->source, source)->dtype;
+    kiln_value value = kiln_legal_whole(legal, source);
+    bool is_packed = kiln_dtype_is_packed(dtype) && !legal->is_region;
+    return is_packed ? kiln_packed_pack(legal->target, value) : value;
 }
 
 static kiln_value packed_bytes_constant(kiln_legal *legal, const kiln_node *node)
@@ -204,7 +206,9 @@ static void legalize_constant(kiln_legal *legal, const kiln_node *node)
     } else if (is_packed && literal->kind == KILN_LITERAL_BYTES) {
         legal->values[node->id] = packed_bytes_constant(legal, node);
     } else {
-        take_port(legal, node, kiln_add_literal(target, port_type(legal, type), literal));
+        type = is_packed ? kiln_graph_tensor(target, KILN_u8, 1, &type->bytes)
+                         : port_type(legal, type);
+        take_port(legal, node, kiln_add_literal(target, type, literal));
     }
 }
 
@@ -307,10 +311,12 @@ static kiln_value legalize_real(kiln_legal *legal, const kiln_node *node, bool h
 
 static kiln_parts legalize_node(kiln_legal *legal, const kiln_node *node)
 {
-    node_dtypes found = {true, false, false};
+    node_dtypes found = {!kiln_legal_has_regions(node), false, false};
     look_at(&found, node->type->dtype);
     for (uint32_t i = 0; i < node->n_inputs; i++)
         look_at(&found, kiln_legal_operand(legal, node, i)->dtype);
+    bool is_region = kiln_node_row(node)->class_ == KILN_REGION;
+    if (is_region && !found.is_legal) return kiln_legal_region_node(legal, node);
     if (found.has_complex) return kiln_legal_complex_node(legal, node);
     kiln_parts parts = {0};
     if (found.is_legal)
@@ -332,10 +338,10 @@ static void legalize_one(kiln_legal *legal, const kiln_node *node)
     legal->target->current_origin = 0;
 }
 
-kiln_graph *kiln_pass_legalize(kiln_pipeline *pipeline, const kiln_graph *graph)
+kiln_graph *kiln_legalize_graph(kiln_pipeline *pipeline, const kiln_graph *graph, bool is_region)
 {
     kiln_arena *arena = &pipeline->scope->arena;
-    kiln_legal legal = {pipeline, graph};
+    kiln_legal legal = {pipeline, graph, .is_region = is_region};
     legal.target = kiln_graph_open(pipeline->scope, graph->context, graph->name);
     legal.values = kiln_new_array(arena, kiln_value, graph->nodes.n);
     legal.imaginary = kiln_new_array(arena, kiln_value, graph->nodes.n);
@@ -357,4 +363,9 @@ kiln_graph *kiln_pass_legalize(kiln_pipeline *pipeline, const kiln_graph *graph)
         kiln_add_check(legal.target, legal.values[check->value.id], check->sentence);
     }
     return legal.target;
+}
+
+kiln_graph *kiln_pass_legalize(kiln_pipeline *pipeline, const kiln_graph *graph)
+{
+    return kiln_legalize_graph(pipeline, graph, false);
 }

@@ -16,6 +16,7 @@ typedef struct kiln_legal {
     kiln_pipeline *pipeline;
     const kiln_graph *source;
     kiln_graph *target;
+    bool is_region;        /* its parameters and results are not packed */
     kiln_value *values;    /* by source id: what stands for it, of a complex value its real part */
     kiln_value *imaginary; /* by source id: of complex values */
 } kiln_legal;
@@ -70,6 +71,14 @@ kiln_parts kiln_legal_parts(const kiln_legal *legal, kiln_value source);
 kiln_parts kiln_legal_complex_node(kiln_legal *legal, const kiln_node *node);
 kiln_parts kiln_parts_split(kiln_graph *graph, kiln_value port);
 kiln_value kiln_parts_join(kiln_graph *graph, kiln_parts parts);
+
+/* Regions (legalize_region.c). The graph in dtypes that kernels have. */
+kiln_graph *kiln_legalize_graph(kiln_pipeline *pipeline, const kiln_graph *graph, bool is_region);
+/* Whether a region of the node has a dtype that kernels lack. */
+bool kiln_legal_has_regions(const kiln_node *node);
+kiln_parts kiln_legal_region_node(kiln_legal *legal, const kiln_node *node);
+/* What stands for a value, a complex one in one piece. */
+kiln_value kiln_legal_whole(kiln_legal *legal, kiln_value source);
 
 /* Elementwise ops on parts (legalize_complex.c). */
 typedef struct kiln_parts_row {

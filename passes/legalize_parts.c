@@ -165,7 +165,11 @@ kiln_parts kiln_parts_split(kiln_graph *graph, kiln_value port)
 kiln_value kiln_parts_join(kiln_graph *graph, kiln_parts parts)
 {
     const kiln_type *type = kiln_graph_type(graph, parts.re);
-    int64_t dims[KILN_MAX_RANK];
+    int64_t dims[KILN_MAX_RANK] = {0};
+    if (type->rank == KILN_MAX_RANK) {
+        kiln_fail(graph->scope, KILN_LIMIT, "a complex value of rank %d; expected at most %d",
+                  KILN_MAX_RANK, KILN_MAX_RANK - 1);
+    }
     memcpy(dims, type->dims, type->rank * sizeof *dims);
     dims[type->rank] = 1;
     kiln_value inputs[] = {kiln_add_reshape(graph, parts.re, type->rank + 1, dims),

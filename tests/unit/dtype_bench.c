@@ -152,7 +152,7 @@ static void bench_run(bench *b)
         fail_msg("%s", kiln_graph_message(graph));
     for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
         bool is_last = i == 2 || !compiled_can_run(targets[i + 1]);
-        if (BENCH_WIDEST_ONLY(b->inputs[0].dtype) && !is_last) continue;
+        if (b->is_widest_only && !is_last) continue;
         if (compiled_can_run(targets[i])) run_target(b, targets[i], want);
     }
 }

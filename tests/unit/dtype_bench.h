@@ -12,10 +12,9 @@ typedef struct bench {
     kiln_tensor inputs[3];
     int steps;    /* by which floats may differ */
     double error; /* of complex values, relative to their size; and of real ones, if not 0 */
+    /* Compiled code of one CPU model is enough: where its compiling is slow. */
+    bool is_widest_only;
 } bench;
-
-/* Compiled code of one CPU model is enough for c128: its functions are slow to compile. */
-#define BENCH_WIDEST_ONLY(dtype) ((dtype) == KILN_c128)
 
 extern const kiln_dtype bench_dtypes[]; /* all of them */
 extern const size_t bench_n_dtypes;

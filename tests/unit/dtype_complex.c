@@ -31,6 +31,7 @@ static kiln_value points(bench *b, kiln_dtype dtype, int64_t turn)
 
 static void set_error(bench *b, kiln_dtype dtype)
 {
+    b->is_widest_only = dtype == KILN_c128;
     b->error = dtype == KILN_c64 ? 0x1p-20 : 0x1p-48;
 }
 
