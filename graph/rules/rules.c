@@ -1,5 +1,6 @@
 /* The table of composite rules, made from the COMPOSITE rows of ops.def (a row without a rule does
  * not link), and the few steps that several families share. */
+#include "graph/element.h"
 #include "graph/rules/rules.h"
 
 #define KILN_OP(name, class_, n_inputs, types, result, attrs, meaning) KILN_RULE_##class_(name)
@@ -11,7 +12,8 @@ kiln_expand_fn *const kiln_expand_rules[KILN_N_OPS] = {
 
 kiln_dtype kiln_rule_compute_dtype(kiln_dtype dtype)
 {
-    return dtype == KILN_bf16 || dtype == KILN_f16 ? KILN_f32 : dtype;
+    bool is_narrow = kiln_dtype_in(dtype, KILN_TYPES_FLOAT) && kiln_dtype_bits(dtype) < 32;
+    return is_narrow ? KILN_f32 : dtype;
 }
 
 kiln_value kiln_rule_narrow(kiln_graph *graph, kiln_value a, kiln_dtype dtype)
