@@ -10,6 +10,7 @@
 
 #include <math.h>
 
+#include "graph/attrs.h"
 #include "graph/describe.h"
 #include "passes/rewrite.h"
 
@@ -315,7 +316,7 @@ static kiln_parts legalize_node(kiln_legal *legal, const kiln_node *node)
     look_at(&found, node->type->dtype);
     for (uint32_t i = 0; i < node->n_inputs; i++)
         look_at(&found, kiln_legal_operand(legal, node, i)->dtype);
-    bool is_region = kiln_node_row(node)->class_ == KILN_REGION;
+    bool is_region = node->op == KILN_OP_item || kiln_attrs_regions(node->attrs).n;
     if (is_region && !found.is_legal) return kiln_legal_region_node(legal, node);
     if (found.has_complex) return kiln_legal_complex_node(legal, node);
     kiln_parts parts = {0};

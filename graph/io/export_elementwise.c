@@ -8,6 +8,8 @@ const char *kiln_export_cast(kiln_export_call *call, const char *name, kiln_dtyp
 {
     kiln_wire attrs = kiln_export_attrs(call);
     kiln_export_attr_int(&attrs, "to", kiln_onnx_number(dtype));
+    bool is_f8 = kiln_dtype_in(dtype, KILN_TYPES_FLOAT) && kiln_dtype_bits(dtype) == 8;
+    if (is_f8) kiln_export_attr_int(&attrs, "saturate", 0);
     return kiln_export_emit(call, "Cast", &attrs, name);
 }
 

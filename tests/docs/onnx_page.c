@@ -33,7 +33,7 @@ static void append_page(kiln_text *page)
                      "Operator sets %d to %d of\n"
                      "`ai.onnx` import, and these operators of `com.microsoft`. Element types: "
                      "bool, i8 to i64, u8 to u64,\n"
-                     "f16, bf16, f32, f64, i4, u4, f4e2m1, four f8, c64, c128. Shapes, axes, counts "
+                     "f16, bf16, f32, f64, i4, u4, f4e2m1, f8, c64, c128. Shapes, axes, counts "
                      "and trip\n"
                      "counts must be known at import: from the file,\n"
                      "computed from shapes, or fixed by `kiln_import_options.values`. What does "

@@ -91,7 +91,8 @@
     CALL(kiln_reduce_window(graph, NULL)) CALL(kiln_select_and_scatter(graph, none, NULL)) \
     CALL(kiln_scatter_with(graph, NULL, NULL, NULL)) CALL(kiln_sort_by(graph, NULL, NULL, 0)) \
     CALL(kiln_real(graph, none)) CALL(kiln_imag(graph, none)) CALL(kiln_conj(graph, none)) \
-    CALL(kiln_complex(graph, none, none)) CALL(kiln_square(graph, none)) CALL(kiln_reciprocal(graph, none)) \
+    CALL(kiln_complex(graph, none, none)) CALL(kiln_square(graph, none)) \
+    CALL(kiln_reciprocal(graph, none)) \
     CALL(kiln_relu(graph, none)) CALL(kiln_leaky_relu(graph, none, 0)) \
     CALL(kiln_elu(graph, none, 0)) CALL(kiln_gelu(graph, none, 0)) CALL(kiln_silu(graph, none)) \
     CALL(kiln_softplus(graph, none)) CALL(kiln_mish(graph, none)) \
