@@ -2,7 +2,9 @@
  * SHA extensions of x86-64, which do four rounds in two instructions. */
 #include "codegen/sha256.h"
 
+#include <cpuid.h>
 #include <immintrin.h>
+#include <stdbool.h>
 #include <string.h>
 
 /* The first 32 bits of the fractions of the cube roots of the first 64 primes. */
@@ -91,9 +93,17 @@ blocks_fast(uint32_t state[8], const unsigned char *data, size_t n_blocks)
     _mm_storeu_si128((__m128i *)(state + 4), _mm_alignr_epi8(high, low, 8));
 }
 
+/* cpuid is slow in a virtual machine: asked once a call, and calls bring many blocks. */
+static bool has_instructions(void)
+{
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_SSE4_1) || !(c & bit_SSSE3)) return false;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & 1u << 29);
+}
+
 void kiln_sha256_blocks(uint32_t state[8], const unsigned char *data, size_t n_blocks)
 {
-    if (__builtin_cpu_supports("sha") && __builtin_cpu_supports("sse4.1")) {
+    if (has_instructions()) {
         blocks_fast(state, data, n_blocks);
     } else {
         kiln_sha256_blocks_plain(state, data, n_blocks);

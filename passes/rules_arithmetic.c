@@ -159,12 +159,13 @@ static kiln_value rule_neg_neg(kiln_rewrite *rewrite, const kiln_node *node)
     return inner ? kiln_mapped(rewrite, inner->inputs[0]) : none;
 }
 
-/* |-x| => |x|, ||x|| => |x| */
+/* |-x| => |x| (not where -x wraps and has no sign), ||x|| => |x| */
 static kiln_value rule_abs(kiln_rewrite *rewrite, const kiln_node *node)
 {
     const kiln_node *inner = kiln_operand_node(rewrite, node, 0);
     if (inner->op == KILN_OP_abs) return kiln_mapped(rewrite, node->inputs[0]);
-    if (inner->op != KILN_OP_neg) return none;
+    bool has_sign = kiln_dtype_kind_of(inner->type->dtype) != KILN_DTYPE_KIND_UINT;
+    if (inner->op != KILN_OP_neg || !has_sign) return none;
     return kiln_add_unary(rewrite->target, KILN_OP_abs, kiln_mapped(rewrite, inner->inputs[0]));
 }
 
@@ -240,7 +241,7 @@ const kiln_rule kiln_rules_arithmetic[] = {
     {"pow-small", "x ^ 2 => x * x, x ^ -1 => 1 / x, x ^ 1/2 => sqrt(x)", KILN_GRADE_ROUND,
      KILN_OP_pow, rule_pow_small},
     {"neg-neg", "-(-x) => x", KILN_GRADE_EXACT, KILN_OP_neg, rule_neg_neg},
-    {"abs", "|-x|, ||x|| => |x|", KILN_GRADE_EXACT, KILN_OP_abs, rule_abs},
+    {"abs", "|-x|, ||x|| => |x|; the first not unsigned", KILN_GRADE_EXACT, KILN_OP_abs, rule_abs},
     {"add-neg", "x + -y => x - y, x - -y => x + y", KILN_GRADE_EXACT, KILN_OP_none, rule_add_neg},
     {"convert", "convert(convert(x)) => convert(x) or x", KILN_GRADE_EXACT, KILN_OP_convert,
      rule_convert},

@@ -115,6 +115,12 @@ const kiln_export_row kiln_export_rows[KILN_N_OPS] = {
     [KILN_OP_cholesky] = {"", kiln_export_none},
     [KILN_OP_forward_solve] = {"", kiln_export_none},
 
+    /* complex values */
+    [KILN_OP_complex] = {"", kiln_export_none},
+    [KILN_OP_conj] = {"", kiln_export_none},
+    [KILN_OP_real] = {"", kiln_export_none},
+    [KILN_OP_imag] = {"", kiln_export_none},
+
     /* regions */
     [KILN_OP_item] = {"", kiln_export_item},
     [KILN_OP_call] = {"", kiln_export_call_region},

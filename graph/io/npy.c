@@ -85,7 +85,7 @@ static kiln_dtype read_descr(npy_reader *reader)
         reader->at = end + 1;
         return descrs[i].dtype == KILN_bf16 ? KILN_u16 : descrs[i].dtype;
     }
-    if (n == strlen(RAW_DESCR) && memcmp(RAW_DESCR + 1, from + 2, n - 1) == 0) {
+    if (n == strlen(RAW_DESCR) && memcmp(&RAW_DESCR[1], from + 2, n - 1) == 0) {
         reader->at = end + 1;
         return KILN_u8;
     }
