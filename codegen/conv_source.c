@@ -344,3 +344,24 @@ void kiln_conv_result_index(void *user, kiln_kv row, kiln_axis_index column, kil
         out_index->axis[conv->output_axes.at[i + 2]] =
             kiln_axis_scalar(positions[KILN_CONV_AXES - conv->n_spatial + i], 1);
 }
+
+void kiln_conv_lower_tiles(kiln_conv *conv, kiln_ints sizes,
+                           void (*emit)(void *user, kiln_kv number), void *user)
+{
+    kiln_lower *lower = conv->lower;
+    kiln_kernel *k = lower->kernel;
+    int64_t n;
+    if (!kiln_checked_product(sizes.at, sizes.n, &n) || n > UINT32_MAX)
+        kiln_fail(lower->scope, KILN_LIMIT, "group %s: more than 2^32 - 1 tiles; expected fewer",
+                  lower->group->label);
+    k->n_tiles = (uint32_t)n;
+    conv->epilogue = kiln_epilogue_create(lower, lower->group->anchor, conv->dtype);
+    conv->epilogue.index = kiln_conv_result_index;
+    conv->epilogue.user = conv;
+    kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
+    kiln_kv number = kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
+    uint32_t mark = kiln_lower_mark(lower);
+    emit(user, number);
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+}

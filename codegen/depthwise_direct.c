@@ -163,8 +163,9 @@ static void place_row(direct *d)
     d->base = kiln_k_add_imm(k, d->base, d->origin - axis[KILN_CONV_W].low * d->column_stride);
 }
 
-static void emit_tile(direct *d, kiln_kv number)
+static void emit_tile(void *user, kiln_kv number)
 {
+    direct *d = user;
     kiln_conv *conv = d->conv;
     kiln_lower *lower = conv->lower;
     kiln_kernel *k = lower->kernel;
@@ -252,22 +253,8 @@ bool kiln_conv_lower_direct(kiln_conv *conv)
 {
     direct d = {.conv = conv};
     if (!find_input(&d)) return false;
-    kiln_lower *lower = conv->lower;
-    kiln_kernel *k = lower->kernel;
     choose_tiles(&d);
-    int64_t n;
-    if (!kiln_checked_mul(conv->batch, d.n_row_blocks, &n) || n > UINT32_MAX)
-        kiln_fail(lower->scope, KILN_LIMIT, "group %s: more than 2^32 - 1 tiles; expected fewer",
-                  lower->group->label);
-    k->n_tiles = (uint32_t)n;
-    conv->epilogue = kiln_epilogue_create(lower, lower->group->anchor, conv->dtype);
-    conv->epilogue.index = kiln_conv_result_index;
-    conv->epilogue.user = conv;
-    kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
-    kiln_kv number = kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
-    uint32_t mark = kiln_lower_mark(lower);
-    emit_tile(&d, number);
-    kiln_lower_cut(lower, mark);
-    kiln_k_end(k);
+    int64_t sizes[] = {conv->batch, d.n_row_blocks};
+    kiln_conv_lower_tiles(conv, (kiln_ints){2, sizes}, emit_tile, &d);
     return true;
 }

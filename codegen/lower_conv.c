@@ -207,8 +207,9 @@ static void emit_features(product *p, pixel_tile shape, kiln_kv first, kiln_kv e
     kiln_k_end(k);
 }
 
-static void emit_tile(product *p, kiln_kv number, int64_t tile_width)
+static void emit_tile(void *user, kiln_kv number)
 {
+    product *p = user;
     kiln_conv *conv = p->conv;
     kiln_lower *lower = conv->lower;
     kiln_kernel *k = lower->kernel;
@@ -229,7 +230,7 @@ static void emit_tile(product *p, kiln_kv number, int64_t tile_width)
     kiln_kv end = kiln_k_add_imm(k, first, p->block_features);
     end = kiln_k_min(k, end, kiln_k_const_i64(k, features));
     kiln_kv whole = kiln_k_const_i64(k, features / width * width);
-    pixel_tile shape = {.width = tile_width, .vectors = p->vectors, .last = conv->lanes};
+    pixel_tile shape = {.width = p->width, .vectors = p->vectors, .last = conv->lanes};
     if (features >= width) emit_features(p, shape, first, kiln_k_min(k, end, whole));
     if (features % width == 0) return;
     shape.vectors = (uint32_t)kiln_ceil_div(features % width, conv->lanes);
@@ -388,8 +389,6 @@ static void find_kernel(product *p)
 
 static void lower_product(kiln_conv *conv)
 {
-    kiln_lower *lower = conv->lower;
-    kiln_kernel *k = lower->kernel;
     const kiln_conv_axis *axis = conv->axis;
     product p = {.conv = conv};
     p.k_size = axis[KILN_CONV_D].kernel * axis[KILN_CONV_H].kernel * axis[KILN_CONV_W].kernel *
@@ -400,21 +399,9 @@ static void lower_product(kiln_conv *conv)
     p.width = tile_width;
     choose_blocks(&p, cycles);
     p.is_row_joined = axis[KILN_CONV_W].rhs_dilation == 1 && conv->pitch == conv->in_features;
-    int64_t n, sizes[] = {conv->batch, axis[KILN_CONV_D].out, p.n_row_blocks, conv->groups,
-                          p.n_feature_blocks};
-    if (!kiln_checked_product(sizes, 5, &n) || n > UINT32_MAX)
-        kiln_fail(lower->scope, KILN_LIMIT, "group %s: more than 2^32 - 1 tiles; expected fewer",
-                  lower->group->label);
-    k->n_tiles = (uint32_t)n;
-    conv->epilogue = kiln_epilogue_create(lower, lower->group->anchor, conv->dtype);
-    conv->epilogue.index = kiln_conv_result_index;
-    conv->epilogue.user = conv;
-    kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
-    kiln_kv number = kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
-    uint32_t mark = kiln_lower_mark(lower);
-    emit_tile(&p, number, tile_width);
-    kiln_lower_cut(lower, mark);
-    kiln_k_end(k);
+    int64_t sizes[] = {conv->batch, axis[KILN_CONV_D].out, p.n_row_blocks, conv->groups,
+                       p.n_feature_blocks};
+    kiln_conv_lower_tiles(conv, (kiln_ints){5, sizes}, emit_tile, &p);
 }
 
 /* The roles of a 1 x 1 convolution as a product: batch and space are rows. */

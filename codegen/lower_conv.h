@@ -47,6 +47,10 @@ void kiln_conv_describe(kiln_lower *lower, kiln_conv *out_conv);
 void kiln_conv_add_local(kiln_conv *conv, int64_t rows, int64_t n_features);
 /* Fills it for the tile at work. */
 void kiln_conv_copy(kiln_conv *conv);
+/* The frame of every convolution: counts the tiles (LIMIT when 2^32 or more), opens the epilogue,
+ * and lets `emit` write the tile of that number. */
+void kiln_conv_lower_tiles(kiln_conv *conv, kiln_ints sizes,
+                           void (*emit)(void *user, kiln_kv number), void *user);
 /* The index of the result at pixel `row` of the register tile: an epilogue's callback. */
 void kiln_conv_result_index(void *conv, kiln_kv row, kiln_axis_index column, kiln_index *out_index);
 

@@ -119,8 +119,9 @@ static void emit_vector(depthwise *d, kiln_kv feature, uint32_t last)
     kiln_k_end(k);
 }
 
-static void emit_tile(depthwise *d, kiln_kv number)
+static void emit_tile(void *user, kiln_kv number)
 {
+    depthwise *d = user;
     kiln_conv *conv = d->conv;
     kiln_lower *lower = conv->lower;
     kiln_kernel *k = lower->kernel;
@@ -181,23 +182,9 @@ static void choose_blocks(depthwise *d)
 void kiln_conv_lower_depthwise(kiln_conv *conv)
 {
     if (kiln_conv_lower_direct(conv)) return;
-    kiln_lower *lower = conv->lower;
-    kiln_kernel *k = lower->kernel;
     depthwise d = {.conv = conv};
     choose_blocks(&d);
-    int64_t n,
-        sizes[] = {conv->batch, conv->axis[KILN_CONV_D].out, d.n_row_blocks, d.n_feature_blocks};
-    if (!kiln_checked_product(sizes, 4, &n) || n > UINT32_MAX)
-        kiln_fail(lower->scope, KILN_LIMIT, "group %s: more than 2^32 - 1 tiles; expected fewer",
-                  lower->group->label);
-    k->n_tiles = (uint32_t)n;
-    conv->epilogue = kiln_epilogue_create(lower, lower->group->anchor, conv->dtype);
-    conv->epilogue.index = kiln_conv_result_index;
-    conv->epilogue.user = conv;
-    kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
-    kiln_kv number = kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
-    uint32_t mark = kiln_lower_mark(lower);
-    emit_tile(&d, number);
-    kiln_lower_cut(lower, mark);
-    kiln_k_end(k);
+    int64_t sizes[] = {conv->batch, conv->axis[KILN_CONV_D].out, d.n_row_blocks,
+                       d.n_feature_blocks};
+    kiln_conv_lower_tiles(conv, (kiln_ints){4, sizes}, emit_tile, &d);
 }

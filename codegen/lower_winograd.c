@@ -192,8 +192,9 @@ static void finish_rows(kiln_winograd *w, kiln_kv feature)
     kiln_k_end(k);
 }
 
-static void emit_tile(kiln_winograd *w, kiln_kv number)
+static void emit_tile(void *user, kiln_kv number)
 {
+    kiln_winograd *w = user;
     kiln_conv *conv = w->conv;
     kiln_lower *lower = conv->lower;
     kiln_kernel *k = lower->kernel;
@@ -337,8 +338,6 @@ static void add_locals(kiln_winograd *w)
 
 bool kiln_conv_lower_winograd(kiln_conv *conv)
 {
-    kiln_lower *lower = conv->lower;
-    kiln_kernel *k = lower->kernel;
     kiln_winograd w = {.conv = conv};
     if (!conv->node->attrs->conv.winograd || !find_kernel(&w)) return false;
     w.rule = kiln_winograd_find(conv->node->attrs->conv.winograd);
@@ -350,19 +349,7 @@ bool kiln_conv_lower_winograd(kiln_conv *conv)
     w.n_columns = kiln_ceil_div(w.width, w.rule->side);
     choose_blocks(&w);
     add_locals(&w);
-    int64_t n;
-    if (!kiln_checked_mul(w.n_row_blocks, w.n_feature_blocks, &n) || n > UINT32_MAX)
-        kiln_fail(lower->scope, KILN_LIMIT, "group %s: more than 2^32 - 1 tiles; expected fewer",
-                  lower->group->label);
-    k->n_tiles = (uint32_t)n;
-    conv->epilogue = kiln_epilogue_create(lower, lower->group->anchor, conv->dtype);
-    conv->epilogue.index = kiln_conv_result_index;
-    conv->epilogue.user = conv;
-    kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
-    kiln_kv number = kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
-    uint32_t mark = kiln_lower_mark(lower);
-    emit_tile(&w, number);
-    kiln_lower_cut(lower, mark);
-    kiln_k_end(k);
+    int64_t sizes[] = {w.n_row_blocks, w.n_feature_blocks};
+    kiln_conv_lower_tiles(conv, (kiln_ints){2, sizes}, emit_tile, &w);
     return true;
 }
