@@ -14,7 +14,7 @@
 
 #define N_ROUNDS 5
 #define MAX_TIMES 4096
-#define MAX_PORTS 8
+#define MAX_PORTS 32
 #define SKIPPED 2
 #define HUGE_PAGE ((size_t)2 << 20)
 
@@ -29,8 +29,8 @@ typedef struct variant {
     kiln_executable *executable;
     kiln_workspace *workspace;
     kiln_compile_report report;
-    kiln_tensor inputs[MAX_PORTS], output;
-    uint32_t n_inputs, n_times;
+    kiln_tensor inputs[MAX_PORTS], outputs[MAX_PORTS];
+    uint32_t n_inputs, n_outputs, n_times;
     double times[MAX_TIMES];
 } variant;
 
@@ -83,19 +83,22 @@ static int prepare(variant *one, const kiln_graph *graph, kiln_precision precisi
         return fail("workspace", "no memory");
     kiln_executable_report(one->executable, &one->report);
     const kiln_program *program = kiln_executable_program(one->executable);
-    if (program->n_inputs > MAX_PORTS || program->n_outputs != 1) return fail("ports", "too many");
+    if (program->n_inputs > MAX_PORTS || program->n_outputs > MAX_PORTS)
+        return fail("ports", "too many");
     for (uint32_t i = 0; i < program->n_inputs; i++) {
         one->inputs[i] = allocate_port(&program->inputs[i]);
         fill_input(&one->inputs[i]);
     }
     one->n_inputs = program->n_inputs;
-    one->output = allocate_port(&program->outputs[0]);
+    one->n_outputs = program->n_outputs;
+    for (uint32_t i = 0; i < program->n_outputs; i++)
+        one->outputs[i] = allocate_port(&program->outputs[i]);
     return 0;
 }
 
 static int run_once(variant *one)
 {
-    if (kiln_run(one->workspace, one->inputs, one->n_inputs, &one->output, 1)) {
+    if (kiln_run(one->workspace, one->inputs, one->n_inputs, one->outputs, one->n_outputs)) {
         return fail("run", kiln_workspace_message(one->workspace));
     }
     return 0;
@@ -125,8 +128,9 @@ static double median(variant *one)
     return one->times[one->n_times / 2];
 }
 
-static float read_element(const kiln_tensor *tensor, size_t i)
+static double read_element(const kiln_tensor *tensor, size_t i)
 {
+    if (tensor->dtype == KILN_f64) return ((const double *)tensor->data)[i];
     if (tensor->dtype != KILN_bf16) return ((const float *)tensor->data)[i];
     uint32_t bits = (uint32_t)((const uint16_t *)tensor->data)[i] << 16;
     float value;
@@ -135,23 +139,31 @@ static float read_element(const kiln_tensor *tensor, size_t i)
 }
 
 /* Fusing may round differently; both are the same function. */
-static int is_same_result(const variant *a, const variant *b)
+static int is_same_tensor(const kiln_tensor *a, const kiln_tensor *b)
 {
-    size_t n = a->output.bytes / kiln_dtype_bytes(a->output.dtype);
-    float largest = 0, worst = 0;
+    size_t n = a->bytes / kiln_dtype_bytes(a->dtype);
+    double largest = 0, worst = 0;
     for (size_t i = 0; i < n; i++) {
-        float x = read_element(&a->output, i), y = read_element(&b->output, i);
-        largest = fmaxf(largest, fabsf(y));
-        float error = fabsf(x - y);
+        double x = read_element(a, i), y = read_element(b, i);
+        largest = fmax(largest, fabs(y));
+        double error = fabs(x - y);
         if (!(error <= worst)) worst = error;
     }
-    return worst <= (a->output.dtype == KILN_bf16 ? 1e-2f : 1e-4f) * largest;
+    return worst <= (a->dtype == KILN_bf16 ? 1e-2 : 1e-4) * largest;
+}
+
+static int is_same_result(const variant *a, const variant *b)
+{
+    int is_same = 1;
+    for (uint32_t i = 0; i < a->n_outputs && is_same; i++)
+        is_same = is_same_tensor(&a->outputs[i], &b->outputs[i]);
+    return is_same;
 }
 
 static void release(variant *one)
 {
     for (uint32_t i = 0; i < one->n_inputs; i++) free(one->inputs[i].data);
-    free(one->output.data);
+    for (uint32_t i = 0; i < one->n_outputs; i++) free(one->outputs[i].data);
     kiln_workspace_destroy(one->workspace);
     kiln_executable_destroy(one->executable);
 }
@@ -191,7 +203,7 @@ static int show_steps(variant *variants, machine_limits limits)
     int status = 0;
     for (int i = 0; i < 2 && !status; i++) {
         stepped_run run = {variants[i].executable, variants[i].workspace, variants[i].inputs,
-                           &variants[i].output, variants[i].n_inputs};
+                           variants[i].outputs,    variants[i].n_inputs,  variants[i].n_outputs};
         status = print_steps(&run, titles[i], limits.copy_gb_per_s);
     }
     return status;
@@ -246,9 +258,8 @@ int main(int argc, char **argv)
         } else if (value && strcmp(argv[i], "--threads") == 0) {
             asked.threads = (uint32_t)atoi(argv[++i]);
         } else {
-            return fail(argv[i],
-                        "expected --quick, --json, --steps, --only NAME, --seconds S or "
-                        "--threads N") +
+            return fail(argv[i], "expected --quick, --json, --steps, --only NAME, --seconds S or "
+                                 "--threads N") +
                    1;
         }
     }

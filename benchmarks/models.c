@@ -1,5 +1,6 @@
-/* Whole models as graphs: ResNet-50 at batch 1 with its batch norms, and an encoder of BERT-base's
- * sizes over 128 tokens. */
+/* Whole models as graphs: ResNet-50 at batch 1 with its batch norms, an encoder of BERT-base's
+ * sizes over 128 tokens, and a small U-Net, whose skip connections live across all that lies below.
+ */
 #include <math.h>
 
 #include "benchmarks/workloads.h"
@@ -61,6 +62,46 @@ void build_resnet50(kiln_graph *graph)
     kiln_value w = random_weights(graph, 2, (int64_t[]){2048, 1000}, 0.02f);
     kiln_value b = random_weights(graph, 1, (int64_t[]){1000}, 0.02f);
     kiln_output(graph, "y", kiln_linear(graph, x, w, b));
+}
+
+enum { DEPTH = 4, PICTURE = 128 };
+
+static kiln_value two_convs(kiln_graph *graph, kiln_value x, int64_t in, int64_t out)
+{
+    x = kiln_relu(graph, conv_norm(graph, x, (conv_shape){in, out, 3, 1}));
+    return kiln_relu(graph, conv_norm(graph, x, (conv_shape){out, out, 3, 1}));
+}
+
+/* Every pixel twice along both spatial axes. */
+static kiln_value enlarge(kiln_graph *graph, kiln_value x, int64_t channels, int64_t size)
+{
+    int64_t pixels[] = {1, channels, size, 1, size, 1}, spread[] = {1, channels, size, 2, size, 2};
+    x = kiln_broadcast(graph, kiln_reshape(graph, x, 6, pixels), 6, spread, NULL);
+    return kiln_reshape(graph, x, 4, (int64_t[]){1, channels, 2 * size, 2 * size});
+}
+
+void build_unet(kiln_graph *graph)
+{
+    static const int64_t widths[DEPTH + 1] = {32, 64, 128, 256, 256};
+    int64_t sizes[] = {1, 1, 2, 2}, size = PICTURE, channels = 3;
+    kiln_window_options pool = {.sizes = sizes, .strides = sizes};
+    kiln_value skips[DEPTH];
+    kiln_value x = kiln_input(graph, "x", KILN_f32, 4, (int64_t[]){1, channels, size, size});
+    for (int i = 0; i < DEPTH; i++) {
+        skips[i] = two_convs(graph, x, channels, widths[i]);
+        x = kiln_window_max(graph, skips[i], &pool);
+        channels = widths[i];
+        size /= 2;
+    }
+    x = two_convs(graph, x, channels, widths[DEPTH]);
+    channels = widths[DEPTH];
+    for (int i = DEPTH; i-- > 0;) {
+        kiln_value parts[] = {skips[i], enlarge(graph, x, channels, size)};
+        x = two_convs(graph, kiln_concat(graph, 2, parts, 1), widths[i] + channels, widths[i]);
+        channels = widths[i];
+        size *= 2;
+    }
+    kiln_output(graph, "y", conv_norm(graph, x, (conv_shape){channels, 2, 1, 1}));
 }
 
 enum { LENGTH = 128, WIDTH = 768, HEADS = 12, INNER = 3072, VOCABULARY = 30522, LAYERS = 12 };

@@ -43,8 +43,8 @@ int print_steps(const stepped_run *run, const char *title, double copy_gb_per_s)
     kiln_workspace_set_profile(run->workspace, 1);
     int is_failed = 0;
     for (uint32_t i = 0; i < N_RUNS && !is_failed; i++) {
-        is_failed =
-            kiln_run(run->workspace, run->inputs, run->n_inputs, run->output, 1) != KILN_OK;
+        is_failed = kiln_run(run->workspace, run->inputs, run->n_inputs, run->outputs,
+                             run->n_outputs) != KILN_OK;
         const uint64_t *now = kiln_workspace_step_times(run->workspace);
         for (uint32_t j = 0; j < n; j++) times[j * N_RUNS + i] = now[j];
     }

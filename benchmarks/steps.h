@@ -7,8 +7,8 @@
 typedef struct stepped_run {
     const kiln_executable *executable;
     kiln_workspace *workspace;
-    const kiln_tensor *inputs, *output;
-    uint32_t n_inputs;
+    const kiln_tensor *inputs, *outputs;
+    uint32_t n_inputs, n_outputs;
 } stepped_run;
 
 /* Runs `run` for a number of rounds and prints one line a step under `title`: milliseconds (the

@@ -133,5 +133,8 @@ const workload workloads[] = {
     {"attention_8x12x512x64", build_attention, 1, 0, KILN_PRECISION_FMA},
     {"resnet50_b1", build_resnet50, 1, 1, KILN_PRECISION_FMA},
     {"bert_base_b1_s128", build_bert_base, 1, 1, KILN_PRECISION_FMA},
+    {"unet_b1_128", build_unet, 1, 0, KILN_PRECISION_FMA},
+    {"train_mlp_b128", build_train_mlp, 1, 0, KILN_PRECISION_FMA},
+    {"train_cnn_b128", build_train_cnn, 1, 0, KILN_PRECISION_FMA},
 };
 const unsigned n_workloads = sizeof workloads / sizeof *workloads;

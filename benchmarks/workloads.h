@@ -19,6 +19,10 @@ extern const unsigned n_workloads;
 /* models.c */
 void build_resnet50(kiln_graph *graph);
 void build_bert_base(kiln_graph *graph);
+void build_unet(kiln_graph *graph);
+/* train.c */
+void build_train_mlp(kiln_graph *graph);
+void build_train_cnn(kiln_graph *graph);
 
 /* A constant of pseudo-random values in [-scale, scale): the next ones of a sequence that is the
  * same in every process, and starts again at restart_weights. */

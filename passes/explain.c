@@ -83,8 +83,11 @@ static void explain_totals(const kiln_schedule *schedule, kiln_text *text)
                      "a kernel; about %.2f us on one core\n",
                      n_nodes, schedule->groups.n, (double)flops / 1e3, (double)bytes / 1e3,
                      (double)apart / 1e3, ns / 1e3);
-    kiln_text_printf(text, "arena %" PRId64 " bytes; most alive at once %" PRId64 " bytes\n",
-                     schedule->arena_bytes, schedule->lower_bound_bytes);
+    int64_t arena = schedule->arena_bytes, bound = schedule->lower_bound_bytes;
+    kiln_text_printf(text,
+                     "arena %" PRId64 " bytes; lower bound (most alive at once) %" PRId64
+                     " bytes; ratio %.3f\n",
+                     arena, bound, bound ? (double)arena / (double)bound : 1.0);
 }
 
 void kiln_schedule_explain(const kiln_schedule *schedule, kiln_text *text)
