@@ -9,6 +9,7 @@
 
 #define ALIAS_BYTES 4096
 #define ALIAS_ROWS 8             /* more fight for the twelve lines of a set */
+#define LINE_BYTES 64
 #define COPY_PAD 16              /* elements */
 #define COPY_BYTES (1024 * 1024) /* most of a register tile's rows that are worth a copy */
 
@@ -212,6 +213,41 @@ kiln_kv kiln_dot_column_offset(kiln_dot *dot, kiln_kv at)
         return kiln_k_binary(k, KILN_K_add, start, kiln_k_mul_imm(k, at, dot->roles.k_size));
     }
     return kiln_k_binary(k, KILN_K_add, batch_offset(dot, &dot->b, dot->roles.b_batch), at);
+}
+
+static void fetch(kiln_dot *dot, const kiln_dot_operand *operand, kiln_kv from, int64_t n)
+{
+    kiln_kernel *k = dot->lower->kernel;
+    kiln_tile_source source = source_of(dot->lower, operand->strided.input);
+    int64_t line = LINE_BYTES / (int64_t)kiln_dtype_bytes(source.dtype);
+    for (int64_t i = 0; i < n; i += line)
+        kiln_k_prefetch_far(k, source.buffer, kiln_k_add_imm(k, from, i));
+}
+
+void kiln_dot_fetch_a(kiln_dot *dot, kiln_kv at)
+{
+    kiln_dot_operand a = dot->a;
+    const kiln_matmul_roles *roles = &dot->roles;
+    if (!is_regular(dot, &a, roles->a_m, dot->m_dims, roles->a_k) || a.k_step != 1) return;
+    kiln_kv start = batch_offset(dot, &a, roles->a_batch);
+    fetch(dot, &a,
+          kiln_k_binary(dot->lower->kernel, KILN_K_add, start,
+                        kiln_k_mul_imm(dot->lower->kernel, at, a.step)),
+          roles->k_size);
+}
+
+void kiln_dot_fetch_b(kiln_dot *dot, kiln_kv at)
+{
+    kiln_kernel *k = dot->lower->kernel;
+    kiln_dot_operand b = dot->b;
+    const kiln_matmul_roles *roles = &dot->roles;
+    if (!is_regular(dot, &b, roles->b_n, dot->n_dims, roles->b_k)) return;
+    bool is_along_k = b.k_step == 1;
+    if (!is_along_k && b.step != 1) return;
+    kiln_kv start = batch_offset(dot, &b, roles->b_batch);
+    kiln_kv offset = kiln_k_mul_imm(k, at, is_along_k ? b.step : b.k_step);
+    fetch(dot, &b, kiln_k_binary(k, KILN_K_add, start, offset),
+          is_along_k ? roles->k_size : roles->n_size);
 }
 
 /* One vector of a copy: `along` says which number runs over the lanes. */

@@ -14,6 +14,7 @@
 #define SCORE_BYTES 40000 /* of a block of rows: most of the first cache */
 #define MOST_ROWS 32 /* of a block: every register tile of it is code of its own */
 #define TILES_PER_THREAD 4
+#define MOST_FETCHED 4 /* rows of keys and values for a row of scores */
 
 typedef struct attention {
     kiln_lower *lower;
@@ -167,6 +168,26 @@ static void emit_outputs(attention *a, const row_block *block, kiln_tile *tile,
                        place->last);
 }
 
+/* While a row is at work, the row of the next block comes into the second cache, and that row's
+ * share of the next batch element's keys and values. */
+static void fetch_ahead(attention *a, const row_block *block, kiln_kv r)
+{
+    kiln_kernel *k = a->lower->kernel;
+    kiln_dot *first = &a->first, *second = &a->second;
+    int64_t share = kiln_ceil_div(a->match.columns, a->match.rows);
+    kiln_kv row = kiln_k_binary(k, KILN_K_add, block->row, r), batch = first->batch;
+    kiln_dot_fetch_a(first, kiln_k_add_imm(k, row, a->block));
+    if (share > MOST_FETCHED) return;
+    first->batch = second->batch = kiln_k_add_imm(k, batch, 1);
+    for (int64_t i = 0; i < share; i++) {
+        kiln_kv column = kiln_k_add_imm(k, kiln_k_mul_imm(k, row, share), i);
+        column = kiln_k_min(k, column, kiln_k_const_i64(k, a->match.columns - 1));
+        kiln_dot_fetch_b(first, column);
+        kiln_dot_fetch_b(second, column);
+    }
+    first->batch = second->batch = batch;
+}
+
 /* The block's rows, one after the other, through the reductions. */
 static void emit_rows(attention *a, const row_block *block)
 {
@@ -175,6 +196,7 @@ static void emit_rows(attention *a, const row_block *block)
     kiln_kv r = kiln_k_loop(k, KILN_LOOP_SERIAL, kiln_k_const_i64(k, 0),
                             kiln_k_const_i64(k, block->rows), 1);
     uint32_t mark = kiln_lower_mark(lower), n_bindings = lower->bindings.n;
+    if (!a->is_tiled) fetch_ahead(a, block, r);
     kiln_kv before = kiln_k_mul_imm(k, a->first.batch, a->match.rows);
     kiln_kv row = kiln_k_binary(k, KILN_K_add, before, kiln_k_binary(k, KILN_K_add, block->row, r));
     a->walk.row = kiln_axis_scalar(row, 1);

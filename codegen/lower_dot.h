@@ -65,6 +65,11 @@ void kiln_dot_add_locals(kiln_dot *dot);
 /* Copies rows first … end of A, or columns of B, for the tile at work. */
 void kiln_dot_copy_rows(kiln_dot *dot, kiln_kv first, kiln_kv end);
 void kiln_dot_copy_columns(kiln_dot *dot, kiln_kv column, uint32_t vectors, uint32_t last);
+/* Asks for the memory of row `at` of A of the batch at work, or of column `at` of B or row `at` of
+ * k of B, whichever lies together: it comes into the second cache. Nothing where the operand is
+ * computed or spread. */
+void kiln_dot_fetch_a(kiln_dot *dot, kiln_kv at);
+void kiln_dot_fetch_b(kiln_dot *dot, kiln_kv at);
 /* Element offset of row / column `at` of the batch at work. */
 kiln_kv kiln_dot_row_offset(kiln_dot *dot, kiln_kv at);
 kiln_kv kiln_dot_column_offset(kiln_dot *dot, kiln_kv at);
