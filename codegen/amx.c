@@ -94,7 +94,7 @@ static void emit_step(tile_step *step)
                 uint32_t v = is_back ? block->vectors - 1 - i : i;
                 uint32_t a = take_rows(step, pairs[p].a, r);
                 uint32_t b = take_columns(step, pairs[p].b, v);
-                kiln_k_tile_dot(k, KILN_K_tile_dot_bf16, r * block->vectors + v, a, b);
+                kiln_k_tile_dot(k, step->amx->product, r * block->vectors + v, a, b);
             }
             is_back = !is_back;
         }

@@ -1,10 +1,10 @@
-/* Contractions by matrix tiles: bf16 products summed in f32. Shared by lower_amx.c (planning,
- * blocks), amx.c (the tiles of a block), amx_copy.c (the first operand), amx_conv.c (windows of
- * convolutions), amx_store.c (the results),
- * bf16_parts.c and the packers.
+/* Contractions by matrix tiles: bf16 products summed in f32, bytes summed in i32. Shared by
+ * lower_amx.c (planning, blocks), amx.c (the tiles of a block), amx_copy.c (the first operand),
+ * amx_conv.c (windows of convolutions), amx_store.c (the results), bf16_parts.c and the packers.
  *
- * A block is rows x vectors tiles of sums (at most 6 of the 8 there are); its steps are 32 deep.
- * The order of additions of one element depends on k alone: not on blocks, threads or the machine.
+ * A block is rows x vectors tiles of sums (at most 6 of the 8 there are); its steps are 32 deep, or
+ * 64 bytes. The order of additions of one element depends on k alone: not on blocks, threads or the
+ * machine.
  */
 #ifndef KILN_CODEGEN_AMX_H
 #define KILN_CODEGEN_AMX_H
@@ -18,7 +18,10 @@
 typedef struct kiln_amx kiln_amx;
 struct kiln_amx {
     kiln_dot dot;              /* roles, operands, batch, epilogue; rows and vectors count tiles */
-    uint32_t n_parts;          /* 1: bf16; 3: x6 */
+    uint32_t n_parts;          /* 1: bf16 or bytes; 3: x6 */
+    int64_t tile_k;            /* k of a step: 32, of bytes 64 */
+    kiln_instr_op product;     /* the instruction that multiplies tiles */
+    kiln_dtype element;        /* of a local of A: u16 or bytes */
     int64_t k_padded, k_block; /* A is copied k_block at a time */
     int64_t run;               /* steps of k until the sums of a block leave the registers */
     kiln_kv k_first;           /* the block of k at work: its first k, how many there are, padded */
@@ -31,9 +34,9 @@ struct kiln_amx {
     uint32_t b_buffer;   /* u32 */
     int64_t panel_words; /* elements of a panel of 16 columns, all parts */
     bool is_ahead;       /* runs fetch what the next one reads of B */
-    /* f32 locals: scratch holds the fresh sums of two blocks, [2][rows * 16][vectors * 16]; sums
-     * those of all blocks of a group of columns, [block_rows][vectors * 16], in x6 of all groups,
-     * group by group. bf16 with one run uses the scratch only. */
+    /* Locals of the sums' dtype: scratch holds the fresh sums of two blocks, [2][rows * 16][vectors
+     * * 16]; sums those of all blocks of a group of columns, [block_rows][vectors * 16], in x6 of
+     * all groups, group by group. bf16 with one run uses the scratch only. */
     uint32_t scratch, sums;
     kiln_kv is_aligned; /* i64: 1 where the outputs are written past the caches; none: never */
     /* How A is read where it is not an operand with rows and k: adds the local, and copies rows of
@@ -44,8 +47,10 @@ struct kiln_amx {
 
 /* The input that the group's anchor reads in a tile format, or KILN_NONE. */
 uint32_t kiln_amx_input(const kiln_lower *lower);
-/* Lowers the anchor, a contraction with such an input. */
-void kiln_lower_amx(kiln_lower *lower, const kiln_matmul_roles *roles);
+/* What depends on the format of B: parts, steps, instruction. */
+void kiln_amx_set_format(kiln_amx *amx, kiln_format format);
+/* Lowers the anchor, a contraction with such an input and sums in `dtype`. */
+void kiln_lower_amx(kiln_lower *lower, const kiln_matmul_roles *roles, kiln_dtype dtype);
 /* The same for an amx whose dot has its roles and dims, copy and add_local. */
 void kiln_amx_lower(kiln_amx *amx);
 /* A PACK group whose format is a tile format. */
@@ -108,6 +113,8 @@ void kiln_bf16_parts(kiln_kernel *k, kiln_kv value, uint32_t n_parts, kiln_kv *o
 /* `value` holds a number of graph dtype `dtype`: bf16 values are their own single part. */
 void kiln_bf16_parts_of(kiln_kernel *k, kiln_kv value, kiln_dtype dtype, uint32_t n_parts,
                         kiln_kv *out_parts);
+/* The u32 of four bytes, the first one lowest. */
+kiln_kv kiln_byte_word(kiln_kernel *k, const kiln_kv *bytes);
 /* The u32 of two such patterns: the first in the low half. */
 kiln_kv kiln_bf16_pair(kiln_kernel *k, kiln_kv first, kiln_kv second);
 #endif

@@ -11,7 +11,7 @@
 static void add_panels(kiln_amx *amx)
 {
     kiln_kernel *k = amx->dot.lower->kernel;
-    amx->n_parts = 1;
+    kiln_amx_set_format(amx, KILN_FORMAT_BF16_K2N16);
     amx->dot.vectors = VECTORS;
     amx->k_padded = amx->k_block = kiln_round_up(amx->dot.roles.k_size, KILN_TILE_K);
     amx->k_here = amx->dot.roles.k_size;

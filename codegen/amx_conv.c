@@ -7,8 +7,7 @@
 #include "codegen/lower_conv.h"
 #include "codegen/math.h"
 
-#define LANES 32
-#define SLACK 64            /* elements: stretches end in whole vectors */
+#define SLACK 64            /* elements: stretches end in whole vectors, which hold 64 bytes */
 #define UNROLLED 8          /* vectors of a stretch */
 #define SAME_SET_BYTES 1024 /* rows at multiples of this are moved apart */
 
@@ -19,6 +18,7 @@ typedef struct amx_conv {
     kiln_tile_source source;
     bool is_joined; /* a stretch is a row of taps, not one tap */
     int64_t pitch;  /* of a row of the local */
+    uint32_t lanes; /* elements of a step */
 } amx_conv;
 
 /* Part of a window: input positions of its first tap, which may lie in the padding. */
@@ -48,15 +48,15 @@ static kiln_kv is_within(kiln_kernel *k, kiln_kv a, int64_t n)
 static void copy_vector(amx_conv *c, kiln_kv from, kiln_kv to, kiln_kv at, const kiln_kv bounds[2])
 {
     kiln_kernel *k = c->conv.lower->kernel;
-    kiln_kv lanes = kiln_k_lanes(k, KILN_i32, LANES);
+    kiln_kv lanes = kiln_k_lanes(k, KILN_i32, c->lanes);
     kiln_kv low = kiln_k_binary(k, KILN_K_sub, bounds[0], at);
     kiln_kv high = kiln_k_binary(k, KILN_K_sub, bounds[1], at);
-    low = kiln_k_splat(k, kiln_k_convert(k, low, KILN_i32), LANES);
-    high = kiln_k_splat(k, kiln_k_convert(k, high, KILN_i32), LANES);
+    low = kiln_k_splat(k, kiln_k_convert(k, low, KILN_i32), c->lanes);
+    high = kiln_k_splat(k, kiln_k_convert(k, high, KILN_i32), c->lanes);
     kiln_kv mask = kiln_k_binary(k, KILN_K_lt, lanes, high);
     mask = kiln_k_binary(k, KILN_K_and, mask, kiln_k_binary(k, KILN_K_ge, lanes, low));
     from = kiln_k_binary(k, KILN_K_add, from, at);
-    kiln_kv value = kiln_k_load(k, c->source.buffer, from, LANES, mask, 0);
+    kiln_kv value = kiln_k_load(k, c->source.buffer, from, c->lanes, mask, 0);
     to = kiln_k_binary(k, KILN_K_add, to, at);
     kiln_k_store(k, c->amx.dot.a.source.buffer, to, value, 0, 0);
 }
@@ -78,14 +78,14 @@ static void copy_stretch(amx_conv *c, const window *w, int64_t taps)
     left = kiln_k_min(k, kiln_k_max(k, left, zero), kiln_k_const_i64(k, taps));
     left = kiln_k_binary(k, KILN_K_mul, left, w->is_inside);
     kiln_kv bounds[2] = {kiln_k_mul_imm(k, before, features), kiln_k_mul_imm(k, left, features)};
-    int64_t n_vectors = kiln_ceil_div(n, LANES);
+    int64_t n_vectors = kiln_ceil_div(n, c->lanes);
     if (n_vectors <= UNROLLED) {
         for (int64_t v = 0; v < n_vectors; v++)
-            copy_vector(c, from, w->to, kiln_k_const_i64(k, v * LANES), bounds);
+            copy_vector(c, from, w->to, kiln_k_const_i64(k, v * c->lanes), bounds);
         return;
     }
     kiln_kv end = kiln_k_const_i64(k, n);
-    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, LANES);
+    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, c->lanes);
     copy_vector(c, from, w->to, at, bounds);
     kiln_k_end(k);
 }
@@ -145,8 +145,8 @@ static void copy_rows(kiln_amx *amx, kiln_kv first, kiln_kv end)
     }
     w.image = rest;
     if (amx->k_padded > amx->dot.roles.k_size) {
-        kiln_kv zero = kiln_k_const_bits(k, KILN_u16, LANES, 0);
-        kiln_kv last = kiln_k_add_imm(k, w.to, amx->k_padded - LANES);
+        kiln_kv zero = kiln_k_const_bits(k, amx->element, c->lanes, 0);
+        kiln_kv last = kiln_k_add_imm(k, w.to, amx->k_padded - c->lanes);
         kiln_k_store(k, amx->dot.a.source.buffer, last, zero, 0, 0);
     }
     copy_window(c, w);
@@ -160,15 +160,16 @@ static void add_local(kiln_amx *amx)
     amx_conv *c = (amx_conv *)amx;
     kiln_dot *dot = &amx->dot;
     c->pitch = amx->k_padded;
-    if (c->pitch * 2 % SAME_SET_BYTES == 0) c->pitch += LANES;
+    c->lanes = (uint32_t)amx->tile_k;
+    if (c->pitch / c->lanes * 64 % SAME_SET_BYTES == 0) c->pitch += c->lanes;
     amx->a_row = c->pitch;
     amx->a_tile = c->pitch * KILN_TILE_SIDE;
-    amx->a_step = KILN_TILE_K;
+    amx->a_step = amx->tile_k;
     dot->a.mode = KILN_DOT_COPY_K;
     dot->a.source.dtype = KILN_NO_DTYPE;
     int64_t rows = kiln_round_up(dot->block_rows, KILN_TILE_SIDE);
     dot->a.source.buffer =
-        kiln_kernel_add_local(dot->lower->kernel, KILN_u16, rows * c->pitch + SLACK);
+        kiln_kernel_add_local(dot->lower->kernel, amx->element, rows * c->pitch + SLACK);
 }
 
 static void find_input(amx_conv *c)
@@ -192,7 +193,7 @@ void kiln_lower_amx_conv(kiln_conv *conv)
     kiln_lower *lower = conv->lower;
     kiln_arena *arena = &lower->scope->arena;
     const kiln_attrs *attrs = conv->node->attrs;
-    amx_conv c = {.amx = {.dot = {.lower = lower, .dtype = KILN_f32}}, .conv = *conv};
+    amx_conv c = {.amx = {.dot = {.lower = lower, .dtype = conv->dtype}}, .conv = *conv};
     kiln_dot *dot = &c.amx.dot;
     find_input(&c);
     kiln_matmul_roles *roles = &dot->roles;

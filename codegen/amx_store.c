@@ -52,7 +52,7 @@ static void store_rows(kiln_amx *amx, const kiln_amx_result *result, const kiln_
     int64_t width = amx->dot.vectors * KILN_TILE_SIDE;
     uint32_t last = result->last;
     kiln_tile tile = {.lower = lower,
-                      .dtype = KILN_f32,
+                      .dtype = amx->dot.dtype,
                       .lanes = KILN_TILE_SIDE,
                       .rows = step,
                       .vectors = result->vectors};

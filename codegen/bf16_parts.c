@@ -1,5 +1,5 @@
-/* An f32 value in bf16 parts. Residuals are exact: a bf16 value rounded from x shares its leading
- * bits, so x - value fits f32. */
+/* Words of tiles: bytes by fours, and an f32 value in bf16 parts, by pairs. Residuals are exact: a
+ * bf16 value rounded from x shares its leading bits, so x - value fits f32. */
 #include "codegen/amx.h"
 #include "codegen/math.h"
 
@@ -56,4 +56,15 @@ void kiln_bf16_parts_of(kiln_kernel *k, kiln_kv value, kiln_dtype dtype, uint32_
 kiln_kv kiln_bf16_pair(kiln_kernel *k, kiln_kv first, kiln_kv second)
 {
     return kiln_k_binary(k, KILN_K_or, bits_op(k, KILN_K_shr, first, 16), second);
+}
+
+kiln_kv kiln_byte_word(kiln_kernel *k, const kiln_kv *bytes)
+{
+    kiln_kv word = 0;
+    for (uint32_t i = 0; i < 4; i++) {
+        kiln_kv byte = kiln_k_convert(k, kiln_k_bitcast(k, bytes[i], KILN_u8), KILN_u32);
+        if (i) byte = bits_op(k, KILN_K_shl, byte, 8 * i);
+        word = i ? kiln_k_binary(k, KILN_K_or, word, byte) : byte;
+    }
+    return word;
 }

@@ -145,7 +145,7 @@ static void plan_ahead(kiln_amx *amx, kiln_amx_block *block, kiln_kv row, const 
     int64_t next = amx->run * KILN_TILE_WORDS;
     if (group->is_last)
         next = dot->vectors * amx->panel_words -
-               (amx->k_here_padded / KILN_TILE_K - group->n) * KILN_TILE_WORDS;
+               (amx->k_here_padded / amx->tile_k - group->n) * KILN_TILE_WORDS;
     kiln_kv from = kiln_k_add_imm(k, block->b, next);
     block->ahead = kiln_k_binary(k, KILN_K_add, from, share);
 }
@@ -164,8 +164,7 @@ static kiln_amx_block find_block(kiln_amx *amx, kiln_kv row, int64_t n_rows,
     kiln_kv panel = kiln_k_div_imm(k, group->column, KILN_TILE_SIDE);
     panel = kiln_k_binary(k, KILN_K_add, panel, kiln_k_mul_imm(k, dot->batch, n_panels));
     kiln_kv b = kiln_k_mul_imm(k, panel, amx->panel_words);
-    /* 32 k are 256 words */
-    kiln_kv step = kiln_k_mul_imm(k, amx->k_first, KILN_TILE_WORDS / KILN_TILE_K);
+    kiln_kv step = kiln_k_mul_imm(k, amx->k_first, KILN_TILE_WORDS / amx->tile_k);
     b = kiln_k_binary(k, KILN_K_add, b, step);
     step = kiln_k_mul_imm(k, group->begin, KILN_TILE_WORDS);
     block.b = kiln_k_binary(k, KILN_K_add, b, step);
@@ -243,7 +242,7 @@ static void emit_runs(kiln_amx *amx, kiln_kv row_end, column_group *group)
 {
     kiln_lower *lower = amx->dot.lower;
     kiln_kernel *k = lower->kernel;
-    int64_t n = amx->k_here_padded / KILN_TILE_K, run = amx->run;
+    int64_t n = amx->k_here_padded / amx->tile_k, run = amx->run;
     int64_t n_runs = kiln_ceil_div(n, run), last = (n_runs - 1) * run;
     group->begin = kiln_k_const_i64(k, 0);
     group->n = run < n ? run : n;
@@ -318,7 +317,7 @@ static void add_k(kiln_amx *amx, kiln_kv first, int64_t size, const column_group
     uint32_t mark = kiln_lower_mark(lower);
     amx->k_first = first;
     amx->k_here = size;
-    amx->k_here_padded = kiln_round_up(size, KILN_TILE_K);
+    amx->k_here_padded = kiln_round_up(size, amx->tile_k);
     kiln_amx_copy_rows(amx, amx->dot.first_row, amx->row_end);
     emit_groups(amx, *group, amx->column_end, amx->row_end);
     kiln_lower_cut(lower, mark);
@@ -388,11 +387,11 @@ static void choose_work(kiln_amx *amx)
     kiln_dot *dot = &amx->dot;
     const kiln_matmul_roles *roles = &dot->roles;
     int64_t rows = dot->rows * KILN_TILE_SIDE, width = dot->vectors * KILN_TILE_SIDE;
-    int64_t row_bytes = 2 * amx->n_parts * amx->k_block;
+    int64_t row_bytes = 64 / amx->tile_k * amx->n_parts * amx->k_block;
     int64_t most_rows = kiln_max_i64(rows, BLOCK_BYTES / row_bytes / rows * rows);
     /* Where all of B stays in the cache, few rows at a time: their results and what is added to
      * them lie together. */
-    if (amx->n_parts == 1 && roles->n_size * amx->k_padded * 2 <= NEAR_BYTES)
+    if (amx->n_parts == 1 && roles->n_size * row_bytes <= NEAR_BYTES)
         most_rows = kiln_min_i64(most_rows, NEAR_ROWS / rows * rows);
     int64_t n_rows = kiln_ceil_div(roles->m_size, most_rows), n_columns = 1;
     if (amx->n_parts == 3) {
@@ -401,8 +400,8 @@ static void choose_work(kiln_amx *amx)
         n_columns = kiln_ceil_div(roles->n_size, X6_COLUMNS);
     }
     double products = amx->n_parts == 3 ? 6 : 1;
-    double cycles =
-        (double)roles->m_size * (double)roles->n_size * (double)amx->k_padded / 512 * products;
+    double cycles = (double)roles->m_size * (double)roles->n_size *
+                    (double)(amx->k_padded / amx->tile_k) / 16 * products;
     double wanted = cycles * (double)roles->batch_size / TILE_CYCLES;
     double threads = dot->lower->schedule->n_threads, enough = threads * TILES_PER_THREAD;
     /* blocks of columns copy the same rows */
@@ -437,11 +436,34 @@ static void add_sums(kiln_amx *amx)
     int64_t rows = kiln_round_up(dot->block_rows, KILN_TILE_SIDE);
     int64_t width = dot->vectors * KILN_TILE_SIDE;
     amx->scratch = amx->sums =
-        kiln_kernel_add_local(k, KILN_f32, 2 * dot->rows * KILN_TILE_SIDE * width);
+        kiln_kernel_add_local(k, dot->dtype, 2 * dot->rows * KILN_TILE_SIDE * width);
     if (amx->n_parts == 3)
-        amx->sums = kiln_kernel_add_local(k, KILN_f32, rows * dot->block_columns);
-    else if (amx->k_padded > amx->run * KILN_TILE_K)
-        amx->sums = kiln_kernel_add_local(k, KILN_f32, rows * width);
+        amx->sums = kiln_kernel_add_local(k, dot->dtype, rows * dot->block_columns);
+    else if (amx->k_padded > amx->run * amx->tile_k)
+        amx->sums = kiln_kernel_add_local(k, dot->dtype, rows * width);
+}
+
+/* By the signs of A and B. */
+static kiln_instr_op byte_product(kiln_dtype a, kiln_dtype b)
+{
+    if (a == KILN_i8) return b == KILN_i8 ? KILN_K_tile_dot_i8 : KILN_K_tile_dot_i8u8;
+    return b == KILN_i8 ? KILN_K_tile_dot_u8i8 : KILN_K_tile_dot_u8;
+}
+
+void kiln_amx_set_format(kiln_amx *amx, kiln_format format)
+{
+    const kiln_lower *lower = amx->dot.lower;
+    amx->n_parts = kiln_format_parts(format);
+    amx->tile_k = kiln_format_step(format);
+    amx->product = KILN_K_tile_dot_bf16;
+    amx->element = KILN_u16;
+    if (format != KILN_FORMAT_I8_K4N16) return;
+    const kiln_node *node = kiln_graph_node(lower->graph, lower->group->anchor);
+    kiln_dtype dtypes[2];
+    for (uint32_t i = 0; i < 2; i++)
+        dtypes[i] = kiln_graph_type(lower->graph, node->inputs[i])->dtype;
+    amx->product = byte_product(dtypes[0], dtypes[1]);
+    amx->element = dtypes[0];
 }
 
 void kiln_amx_lower(kiln_amx *amx)
@@ -452,16 +474,16 @@ void kiln_amx_lower(kiln_amx *amx)
     const kiln_matmul_roles *roles = &dot->roles;
     uint32_t input = kiln_amx_input(lower);
     kiln_value anchor = lower->group->anchor;
-    amx->n_parts = kiln_format_parts(lower->group->inputs[input].format);
+    kiln_amx_set_format(amx, lower->group->inputs[input].format);
     amx->b_buffer = lower->buffer_of[input];
-    amx->k_padded = kiln_round_up(roles->k_size, KILN_TILE_K);
+    amx->k_padded = kiln_round_up(roles->k_size, amx->tile_k);
     amx->k_block = amx->k_padded;
     amx->run = RUN_STEPS;
     if (amx->n_parts == 3) {
         amx->k_block = kiln_min_i64(X6_K, amx->k_padded);
-        amx->run = KILN_X6_CHUNK / KILN_TILE_K;
+        amx->run = KILN_X6_CHUNK / amx->tile_k;
     }
-    amx->panel_words = amx->k_padded / 2 * KILN_TILE_SIDE * amx->n_parts;
+    amx->panel_words = amx->k_padded / amx->tile_k * KILN_TILE_WORDS * amx->n_parts;
     kiln_amx_find_rows(amx);
     choose_block(amx);
     choose_work(amx);
@@ -472,7 +494,7 @@ void kiln_amx_lower(kiln_amx *amx)
     set_work(dot);
     dot->epilogue = (kiln_epilogue){.lower = lower,
                                     .node = anchor,
-                                    .from = KILN_f32,
+                                    .from = dot->dtype,
                                     .to = kiln_graph_type(lower->graph, anchor)->dtype,
                                     .index = kiln_dot_result_index,
                                     .user = dot};
@@ -484,9 +506,9 @@ void kiln_amx_lower(kiln_amx *amx)
     kiln_k_end(k);
 }
 
-void kiln_lower_amx(kiln_lower *lower, const kiln_matmul_roles *roles)
+void kiln_lower_amx(kiln_lower *lower, const kiln_matmul_roles *roles, kiln_dtype dtype)
 {
-    kiln_amx amx = {.dot = {.lower = lower, .roles = *roles, .dtype = KILN_f32}};
+    kiln_amx amx = {.dot = {.lower = lower, .roles = *roles, .dtype = dtype}};
     kiln_dot_describe(&amx.dot, lower->group->anchor);
     kiln_amx_lower(&amx);
 }

@@ -2,9 +2,9 @@
  * output features] tiles. A tile copies its input window, then register tiles of pixels x features
  * accumulate over the taps. A 1 x 1 kernel with stride 1 and no padding is a plain product over all
  * pixels, and goes the way of the dots. */
-#include "codegen/amx.h"
 #include "codegen/lower_conv.h"
 #include "base/checked.h"
+#include "codegen/amx.h"
 #include "codegen/lower_dot.h"
 #include "codegen/math.h"
 #include "codegen/winograd.h"
@@ -440,7 +440,7 @@ static void lower_plain_product(kiln_conv *conv)
     roles.m_size = conv->batch;
     for (uint32_t i = 0; i < KILN_CONV_AXES; i++) roles.m_size *= conv->axis[i].out;
     if (kiln_amx_input(conv->lower) != KILN_NONE)
-        kiln_lower_amx(conv->lower, &roles);
+        kiln_lower_amx(conv->lower, &roles, conv->dtype);
     else
         kiln_dot_lower_roles(conv->lower, &roles, conv->dtype);
 }

@@ -391,9 +391,9 @@ void kiln_lower_dot(kiln_lower *lower)
     const kiln_node *node = kiln_graph_node(lower->graph, anchor);
     kiln_matmul_roles roles;
     kiln_dot_roles(&lower->scope->arena, lower->graph, anchor, &roles);
-    if (kiln_amx_input(lower) != KILN_NONE) {
-        kiln_lower_amx(lower, &roles);
-        return;
-    }
-    kiln_dot_lower_roles(lower, &roles, kiln_compute_dtype(node->attrs->dot.accumulate));
+    kiln_dtype dtype = kiln_compute_dtype(node->attrs->dot.accumulate);
+    if (kiln_amx_input(lower) != KILN_NONE)
+        kiln_lower_amx(lower, &roles, dtype);
+    else
+        kiln_dot_lower_roles(lower, &roles, dtype);
 }

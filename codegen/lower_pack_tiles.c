@@ -1,7 +1,7 @@
 /* PACK groups in the tile formats: a work tile is one step of k for all columns, so the operand is
  * read row by row as it mostly lies in memory, and every panel gets a stretch of its own. Rows of k
- * go in pairs, two panels at a time: that is a line of bf16. What pack_tiles.c does for constants.
- */
+ * go in pairs (bytes in fours), two panels at a time: that is a line of bf16. What pack_tiles.c
+ * does for constants. */
 #include "base/checked.h"
 #include "codegen/amx.h"
 #include "codegen/math.h"
@@ -12,13 +12,18 @@ typedef struct packing {
     kiln_dot dot; /* roles and dims of the consumer: its B is packed */
     kiln_dtype dtype;
     uint32_t n_parts;
-    int64_t k_padded, n_panels;
+    int64_t tile_k, k_padded, n_panels;
     kiln_kv step; /* of k, at work */
     uint32_t buffer;
     kiln_kv first_panel; /* of the batch at work */
 } packing;
 
-/* Parts of 16 columns at row `at` of k, zeros outside. */
+static bool is_byte(const packing *p)
+{
+    return kiln_dtype_bytes(p->dtype) == 1;
+}
+
+/* Parts of 16 columns at row `at` of k, or their bytes, zeros outside. */
 static void load_columns(packing *p, kiln_kv column, kiln_kv at, kiln_kv *out_parts)
 {
     kiln_lower *lower = p->lower;
@@ -34,34 +39,40 @@ static void load_columns(packing *p, kiln_kv column, kiln_kv at, kiln_kv *out_pa
     kiln_index index = kiln_dot_b_index(&p->dot, columns, kiln_axis_scalar(inside, 1));
     kiln_kv value = kiln_k_splat(k, kiln_lower_value(lower, p->dot.b.value, &index), lower->lanes);
     lower->mask = 0;
-    kiln_bf16_parts_of(k, value, p->dtype, p->n_parts, out_parts);
+    if (is_byte(p))
+        out_parts[0] = value;
+    else
+        kiln_bf16_parts_of(k, value, p->dtype, p->n_parts, out_parts);
     if (size != p->k_padded) {
         kiln_kv is_inside = kiln_k_splat(k, kiln_k_binary(k, KILN_K_le, at, last), lower->lanes);
         is_on = kiln_lower_and(lower, is_on, is_inside);
     }
-    kiln_kv zero = kiln_k_const_bits(k, KILN_u32, lower->lanes, 0);
+    kiln_dtype dtype = is_byte(p) ? p->dtype : KILN_u32;
+    kiln_kv zero = kiln_k_const_bits(k, dtype, lower->lanes, 0);
     for (uint32_t i = 0; is_on && i < p->n_parts; i++)
         out_parts[i] = kiln_k_select(k, is_on, out_parts[i], zero);
 }
 
-/* Rows 2 * pair and the next of the step, for panel `panel`. */
-static void pack_pair(packing *p, kiln_kv panel, kiln_kv pair)
+/* Word `number` of the step, for panel `panel`: two rows, or four of bytes. */
+static void pack_word(packing *p, kiln_kv panel, kiln_kv number)
 {
     kiln_lower *lower = p->lower;
     kiln_kernel *k = lower->kernel;
-    kiln_kv even[3], odd[3];
+    int64_t per_word = p->tile_k / 16, part_words = p->k_padded / per_word * KILN_TILE_SIDE;
+    kiln_kv rows[4][3] = {{0}};
     kiln_kv column = kiln_lower_op_imm(lower, KILN_K_mul, panel, KILN_TILE_SIDE);
-    kiln_kv at = kiln_k_mul_imm(k, p->step, KILN_TILE_K);
-    at = kiln_k_binary(k, KILN_K_add, at, kiln_k_mul_imm(k, pair, 2));
-    load_columns(p, column, at, even);
-    load_columns(p, column, kiln_k_add_imm(k, at, 1), odd);
-    int64_t part_words = p->k_padded / 2 * KILN_TILE_SIDE;
+    kiln_kv at = kiln_k_mul_imm(k, p->step, p->tile_k);
+    at = kiln_k_binary(k, KILN_K_add, at, kiln_k_mul_imm(k, number, per_word));
+    for (int64_t i = 0; i < per_word; i++)
+        load_columns(p, column, kiln_k_add_imm(k, at, i), rows[i]);
     kiln_kv to = kiln_k_binary(k, KILN_K_add, p->first_panel, panel);
     to = kiln_k_mul_imm(k, to, part_words * p->n_parts);
     to = kiln_k_binary(k, KILN_K_add, to, kiln_k_mul_imm(k, p->step, KILN_TILE_WORDS));
-    to = kiln_k_binary(k, KILN_K_add, to, kiln_k_mul_imm(k, pair, KILN_TILE_SIDE));
+    to = kiln_k_binary(k, KILN_K_add, to, kiln_k_mul_imm(k, number, KILN_TILE_SIDE));
     for (uint32_t i = 0; i < p->n_parts; i++) {
-        kiln_kv word = kiln_bf16_pair(k, even[i], odd[i]);
+        kiln_kv bytes[] = {rows[0][0], rows[1][0], rows[2][0], rows[3][0]};
+        kiln_kv word =
+            is_byte(p) ? kiln_byte_word(k, bytes) : kiln_bf16_pair(k, rows[0][i], rows[1][i]);
         kiln_k_store(k, p->buffer, kiln_k_add_imm(k, to, i * part_words), word, 0,
                      KILN_MEM_ALIGNED);
     }
@@ -75,10 +86,10 @@ static void pack_panels(packing *p, int64_t first, int64_t end, uint32_t n)
     kiln_kv begin = kiln_k_const_i64(k, first), stop = kiln_k_const_i64(k, end);
     kiln_kv panel = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, stop, n);
     uint32_t outer = kiln_lower_mark(lower);
-    kiln_kv zero = kiln_k_const_i64(k, 0), pairs = kiln_k_const_i64(k, KILN_TILE_SIDE);
-    kiln_kv pair = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, pairs, 1);
+    kiln_kv zero = kiln_k_const_i64(k, 0), end_word = kiln_k_const_i64(k, KILN_TILE_SIDE);
+    kiln_kv number = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end_word, 1);
     uint32_t inner = kiln_lower_mark(lower);
-    for (uint32_t i = 0; i < n; i++) pack_pair(p, kiln_k_add_imm(k, panel, i), pair);
+    for (uint32_t i = 0; i < n; i++) pack_word(p, kiln_k_add_imm(k, panel, i), number);
     kiln_lower_cut(lower, inner);
     kiln_k_end(k);
     kiln_lower_cut(lower, outer);
@@ -96,7 +107,7 @@ void kiln_amx_pack_local(kiln_dot *dot, uint32_t local)
 {
     kiln_lower *lower = dot->lower;
     kiln_kernel *k = lower->kernel;
-    packing p = {.lower = lower, .dot = *dot, .n_parts = 1, .buffer = local};
+    packing p = {.lower = lower, .dot = *dot, .n_parts = 1, .tile_k = KILN_TILE_K, .buffer = local};
     p.dtype = kiln_graph_type(lower->graph, dot->b.value)->dtype;
     p.k_padded = kiln_round_up(dot->roles.k_size, KILN_TILE_K);
     p.n_panels = kiln_ceil_div(dot->roles.n_size, KILN_TILE_SIDE);
@@ -117,11 +128,12 @@ void kiln_lower_pack_tiles(kiln_lower *lower)
     packing p = {.lower = lower, .dot = {.lower = lower, .dtype = KILN_f32}};
     p.dtype = kiln_graph_type(lower->graph, output.value)->dtype;
     p.n_parts = kiln_format_parts(output.format);
+    p.tile_k = kiln_format_step(output.format);
     kiln_dot_roles(&lower->scope->arena, lower->graph, output.consumer, &p.dot.roles);
     kiln_dot_describe(&p.dot, output.consumer);
-    p.k_padded = kiln_round_up(p.dot.roles.k_size, KILN_TILE_K);
+    p.k_padded = kiln_round_up(p.dot.roles.k_size, p.tile_k);
     p.n_panels = kiln_ceil_div(p.dot.roles.n_size, KILN_TILE_SIDE);
-    int64_t n_steps = p.k_padded / KILN_TILE_K, n = n_steps * p.dot.roles.batch_size;
+    int64_t n_steps = p.k_padded / p.tile_k, n = n_steps * p.dot.roles.batch_size;
     if (n > UINT32_MAX)
         kiln_fail(lower->scope, KILN_LIMIT, "group %s: more than 2^32 - 1 steps; expected fewer",
                   lower->group->label);

@@ -1,5 +1,6 @@
-/* Host packing in the tile formats: bf16 parts of constants, pairs of k by 16 columns, zeros past k
- * and n. The same numbers as bf16_parts.c gives at run time. */
+/* Host packing in the tile formats: bf16 parts of constants, pairs of k by 16 columns, or bytes,
+ * fours of k by 16 columns, zeros past k and n. The same numbers as bf16_parts.c gives at run time.
+ */
 #include <string.h>
 
 #include "base/checked.h"
@@ -61,6 +62,18 @@ static void pack_step(const kiln_pack_offsets *at, const void *dense, const step
     }
 }
 
+/* A step of bytes. */
+static void pack_bytes(const kiln_pack_offsets *at, const void *dense, const step_place *place)
+{
+    int64_t columns = kiln_min_i64(16, at->n_n - place->panel);
+    for (int64_t i = 0; i < 64 && place->k + i < at->n_k; i++) {
+        const uint8_t *from = (const uint8_t *)dense + at->batch[place->batch];
+        uint8_t *to = (uint8_t *)place->to + i / 4 * 64 + i % 4;
+        from += at->k[place->k + i];
+        for (int64_t n = 0; n < columns; n++) to[4 * n] = from[at->n[place->panel + n]];
+    }
+}
+
 void kiln_pack_tiles(kiln_scope *scope, const kiln_graph *graph, kiln_operand operand,
                      const void *dense, void *out)
 {
@@ -68,19 +81,26 @@ void kiln_pack_tiles(kiln_scope *scope, const kiln_graph *graph, kiln_operand op
     kiln_pack_find_offsets(&scope->arena, graph, operand, &offsets);
     kiln_dtype dtype = kiln_graph_type(graph, operand.value)->dtype;
     uint32_t n_parts = kiln_format_parts(operand.format);
-    if (dtype != KILN_f32 && (dtype != KILN_bf16 || n_parts != 1))
-        kiln_fail(scope, KILN_INTERNAL, "packing: %s in %u parts of bf16", kiln_dtype_name(dtype),
-                  n_parts);
-    int64_t k_padded = kiln_round_up(offsets.n_k, KILN_TILE_K);
-    step_place place = {
-        .is_short = dtype == KILN_bf16, .n_parts = n_parts, .to = out, .part = k_padded * 16};
+    bool is_bytes = operand.format == KILN_FORMAT_I8_K4N16;
+    bool is_known = is_bytes ? kiln_dtype_bytes(dtype) == 1
+                             : dtype == KILN_f32 || (dtype == KILN_bf16 && n_parts == 1);
+    if (!is_known)
+        kiln_fail(scope, KILN_INTERNAL, "packing: %s in %u parts", kiln_dtype_name(dtype), n_parts);
+    int64_t step = kiln_format_step(operand.format), k_padded = kiln_round_up(offsets.n_k, step);
+    step_place place = {.is_short = dtype == KILN_bf16,
+                        .n_parts = n_parts,
+                        .to = out,
+                        .part = k_padded / step * 512};
     memset(out, 0, (size_t)kiln_operand_bytes(graph, operand));
     for (place.batch = 0; place.batch < offsets.n_batch; place.batch++) {
         for (place.panel = 0; place.panel < offsets.n_n; place.panel += 16) {
             uint16_t *panel = place.to;
-            for (place.k = 0; place.k < offsets.n_k; place.k += KILN_TILE_K) {
-                place.to = panel + place.k * 16;
-                pack_step(&offsets, dense, &place);
+            for (place.k = 0; place.k < offsets.n_k; place.k += step) {
+                place.to = panel + place.k / step * 512;
+                if (is_bytes)
+                    pack_bytes(&offsets, dense, &place);
+                else
+                    pack_step(&offsets, dense, &place);
             }
             place.to = panel + n_parts * place.part;
         }

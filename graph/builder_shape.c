@@ -98,8 +98,8 @@ static kiln_value broadcast_body(kiln_graph *graph, const kiln_request *request)
 kiln_value kiln_broadcast(kiln_graph *graph, kiln_value a, uint32_t rank, const int64_t *dims,
                           const int64_t *axes)
 {
-    kiln_request request = {KILN_OP_broadcast, .inputs = {a}, .n = 1, .rank = rank, .dims = dims,
-                            .data = axes};
+    kiln_request request = {KILN_OP_broadcast, .inputs = {a}, .n = 1,
+                            .rank = rank,      .dims = dims,  .data = axes};
     return kiln_build(graph, broadcast_body, &request);
 }
 
@@ -137,8 +137,8 @@ static kiln_value transpose_body(kiln_graph *graph, const kiln_request *request)
     uint32_t rank = kiln_build_type(graph, request, 0)->rank;
     int64_t permutation[KILN_MAX_RANK];
     for (uint32_t i = 0; i < rank; i++) {
-        permutation[i] = request->dims ? kiln_build_axis(graph, request, request->dims[i], rank)
-                                       : rank - 1 - i;
+        permutation[i] =
+            request->dims ? kiln_build_axis(graph, request, request->dims[i], rank) : rank - 1 - i;
     }
     return kiln_add_transpose(graph, request->inputs[0], permutation);
 }
@@ -252,10 +252,18 @@ kiln_value kiln_dynamic_update(kiln_graph *graph, kiln_value a, kiln_value block
 
 /* Contractions */
 
+/* Bytes of two signs meet in i32. */
+static kiln_dtype sum_dtype(kiln_graph *graph, const kiln_request *request, kiln_dtype wanted)
+{
+    kiln_dtype a = kiln_build_type(graph, request, 0)->dtype;
+    kiln_dtype b = kiln_build_type(graph, request, 1)->dtype;
+    if (wanted) return wanted;
+    return a == b ? kiln_dtype_accumulator(a) : KILN_i32;
+}
+
 static kiln_value dot_body(kiln_graph *graph, const kiln_request *request)
 {
     const kiln_dot_options *options = request->options;
-    kiln_dtype dtype = kiln_build_type(graph, request, 0)->dtype;
     if (!options) fail_null(graph, request, "options");
     uint32_t n_batch = options->n_batch, n_sum = options->n_contract;
     if (n_batch > KILN_MAX_RANK || n_sum > KILN_MAX_RANK ||
@@ -272,8 +280,8 @@ static kiln_value dot_body(kiln_graph *graph, const kiln_request *request)
     attrs.dot.rhs_batch = (kiln_ints){n_batch, options->rhs_batch};
     attrs.dot.lhs_contract = (kiln_ints){n_sum, options->lhs_contract};
     attrs.dot.rhs_contract = (kiln_ints){n_sum, options->rhs_contract};
-    attrs.dot.accumulate =
-        options->accumulate ? options->accumulate : kiln_dtype_accumulator(dtype);
+    attrs.dot.accumulate = sum_dtype(graph, request, options->accumulate);
+    attrs.dot.wide = options->is_wide != 0;
     return kiln_build_node(graph, request, &attrs);
 }
 
@@ -307,7 +315,7 @@ static kiln_value matmul_body(kiln_graph *graph, const kiln_request *request)
     }
     for (uint32_t i = 0; i < rank; i++) axes[i] = i;
     int64_t lhs = rank + 1, rhs = rank;
-    kiln_dot_options options = {rank, 1, axes, axes, &lhs, &rhs, KILN_NO_DTYPE};
+    kiln_dot_options options = {rank, 1, axes, axes, &lhs, &rhs, KILN_NO_DTYPE, 0};
     wide.options = &options;
     return dot_body(graph, &wide);
 }
@@ -371,8 +379,8 @@ static kiln_value conv_body(kiln_graph *graph, const kiln_request *request)
     attrs.conv.input_axes = axes_or_order(graph, options->input_axes, rank);
     attrs.conv.kernel_axes = axes_or_order(graph, options->kernel_axes, rank);
     attrs.conv.output_axes = axes_or_order(graph, options->output_axes, rank);
-    attrs.conv.accumulate = options->accumulate ? options->accumulate
-                                                : kiln_dtype_accumulator(type->dtype);
+    attrs.conv.accumulate = sum_dtype(graph, request, options->accumulate);
+    attrs.conv.wide = options->is_wide != 0;
     if (options->batch_groups == 0 || options->batch_groups == 1)
         return kiln_build_node(graph, request, &attrs);
     kiln_request folded = *request;

@@ -57,10 +57,16 @@ const kiln_type *kiln_infer_window(const kiln_infer_call *call)
     return kiln_graph_tensor(call->graph, type->dtype, rank, dims);
 }
 
-/* Sums are kept in a dtype of the same kind, at least as wide. */
-static void check_accumulate(const kiln_infer_call *call, kiln_dtype accumulate)
+static bool is_byte(const kiln_type *type)
+{
+    return type->dtype == KILN_i8 || type->dtype == KILN_u8;
+}
+
+/* Sums are kept in a dtype of the same kind, at least as wide. Bytes of any sign meet in i32. */
+static void check_accumulate(const kiln_infer_call *call, kiln_dtype accumulate, int64_t wide)
 {
     const kiln_type *a = call->types[0], *b = call->types[1];
+    if (is_byte(a) && is_byte(b) && accumulate == KILN_i32 && wide) return;
     if (a->dtype != b->dtype) {
         kiln_infer_fail(call, "operands are %s; expected one dtype", kiln_infer_types_string(call));
     }
@@ -119,7 +125,7 @@ const kiln_type *kiln_infer_dot(const kiln_infer_call *call)
     for (uint32_t i = 0; i < b->rank; i++) {
         if (!(b_used >> i & 1)) dims[rank++] = b->dims[i];
     }
-    check_accumulate(call, call->attrs->dot.accumulate);
+    check_accumulate(call, call->attrs->dot.accumulate, call->attrs->dot.wide);
     kiln_dtype dtype = result_dtype(call, call->attrs->dot.accumulate, call->attrs->dot.wide);
     return kiln_graph_tensor(call->graph, dtype, rank, dims);
 }
@@ -130,17 +136,19 @@ static void check_conv_lists(const kiln_infer_call *call, uint32_t rank)
         const char *name;
         kiln_ints ints;
         int64_t low;
-    } spatial[] = {
-        {"strides", call->attrs->conv.strides, 1},
-        {"low", call->attrs->conv.low, -SIZE_LIMIT},
-        {"high", call->attrs->conv.high, -SIZE_LIMIT},
-        {"lhs_dilation", call->attrs->conv.lhs_dilation, 1},
-        {"rhs_dilation", call->attrs->conv.rhs_dilation, 1},
-    }, axes[] = {
-        {"input_axes", call->attrs->conv.input_axes, 0},
-        {"kernel_axes", call->attrs->conv.kernel_axes, 0},
-        {"output_axes", call->attrs->conv.output_axes, 0},
-    };
+    } spatial[] =
+        {
+            {"strides", call->attrs->conv.strides, 1},
+            {"low", call->attrs->conv.low, -SIZE_LIMIT},
+            {"high", call->attrs->conv.high, -SIZE_LIMIT},
+            {"lhs_dilation", call->attrs->conv.lhs_dilation, 1},
+            {"rhs_dilation", call->attrs->conv.rhs_dilation, 1},
+        },
+      axes[] = {
+          {"input_axes", call->attrs->conv.input_axes, 0},
+          {"kernel_axes", call->attrs->conv.kernel_axes, 0},
+          {"output_axes", call->attrs->conv.output_axes, 0},
+      };
     for (uint32_t i = 0; i < sizeof spatial / sizeof *spatial; i++) {
         kiln_infer_ints(call, spatial[i].name, spatial[i].ints, rank - 2);
         kiln_infer_range(call, spatial[i].name, spatial[i].ints, spatial[i].low, SIZE_LIMIT);
@@ -185,7 +193,7 @@ const kiln_type *kiln_infer_convolution(const kiln_infer_call *call)
                         kiln_infer_types_string(call));
     }
     check_conv_lists(call, rank);
-    check_accumulate(call, call->attrs->conv.accumulate);
+    check_accumulate(call, call->attrs->conv.accumulate, call->attrs->conv.wide);
     check_winograd(call);
     const int64_t *in = call->attrs->conv.input_axes.at, *k = call->attrs->conv.kernel_axes.at;
     const int64_t *out = call->attrs->conv.output_axes.at;
@@ -193,8 +201,9 @@ const kiln_type *kiln_infer_convolution(const kiln_infer_call *call)
     int64_t in_features = input->dims[in[1]], out_features = kernel->dims[k[0]];
     bool divides = groups >= 1 && in_features % groups == 0 && out_features % groups == 0;
     if (!divides || kernel->dims[k[1]] != in_features / groups) {
-        kiln_infer_fail(call, "groups is %lld, input features %lld, kernel %lld to %lld; expected "
-                              "features that groups divides and a kernel from %lld / groups",
+        kiln_infer_fail(call,
+                        "groups is %lld, input features %lld, kernel %lld to %lld; expected "
+                        "features that groups divides and a kernel from %lld / groups",
                         (long long)groups, (long long)in_features, (long long)kernel->dims[k[1]],
                         (long long)out_features, (long long)in_features);
     }
@@ -203,9 +212,12 @@ const kiln_type *kiln_infer_convolution(const kiln_infer_call *call)
     dims[out[1]] = out_features;
     for (uint32_t i = 0; i + 2 < rank; i++) {
         kiln_window_axis axis = {
-            input->dims[in[i + 2]],           kernel->dims[k[i + 2]],
-            call->attrs->conv.strides.at[i],  call->attrs->conv.low.at[i],
-            call->attrs->conv.high.at[i],     call->attrs->conv.lhs_dilation.at[i],
+            input->dims[in[i + 2]],
+            kernel->dims[k[i + 2]],
+            call->attrs->conv.strides.at[i],
+            call->attrs->conv.low.at[i],
+            call->attrs->conv.high.at[i],
+            call->attrs->conv.lhs_dilation.at[i],
             call->attrs->conv.rhs_dilation.at[i],
         };
         if (axis.size == 0)

@@ -26,8 +26,9 @@ kiln_format kiln_fusion_tile_format(kiln_fusion *fusion, uint32_t id)
     bool is_dot = node->op == KILN_OP_dot_general;
     kiln_dtype dtype = kiln_graph_type(graph, node->inputs[0])->dtype;
     kiln_dtype sum = is_dot ? node->attrs->dot.accumulate : node->attrs->conv.accumulate;
-    if (sum != KILN_f32 || !is_readable(fusion, node)) return KILN_FORMAT_DENSE;
-    kiln_format format = KILN_FORMAT_DENSE;
+    bool is_byte = kiln_dtype_bytes(dtype) == 1 && (sum == KILN_i32 || sum == KILN_u32);
+    if ((sum != KILN_f32 && !is_byte) || !is_readable(fusion, node)) return KILN_FORMAT_DENSE;
+    kiln_format format = is_byte ? KILN_FORMAT_I8_K4N16 : KILN_FORMAT_DENSE;
     int precision = fusion->pipeline->precision;
     if (dtype == KILN_bf16) format = KILN_FORMAT_BF16_K2N16;
     if (dtype == KILN_f32 && is_dot && precision == KILN_PRECISION_X6)

@@ -105,20 +105,26 @@ static void panel_sizes(const kiln_graph *graph, kiln_operand operand, int64_t *
 
 typedef struct format_row {
     const char *name; /* after the dtype's, in dumps */
-    uint32_t n_parts;
+    uint32_t n_parts, step;
 } format_row;
 
 static const format_row format_rows[] = {
-    [KILN_FORMAT_DENSE] = {"", 0},
-    [KILN_FORMAT_PANEL16] = {"_n16", 0},
-    [KILN_FORMAT_BF16_K2N16] = {" as bf16_k2n16", 1},
-    [KILN_FORMAT_BF16X3_K2N16] = {" as bf16x3_k2n16", 3},
-    [KILN_FORMAT_WINOGRAD_N16] = {" as winograd_n16", 0},
+    [KILN_FORMAT_DENSE] = {"", 0, 1},
+    [KILN_FORMAT_PANEL16] = {"_n16", 0, 1},
+    [KILN_FORMAT_BF16_K2N16] = {" as bf16_k2n16", 1, 32},
+    [KILN_FORMAT_BF16X3_K2N16] = {" as bf16x3_k2n16", 3, 32},
+    [KILN_FORMAT_I8_K4N16] = {"_k4n16", 1, 64},
+    [KILN_FORMAT_WINOGRAD_N16] = {" as winograd_n16", 0, 1},
 };
 
 uint32_t kiln_format_parts(kiln_format format)
 {
     return format_rows[format].n_parts;
+}
+
+int64_t kiln_format_step(kiln_format format)
+{
+    return format_rows[format].step;
 }
 
 kiln_dtype kiln_format_dtype(kiln_format format, kiln_dtype dtype)
@@ -134,9 +140,10 @@ int64_t kiln_operand_bytes(const kiln_graph *graph, kiln_operand operand)
     panel_sizes(graph, operand, &batch, &n, &k);
     int64_t bytes_each = (int64_t)kiln_dtype_bytes(type->dtype);
     if (kiln_format_parts(operand.format)) {
-        if (k > INT64_MAX - KILN_TILE_K) return INT64_MAX;
-        k = kiln_round_up(k, KILN_TILE_K);
-        bytes_each = 2 * (int64_t)kiln_format_parts(operand.format);
+        int64_t step = kiln_format_step(operand.format);
+        if (k > INT64_MAX - step) return INT64_MAX;
+        k = kiln_round_up(k, step);
+        bytes_each = 64 / step * (int64_t)kiln_format_parts(operand.format);
     }
     int64_t dims[] = {batch, kiln_ceil_div(n, 16), k, 16, bytes_each};
     if (!kiln_checked_product(dims, 5, &bytes)) return INT64_MAX;

@@ -59,6 +59,9 @@ typedef enum kiln_format {
                                  three bf16 ones. The contraction is "x6": per 32 k the products of
                                  parts (2, 0), (1, 0), (1, 1), (0, 1), (0, 0), (0, 2), summed for
                                  128 k, then added in f32 */
+    KILN_FORMAT_I8_K4N16, /* [batch…][ceil(n / 16)][ceil(k / 64)][16][16][4] of i8 or u8: 16 times
+                             four k by 16 columns are a matrix tile; zeros past n and k. Sums are
+                             integers, the same in any order */
     KILN_FORMAT_WINOGRAD_N16, /* the kernel of a convolution with the attribute winograd = m, after
                                  its transform: [ceil(n / 16)][(m + 2)^2][ic][16] of f32 */
 } kiln_format;
@@ -154,9 +157,12 @@ kiln_status kiln_schedule_verify(const kiln_schedule *schedule, const char *wher
 
 /* What kernels load and store of an operand, `dtype` being its own: pairs of bf16 are u32. */
 kiln_dtype kiln_format_dtype(kiln_format format, kiln_dtype dtype);
-/* How many bf16 numbers stand for a value: 1 or 3; 0 for the formats of plain elements. */
+/* How many numbers of a tile stand for a value: 1, or 3 for bf16; 0 for the formats of plain
+ * elements. */
 uint32_t kiln_format_parts(kiln_format format);
-#define KILN_TILE_K 32 /* k of one step of the tile formats, which pad it to a multiple of that */
+/* k of one step of a tile format, which pads it to a multiple of that: 64 bytes of a row. */
+int64_t kiln_format_step(kiln_format format);
+#define KILN_TILE_K 32 /* that of bf16 */
 
 /* Bytes of an operand in its format. */
 int64_t kiln_operand_bytes(const kiln_graph *graph, kiln_operand operand);
@@ -171,7 +177,7 @@ typedef struct kiln_matmul_roles {
 void kiln_dot_roles(kiln_arena *arena, const kiln_graph *graph, kiln_value dot,
                     kiln_matmul_roles *out_roles);
 
-/* Whether a contraction's shape is one for matrix tiles of 16 x 16 sums and n_parts bf16 numbers a
+/* Whether a contraction's shape is one for matrix tiles of 16 x 16 sums and n_parts numbers a
  * value. Matrices that are small in a direction do not fill tiles; a second operand that is packed
  * at run time wants rows that pay for it; a few rows against constants are bound by their bytes,
  * which three parts make half as many again. Convolutions: constant kernel, one group, no input

@@ -204,8 +204,8 @@ KILN_API kiln_value kiln_dynamic_update(kiln_graph *graph, kiln_value a, kiln_va
  * indices. */
 typedef struct kiln_gather_options {
     uint32_t n_offset, n_collapsed, n_batch, n_map;
-    const int64_t *offset_axes, *collapsed_axes;   /* ascending */
-    const int64_t *operand_batch, *indices_batch;  /* n_batch each, paired */
+    const int64_t *offset_axes, *collapsed_axes;  /* ascending */
+    const int64_t *operand_batch, *indices_batch; /* n_batch each, paired */
     const int64_t *start_map;
     int64_t index_axis;
     const int64_t *sizes;
@@ -259,12 +259,15 @@ KILN_API kiln_value kiln_cumulative_max(kiln_graph *graph, kiln_value a, int64_t
 KILN_API kiln_value kiln_cumulative_min(kiln_graph *graph, kiln_value a, int64_t axis,
                                         const kiln_cumulative_options *options);
 
-/* Contractions; `accumulate` 0 is f32 for narrower floats, i32 or u32 for narrower integers. */
+/* Contractions; `accumulate` 0 is f32 for narrower floats, i32 or u32 for narrower integers. The
+ * result has the operands' dtype, or that of the sums where is_wide: then i8 may meet u8, in i32.
+ */
 typedef struct kiln_dot_options {
     uint32_t n_batch, n_contract;
     const int64_t *lhs_batch, *rhs_batch;       /* n_batch axes each, paired */
     const int64_t *lhs_contract, *rhs_contract; /* n_contract axes each, paired */
     kiln_dtype accumulate;
+    int is_wide;
 } kiln_dot_options;
 KILN_API kiln_value kiln_dot_general(kiln_graph *graph, kiln_value a, kiln_value b,
                                      const kiln_dot_options *options);
@@ -280,6 +283,7 @@ typedef struct kiln_conv_options {
     const int64_t *input_axes, *kernel_axes, *output_axes;
     kiln_dtype accumulate;
     int64_t batch_groups; /* 0 is 1; then groups must be 1 */
+    int is_wide;
 } kiln_conv_options;
 KILN_API kiln_value kiln_convolution(kiln_graph *graph, kiln_value a, kiln_value kernel,
                                      const kiln_conv_options *options);
@@ -481,8 +485,8 @@ KILN_API kiln_value kiln_batch_norm(kiln_graph *graph, kiln_value a,
 /* In training: scale and offset of `operands` are read, the statistics are those of the batch,
  * which kiln_mean and kiln_variance over the other axes give. */
 KILN_API kiln_value kiln_batch_norm_training(kiln_graph *graph, kiln_value a,
-                                             const kiln_batch_norm_operands *operands,
-                                             int64_t axis, double epsilon);
+                                             const kiln_batch_norm_operands *operands, int64_t axis,
+                                             double epsilon);
 typedef struct kiln_batch_norm_grad_operands {
     kiln_value scale, mean, variance; /* one dim: that of the axis */
     kiln_value gradient;              /* of the result */
