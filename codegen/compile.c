@@ -87,7 +87,7 @@ static void lower_groups(kiln_compilation *compilation, kiln_part *part)
                       error.message);
         }
         kiln_text text = {.arena = &scope->arena};
-        kiln_text_printf(&text, "machine %s\n", schedule->machine->name);
+        kiln_text_printf(&text, "machine %s\n", kiln_kernel_target(kernel)->name);
         kiln_kernel_print(kernel, &text);
         part->kernels[i] = kernel;
         part->unit_of[i] = find_unit(compilation, kernel, kiln_text_string(&text));
@@ -317,6 +317,25 @@ void kiln_executable_report(const kiln_executable *executable, kiln_compile_repo
     *out_report = artifact ? artifact->report : (kiln_compile_report){0};
 }
 
+/* Up to machine code that need not run here. */
+static kiln_compilation *compile_ahead(kiln_scope *scope, const kiln_graph *graph,
+                                       const kiln_compile_options *options)
+{
+    kiln_compilation *compilation = open_compilation(scope, graph, options, false);
+    if (compilation->pipeline.machine->kind == KILN_MACHINE_GPU) {
+        kiln_fail(scope, KILN_UNSUPPORTED,
+                  "compile_library: target cuda has no shared objects yet; expected target cpu");
+    }
+    kiln_compilation_run(compilation);
+    return compilation;
+}
+
+const kiln_artifact *kiln_compile_ahead(kiln_scope *scope, const kiln_graph *graph,
+                                        const kiln_compile_options *options)
+{
+    return kiln_artifact_create(compile_ahead(scope, graph, options), false);
+}
+
 kiln_status kiln_compile_library(const kiln_graph *graph, const kiln_compile_options *options,
                                  const char *path, const char *header, const char *prefix)
 {
@@ -325,13 +344,7 @@ kiln_status kiln_compile_library(const kiln_graph *graph, const kiln_compile_opt
     kiln_scope scope;
     kiln_scope_open(&scope, &error);
     if (kiln_scope_try(&scope)) {
-        kiln_compilation *compilation = open_compilation(&scope, graph, options, false);
-        if (compilation->pipeline.machine->kind == KILN_MACHINE_GPU) {
-            kiln_fail(&scope, KILN_UNSUPPORTED,
-                      "compile_library: target cuda has no shared objects yet; "
-                      "expected target cpu");
-        }
-        kiln_compilation_run(compilation);
+        kiln_compilation *compilation = compile_ahead(&scope, graph, options);
         kiln_artifact *artifact = kiln_artifact_create(compilation, false);
         kiln_library_spec spec = {
             .program = &artifact->program,

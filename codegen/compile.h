@@ -16,7 +16,7 @@ typedef struct kiln_compilation kiln_compilation;
 /* A distinct kernel: groups whose kernels print the same share one. */
 typedef struct kiln_unit {
     const kiln_kernel *kernel;
-    const char *text;   /* its identity, with the machine's name */
+    const char *text;   /* its identity, with the name of the machine it needs */
     const char *symbol; /* "k_" and the hash of the text */
     kiln_object object;
 } kiln_unit;
@@ -71,6 +71,10 @@ void kiln_fill_program(kiln_compilation *compilation, kiln_artifact *artifact, c
 
 /* An artifact in the compilation's scope, with constants; code loaded when is_loaded. */
 kiln_artifact *kiln_artifact_create(kiln_compilation *compilation, bool is_loaded);
+
+/* The tables and objects of which kiln_compile_library makes a shared object, in the scope. */
+const kiln_artifact *kiln_compile_ahead(kiln_scope *scope, const kiln_graph *graph,
+                                        const kiln_compile_options *options);
 
 /* The machine model of target cuda: the device's, which must be there when is_run_here; and the
  * kernels of an artifact for it. */

@@ -68,12 +68,30 @@ kiln_value fuzz_pick(fuzz_graph *g)
     return g->values.at[at];
 }
 
-static int64_t pick_dim(fuzz_graph *g)
+/* Few sizes a graph: values meet without a broadcast, and kernels of one node come again. */
+static void pick_sizes(fuzz_graph *g)
 {
     static const int64_t dims[] = {1,  1,  2,  3,  4,  5,  7,  8,  9,   15,
                                    16, 17, 31, 32, 33, 63, 64, 65, 100, 129};
-    if (fuzz_chance(g, 2)) return 0;
-    return dims[fuzz_below(g, sizeof dims / sizeof *dims)];
+    static const int64_t usual[] = {1, 3, 4, 8, 17, 33};
+    bool is_usual = fuzz_chance(g, 60);
+    for (uint32_t i = 0; i < FUZZ_SIZES; i++) {
+        g->sizes[i] = is_usual ? usual[fuzz_below(g, sizeof usual / sizeof *usual)]
+                               : dims[fuzz_below(g, sizeof dims / sizeof *dims)];
+    }
+}
+
+int64_t fuzz_size(fuzz_graph *g)
+{
+    return fuzz_chance(g, 2) ? 0 : g->sizes[fuzz_below(g, FUZZ_SIZES)];
+}
+
+static uint32_t pick_count(fuzz_graph *g)
+{
+    if (fuzz_chance(g, 60)) return 1 + (uint32_t)fuzz_below(g, 5);
+    if (fuzz_chance(g, 75)) return 1 + (uint32_t)fuzz_below(g, 10);
+    if (fuzz_chance(g, 80)) return 1 + (uint32_t)fuzz_below(g, 20);
+    return 10 + (uint32_t)fuzz_below(g, 40);
 }
 
 static kiln_dtype pick_dtype(fuzz_graph *g)
@@ -89,7 +107,7 @@ static kiln_value fresh_input(fuzz_graph *g, kiln_dtype dtype)
 {
     int64_t dims[5];
     uint32_t rank = (uint32_t)fuzz_below(g, 5);
-    for (uint32_t i = 0; i < rank; i++) dims[i] = pick_dim(g);
+    for (uint32_t i = 0; i < rank; i++) dims[i] = fuzz_size(g);
     while (!fuzz_fits(g, rank, dims)) dims[fuzz_below(g, rank)] = 1 + (int64_t)fuzz_below(g, 3);
     return fuzz_input(g, dtype, rank, dims);
 }
@@ -142,7 +160,7 @@ static const struct {
 } steps[] = {
     {fuzz_step_elementwise, 38}, {fuzz_step_convert, 5}, {fuzz_step_select, 4},
     {fuzz_step_reduce, 12},      {fuzz_step_window, 3},  {fuzz_step_view, 14},
-    {fuzz_step_move, 8},         {fuzz_step_dot, 6},     {fuzz_step_convolution, 3},
+    {fuzz_step_move, 8},         {fuzz_step_dot, 4},     {fuzz_step_convolution, 2},
     {fuzz_step_composite, 9},
 };
 
@@ -180,7 +198,8 @@ fuzz_graph *fuzz_generate(kiln_scope *scope, uint64_t seed)
     g->batch.name = kiln_arena_format(&scope->arena, "seed %llu", (unsigned long long)seed);
     g->batch.graph = kiln_graph_open(scope, NULL, "fuzz");
     g->max_elements = fuzz_chance(g, 10) ? 20000 : 3000;
-    g->n_wanted = 1 + (uint32_t)fuzz_below(g, fuzz_chance(g, 20) ? 40 : 12);
+    g->n_wanted = pick_count(g);
+    pick_sizes(g);
     uint32_t n_inputs = 1 + (uint32_t)fuzz_below(g, 3);
     for (uint32_t i = 0; i < n_inputs; i++) fresh_input(g, pick_dtype(g));
     for (uint32_t i = 0; i < g->n_wanted; i++) add_step(g);

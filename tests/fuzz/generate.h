@@ -5,12 +5,15 @@
 
 #include "ops/cases.h"
 
+#define FUZZ_SIZES 3
+
 typedef struct fuzz_graph {
     op_batch batch;              /* graph, inputs with their data */
     kiln_vec(kiln_value) values; /* what later nodes may read */
     kiln_vec(uint32_t) uses;     /* by index in values */
     int64_t max_elements;        /* of one value */
     uint32_t n_wanted;           /* nodes to add */
+    int64_t sizes[FUZZ_SIZES];   /* of most axes */
 } fuzz_graph;
 
 fuzz_graph *fuzz_generate(kiln_scope *scope, uint64_t seed);
@@ -18,6 +21,7 @@ fuzz_graph *fuzz_generate(kiln_scope *scope, uint64_t seed);
 /* Inside generation. */
 uint64_t fuzz_below(fuzz_graph *g, uint64_t n);
 bool fuzz_chance(fuzz_graph *g, uint32_t percent);
+int64_t fuzz_size(fuzz_graph *g);
 kiln_value fuzz_pick(fuzz_graph *g);
 /* A value of a dtype in `set`: one there is, or a fresh input. */
 kiln_value fuzz_pick_in(fuzz_graph *g, kiln_dtype_set set);

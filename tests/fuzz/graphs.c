@@ -7,135 +7,19 @@
 #include <string.h>
 #include <time.h>
 
+#include "fuzz/check.h"
 #include "fuzz/generate.h"
 #include "fuzz/shrink.h"
-#include "ops/compiled.h"
-
-/* `slack` multiplies the bounds: rewrites may round in another order. */
-typedef struct fuzz_variant {
-    compiled_variant compiled;
-    int same_as; /* index of the variant with the same bits, or -1 */
-    bool f32_only;
-    double slack;
-} fuzz_variant;
-
-static const fuzz_variant variants[] = {
-    {{"strict unfused", NULL, 1, 1, 1}, -1, false, 1},
-    {{"fused", NULL, 0, 0, 2}, -1, false, 4},
-    {{"fused, one thread", NULL, 0, 0, 1}, 1, false, 4},
-    {{"fused v3", "x86-64-v3", 0, 0, 1}, -1, true, 4},
-    {{"fused v4", "x86-64-v4", 0, 0, 1}, 3, true, 4},
-};
-#define N_VARIANTS ((int)(sizeof variants / sizeof *variants))
+#include "ops/bound.h"
 
 typedef struct fuzz_run {
-    compiled_contexts contexts;
-    uint64_t n_graphs, n_nodes, n_kernels, n_failures, n_invalid, n_unsupported;
+    fuzz_checker checker;
+    uint64_t n_graphs, n_nodes, n_failures, n_invalid;
     uint64_t n_elements, n_bounded; /* of outputs; those with a sharp bound */
     uint64_t seen[16][16];          /* pairs of classes, producer and consumer */
 } fuzz_run;
 
-typedef struct fuzz_failure {
-    int tried;   /* the variant at work */
-    int variant; /* -1: none */
-    kiln_status status;
-    char sentence[KILN_MESSAGE_BYTES];
-} fuzz_failure;
-
-static bool has_only_f32(const kiln_graph *graph)
-{
-    for (uint32_t id = 1; id < graph->nodes.n; id++) {
-        kiln_dtype dtype = graph->nodes.at[id]->type->dtype;
-        if (kiln_dtype_kind_of(dtype) == KILN_DTYPE_KIND_FLOAT && dtype != KILN_f32) return false;
-    }
-    return true;
-}
-
-static const double *scaled(kiln_scope *scope, const double *errors, int64_t n, double slack)
-{
-    if (!errors) return NULL;
-    double *copy = kiln_new_array(&scope->arena, double, n + 1);
-    for (int64_t i = 0; i < n; i++) copy[i] = errors[i] * slack;
-    return copy;
-}
-
-static void set_miss(fuzz_failure *failure, int variant, const char *output, const bound_miss *miss)
-{
-    failure->variant = variant;
-    snprintf(failure->sentence, sizeof failure->sentence,
-             "%s: output %s: %lld elements differ, the first is %lld: %.9g (%a), expected %.9g "
-             "(%a) within %g",
-             variants[variant].compiled.name, output, (long long)miss->n_missed,
-             (long long)miss->index, miss->found, miss->found, miss->expected, miss->expected,
-             miss->bound);
-}
-
-static void compare_bounds(kiln_scope *scope, const fuzz_case *c, const bounds *b,
-                           const compiled_result *result, fuzz_failure *failure)
-{
-    int v = failure->tried;
-    for (uint32_t i = 0; i < c->graph->outputs.n && failure->variant < 0; i++) {
-        kiln_value value = b->map[c->graph->outputs.at[i].value.id];
-        const kiln_type *type = kiln_graph_type(b->graph, value);
-        const double *errors =
-            scaled(scope, b->errors[value.id], type->n_elements, variants[v].slack);
-        bound_miss miss = bound_compare(type, result->outputs[i].data, b->values[value.id], errors);
-        if (miss.index >= 0) set_miss(failure, v, c->graph->outputs.at[i].name, &miss);
-    }
-    if (result->overrun >= 0 && failure->variant < 0) {
-        failure->variant = v;
-        snprintf(failure->sentence, sizeof failure->sentence,
-                 "%s: output %d: written beyond its memory", variants[v].compiled.name,
-                 result->overrun);
-    }
-}
-
-static void compare_bits(const fuzz_case *c, int v, const compiled_result *results,
-                         fuzz_failure *failure)
-{
-    const compiled_result *other = &results[variants[v].same_as];
-    for (uint32_t i = 0; other->outputs && i < c->graph->outputs.n && failure->variant < 0; i++) {
-        const kiln_type *type = kiln_graph_type(c->graph, c->graph->outputs.at[i].value);
-        bound_miss miss =
-            bound_compare(type, results[v].outputs[i].data, other->outputs[i].data, NULL);
-        if (miss.index >= 0) set_miss(failure, v, c->graph->outputs.at[i].name, &miss);
-    }
-}
-
-/* Compiles and compares; the first failure, or variant -1. `only` restricts to one variant and the
- * one it is compared with. */
-static fuzz_failure check_case(fuzz_run *run, kiln_scope *scope, const fuzz_case *c, int only)
-{
-    fuzz_failure failure = {.variant = -1};
-    compiled_result results[N_VARIANTS];
-    memset(results, 0, sizeof results);
-    const bounds *b = bounds_open(scope, c->graph, c->inputs);
-    bool is_f32 = has_only_f32(c->graph);
-    for (int v = 0; v < N_VARIANTS && failure.variant < 0; v++) {
-        const fuzz_variant *variant = &variants[v];
-        if (only >= 0 && v != only && v != variants[only].same_as) continue;
-        if (variant->f32_only && !is_f32) continue;
-        if (variant->compiled.target_cpu && !compiled_can_run(variant->compiled.target_cpu))
-            continue;
-        results[v] = compiled_run(scope, &run->contexts, c->graph, &variant->compiled, c->inputs);
-        run->n_kernels += results[v].n_kernels;
-        if (results[v].status == KILN_UNSUPPORTED) {
-            run->n_unsupported++;
-            continue;
-        }
-        if (results[v].status != KILN_OK) {
-            failure = (fuzz_failure){.variant = v, .status = results[v].status};
-            snprintf(failure.sentence, sizeof failure.sentence, "%s: %s: %.900s",
-                     variant->compiled.name, kiln_status_name(results[v].status),
-                     results[v].message);
-            break;
-        }
-        failure.tried = v;
-        compare_bounds(scope, c, b, &results[v], &failure);
-        if (variant->same_as >= 0) compare_bits(c, v, results, &failure);
-    }
-    return failure;
-}
+#define LINKED_EVERY 100
 
 typedef struct shrink_goal {
     fuzz_run *run;
@@ -150,7 +34,8 @@ static bool fails_alike(void *user, const fuzz_case *candidate)
     volatile bool is_alike = false;
     kiln_scope_open(&scope, &error);
     if (kiln_scope_try(&scope)) {
-        fuzz_failure found = check_case(goal->run, &scope, candidate, goal->failure.variant);
+        fuzz_how how = {false, goal->failure.variant};
+        fuzz_failure found = fuzz_check(&goal->run->checker, &scope, candidate, &how);
         is_alike = found.variant == goal->failure.variant && found.status == goal->failure.status;
         if (is_alike) goal->failure = found;
     }
@@ -210,7 +95,8 @@ static bool run_seed(fuzz_run *run, uint64_t seed)
         note_coverage(run, g->batch.graph);
         if (run->n_graphs % 16 == 0) note_bounds(run, &scope, g);
         fuzz_case c = {g->batch.graph, g->batch.inputs.at};
-        fuzz_failure failure = check_case(run, &scope, &c, -1);
+        fuzz_how how = {seed % LINKED_EVERY == 0, -1};
+        fuzz_failure failure = fuzz_check(&run->checker, &scope, &c, &how);
         is_good = failure.variant < 0;
         if (!is_good) report_failure(run, &scope, g, &failure);
     }
@@ -242,13 +128,16 @@ static void print_summary(const fuzz_run *run, uint64_t seed, double seconds)
         }
     }
     printf(
-        "%llu graphs from seed %llu in %.1f s, %llu nodes, %llu kernels, %d of %d pairs of "
+        "%llu graphs from seed %llu in %.1f s, %llu nodes, %llu kernels, %llu compiled, %llu "
+        "linked, %d of %d pairs of "
         "classes, "
         "%.0f %% of elements bounded to 0.1 %%, %llu not valid, %llu unsupported, %llu failures\n",
         (unsigned long long)run->n_graphs, (unsigned long long)seed, seconds,
-        (unsigned long long)run->n_nodes, (unsigned long long)run->n_kernels, n_pairs, n_possible,
+        (unsigned long long)run->n_nodes, (unsigned long long)run->checker.n_kernels,
+        (unsigned long long)run->checker.n_compiled, (unsigned long long)run->checker.n_linked,
+        n_pairs, n_possible,
         run->n_elements ? 100.0 * (double)run->n_bounded / (double)run->n_elements : 100.0,
-        (unsigned long long)run->n_invalid, (unsigned long long)run->n_unsupported,
+        (unsigned long long)run->n_invalid, (unsigned long long)run->checker.n_unsupported,
         (unsigned long long)run->n_failures);
 }
 
@@ -272,13 +161,13 @@ int main(int argc, char **argv)
     }
     if (count == UINT64_MAX && limit == 0) count = 100;
     fuzz_run run = {0};
-    if (!compiled_contexts_open(&run.contexts)) return 1;
+    if (!fuzz_checker_open(&run.checker)) return 1;
     double start = seconds_now();
     for (uint64_t i = 0; i < count; i++) {
         if (limit > 0 && seconds_now() - start > limit) break;
         if (!run_seed(&run, seed + i) && !keeps_going) break;
     }
-    compiled_contexts_close(&run.contexts);
+    fuzz_checker_close(&run.checker);
     print_summary(&run, seed, seconds_now() - start);
     return run.n_failures > 0;
 }

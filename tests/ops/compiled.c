@@ -63,8 +63,36 @@ static int32_t find_overrun(const kiln_graph *graph, const kiln_tensor *outputs)
     return -1;
 }
 
-static void run_executable(kiln_scope *scope, const kiln_graph *graph, kiln_executable *executable,
-                           const kiln_tensor *inputs, compiled_result *result)
+kiln_compile_options compiled_options(const compiled_variant *variant)
+{
+    return (kiln_compile_options){.struct_bytes = sizeof(kiln_compile_options),
+                                  .target_cpu = variant->target_cpu,
+                                  .is_unfused = variant->is_unfused,
+                                  .is_strict = variant->is_strict};
+}
+
+kiln_executable *compiled_open(const compiled_contexts *contexts, kiln_graph *graph,
+                               const compiled_variant *variant, compiled_result *result)
+{
+    kiln_compile_options options = compiled_options(variant);
+    kiln_executable *executable = NULL;
+    *result = (compiled_result){.overrun = -1};
+    graph->context = contexts->of[variant->threads];
+    result->status = kiln_compile(graph, &options, &executable);
+    if (result->status) {
+        snprintf(result->message, sizeof result->message, "%s", kiln_graph_message(graph));
+        return NULL;
+    }
+    kiln_compile_report report;
+    kiln_executable_report(executable, &report);
+    result->n_kernels = report.n_kernels;
+    result->n_compiled = report.n_compiled;
+    result->compile_seconds = report.seconds;
+    return executable;
+}
+
+void compiled_execute(kiln_scope *scope, const kiln_graph *graph, kiln_executable *executable,
+                      const kiln_tensor *inputs, compiled_result *result)
 {
     kiln_workspace *workspace = NULL;
     result->status = kiln_workspace_create(executable, &workspace);
@@ -86,23 +114,9 @@ compiled_result compiled_run(kiln_scope *scope, const compiled_contexts *context
                              kiln_graph *graph, const compiled_variant *variant,
                              const kiln_tensor *inputs)
 {
-    compiled_result result = {.overrun = -1};
-    kiln_compile_options options = {.struct_bytes = sizeof options,
-                                    .target_cpu = variant->target_cpu,
-                                    .is_unfused = variant->is_unfused,
-                                    .is_strict = variant->is_strict};
-    kiln_executable *executable = NULL;
-    graph->context = contexts->of[variant->threads];
-    result.status = kiln_compile(graph, &options, &executable);
-    if (result.status) {
-        snprintf(result.message, sizeof result.message, "%s", kiln_graph_message(graph));
-        return result;
-    }
-    kiln_compile_report report;
-    kiln_executable_report(executable, &report);
-    result.n_kernels = report.n_kernels;
-    result.compile_seconds = report.seconds;
-    run_executable(scope, graph, executable, inputs, &result);
+    compiled_result result;
+    kiln_executable *executable = compiled_open(contexts, graph, variant, &result);
+    if (executable) compiled_execute(scope, graph, executable, inputs, &result);
     kiln_executable_destroy(executable);
     return result;
 }

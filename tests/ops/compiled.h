@@ -28,11 +28,21 @@ typedef struct compiled_result {
     char message[KILN_MESSAGE_BYTES];
     kiln_tensor *outputs; /* in the scope's arena; NULL unless status is OK */
     int32_t overrun;      /* the output beside which guard bytes changed, or -1 */
-    uint32_t n_kernels;
+    uint32_t n_kernels, n_compiled;
     double compile_seconds;
 } compiled_result;
 
-/* The graph is not changed but for its context and last sentence. */
+/* The options of a variant. */
+kiln_compile_options compiled_options(const compiled_variant *variant);
+/* The executable, or NULL with status and message in the result. The graph is not changed but for
+ * its context and last sentence. */
+kiln_executable *compiled_open(const compiled_contexts *contexts, kiln_graph *graph,
+                               const compiled_variant *variant, compiled_result *result);
+/* Runs it on inputs; outputs go to the result. */
+void compiled_execute(kiln_scope *scope, const kiln_graph *graph, kiln_executable *executable,
+                      const kiln_tensor *inputs, compiled_result *result);
+
+/* Both. */
 compiled_result compiled_run(kiln_scope *scope, const compiled_contexts *contexts,
                              kiln_graph *graph, const compiled_variant *variant,
                              const kiln_tensor *inputs);

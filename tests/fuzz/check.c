@@ -1,0 +1,265 @@
+/* The variants as a table; each is a compile, a run, a comparison within the bounds and one with
+ * the variant whose bits it must have. */
+#include "fuzz/check.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "codegen/compile.h"
+#include "ops/bound.h"
+#include "passes/machine.h"
+#include "runtime/executable.h"
+
+/* Which graphs a variant is for. */
+typedef enum variant_use {
+    USE_ALL,
+    USE_SAME,   /* where the bits must be the same, and now and then elsewhere */
+    USE_TILES,  /* with contractions of narrow dtypes */
+    USE_LINKED, /* when asked for */
+} variant_use;
+
+/* `slack` multiplies the bounds: rewrites may round in another order. */
+typedef struct fuzz_variant {
+    compiled_variant compiled;
+    int same_as; /* index of the variant with the same bits, or -1 */
+    bool is_same_f32_only;
+    variant_use use;
+    double slack;
+} fuzz_variant;
+
+#define V3 "x86-64-v3"
+#define V4 "x86-64-v4"
+#define FUSED 1
+static const fuzz_variant variants[] = {
+    {{"strict unfused", V4, 1, 1, 1}, -1, false, USE_ALL, 1},
+    {{"fused", V4, 0, 0, 2}, -1, false, USE_ALL, 4},
+    {{"fused, one thread", V4, 0, 0, 1}, FUSED, false, USE_ALL, 4},
+    {{"fused v3", V3, 0, 0, 1}, FUSED, true, USE_SAME, 4},
+    {{"fused with tiles", NULL, 0, 0, 2}, -1, false, USE_TILES, 4},
+    {{"linked", V4, 0, 0, 2}, FUSED, false, USE_LINKED, 4},
+};
+#define N_VARIANTS ((int)(sizeof variants / sizeof *variants))
+
+const char *const fuzz_variant_names[] = {
+    "strict unfused", "fused", "fused, one thread", "fused v3", "fused with tiles", "linked", NULL};
+
+/* The contexts' kernels in one memory: a kernel is compiled once, however many threads run it. */
+static bool share_kernels(compiled_contexts *contexts)
+{
+    kiln_graph *graph = NULL;
+    if (kiln_graph_create(contexts->of[2], "first", &graph)) return false;
+    kiln_value x = kiln_input(graph, "x", KILN_f32, 0, NULL);
+    kiln_output(graph, "y", kiln_neg(graph, x));
+    kiln_executable *executable = NULL;
+    kiln_status status = kiln_compile(graph, NULL, &executable);
+    kiln_executable_destroy(executable);
+    kiln_graph_destroy(graph);
+    contexts->of[1]->memo = contexts->of[2]->memo;
+    contexts->of[1]->memo_release = NULL;
+    return status == KILN_OK;
+}
+
+bool fuzz_checker_open(fuzz_checker *checker)
+{
+    memset(checker, 0, sizeof *checker);
+    snprintf(checker->folder, sizeof checker->folder, "/tmp/kiln-fuzz-XXXXXX");
+    return mkdtemp(checker->folder) && compiled_contexts_open(&checker->contexts) &&
+           share_kernels(&checker->contexts);
+}
+
+void fuzz_checker_close(fuzz_checker *checker)
+{
+    checker->contexts.of[1]->memo = NULL;
+    compiled_contexts_close(&checker->contexts);
+    rmdir(checker->folder);
+}
+
+/* One graph at work. */
+typedef struct check_run {
+    fuzz_checker *checker;
+    kiln_scope *scope;
+    const fuzz_case *c;
+    const fuzz_how *how;
+    const bounds *bounds;
+    compiled_result results[FUZZ_MAX_VARIANTS];
+    fuzz_failure failure;
+} check_run;
+
+static void fail(check_run *run, int variant, kiln_status status, const char *sentence)
+{
+    if (run->failure.variant >= 0) return;
+    run->failure = (fuzz_failure){.variant = variant, .status = status};
+    snprintf(run->failure.sentence, sizeof run->failure.sentence, "%s: %s%s%.900s",
+             variants[variant].compiled.name, status ? kiln_status_name(status) : "",
+             status ? ": " : "", sentence);
+}
+
+static void fail_miss(check_run *run, int v, uint32_t output, const bound_miss *miss)
+{
+    char sentence[600];
+    snprintf(sentence, sizeof sentence,
+             "output %s: %lld elements differ, the first is %lld: %.9g (%a), expected %.9g (%a) "
+             "within %g",
+             run->c->graph->outputs.at[output].name, (long long)miss->n_missed,
+             (long long)miss->index, miss->found, miss->found, miss->expected, miss->expected,
+             miss->bound);
+    fail(run, v, KILN_OK, sentence);
+}
+
+static const double *scaled(kiln_scope *scope, const double *errors, int64_t n, double slack)
+{
+    if (!errors) return NULL;
+    double *copy = kiln_new_array(&scope->arena, double, n + 1);
+    for (int64_t i = 0; i < n; i++) copy[i] = errors[i] * slack;
+    return copy;
+}
+
+static void compare_bounds(check_run *run, int v)
+{
+    const bounds *b = run->bounds;
+    const compiled_result *result = &run->results[v];
+    for (uint32_t i = 0; i < run->c->graph->outputs.n; i++) {
+        kiln_value value = b->map[run->c->graph->outputs.at[i].value.id];
+        const kiln_type *type = kiln_graph_type(b->graph, value);
+        const double *errors =
+            scaled(run->scope, b->errors[value.id], type->n_elements, variants[v].slack);
+        bound_miss miss = bound_compare(type, result->outputs[i].data, b->values[value.id], errors);
+        if (miss.index >= 0) fail_miss(run, v, i, &miss);
+    }
+    if (result->overrun >= 0) fail(run, v, KILN_OK, "an output is written beyond its memory");
+}
+
+static bool has_only_f32(const kiln_graph *graph)
+{
+    for (uint32_t id = 1; id < graph->nodes.n; id++) {
+        kiln_dtype dtype = graph->nodes.at[id]->type->dtype;
+        if (kiln_dtype_kind_of(dtype) == KILN_DTYPE_KIND_FLOAT && dtype != KILN_f32) return false;
+    }
+    return true;
+}
+
+static void compare_bits(check_run *run, int v)
+{
+    int same_as = variants[v].same_as;
+    const compiled_result *other = &run->results[same_as < 0 ? 0 : same_as];
+    if (same_as < 0 || !other->outputs) return;
+    if (variants[v].is_same_f32_only && !has_only_f32(run->bounds->graph)) return;
+    for (uint32_t i = 0; i < run->c->graph->outputs.n; i++) {
+        const kiln_type *type = kiln_graph_type(run->c->graph, run->c->graph->outputs.at[i].value);
+        bound_miss miss =
+            bound_compare(type, run->results[v].outputs[i].data, other->outputs[i].data, NULL);
+        if (miss.index >= 0) fail_miss(run, v, i, &miss);
+    }
+}
+
+/* The objects of the shared object are those of the executable. */
+static void compare_objects(check_run *run, int v, const kiln_artifact *ahead,
+                            const kiln_executable *executable)
+{
+    const kiln_artifact *made = kiln_executable_owner(executable, kiln_artifact_destroy);
+    bool is_same = made && made->program.n_kernels == ahead->program.n_kernels;
+    for (uint32_t i = 0; is_same && i < ahead->program.n_kernels; i++) {
+        const kiln_object *a = &ahead->objects[i], *b = &made->objects[i];
+        is_same = a->bytes == b->bytes && strcmp(a->symbol, b->symbol) == 0 &&
+                  memcmp(a->data, b->data, a->bytes) == 0;
+    }
+    if (!is_same) fail(run, v, KILN_OK, "other objects ahead of time than just in time");
+}
+
+static bool is_used(const check_run *run, int v)
+{
+    const fuzz_variant *variant = &variants[v];
+    int only = run->how->only;
+    if (only >= 0 && v != only && v != variants[only].same_as) return false;
+    if (variant->use == USE_LINKED) return run->how->is_linked || only == v;
+    if (variant->use == USE_SAME)
+        return has_only_f32(run->bounds->graph) || run->c->graph->nodes.n % 4 == 0;
+    if (variant->use != USE_TILES) return true;
+    if (!kiln_machine_best(kiln_cpu_features())->plain) return false;
+    const kiln_graph *graph = run->bounds->graph;
+    for (uint32_t id = 1; id < graph->nodes.n; id++) {
+        const kiln_node *node = graph->nodes.at[id];
+        if (kiln_node_row(node)->class_ != KILN_CONTRACT) continue;
+        if (kiln_dtype_bits(kiln_graph_type(graph, node->inputs[0])->dtype) <= 16) return true;
+    }
+    return false;
+}
+
+static void take_status(check_run *run, int v)
+{
+    const compiled_result *result = &run->results[v];
+    if (result->status == KILN_UNSUPPORTED)
+        run->checker->n_unsupported++;
+    else if (result->status)
+        fail(run, v, result->status, result->message);
+}
+
+/* A shared object made without kept kernels, loaded and run. */
+static void run_linked(check_run *run, int v, const compiled_variant *variant)
+{
+    fuzz_checker *checker = run->checker;
+    kiln_context_options context_options = {.struct_bytes = sizeof context_options, .threads = 2};
+    kiln_context *context = NULL;
+    kiln_executable *executable = NULL, *made = NULL;
+    compiled_result *result = &run->results[v];
+    kiln_compile_options options = compiled_options(variant);
+    kiln_graph *graph = run->c->graph;
+    char path[96];
+    snprintf(path, sizeof path, "%s/model.so", checker->folder);
+    *result = (compiled_result){.overrun = -1};
+    if ((result->status = kiln_context_create(&context_options, &context))) return;
+    graph->context = context;
+    const kiln_artifact *ahead = kiln_compile_ahead(run->scope, graph, &options);
+    result->status = kiln_compile_library(graph, &options, path, NULL, "model");
+    snprintf(result->message, sizeof result->message, "%s", kiln_graph_message(graph));
+    if (!result->status) {
+        result->status = kiln_executable_load(context, path, "model", &executable);
+        snprintf(result->message, sizeof result->message, "%s", kiln_context_message(context));
+    }
+    if (!result->status) compiled_execute(run->scope, graph, executable, run->c->inputs, result);
+    compiled_result compiled;
+    made = compiled_open(&checker->contexts, graph, variant, &compiled);
+    if (made) compare_objects(run, v, ahead, made);
+    unlink(path);
+    kiln_executable_destroy(made);
+    kiln_executable_destroy(executable);
+    kiln_context_destroy(context);
+    graph->context = checker->contexts.of[1];
+    checker->n_linked++;
+}
+
+static void run_variant(check_run *run, int v)
+{
+    compiled_variant variant = variants[v].compiled;
+    compiled_result *result = &run->results[v];
+    if (variant.target_cpu && !compiled_can_run(variant.target_cpu)) variant.target_cpu = NULL;
+    if (variants[v].use == USE_LINKED) {
+        run_linked(run, v, &variant);
+    } else {
+        *result = compiled_run(run->scope, &run->checker->contexts, run->c->graph, &variant,
+                               run->c->inputs);
+    }
+    run->checker->n_runs[v]++;
+    run->checker->n_kernels += result->n_kernels;
+    run->checker->n_compiled += result->n_compiled;
+    take_status(run, v);
+    if (result->status) return;
+    compare_bounds(run, v);
+    compare_bits(run, v);
+}
+
+fuzz_failure fuzz_check(fuzz_checker *checker, kiln_scope *scope, const fuzz_case *c,
+                        const fuzz_how *how)
+{
+    check_run *run = kiln_new(&scope->arena, check_run);
+    *run = (check_run){.checker = checker, .scope = scope, .c = c, .how = how};
+    run->failure.variant = -1;
+    run->bounds = bounds_open(scope, c->graph, c->inputs);
+    for (int v = 0; v < N_VARIANTS && run->failure.variant < 0; v++) {
+        if (is_used(run, v)) run_variant(run, v);
+    }
+    return run->failure;
+}
