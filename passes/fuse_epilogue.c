@@ -109,6 +109,11 @@ static kiln_role reduce_role(const kiln_fusion *fusion, uint32_t number, uint32_
     return is_same ? KILN_ROLE_ROW : KILN_ROLE_LOST;
 }
 
+static bool is_contraction(kiln_group_kind kind)
+{
+    return kind == KILN_GROUP_DOT || kind == KILN_GROUP_CONV || kind == KILN_GROUP_ATTENTION;
+}
+
 /* A transpose that must be stored anyway leaves a contraction as its output. */
 static kiln_role stored_view_role(const kiln_fusion *fusion, uint32_t number, const kiln_node *node)
 {
@@ -116,9 +121,7 @@ static kiln_role stored_view_role(const kiln_fusion *fusion, uint32_t number, co
     uint32_t operand = node->inputs[0].id;
     bool is_result =
         fusion->cluster_of[operand] == number && fusion->role[operand] == KILN_ROLE_FULL;
-    bool is_contraction =
-        kind == KILN_GROUP_DOT || kind == KILN_GROUP_CONV || kind == KILN_GROUP_ATTENTION;
-    if (!is_contraction) return KILN_ROLE_LOST;
+    if (!is_contraction(kind)) return KILN_ROLE_LOST;
     return node->op == KILN_OP_transpose && is_result ? KILN_ROLE_FREE : KILN_ROLE_LOST;
 }
 
@@ -161,12 +164,45 @@ static kiln_role joining_role(const kiln_fusion *fusion, uint32_t number, uint32
     return role;
 }
 
+/* Whether one of the clusters that read node `id` computes a contraction of its own: another one
+ * than `number`. */
+static bool meets_contraction(kiln_fusion *fusion, uint32_t id, uint32_t number)
+{
+    kiln_ids readers = {0}, sources = {0};
+    kiln_fusion_readers(fusion, id, &readers);
+    for (uint32_t i = 0; i < readers.n; i++) {
+        const kiln_cluster *reader = &fusion->clusters.at[readers.at[i]];
+        if (reader->nodes.n == 1) kiln_fusion_sources(fusion, reader->nodes.at[0], &sources);
+        if (readers.at[i] != number && is_contraction(reader->kind)) return true;
+    }
+    for (uint32_t i = 0; i < sources.n; i++) {
+        uint32_t source = fusion->cluster_of[sources.at[i]];
+        if (source != number && is_contraction(fusion->clusters.at[source].kind)) return true;
+    }
+    return false;
+}
+
+/* A value that is stored in few bytes for a contraction, widened for what another contraction's
+ * epilogue adds to it (a residual): that reads the few bytes. */
+static bool is_widened_elsewhere(kiln_fusion *fusion, uint32_t number, uint32_t id)
+{
+    const kiln_node *node = kiln_fusion_node(fusion, id);
+    if (node->op != KILN_OP_convert || fusion->is_kept[id] || fusion->schedule->is_unfused)
+        return false;
+    uint32_t input = node->inputs[0].id;
+    if (kiln_fusion_node(fusion, input)->type->bytes >= node->type->bytes) return false;
+    return kiln_fusion_is_stored(fusion, input, number, fusion->cluster_of[id]) &&
+           meets_contraction(fusion, id, number);
+}
+
 static bool join(kiln_fusion *fusion, uint32_t number, uint32_t producer, uint32_t id)
 {
     uint32_t from = fusion->cluster_of[id];
     const char *reason = NULL;
     kiln_role role = joining_role(fusion, number, id, &reason);
-    if (role != KILN_ROLE_LOST) {
+    if (role != KILN_ROLE_LOST && is_widened_elsewhere(fusion, number, id)) {
+        reason = "its readers widen what is stored anyway";
+    } else if (role != KILN_ROLE_LOST) {
         reason = NULL;
         if (!kiln_fusion_may_meet(fusion, number, from)) return false;
         if (fusion->clusters.at[number].nodes.n >= MAX_NODES) {
