@@ -224,9 +224,8 @@ static void check_precision(kiln_scope *scope, const kiln_compile_options *optio
                   machine->name);
 }
 
-/* Opens a compilation in `scope`; options are copied with the defaults of a shorter struct. */
-static kiln_compilation *open_compilation(kiln_scope *scope, const kiln_graph *graph,
-                                          const kiln_compile_options *options, bool is_run_here)
+kiln_compilation *kiln_compilation_open(kiln_scope *scope, const kiln_graph *graph,
+                                        const kiln_compile_options *options, bool is_run_here)
 {
     kiln_compile_options *filled = kiln_new(&scope->arena, kiln_compile_options);
     if (options) {
@@ -289,7 +288,7 @@ kiln_status kiln_compile(const kiln_graph *graph, const kiln_compile_options *op
     kiln_scope scope;
     kiln_scope_open(&scope, &error);
     if (kiln_scope_try(&scope)) {
-        kiln_compilation *compilation = open_compilation(&scope, graph, options, true);
+        kiln_compilation *compilation = kiln_compilation_open(&scope, graph, options, true);
         kiln_artifact *artifact = find_artifact(compilation);
         artifact->report.seconds = now_seconds() - start;
         kiln_executable *made = NULL;
@@ -321,7 +320,7 @@ void kiln_executable_report(const kiln_executable *executable, kiln_compile_repo
 static kiln_compilation *compile_ahead(kiln_scope *scope, const kiln_graph *graph,
                                        const kiln_compile_options *options)
 {
-    kiln_compilation *compilation = open_compilation(scope, graph, options, false);
+    kiln_compilation *compilation = kiln_compilation_open(scope, graph, options, false);
     if (compilation->pipeline.machine->kind == KILN_MACHINE_GPU) {
         kiln_fail(scope, KILN_UNSUPPORTED,
                   "compile_library: target cuda has no shared objects yet; expected target cpu");
@@ -372,7 +371,7 @@ static kiln_status report_compilation(const kiln_graph *graph, const kiln_compil
     kiln_scope_open(&scope, &error);
     if (kiln_scope_try(&scope)) {
         kiln_text report = {.arena = &scope.arena};
-        kiln_compilation *compilation = open_compilation(&scope, graph, options, false);
+        kiln_compilation *compilation = kiln_compilation_open(&scope, graph, options, false);
         if (passes) {
             kiln_print_compilation(compilation, passes, &report);
         } else {
@@ -414,7 +413,7 @@ static kiln_status run_constant(void *user, const kiln_graph *graph, kiln_tensor
     kiln_executable *volatile executable = NULL;
     kiln_workspace *volatile workspace = NULL;
     if (kiln_scope_try(&scope)) {
-        kiln_compilation *compilation = open_compilation(&scope, graph, NULL, true);
+        kiln_compilation *compilation = kiln_compilation_open(&scope, graph, NULL, true);
         compilation->pipeline.context = outer->pipeline.context;
         bool is_cpu = outer->pipeline.machine->kind == KILN_MACHINE_CPU;
         if (is_cpu) compilation->pipeline.machine = outer->pipeline.machine;

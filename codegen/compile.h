@@ -52,6 +52,11 @@ kiln_artifact *kiln_artifact_open(kiln_scope *scope);
 /* Loads the objects of a complete artifact into this process. */
 void kiln_artifact_load(kiln_scope *scope, kiln_artifact *artifact);
 
+/* A compilation in `scope`; options are copied with the defaults of a shorter struct. INVALID for
+ * options out of range, a graph that holds its builder's error, or one without outputs. */
+kiln_compilation *kiln_compilation_open(kiln_scope *scope, const kiln_graph *graph,
+                                        const kiln_compile_options *options, bool is_run_here);
+
 /* All stages up to machine code. */
 void kiln_compilation_run(kiln_compilation *compilation);
 

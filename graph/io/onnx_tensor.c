@@ -26,7 +26,7 @@ static const char *const unserved[] = {
 
 kiln_dtype kiln_onnx_dtype(kiln_onnx *onnx, int64_t number, const char *where)
 {
-    kiln_scope *scope = onnx->graph->scope;
+    kiln_scope *scope = onnx->graph ? onnx->graph->scope : onnx->scope; /* none: only listed */
     if (number > 0 && number < (int64_t)(sizeof dtypes / sizeof *dtypes) && dtypes[number])
         return dtypes[number];
     if (number > 0 && number < (int64_t)(sizeof unserved / sizeof *unserved) && unserved[number])

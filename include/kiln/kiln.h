@@ -3,6 +3,7 @@
 #define KILN_KILN_H
 
 #include "kiln/compile.h"
+#include "kiln/function.h"
 #include "kiln/graph.h"
 #include "kiln/model.h"
 #include "kiln/program.h"

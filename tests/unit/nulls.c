@@ -122,7 +122,11 @@
     CALL(kiln_write_safetensors(context, NULL, 1, NULL)) CALL(kiln_compile(graph, NULL, NULL)) \
     CALL(kiln_compile_library(graph, NULL, NULL, NULL, NULL)) \
     CALL(kiln_explain(graph, NULL, NULL)) CALL(kiln_print_passes(graph, NULL, NULL, NULL)) \
-    CALL(kiln_evaluate(graph, NULL, 0, NULL, 0))
+    CALL(kiln_evaluate(graph, NULL, 0, NULL, 0)) \
+    CALL(kiln_function_create(context, NULL, NULL, NULL, NULL)) \
+    CALL(kiln_function_open_onnx(context, NULL, NULL, NULL, NULL)) \
+    CALL(kiln_function_prepare(NULL, NULL, 0, NULL, NULL)) \
+    CALL(kiln_function_run(NULL, NULL, 0, NULL, 0))
 
 #define OTHER_CALLS(CALL) \
     CALL(kiln_status_name(KILN_OK)) CALL(kiln_status_meaning(KILN_OK)) \
@@ -144,7 +148,9 @@
     CALL(kiln_tensor_set(NULL, 0, 0)) CALL(kiln_safetensors_close(NULL)) \
     CALL(kiln_safetensors_count(NULL)) CALL(kiln_safetensors_at(NULL, 0)) \
     CALL(kiln_safetensors_find(NULL, NULL)) CALL(kiln_safetensors_metadata(NULL, NULL)) \
-    CALL(kiln_free(NULL)) CALL(kiln_executable_report(NULL, NULL))
+    CALL(kiln_free(NULL)) CALL(kiln_executable_report(NULL, NULL)) \
+    CALL(kiln_function_destroy(NULL)) CALL(kiln_function_inputs(NULL, NULL)) \
+    CALL(kiln_function_inspect(NULL, NULL))
 
 static const char *const names[] = {
 #define CALL(call) #call,
@@ -262,7 +268,7 @@ static void test_the_lists_are_complete(void **state)
 {
     (void)state;
     static const char *const headers[] = {"status", "types", "runtime",
-                                          "graph",  "model", "compile"};
+                                          "graph",  "model", "compile", "function"};
     for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
         char path[4096];
         snprintf(path, sizeof path, "%s/include/kiln/%s.h", SOURCE_ROOT, headers[i]);
