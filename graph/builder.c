@@ -30,7 +30,14 @@ kiln_value kiln_build(kiln_graph *graph, kiln_build_fn *body, const kiln_request
 
 static const char *request_name(const kiln_request *request)
 {
-    return kiln_op_rows[request->op].name;
+    return request->op == KILN_OP_none && request->name ? request->name
+                                                        : kiln_op_rows[request->op].name;
+}
+
+bool kiln_build_check(kiln_graph *graph, kiln_build_fn *check, const kiln_request *request)
+{
+    kiln_build(graph, check, request);
+    return graph && graph->error.status == KILN_OK;
 }
 
 const kiln_type *kiln_build_type(kiln_graph *graph, const kiln_request *request, uint32_t operand)

@@ -28,6 +28,10 @@ typedef kiln_value kiln_build_fn(kiln_graph *graph, const kiln_request *request)
 /* The zero value when the graph is NULL or has an error, or when body fails. */
 kiln_value kiln_build(kiln_graph *graph, kiln_build_fn *body, const kiln_request *request);
 
+/* For calls made of other calls, which have request->name and no op: runs `check`, which builds
+ * nothing; whether the graph has no error then. */
+bool kiln_build_check(kiln_graph *graph, kiln_build_fn *check, const kiln_request *request);
+
 /* kiln_graph_add of the request's op and inputs. */
 kiln_value kiln_build_node(kiln_graph *graph, const kiln_request *request, const kiln_attrs *attrs);
 
@@ -43,6 +47,9 @@ int64_t kiln_build_axis(kiln_graph *graph, const kiln_request *request, int64_t 
 
 /* The request's axes, counted from 0 and sorted; all where there are none. */
 kiln_ints kiln_build_axes(kiln_graph *graph, const kiln_request *request, uint32_t rank);
+
+/* kiln_build_node with the numbers and the flag of the request as attributes. */
+kiln_value kiln_build_numbers(kiln_graph *graph, const kiln_request *request);
 
 /* Broadcasts the request's inputs to a common shape and adds the node. */
 kiln_value kiln_build_elementwise(kiln_graph *graph, const kiln_request *request);

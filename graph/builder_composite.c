@@ -1,7 +1,7 @@
 /* The public builder: composites with attributes. */
 #include "graph/builder.h"
 
-static kiln_value number_body(kiln_graph *graph, const kiln_request *request)
+kiln_value kiln_build_numbers(kiln_graph *graph, const kiln_request *request)
 {
     kiln_attrs attrs = {kiln_op_rows[request->op].attrs};
     switch (attrs.family) {
@@ -11,6 +11,17 @@ static kiln_value number_body(kiln_graph *graph, const kiln_request *request)
     case KILN_FAMILY_affine:
         attrs.affine.scale = request->number;
         attrs.affine.offset = request->other;
+        break;
+    case KILN_FAMILY_range:
+        attrs.range.low = request->number;
+        attrs.range.high = request->other;
+        break;
+    case KILN_FAMILY_threshold:
+        attrs.threshold.threshold = request->number;
+        attrs.threshold.value = request->other;
+        break;
+    case KILN_FAMILY_rotary:
+        attrs.rotary.interleaved = request->flag;
         break;
     case KILN_FAMILY_gelu:
         attrs.gelu.tanh = request->flag;
@@ -27,26 +38,26 @@ static kiln_value number_body(kiln_graph *graph, const kiln_request *request)
 kiln_value kiln_leaky_relu(kiln_graph *graph, kiln_value a, double slope)
 {
     kiln_request request = {KILN_OP_leaky_relu, .inputs = {a}, .n = 1, .number = slope};
-    return kiln_build(graph, number_body, &request);
+    return kiln_build(graph, kiln_build_numbers, &request);
 }
 
 kiln_value kiln_elu(kiln_graph *graph, kiln_value a, double slope)
 {
     kiln_request request = {KILN_OP_elu, .inputs = {a}, .n = 1, .number = slope};
-    return kiln_build(graph, number_body, &request);
+    return kiln_build(graph, kiln_build_numbers, &request);
 }
 
 kiln_value kiln_gelu(kiln_graph *graph, kiln_value a, int tanh)
 {
     kiln_request request = {KILN_OP_gelu, .inputs = {a}, .n = 1, .flag = tanh != 0};
-    return kiln_build(graph, number_body, &request);
+    return kiln_build(graph, kiln_build_numbers, &request);
 }
 
 kiln_value kiln_hard_sigmoid(kiln_graph *graph, kiln_value a, double scale, double offset)
 {
     kiln_request request = {KILN_OP_hard_sigmoid, .inputs = {a}, .n = 1, .number = scale,
                             .other = offset};
-    return kiln_build(graph, number_body, &request);
+    return kiln_build(graph, kiln_build_numbers, &request);
 }
 
 kiln_value kiln_layer_norm(kiln_graph *graph, kiln_value a, kiln_value scale, kiln_value offset,
@@ -54,13 +65,13 @@ kiln_value kiln_layer_norm(kiln_graph *graph, kiln_value a, kiln_value scale, ki
 {
     kiln_request request = {KILN_OP_layer_norm, .inputs = {a, scale, offset}, .n = 3,
                             .number = epsilon};
-    return kiln_build(graph, number_body, &request);
+    return kiln_build(graph, kiln_build_numbers, &request);
 }
 
 kiln_value kiln_rms_norm(kiln_graph *graph, kiln_value a, kiln_value scale, double epsilon)
 {
     kiln_request request = {KILN_OP_rms_norm, .inputs = {a, scale}, .n = 2, .number = epsilon};
-    return kiln_build(graph, number_body, &request);
+    return kiln_build(graph, kiln_build_numbers, &request);
 }
 
 static kiln_value batch_norm_body(kiln_graph *graph, const kiln_request *request)
@@ -91,7 +102,7 @@ kiln_value kiln_batch_norm(kiln_graph *graph, kiln_value a,
 kiln_value kiln_linear(kiln_graph *graph, kiln_value a, kiln_value b, kiln_value c)
 {
     kiln_request request = {KILN_OP_linear, .inputs = {a, b, c}, .n = c.id ? 3 : 2};
-    return kiln_build(graph, number_body, &request);
+    return kiln_build(graph, kiln_build_numbers, &request);
 }
 
 static kiln_value attention_body(kiln_graph *graph, const kiln_request *request)

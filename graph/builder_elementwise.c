@@ -2,6 +2,7 @@
  * attributes. */
 #include "graph/builder.h"
 #include "graph/describe.h"
+#include "kiln/layers.h"
 
 bool kiln_build_broadcast(uint32_t *rank, int64_t *dims, uint32_t other_rank, const int64_t *other)
 {
@@ -139,6 +140,13 @@ UNARY(digamma)
 UNARY(round_half_away)
 UNARY(is_nan)
 UNARY(is_inf)
+UNARY(log_sigmoid)
+UNARY(softsign)
+UNARY(tanh_shrink)
+UNARY(selu)
+UNARY(relu6)
+UNARY(sparse_plus)
+BINARY(prelu)
 UNARY(softplus)
 UNARY(mish)
 UNARY(hard_swish)

@@ -5,6 +5,7 @@
 #include "kiln/compile.h"
 #include "kiln/function.h"
 #include "kiln/graph.h"
+#include "kiln/layers.h"
 #include "kiln/model.h"
 #include "kiln/program.h"
 #include "kiln/runtime.h"

@@ -75,6 +75,63 @@ static long double a_gelu_tanh(long double a)
     return a * (1 + tanhl(sqrtl(2 / acosl(-1)) * (a + 0.044715L * a * a * a))) / 2;
 }
 
+static long double a_swish(long double a)
+{
+    return a / (1 + expl(-0.5L * a));
+}
+static long double a_softplus_beta(long double a)
+{
+    return a_softplus(4 * a) / 4;
+}
+static long double a_squareplus(long double a)
+{
+    return (a + sqrtl(a * a + 4)) / 2;
+}
+static long double a_log_sigmoid(long double a)
+{
+    return -a_softplus(-a);
+}
+static long double a_softsign(long double a)
+{
+    return a / (1 + fabsl(a));
+}
+static long double a_tanh_shrink(long double a)
+{
+    return a - tanhl(a);
+}
+static long double a_selu(long double a)
+{
+    return 1.0507009873554804934193L * (a > 0 ? a : 1.6732632423543772848L * expm1l(a));
+}
+static long double a_celu(long double a)
+{
+    return a > 0 ? a : 2 * expm1l(a / 2);
+}
+static long double a_relu6(long double a)
+{
+    return fminl(fmaxl(a, 0), 6);
+}
+static long double a_hard_tanh(long double a)
+{
+    return fminl(fmaxl(a, -0.75L), 1.5L);
+}
+static long double a_threshold(long double a)
+{
+    return a > 0.25L ? a : -3;
+}
+static long double a_hard_shrink(long double a)
+{
+    return fabsl(a) > 0.5L ? a : 0;
+}
+static long double a_soft_shrink(long double a)
+{
+    return fabsl(a) > 0.5L ? a - copysignl(0.5L, a) : 0;
+}
+static long double a_sparse_plus(long double a)
+{
+    return a <= -1 ? 0 : a < 1 ? (a + 1) * (a + 1) / 4 : a;
+}
+
 /* `size` scales the tolerance: the error of the sum inside is relative to 1, not to the result. */
 static const struct {
     kiln_op op;
@@ -95,6 +152,20 @@ static const struct {
     {KILN_OP_mish, {0}, a_mish, 200, false},
     {KILN_OP_hard_sigmoid, {KILN_FAMILY_affine, .affine = {0.25, 0.5}}, a_hard_sigmoid, 2, false},
     {KILN_OP_hard_swish, {0}, a_hard_swish, 3, true},
+    {KILN_OP_swish, {KILN_FAMILY_slope, .slope = {0.5}}, a_swish, 3, false},
+    {KILN_OP_softplus_beta, {KILN_FAMILY_slope, .slope = {4}}, a_softplus_beta, 200, false},
+    {KILN_OP_squareplus, {KILN_FAMILY_slope, .slope = {4}}, a_squareplus, 4, false},
+    {KILN_OP_log_sigmoid, {0}, a_log_sigmoid, 200, false},
+    {KILN_OP_softsign, {0}, a_softsign, 2, false},
+    {KILN_OP_tanh_shrink, {0}, a_tanh_shrink, 4, true},
+    {KILN_OP_selu, {0}, a_selu, 4, false},
+    {KILN_OP_celu, {KILN_FAMILY_slope, .slope = {2}}, a_celu, 3, false},
+    {KILN_OP_relu6, {0}, a_relu6, 0, false},
+    {KILN_OP_hard_tanh, {KILN_FAMILY_range, .range = {-0.75, 1.5}}, a_hard_tanh, 0, false},
+    {KILN_OP_threshold, {KILN_FAMILY_threshold, .threshold = {0.25, -3}}, a_threshold, 0, false},
+    {KILN_OP_hard_shrink, {KILN_FAMILY_slope, .slope = {0.5}}, a_hard_shrink, 0, false},
+    {KILN_OP_soft_shrink, {KILN_FAMILY_slope, .slope = {0.5}}, a_soft_shrink, 1, true},
+    {KILN_OP_sparse_plus, {0}, a_sparse_plus, 4, false},
 };
 
 void op_cases_activation(op_batch *batch)

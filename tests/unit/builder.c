@@ -11,6 +11,7 @@
 
 #include "graph/graph.h"
 #include "kiln/compile.h"
+#include "kiln/layers.h"
 #include "kiln/runtime.h"
 
 #define DIMS(...) (sizeof((int64_t[]){__VA_ARGS__}) / 8), (int64_t[]){__VA_ARGS__}
@@ -231,6 +232,17 @@ CALL(leaky_relu, o->f, 0.1) CALL(elu, o->f, 1) CALL(gelu, o->f, 1)
 FLOAT_UNARY(silu) FLOAT_UNARY(softplus) FLOAT_UNARY(mish)
 CALL(hard_sigmoid, o->f, 0.2, 0.5)
 FLOAT_UNARY(hard_swish)
+FLOAT_UNARY(log_sigmoid) FLOAT_UNARY(softsign) FLOAT_UNARY(tanh_shrink) FLOAT_UNARY(selu)
+FLOAT_UNARY(relu6) FLOAT_UNARY(sparse_plus)
+BROADCAST_BINARY(prelu)
+CALL(swish, o->f, 1.702) CALL(softplus_beta, o->f, 2) CALL(squareplus, o->f, 4)
+CALL(celu, o->f, 1) CALL(hard_shrink, o->f, 0.5) CALL(soft_shrink, o->f, 0.5)
+CALL(hard_tanh, o->f, -1, 1) CALL(threshold, o->f, 0, 1)
+CALL(glu, o->f, 0) CALL(sparsemax, o->f, -1)
+CALL(group_norm, o->image, &(kiln_group_norm_options){o->channel, {0}, 2, 1e-5})
+CALL(local_norm, o->image, &(kiln_local_norm_options){1, 2, 2, 1e-4, 0.75, 1})
+CALL(rotary, o->heads, kiln_splat(o->graph, KILN_f32, DIMS(7, 2), 1),
+     kiln_splat(o->graph, KILN_f32, DIMS(7, 2), 0), 1)
 OVER_AXES(mean) OVER_AXES(variance)
 CALL(softmax, o->f, -1) CALL(log_softmax, o->f, 1)
 CALL(layer_norm, o->f, o->row, o->row, 1e-5)

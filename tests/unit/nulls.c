@@ -27,6 +27,21 @@
     CALL(kiln_sin(graph, none)) CALL(kiln_cos(graph, none)) CALL(kiln_tan(graph, none)) \
     CALL(kiln_atan(graph, none)) CALL(kiln_tanh(graph, none)) CALL(kiln_erf(graph, none)) \
     CALL(kiln_logistic(graph, none)) CALL(kiln_is_finite(graph, none)) \
+    CALL(kiln_selu(graph, none)) CALL(kiln_relu6(graph, none)) CALL(kiln_softsign(graph, none)) \
+    CALL(kiln_log_sigmoid(graph, none)) CALL(kiln_tanh_shrink(graph, none)) \
+    CALL(kiln_sparse_plus(graph, none)) CALL(kiln_sparse_sigmoid(graph, none)) \
+    CALL(kiln_swish(graph, none, 0)) CALL(kiln_softplus_beta(graph, none, 0)) \
+    CALL(kiln_squareplus(graph, none, 0)) CALL(kiln_celu(graph, none, 0)) \
+    CALL(kiln_hard_tanh(graph, none, 0, 0)) CALL(kiln_threshold(graph, none, 0, 0)) \
+    CALL(kiln_hard_shrink(graph, none, 0)) CALL(kiln_soft_shrink(graph, none, 0)) \
+    CALL(kiln_prelu(graph, none, none)) CALL(kiln_rrelu(graph, none, none, 0, 0)) \
+    CALL(kiln_glu(graph, none, 0)) CALL(kiln_softmin(graph, none, 0)) \
+    CALL(kiln_sparsemax(graph, none, 0)) CALL(kiln_group_norm(graph, none, NULL)) \
+    CALL(kiln_instance_norm(graph, none, none, none, 0)) CALL(kiln_local_norm(graph, none, NULL)) \
+    CALL(kiln_normalize(graph, none, 0, 0)) CALL(kiln_embedding(graph, none, none)) \
+    CALL(kiln_one_hot(graph, none, 0, 0, KILN_NO_DTYPE)) \
+    CALL(kiln_rotary(graph, none, none, none, 0)) \
+    CALL(kiln_attention_varlen(graph, none, none, none, NULL)) \
     CALL(kiln_not(graph, none)) CALL(kiln_popcnt(graph, none)) CALL(kiln_clz(graph, none)) \
     CALL(kiln_convert(graph, none, KILN_NO_DTYPE)) CALL(kiln_bitcast(graph, none, KILN_NO_DTYPE)) \
     CALL(kiln_add(graph, none, none)) CALL(kiln_sub(graph, none, none)) \
@@ -268,7 +283,8 @@ static void test_the_lists_are_complete(void **state)
 {
     (void)state;
     static const char *const headers[] = {"status", "types", "runtime",
-                                          "graph",  "model", "compile", "function"};
+                                          "graph",  "model", "compile", "function",
+                                          "layers"};
     for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
         char path[4096];
         snprintf(path, sizeof path, "%s/include/kiln/%s.h", SOURCE_ROOT, headers[i]);

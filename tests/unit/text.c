@@ -148,6 +148,22 @@ static const char everything[] =
     "0], dilations = [1, 1]}\n"
     "  %154: f32[2,3] = window_max_grad %f, %153 {sizes = [1, 2], strides = [1, 2], low = [0, "
     "0], high = [0, 0], dilations = [1, 1]}\n"
+    "  %200: f32[2,3] = swish %f {slope = 0.5}\n"
+    "  %201: f32[2,3] = softplus_beta %f {slope = 2}\n"
+    "  %202: f32[2,3] = squareplus %f {slope = 4}\n"
+    "  %203: f32[2,3] = celu %f {slope = 0.5}\n"
+    "  %204: f32[2,3] = prelu %f, %\"g 1\"\n"
+    "  %205: f32[2,3] = hard_tanh %f {low = -1, high = 1}\n"
+    "  %206: f32[2,3] = threshold %f {threshold = 0.5, value = -2}\n"
+    "  %207: f32[2,3] = hard_shrink %f {slope = 0.5}\n"
+    "  %208: f32[2,3] = soft_shrink %f {slope = 0.5}\n"
+    "  %209: f32[1,3] = glu %f {axis = 0}\n"
+    "  %210: f32[2,3] = sparsemax %f {axis = 1}\n"
+    "  %211: f32[2,4] = constant {value = splat 0.5}\n"
+    "  %212: f32[2,4] = group_norm %211, %c, %c {groups = 2, epsilon = 0.5}\n"
+    "  %213: f32[2,4] = local_norm %211 {axis = 1, before = 1, after = 2, alpha = 0.5, beta = "
+    "0.75, bias = 1}\n"
+    "  %214: f32[2,4] = rotary %211, %0, %0 {interleaved = true}\n"
     "  check %n \"n: \\\"bad\\\"; expected 0\"\n"
     "  return %53, %48 as \"prob\", %f\n"
     "}\n";
@@ -160,7 +176,7 @@ static const char *group_of(const kiln_op_row *row)
                                         "bitcast",   "select", "clamp",  "linear",
                                         "is_nan",    "is_inf", "next_after",
                                         "threefry2x32", "philox4x32", "real", "imag", "conj",
-                                        "complex"};
+                                        "complex", "prelu"};
     for (size_t i = 0; i < sizeof alone / sizeof *alone; i++) {
         if (strcmp(alone[i], row->name) == 0) return "";
     }
