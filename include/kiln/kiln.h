@@ -6,6 +6,7 @@
 #include "kiln/function.h"
 #include "kiln/graph.h"
 #include "kiln/layers.h"
+#include "kiln/losses.h"
 #include "kiln/model.h"
 #include "kiln/program.h"
 #include "kiln/runtime.h"

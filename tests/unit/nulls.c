@@ -42,6 +42,25 @@
     CALL(kiln_one_hot(graph, none, 0, 0, KILN_NO_DTYPE)) \
     CALL(kiln_rotary(graph, none, none, none, 0)) \
     CALL(kiln_attention_varlen(graph, none, none, none, NULL)) \
+    CALL(kiln_l1_loss(graph, none, none, 0)) CALL(kiln_mse_loss(graph, none, none, 0)) \
+    CALL(kiln_smooth_l1_loss(graph, none, none, 0, 0)) \
+    CALL(kiln_huber_loss(graph, none, none, 0, 0)) \
+    CALL(kiln_log_cosh_loss(graph, none, none, 0)) \
+    CALL(kiln_hinge_loss(graph, none, none, 0, 0)) \
+    CALL(kiln_soft_margin_loss(graph, none, none, 0)) \
+    CALL(kiln_hinge_embedding_loss(graph, none, none, 0, 0)) \
+    CALL(kiln_binary_cross_entropy(graph, none, none, NULL)) \
+    CALL(kiln_binary_cross_entropy_logits(graph, none, none, NULL)) \
+    CALL(kiln_kl_divergence(graph, none, none, 0, 0)) \
+    CALL(kiln_poisson_loss(graph, none, none, 0)) \
+    CALL(kiln_gaussian_loss(graph, none, none, none, NULL)) \
+    CALL(kiln_cross_entropy(graph, none, none, NULL)) \
+    CALL(kiln_nll_loss(graph, none, none, NULL)) \
+    CALL(kiln_multi_margin_loss(graph, none, none, NULL)) \
+    CALL(kiln_multilabel_loss(graph, none, none, 0)) \
+    CALL(kiln_margin_ranking_loss(graph, NULL, none, 0, 0)) \
+    CALL(kiln_cosine_embedding_loss(graph, NULL, none, 0, 0)) \
+    CALL(kiln_triplet_loss(graph, NULL, NULL)) CALL(kiln_ctc_loss(graph, none, none, NULL)) \
     CALL(kiln_not(graph, none)) CALL(kiln_popcnt(graph, none)) CALL(kiln_clz(graph, none)) \
     CALL(kiln_convert(graph, none, KILN_NO_DTYPE)) CALL(kiln_bitcast(graph, none, KILN_NO_DTYPE)) \
     CALL(kiln_add(graph, none, none)) CALL(kiln_sub(graph, none, none)) \
@@ -284,7 +303,7 @@ static void test_the_lists_are_complete(void **state)
     (void)state;
     static const char *const headers[] = {"status", "types", "runtime",
                                           "graph",  "model", "compile", "function",
-                                          "layers"};
+                                          "layers", "losses"};
     for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
         char path[4096];
         snprintf(path, sizeof path, "%s/include/kiln/%s.h", SOURCE_ROOT, headers[i]);
