@@ -92,7 +92,7 @@ static void print_ports(kiln_text *text, const char *label, const kiln_port_row 
         kiln_text_printf(
             text, "\t.quad .L%s%u\n\t.long %u, %u\n\t.quad .L%sdims%u, %lld\n\t.long %u, %u\n",
             label, i, port->dtype, port->rank, label, i, (long long)port->bytes, port->donated_to,
-            port->reserved);
+            port->counted_axis);
     }
 }
 
@@ -186,8 +186,12 @@ static void print_port_comments(kiln_text *text, const char *word, const kiln_po
         kiln_text_append(text, ": ");
         kiln_text_type(text, ports[i].dtype, ports[i].rank, ports[i].dims);
         kiln_text_printf(text, ", %lld bytes", (long long)ports[i].bytes);
-        if (ports[i].donated_to != KILN_NONE)
+        bool is_input = !strcmp(word, "input");
+        if (ports[i].donated_to != KILN_NONE && is_input)
             kiln_text_printf(text, "; may be the memory of output %u", ports[i].donated_to);
+        if (ports[i].donated_to != KILN_NONE && !is_input)
+            kiln_text_printf(text, "; axis %u is counted by output %u", ports[i].counted_axis,
+                             ports[i].donated_to);
         kiln_text_append(text, "\n");
     }
 }

@@ -37,6 +37,9 @@ static void fill_ports(kiln_tables *tables)
     for (uint32_t i = 0; i < graph->outputs.n; i++) {
         const kiln_graph_output *output = &graph->outputs.at[i];
         fill_port(tables, &outputs[i], kiln_graph_type(graph, output->value), output->name);
+        if (output->counted_by == KILN_NOT_COUNTED) continue;
+        outputs[i].donated_to = output->counted_by;
+        outputs[i].counted_axis = output->counted_axis;
     }
     program->inputs = inputs;
     program->outputs = outputs;

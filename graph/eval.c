@@ -55,7 +55,7 @@ static kiln_graph *expand_once(kiln_scope *scope, const kiln_graph *from, kiln_v
         step[id] = copy_or_expand(to, from, from->nodes.at[id], step);
     }
     for (uint32_t i = 0; i < from->outputs.n; i++) {
-        kiln_add_output(to, step[from->outputs.at[i].value.id], from->outputs.at[i].name);
+        kiln_copy_output(to, step[from->outputs.at[i].value.id], &from->outputs.at[i]);
     }
     for (uint32_t i = 0; i < from->checks.n; i++) {
         kiln_add_check(to, step[from->checks.at[i].value.id], from->checks.at[i].sentence);

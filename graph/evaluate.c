@@ -92,3 +92,22 @@ kiln_status kiln_evaluate(const kiln_graph *graph, const kiln_tensor *inputs, ui
     if (status != KILN_OK) kiln_graph_set_message(graph, &error);
     return status;
 }
+
+kiln_status kiln_graph_output_dims(const kiln_graph *graph, uint32_t output,
+                                   const kiln_tensor *outputs, int64_t out_dims[KILN_MAX_RANK])
+{
+    if (!graph || graph->error.status || !outputs || !out_dims || output >= graph->outputs.n)
+        return KILN_INVALID;
+    const kiln_graph_output *port = &graph->outputs.at[output];
+    const kiln_type *type = kiln_graph_type(graph, port->value);
+    for (uint32_t i = 0; i < type->rank; i++) out_dims[i] = type->dims[i];
+    if (port->counted_by == KILN_NOT_COUNTED) return KILN_OK;
+    if (port->counted_by >= graph->outputs.n) return KILN_INVALID;
+    const kiln_tensor *counter = &outputs[port->counted_by];
+    if (counter->dtype != KILN_i64 || counter->rank || !counter->data) return KILN_INVALID;
+    int64_t count;
+    memcpy(&count, counter->data, sizeof count);
+    int64_t bound = type->dims[port->counted_axis];
+    out_dims[port->counted_axis] = count < 0 ? 0 : count < bound ? count : bound;
+    return KILN_OK;
+}

@@ -442,9 +442,21 @@ void kiln_add_output(kiln_graph *graph, kiln_value value, const char *name)
                   "output: the name %s is taken; expected a name of its own",
                   kiln_quoted(&graph->scope->arena, name));
     }
-    kiln_graph_output output = {value, kiln_arena_string(&graph->arena, name)};
+    kiln_graph_output output = {value, kiln_arena_string(&graph->arena, name), KILN_NOT_COUNTED, 0};
     name_note(graph, &graph->table->output_names, output.name);
     kiln_vec_push(&graph->outputs, &graph->arena, output);
+}
+
+void kiln_copy_output(kiln_graph *graph, kiln_value value, const kiln_graph_output *output)
+{
+    kiln_add_output(graph, value, output->name);
+    kiln_count_output(graph, graph->outputs.n - 1, output->counted_axis, output->counted_by);
+}
+
+void kiln_count_output(kiln_graph *graph, uint32_t output, uint32_t axis, uint32_t by)
+{
+    graph->outputs.at[output].counted_axis = axis;
+    graph->outputs.at[output].counted_by = by;
 }
 
 void kiln_add_check(kiln_graph *graph, kiln_value failures, const char *sentence)

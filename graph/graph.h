@@ -172,10 +172,17 @@ typedef struct kiln_node {
     uint32_t id;             /* its own place in graph->nodes */
 } kiln_node;
 
+/* An output whose size depends on the data has the dims of its bound, and an i64 output that
+ * counts: of axis `counted_axis` only as many entries are there, and the elements of the shape that
+ * has them stand dense at the front. */
 typedef struct kiln_graph_output {
     kiln_value value;
     const char *name;
+    uint32_t counted_by; /* which output, or KILN_NOT_COUNTED */
+    uint32_t counted_axis;
 } kiln_graph_output;
+
+#define KILN_NOT_COUNTED UINT32_MAX
 
 /* A condition on the data: value is an i64 scalar counting failures; a run in which it is not 0
  * returns RANGE with the sentence. */
@@ -332,6 +339,11 @@ void kiln_output_name(char name[KILN_OUTPUT_NAME_BYTES], uint32_t index);
 /* A NULL name is "y" for the first output, "y1" for the second, …; names must differ. */
 void kiln_add_output(kiln_graph *graph, kiln_value value, const char *name);
 void kiln_add_check(kiln_graph *graph, kiln_value failures, const char *sentence);
+/* The output of another graph, made from `value` here: its name and what counts it. */
+void kiln_copy_output(kiln_graph *graph, kiln_value value, const kiln_graph_output *output);
+/* Output `output` is counted along `axis` by output `by`, which may follow later; the verifier
+ * checks them. */
+void kiln_count_output(kiln_graph *graph, uint32_t output, uint32_t axis, uint32_t by);
 
 /* Copies `node` of another graph with inputs mapped: map[id of source] = value here. Labels come
  * along. The step of a pass that changes nothing about a node. */

@@ -309,6 +309,23 @@ static void parse_inputs(graph_parser *parser)
     kiln_parse_expect(scan, ")");
 }
 
+/* "counted 0 by 2"; the output that counts may follow */
+static void parse_count(graph_parser *parser)
+{
+    kiln_parser *scan = &parser->scan;
+    kiln_graph *graph = parser->graph;
+    uint32_t n = graph->outputs.n;
+    int64_t axis = kiln_parse_int(scan);
+    if (axis < 0 || axis >= kiln_graph_type(graph, graph->outputs.at[n - 1].value)->rank)
+        kiln_parse_fail(scan,
+                        "an output counted along an axis it does not have; expected one it has");
+    if (!kiln_parse_accept(scan, "by")) kiln_parse_fail(scan, "no \"by\"; expected it");
+    int64_t by = kiln_parse_int(scan);
+    if (by < 0 || by >= KILN_NOT_COUNTED)
+        kiln_parse_fail(scan, "an output counted by none; expected the number of an output");
+    kiln_count_output(graph, n - 1, (uint32_t)axis, (uint32_t)by);
+}
+
 static void parse_outputs(graph_parser *parser)
 {
     kiln_parser *scan = &parser->scan;
@@ -316,6 +333,7 @@ static void parse_outputs(graph_parser *parser)
         kiln_value value = parse_operand(parser);
         const char *name = kiln_parse_accept(scan, "as") ? kiln_parse_string(scan, "a name") : NULL;
         kiln_add_output(parser->graph, value, name);
+        if (kiln_parse_accept(scan, "counted")) parse_count(parser);
         if (!kiln_parse_accept(scan, ",")) break;
     }
 }

@@ -329,9 +329,12 @@ static void print_ends(kiln_text *text, const kiln_graph *graph, uint32_t depth)
         kiln_output_name(standard, i);
         kiln_text_append(text, i ? ", " : " ");
         kiln_value_print(text, graph, output->value);
-        if (strcmp(output->name, standard) == 0) continue;
-        kiln_text_append(text, " as ");
-        kiln_text_quoted(text, output->name, strlen(output->name));
+        if (strcmp(output->name, standard) != 0) {
+            kiln_text_append(text, " as ");
+            kiln_text_quoted(text, output->name, strlen(output->name));
+        }
+        if (output->counted_by != KILN_NOT_COUNTED)
+            kiln_text_printf(text, " counted %u by %u", output->counted_axis, output->counted_by);
     }
     kiln_text_append(text, "\n");
     print_indent(text, depth);

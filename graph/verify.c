@@ -202,6 +202,23 @@ static void verify_inputs(const verifier *v)
     verify_names(v, "inputs", names, n);
 }
 
+static void verify_count(const verifier *v, uint32_t i)
+{
+    const kiln_graph_output *output = &v->graph->outputs.at[i];
+    uint32_t by = output->counted_by;
+    if (by == KILN_NOT_COUNTED) return;
+    VERIFY(v, output->counted_axis < v->graph->nodes.at[output->value.id]->type->rank,
+           "output %u is counted along axis %u; expected one it has", i, output->counted_axis);
+    VERIFY(v, by < v->graph->outputs.n && by != i,
+           "output %u is counted by output %u, which is none", i, by);
+    kiln_value counter = v->graph->outputs.at[by].value;
+    VERIFY(v, is_value(v, counter, v->graph->nodes.n), "output %u is no value", by);
+    const kiln_type *type = v->graph->nodes.at[counter.id]->type;
+    VERIFY(v, !type->n_items && type->dtype == KILN_i64 && type->rank == 0,
+           "output %u is counted by %s; expected i64[]", i,
+           kiln_type_string(&v->scope->arena, type));
+}
+
 static void verify_ends(const verifier *v)
 {
     const kiln_graph *graph = v->graph;
@@ -210,6 +227,7 @@ static void verify_ends(const verifier *v)
         VERIFY(v, is_value(v, graph->outputs.at[i].value, graph->nodes.n), "output %u is no value",
                i);
         names[i] = graph->outputs.at[i].name;
+        verify_count(v, i);
     }
     verify_names(v, "outputs", names, graph->outputs.n);
     for (uint32_t i = 0; i < graph->checks.n; i++) {

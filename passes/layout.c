@@ -453,9 +453,9 @@ kiln_graph *kiln_pass_layout(kiln_pipeline *pipeline, const kiln_graph *source)
         place_node(&state, source->nodes.at[id]);
     }
     for (uint32_t i = 0; i < source->outputs.n; i++) {
-        kiln_value value = source->outputs.at[i].value;
-        state.target->current_origin = source->origins.at[value.id];
-        kiln_add_output(state.target, value_natural(&state, value), source->outputs.at[i].name);
+        const kiln_graph_output *output = &source->outputs.at[i];
+        state.target->current_origin = source->origins.at[output->value.id];
+        kiln_copy_output(state.target, value_natural(&state, output->value), output);
     }
     for (uint32_t i = 0; i < source->checks.n; i++) {
         kiln_value value = value_natural(&state, source->checks.at[i].value);

@@ -356,7 +356,7 @@ kiln_graph *kiln_legalize_graph(kiln_pipeline *pipeline, const kiln_graph *graph
     for (uint32_t i = 0; i < graph->outputs.n; i++) {
         const kiln_graph_output *output = &graph->outputs.at[i];
         legal.target->current_origin = graph->origins.at[output->value.id];
-        kiln_add_output(legal.target, legalize_output(&legal, output->value), output->name);
+        kiln_copy_output(legal.target, legalize_output(&legal, output->value), output);
     }
     legal.target->current_origin = 0;
     for (uint32_t i = 0; i < graph->checks.n; i++) {

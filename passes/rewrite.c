@@ -83,7 +83,7 @@ kiln_graph *kiln_rewrite_sweep(kiln_pipeline *pipeline, const kiln_graph *source
     }
     for (uint32_t i = 0; i < source->outputs.n; i++) {
         const kiln_graph_output *output = &source->outputs.at[i];
-        kiln_add_output(rewrite.target, rewrite.map[output->value.id], output->name);
+        kiln_copy_output(rewrite.target, rewrite.map[output->value.id], output);
     }
     for (uint32_t i = 0; i < source->checks.n; i++) {
         const kiln_graph_check *check = &source->checks.at[i];

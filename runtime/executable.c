@@ -101,6 +101,22 @@ int32_t kiln_executable_find_output(const kiln_executable *executable, const cha
     return port_find(executable->program->outputs, executable->program->n_outputs, name);
 }
 
+kiln_status kiln_executable_output_dims(const kiln_executable *executable, uint32_t output,
+                                        const kiln_tensor *outputs, int64_t out_dims[KILN_MAX_RANK])
+{
+    if (!executable || !outputs || !out_dims || output >= executable->program->n_outputs)
+        return KILN_INVALID;
+    const kiln_port_row *port = &executable->program->outputs[output];
+    for (uint32_t i = 0; i < port->rank; i++) out_dims[i] = port->dims[i];
+    if (port->donated_to == KILN_NONE) return KILN_OK;
+    const kiln_tensor *counter = &outputs[port->donated_to];
+    if (counter->dtype != KILN_i64 || counter->rank || !counter->data) return KILN_INVALID;
+    int64_t count, bound = port->dims[port->counted_axis];
+    memcpy(&count, counter->data, sizeof count);
+    out_dims[port->counted_axis] = count < 0 ? 0 : count < bound ? count : bound;
+    return KILN_OK;
+}
+
 int64_t kiln_program_arena_bytes(const kiln_program *program)
 {
     return kiln_round_up(program->arena_bytes, 64);

@@ -67,11 +67,29 @@ static kiln_status verify_donation(const verifier *at, uint32_t number)
                           number, output);
 }
 
+/* What counts an output is an i64 scalar among them. */
+static kiln_status verify_count(const verifier *at, uint32_t number)
+{
+    const kiln_program *program = at->program;
+    const kiln_port_row *port = &program->outputs[number];
+    uint32_t by = port->donated_to;
+    if (by == KILN_NONE) return KILN_OK;
+    if (by < program->n_outputs && port->counted_axis < port->rank) {
+        const kiln_port_row *counter = &program->outputs[by];
+        if (counter->rank == 0 && counter->dtype == KILN_i64) return KILN_OK;
+    }
+    return kiln_error_set(at->error, KILN_CORRUPT,
+                          "program: output %" PRIu32 " is counted by output %" PRIu32
+                          "; expected an axis that it has and an output of i64[]",
+                          number, by);
+}
+
 static kiln_status verify_ports(const verifier *at)
 {
     const kiln_program *program = at->program;
     for (uint32_t i = 0; i < program->n_outputs; i++) {
         kiln_status status = verify_port(at, "output", i, &program->outputs[i]);
+        if (!status) status = verify_count(at, i);
         if (status) return status;
     }
     for (uint32_t i = 0; i < program->n_inputs; i++) {

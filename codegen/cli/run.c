@@ -34,13 +34,27 @@ static void print_output(const char *name, const kiln_tensor *tensor)
     puts(n > 8 ? " ..." : "");
 }
 
-static int write_output(cli_model *model, const char *dir, uint32_t number)
+/* The output with the size that it has in this run; `dims` holds what it points to. */
+static kiln_tensor output_trimmed(const cli_model *model, uint32_t number,
+                                  int64_t dims[KILN_MAX_RANK])
+{
+    kiln_tensor tensor = model->outputs[number];
+    size_t n = 1;
+    if (kiln_executable_output_dims(model->executable, number, model->outputs, dims)) return tensor;
+    for (uint32_t i = 0; i < tensor.rank; i++) n *= (size_t)dims[i];
+    tensor.bytes = (n * kiln_dtype_bits(tensor.dtype) + 7) / 8;
+    tensor.dims = dims;
+    return tensor;
+}
+
+static int write_output(cli_model *model, const char *dir, uint32_t number,
+                        const kiln_tensor *tensor)
 {
     const kiln_program *program = kiln_executable_program(model->executable);
     char *path = output_path(dir, program->outputs[number].name);
     if (!path) return cli_fail(KILN_NO_MEMORY, "an output path was not allocated");
     cli_guard_begin();
-    kiln_status status = kiln_write_npy(model->context, path, &model->outputs[number]);
+    kiln_status status = kiln_write_npy(model->context, path, tensor);
     cli_guard_end();
     free(path);
     return status ? cli_fail(status, "%s", kiln_context_message(model->context)) : 0;
@@ -59,8 +73,10 @@ int cli_run(const cli_options *options)
                              strerror(errno));
     }
     for (uint32_t i = 0; i < model.n_outputs && !exit_code; i++) {
-        print_output(kiln_executable_program(model.executable)->outputs[i].name, &model.outputs[i]);
-        if (options->output_dir) exit_code = write_output(&model, options->output_dir, i);
+        int64_t dims[KILN_MAX_RANK];
+        kiln_tensor tensor = output_trimmed(&model, i, dims);
+        print_output(kiln_executable_program(model.executable)->outputs[i].name, &tensor);
+        if (options->output_dir) exit_code = write_output(&model, options->output_dir, i, &tensor);
     }
     cli_model_close(&model);
     return exit_code;

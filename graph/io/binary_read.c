@@ -252,6 +252,20 @@ static kiln_value port_read(const binary_reader *reader, int64_t id, size_t n)
     return reader->map[id];
 }
 
+static void count_read(binary_reader *reader, const Kiln__Graph__Output *output, uint32_t at,
+                       uint32_t n)
+{
+    if (!output->has_counted_by) return;
+    uint32_t rank = kiln_graph_type(reader->graph, reader->graph->outputs.at[at].value)->rank;
+    if (output->counted_by < 0 || output->counted_by >= n || output->counted_axis < 0 ||
+        output->counted_axis >= rank)
+        FAIL(reader, KILN_MODEL,
+             "output %u is counted along axis %lld by output %lld; expected an axis and an output",
+             at, (long long)output->counted_axis, (long long)output->counted_by);
+    kiln_count_output(reader->graph, at, (uint32_t)output->counted_axis,
+                      (uint32_t)output->counted_by);
+}
+
 static void graph_body(binary_reader *reader, const Kiln__Graph__Graph *graph)
 {
     size_t n = graph->n_node;
@@ -269,6 +283,7 @@ static void graph_body(binary_reader *reader, const Kiln__Graph__Graph *graph)
     for (size_t i = 0; i < graph->n_output; i++) {
         const Kiln__Graph__Output *output = graph->output[i];
         kiln_add_output(reader->graph, port_read(reader, output->value, n), output->name);
+        count_read(reader, output, (uint32_t)i, (uint32_t)graph->n_output);
     }
     if (graph->n_output == 0) FAIL(reader, KILN_MODEL, "no outputs; expected at least one");
 }

@@ -138,8 +138,13 @@ static kiln_wire graph_make(const binary_writer *writer, const kiln_graph *graph
     }
     for (uint32_t i = 0; i < graph->outputs.n; i++) {
         kiln_wire output = kiln_wire_new(writer->arena);
-        kiln_wire_int(&output, 1, graph->outputs.at[i].value.id);
-        kiln_wire_string(&output, 2, graph->outputs.at[i].name);
+        const kiln_graph_output *port = &graph->outputs.at[i];
+        kiln_wire_int(&output, 1, port->value.id);
+        kiln_wire_string(&output, 2, port->name);
+        if (port->counted_by != KILN_NOT_COUNTED) {
+            kiln_wire_int(&output, 3, port->counted_axis);
+            kiln_wire_int(&output, 4, port->counted_by);
+        }
         kiln_wire_message(&wire, 3, &output);
     }
     for (uint32_t i = 0; i < graph->checks.n; i++) {

@@ -416,12 +416,13 @@ static void refused_fail(const kiln_export *export)
 
 /* The graph */
 
-kiln_wire kiln_export_port(kiln_export *export, const char *name, const kiln_type *type)
+static kiln_wire port_make(kiln_export *export, const char *name, const kiln_type *type,
+                           uint32_t open_axis)
 {
     kiln_wire shape = kiln_wire_new(export->arena), tensor = shape, outer = shape, port = shape;
     for (uint32_t i = 0; i < type->rank; i++) {
         kiln_wire dim = kiln_wire_new(export->arena);
-        kiln_wire_int(&dim, 1, type->dims[i]);
+        if (i != open_axis) kiln_wire_int(&dim, 1, type->dims[i]);
         kiln_wire_message(&shape, 1, &dim);
     }
     kiln_wire_int(&tensor, 1, kiln_onnx_number(type->dtype));
@@ -430,6 +431,11 @@ kiln_wire kiln_export_port(kiln_export *export, const char *name, const kiln_typ
     kiln_wire_string(&port, 1, name);
     kiln_wire_message(&port, 2, &outer);
     return port;
+}
+
+kiln_wire kiln_export_port(kiln_export *export, const char *name, const kiln_type *type)
+{
+    return port_make(export, name, type, UINT32_MAX);
 }
 
 static void inputs_take(kiln_export *export, kiln_wire *ports)
@@ -453,15 +459,48 @@ static const char **output_names_take(kiln_export *export)
     return names;
 }
 
+/* The front of an output that is counted, in the shape that it has. */
+static const char *counted_emit(kiln_export_call *call, const kiln_graph_output *output)
+{
+    int64_t open = -1, zero = 0;
+    kiln_ints one = {1, &open};
+    const char *dims[3] = {NULL}, *shape, *flat, *part;
+    uint32_t n = 0, axis = output->counted_axis, rank = call->type->rank;
+    if (axis) dims[n++] = kiln_export_ints(call, (kiln_ints){axis, call->type->dims});
+    dims[n++] = kiln_export_emit(call, "Reshape", NULL, kiln_export_operand(call, 1),
+                                 kiln_export_ints(call, one));
+    if (axis + 1 < rank)
+        dims[n++] =
+            kiln_export_ints(call, (kiln_ints){rank - 1 - axis, call->type->dims + axis + 1});
+    kiln_wire attrs = kiln_wire_new(call->export->arena), keep = attrs, plain = attrs;
+    kiln_export_attr_int(&attrs, "axis", 0);
+    kiln_export_attr_int(&keep, "keepdims", 1);
+    kiln_export_attr_int(&plain, "allowzero", 1);
+    shape = kiln_export_emit_list(call, "Concat", &attrs, n, dims);
+    flat = kiln_export_emit(call, "Reshape", NULL, kiln_export_operand(call, 0),
+                            kiln_export_ints(call, one));
+    part =
+        kiln_export_emit(call, "Slice", NULL, flat, kiln_export_ints(call, (kiln_ints){1, &zero}),
+                         kiln_export_emit(call, "ReduceProd", &keep, shape));
+    return kiln_export_emit(call, "Reshape", &plain, part, shape);
+}
+
 static void outputs_put(kiln_export *export, const char *const *names, kiln_wire *ports)
 {
     const kiln_graph *graph = export->graph;
     for (uint32_t i = 0; i < graph->outputs.n; i++) {
-        kiln_value value = graph->outputs.at[i].value;
-        kiln_node as_user = {.inputs = &value, .n_inputs = 1};
-        kiln_export_call call = {export, &as_user, kiln_graph_type(graph, value), NULL, 0, 0};
-        emit_named(export, "Identity", names[i], kiln_export_operand(&call, 0));
-        kiln_wire port = kiln_export_port(export, names[i], kiln_graph_type(graph, value));
+        const kiln_graph_output *output = &graph->outputs.at[i];
+        bool is_counted = output->counted_by != KILN_NOT_COUNTED;
+        kiln_value values[2] = {output->value};
+        if (is_counted) values[1] = graph->outputs.at[output->counted_by].value;
+        kiln_node as_user = {.inputs = values, .n_inputs = 1 + is_counted};
+        kiln_export_call call = {export, &as_user, kiln_graph_type(graph, output->value),
+                                 NULL,   0,        0};
+        const char *value =
+            is_counted ? counted_emit(&call, output) : kiln_export_operand(&call, 0);
+        emit_named(export, "Identity", names[i], value);
+        kiln_wire port =
+            port_make(export, names[i], call.type, is_counted ? output->counted_axis : UINT32_MAX);
         kiln_wire_message(ports, 12, &port);
     }
 }

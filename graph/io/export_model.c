@@ -43,7 +43,7 @@ static kiln_graph *expand_once(kiln_scope *scope, const kiln_graph *graph)
                                            : kiln_graph_copy(to, graph, node, map);
     }
     for (uint32_t i = 0; i < graph->outputs.n; i++)
-        kiln_add_output(to, map[graph->outputs.at[i].value.id], graph->outputs.at[i].name);
+        kiln_copy_output(to, map[graph->outputs.at[i].value.id], &graph->outputs.at[i]);
     return to;
 }
 

@@ -1,7 +1,7 @@
 /* An ONNX file -> a kiln graph: scan and unpack (prescan.c, unpack.c), then operator sets, inputs,
  * initializers, nodes in order, outputs. Nodes that cannot be imported taint what they make, the
  * rest goes on, and all of them are reported together. */
-#include "graph/io/onnx_op.h"
+#include "graph/io/onnx_extent.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -204,14 +204,16 @@ void kiln_onnx_initializers(kiln_onnx *onnx, kiln_onnx_frame *frame, const Kiln_
 /* Outputs */
 
 static bool is_declared_type(const kiln_type *type, const Kiln__Onnx__TensorType *given,
-                             kiln_dtype dtype)
+                             kiln_dtype dtype, const kiln_onnx_extent *extent)
 {
     if (type->dtype != dtype) return false;
     if (!given->shape) return true;
     if (given->shape->n_dim != type->rank) return false;
     for (uint32_t i = 0; i < type->rank; i++) {
         const Kiln__Onnx__Dim *dim = given->shape->dim[i];
-        if (dim->has_value && dim->value >= 0 && dim->value != type->dims[i]) return false;
+        if (!dim->has_value || dim->value < 0 || dim->value == type->dims[i]) continue;
+        bool is_within = extent && extent->axis == i && dim->value < type->dims[i];
+        if (!is_within) return false;
     }
     return true;
 }
@@ -233,7 +235,10 @@ static void output_import(kiln_onnx *onnx, kiln_onnx_frame *frame, kiln_onnx_fra
     if (value->type && value->type->tensor && value->type->tensor->elem_type) {
         const Kiln__Onnx__TensorType *given = value->type->tensor;
         const kiln_type *type = kiln_graph_type(onnx->graph, found->value);
-        if (!is_declared_type(type, given, kiln_onnx_dtype(onnx, given->elem_type, where))) {
+        kiln_onnx_call call = {.onnx = onnx, .graph = onnx->graph, .scope = onnx->scope};
+        const kiln_onnx_extent *extent = kiln_onnx_extent_find(&call, found->value);
+        if (!is_declared_type(type, given, kiln_onnx_dtype(onnx, given->elem_type, where),
+                              extent)) {
             kiln_text text = {.arena = arena};
             kiln_text_type(&text, type->dtype, type->rank, type->dims);
             kiln_fail(onnx->scope, KILN_MODEL, "%s: is %s; expected the declared shape and dtype",
@@ -241,6 +246,29 @@ static void output_import(kiln_onnx *onnx, kiln_onnx_frame *frame, kiln_onnx_fra
         }
     }
     kiln_add_output(onnx->graph, found->value, name);
+}
+
+/* Outputs whose size depends on the data are packed, and counted by further outputs: "NAME.count",
+ * one for all that have the same count. */
+static void outputs_count(kiln_onnx *onnx)
+{
+    kiln_graph *graph = onnx->graph;
+    kiln_arena *arena = &onnx->scope->arena;
+    kiln_onnx_call call = {.onnx = onnx, .graph = graph, .scope = onnx->scope};
+    uint32_t n = graph->outputs.n;
+    for (uint32_t i = 0; i < n; i++) {
+        const kiln_onnx_extent *found = kiln_onnx_extent_find(&call, graph->outputs.at[i].value);
+        if (!found) continue;
+        kiln_onnx_extent extent = *found;
+        uint32_t by = n;
+        while (by < graph->outputs.n && graph->outputs.at[by].value.id != extent.count.id) by++;
+        if (by == graph->outputs.n) {
+            const char *name = kiln_arena_format(arena, "%s.count", graph->outputs.at[i].name);
+            kiln_add_output(graph, extent.count, name);
+        }
+        graph->outputs.at[i].value = kiln_onnx_extent_pack(&call, graph->outputs.at[i].value);
+        kiln_count_output(graph, i, extent.axis, by);
+    }
 }
 
 _Noreturn static void unsupported_fail(kiln_onnx *onnx)
@@ -282,6 +310,7 @@ static void model_import(kiln_onnx *onnx)
     outputs->arena = &onnx->scope->arena;
     for (uint32_t i = 0; i < graph->n_output; i++) output_import(onnx, frame, outputs, i);
     if (onnx->unsupported.n) unsupported_fail(onnx);
+    outputs_count(onnx);
     kiln_onnx_bound_check(onnx);
 }
 

@@ -14,7 +14,7 @@
 #include "graph/io/prescan.h"
 #include "kiln/model.h"
 
-#define KILN_ONNX_MIN_OPSET 6
+#define KILN_ONNX_MIN_OPSET 1
 #define KILN_ONNX_MAX_OPSET 28
 #define KILN_ONNX_NEWEST 9999 /* rows: to the newest operator set */
 #define KILN_ONNX_ANY 255     /* rows: any number of operands */
@@ -51,7 +51,7 @@ extern const kiln_onnx_row kiln_onnx_math_rows[], kiln_onnx_activation_rows[],
     kiln_onnx_scatter_rows[], kiln_onnx_state_rows[], kiln_onnx_preview_rows[],
     kiln_onnx_signal_rows[], kiln_onnx_random_rows[], kiln_onnx_train_rows[],
     kiln_onnx_patch_rows[], kiln_onnx_matrix_rows[], kiln_onnx_ml_rows[], kiln_onnx_deform_rows[],
-    kiln_onnx_contrib_rows[], kiln_onnx_contrib_default_rows[];
+    kiln_onnx_contrib_rows[], kiln_onnx_contrib_default_rows[], kiln_onnx_dynamic_rows[];
 
 /* The row of that operator and operator set, or NULL. */
 const kiln_onnx_row *kiln_onnx_row_find(const char *domain, const char *op, int64_t opset);
@@ -107,6 +107,13 @@ typedef struct kiln_onnx_capture {
     kiln_value outer, inner;
 } kiln_onnx_capture;
 
+/* Of one axis of a value only the first `count` entries, an i64 scalar, are there; see
+ * onnx_extent.h. */
+typedef struct kiln_onnx_extent {
+    uint32_t axis;
+    kiln_value count; /* id 0: all of them */
+} kiln_onnx_extent;
+
 /* A graph that is being built: the model's own, or a region inside it. A region sees nothing
  * outside; what its nodes read there is captured, level by level. */
 typedef struct kiln_onnx_level {
@@ -119,6 +126,8 @@ typedef struct kiln_onnx_level {
     kiln_vec(const void *) known;
     kiln_vec(kiln_value) copies;
     kiln_vec(uint32_t) seen;
+    kiln_vec(kiln_onnx_extent) extents; /* by id, once has_extents */
+    bool has_extents;
 } kiln_onnx_level;
 
 struct kiln_onnx {
@@ -152,6 +161,7 @@ struct kiln_onnx_call {
     kiln_value *outputs; /* id 0: not asked for, or not made yet */
     uint64_t read;       /* attributes that were looked at */
     bool is_tainted;     /* an operand or the result comes from a node that cannot be imported */
+    bool is_extent_read; /* the function has served an operand whose size depends on the data */
 };
 
 /* 'name', escaped and cut for a sentence. */

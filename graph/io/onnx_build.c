@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/checked.h"
-#include "graph/io/onnx_op.h"
+#include "graph/io/onnx_extent.h"
 
 int64_t *kiln_onnx_dims(kiln_onnx_call *call, uint32_t n)
 {
@@ -198,6 +198,9 @@ static kiln_value indices_known(kiln_onnx_call *call, kiln_value indices, const 
 
 static void check_add(kiln_onnx_call *call, kiln_value is_bad)
 {
+    bool is_read = call->is_extent_read; /* a check serves no operand */
+    is_bad = kiln_onnx_extent_fill(call, is_bad, 0);
+    call->is_extent_read = is_read;
     int64_t axes[KILN_MAX_RANK];
     const kiln_type *type = kiln_graph_type(call->graph, is_bad);
     for (uint32_t i = 0; i < type->rank; i++) axes[i] = i;

@@ -325,10 +325,23 @@ void kiln_onnx_function(kiln_onnx_call *call, const Kiln__Onnx__Function *functi
         call->is_tainted = true;
 }
 
+/* Of optional values only tensors, which are there, and operands that are left out. */
+static kiln_value import_has_element(kiln_onnx_call *call)
+{
+    return kiln_onnx_scalar(call, KILN_bool, kiln_onnx_has(call, 0));
+}
+
+static kiln_value import_get_element(kiln_onnx_call *call)
+{
+    return kiln_onnx_operand(call, 0);
+}
+
 const kiln_onnx_row kiln_onnx_flow_rows[] = {
     {"If", 6, KILN_ONNX_NEWEST, 1, 1, import_if},
     {"Loop", 6, KILN_ONNX_NEWEST, 0, KILN_ONNX_ANY, import_loop},
     {"Scan", 8, 8, 2, KILN_ONNX_ANY, import_scan_batch},
     {"Scan", 9, KILN_ONNX_NEWEST, 1, KILN_ONNX_ANY, import_scan},
+    {"OptionalHasElement", 15, KILN_ONNX_NEWEST, 0, 1, import_has_element},
+    {"OptionalGetElement", 15, KILN_ONNX_NEWEST, 1, 1, import_get_element},
     {0},
 };

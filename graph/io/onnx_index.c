@@ -265,46 +265,6 @@ static kiln_value import_reverse_sequence(kiln_onnx_call *call)
     return kiln_add_reshape(call->graph, picked, type->rank, type->dims);
 }
 
-/* NonZero has a result whose size is data: served for known operands only. */
-static kiln_value import_non_zero(kiln_onnx_call *call)
-{
-    const kiln_type *type = kiln_onnx_type(call, 0);
-    const void *data = kiln_onnx_known(call, call->inputs[0]);
-    int64_t n = 0, found = 0, dims[2] = {type->rank, 0};
-    if (!data)
-        kiln_onnx_refuse(call, "the operand depends on the data: the result has no fixed size");
-    for (int64_t i = 0; i < type->n_elements; i++)
-        n += kiln_onnx_float_at(type->dtype, data, i) != 0;
-    dims[1] = n;
-    int64_t *places = kiln_new_array(&call->scope->arena, int64_t, (size_t)(n * dims[0]) + 1);
-    for (int64_t i = 0; i < type->n_elements; i++) {
-        if (kiln_onnx_float_at(type->dtype, data, i) == 0) continue;
-        int64_t rest = i;
-        for (uint32_t k = type->rank; k-- > 0; rest /= type->dims[k])
-            places[k * n + found] = rest % type->dims[k];
-        found++;
-    }
-    return kiln_add_constant(call->graph, kiln_graph_tensor(call->graph, KILN_i64, 2, dims),
-                             places);
-}
-
-static kiln_value import_compress(kiln_onnx_call *call)
-{
-    kiln_value a = kiln_onnx_operand(call, 0);
-    bool has_axis = kiln_onnx_has_attribute(call, "axis");
-    if (!has_axis) a = flatten(call, a);
-    const kiln_type *type = kiln_graph_type(call->graph, a);
-    uint32_t axis = has_axis ? kiln_onnx_axis(call, kiln_onnx_int(call, "axis", 0), type->rank) : 0,
-             n = 0;
-    kiln_ints condition = kiln_onnx_known_ints(call, 1);
-    int64_t *places = kiln_onnx_dims(call, condition.n);
-    for (uint32_t i = 0; i < condition.n && i < type->dims[axis]; i++) {
-        if (condition.at[i]) places[n++] = i;
-    }
-    return kiln_onnx_take(call, a, kiln_onnx_constant_ints(call, KILN_i64, (kiln_ints){n, places}),
-                          axis);
-}
-
 #define ROW(op, since, least, most, function)                                                      \
     {                                                                                              \
         op, since, KILN_ONNX_NEWEST, least, most, function                                         \
@@ -321,7 +281,5 @@ const kiln_onnx_row kiln_onnx_index_rows[] = {
     {"CumSum", 11, KILN_ONNX_NEWEST, 2, 2, import_cumulative, KILN_OP_cumulative_sum},
     {"CumProd", 26, KILN_ONNX_NEWEST, 2, 2, import_cumulative, KILN_OP_cumulative_prod},
     ROW("ReverseSequence", 10, 2, 2, import_reverse_sequence),
-    ROW("NonZero", 9, 1, 1, import_non_zero),
-    ROW("Compress", 9, 2, 2, import_compress),
     {0},
 };

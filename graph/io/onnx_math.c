@@ -193,7 +193,7 @@ const kiln_onnx_row kiln_onnx_math_rows[] = {
     UNARY("Tanh", 6, tanh),
     UNARY("Erf", 9, erf),
     UNARY("Reciprocal", 6, reciprocal),
-    UNARY("Not", 6, not ),
+    UNARY("Not", 1, not ),
     UNARY("BitwiseNot", 18, not ),
     BINARY("Add", 6, add),
     BINARY("Sub", 6, sub),

@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "graph/io/onnx_op.h"
+#include "graph/io/onnx_extent.h"
 
 static int64_t opset_in(size_t n, Kiln__Onnx__OpsetId *const *ids, const char *domain)
 {
@@ -110,6 +110,7 @@ static void call_run(kiln_onnx_call *call)
     if (call->is_tainted) return;
     if (call->n_outputs && !call->outputs[0].id) call->outputs[0] = value;
     unread_refuse(call);
+    kiln_onnx_extents_check(call);
     for (uint32_t i = 0; i < call->n_outputs; i++) {
         if (kiln_onnx_wants(call, i) && !call->outputs[i].id)
             kiln_onnx_refuse(call, "output %u is asked for", i);

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "graph/io/onnx_op.h"
+#include "graph/io/onnx_extent.h"
 
 typedef struct reduce_axes {
     kiln_ints axes; /* sorted */
@@ -51,11 +51,47 @@ static kiln_value reduce(kiln_onnx_call *call, kiln_op op, kiln_value a, const r
     return kiln_add_reshape(call->graph, reduced, axes->rank, axes->dims);
 }
 
+/* Of an operand whose size depends on the data: what is not there does not count. */
+static kiln_value filled(kiln_onnx_call *call, const reduce_axes *axes, double filler)
+{
+    kiln_value a = kiln_onnx_operand(call, 0);
+    const kiln_onnx_extent *extent = kiln_onnx_extent_find(call, a);
+    for (uint32_t i = 0; extent && i < axes->axes.n; i++) {
+        if (axes->axes.at[i] == extent->axis) return kiln_onnx_extent_fill(call, a, filler);
+    }
+    return a;
+}
+
+/* What leaves a reduction as it is; for integers the conversion takes the nearest number. */
+static double neutral(kiln_op op)
+{
+    return op == KILN_OP_reduce_max   ? -INFINITY
+           : op == KILN_OP_reduce_min ? INFINITY
+                                      : op == KILN_OP_reduce_prod;
+}
+
 static kiln_value import_reduce(kiln_onnx_call *call)
 {
     reduce_axes axes = axes_read(call);
-    kiln_value a = kiln_onnx_operand(call, 0);
+    kiln_value a = filled(call, &axes, neutral(call->row->kiln));
     return axes.is_none ? a : reduce(call, call->row->kiln, a, &axes);
+}
+
+/* The mean over an axis of which only a counted part is there. */
+static kiln_value mean_counted(kiln_onnx_call *call, kiln_value a, const reduce_axes *axes,
+                               kiln_onnx_extent extent)
+{
+    kiln_dtype dtype = kiln_graph_type(call->graph, a)->dtype;
+    const kiln_type *type = kiln_onnx_type(call, 0);
+    double n = 1;
+    for (uint32_t i = 0; i < axes->axes.n; i++) {
+        if (axes->axes.at[i] != extent.axis) n *= (double)type->dims[axes->axes.at[i]];
+    }
+    kiln_value count = kiln_onnx_with(call, KILN_OP_mul, extent.count, n);
+    count = kiln_add_broadcast(call->graph, kiln_add_convert(call->graph, count, dtype), axes->rank,
+                               axes->dims, NULL);
+    return kiln_add_binary(call->graph, KILN_OP_div, reduce(call, KILN_OP_reduce_sum, a, axes),
+                           count);
 }
 
 static kiln_value import_mean(kiln_onnx_call *call)
@@ -63,6 +99,10 @@ static kiln_value import_mean(kiln_onnx_call *call)
     reduce_axes axes = axes_read(call);
     const kiln_type *type = kiln_onnx_type(call, 0);
     if (axes.is_none) return call->inputs[0];
+    const kiln_onnx_extent *extent = kiln_onnx_extent_find(call, call->inputs[0]);
+    kiln_onnx_extent before = extent ? *extent : (kiln_onnx_extent){0};
+    kiln_value a = filled(call, &axes, 0);
+    if (a.id != call->inputs[0].id) return mean_counted(call, a, &axes, before);
     if (kiln_onnx_is_float(type->dtype)) return reduce(call, KILN_OP_mean, call->inputs[0], &axes);
     double n = 1;
     for (uint32_t i = 0; i < axes.axes.n; i++) n *= (double)type->dims[axes.axes.at[i]];
@@ -75,8 +115,8 @@ static kiln_value import_norm(kiln_onnx_call *call)
 {
     reduce_axes axes = axes_read(call);
     bool is_l1 = call->row->kiln == KILN_OP_abs, is_l2 = call->row->kiln == KILN_OP_sqrt;
-    kiln_value each = kiln_add_unary(call->graph, is_l1 ? KILN_OP_abs : KILN_OP_square,
-                                     kiln_onnx_operand(call, 0));
+    kiln_value each =
+        kiln_add_unary(call->graph, is_l1 ? KILN_OP_abs : KILN_OP_square, filled(call, &axes, 0));
     kiln_value sum = axes.is_none ? each : reduce(call, KILN_OP_reduce_sum, each, &axes);
     if (!is_l2) return sum;
     kiln_dtype dtype = kiln_onnx_type(call, 0)->dtype;

@@ -3,7 +3,10 @@
  * made from that graph, with the parameters in the order of the op. */
 #include <string.h>
 
+#include "graph/io/onnx_extent.h"
 #include "graph/io/onnx_region.h"
+
+#define MAX_STACKED (1 << 20) /* trips of a loop that may end before */
 
 kiln_onnx_level *kiln_onnx_level_enter(kiln_onnx_call *call, const char *name)
 {
@@ -37,6 +40,8 @@ static kiln_value capture(kiln_onnx_call *call, kiln_onnx_level *level, kiln_val
     for (uint32_t i = 0; i < level->captures.n; i++) {
         if (level->captures.at[i].outer.id == value.id) return level->captures.at[i].inner;
     }
+    if (kiln_onnx_extent_find(call, value))
+        kiln_onnx_refuse(call, "the body reads a value whose size depends on the data");
     const kiln_type *type = kiln_graph_retype(level->graph, node->type);
     const void *known = node->op == KILN_OP_input || node->op == KILN_OP_constant
                             ? NULL
@@ -91,6 +96,10 @@ static bool body_open(kiln_onnx_call *call, const Kiln__Onnx__Graph *body, uint3
     }
     kiln_onnx_ports ports = {n, out->n_outputs, inputs, out->outputs};
     bool is_good = kiln_onnx_body(call, body, &ports);
+    for (uint32_t i = 0; is_good && i < ports.n_outputs; i++) {
+        if (kiln_onnx_extent_find(call, ports.outputs[i]))
+            kiln_onnx_refuse(call, "result %u of the body has a size that depends on the data", i);
+    }
     kiln_onnx_level_leave(call->onnx, out->level->outer);
     return is_good;
 }
@@ -216,9 +225,40 @@ static void add_fixed(node_maker *make, const body_graph *body)
         add_input(make, body->level->fixed.at[i]);
 }
 
-/* Operands: trip number, condition, carried values, most trips, captures. */
-static kiln_value loop_while(kiln_onnx_call *call, body_graph *body, uint32_t n_carried)
+/* Room for the rows that scan output `i` of a body collects in at most that many trips. */
+static kiln_value stack_new(kiln_onnx_call *call, const body_graph *body, uint32_t i, int64_t trips)
 {
+    const kiln_type *row = output_type(body, i);
+    int64_t dims[KILN_MAX_RANK] = {trips};
+    if (row->rank == KILN_MAX_RANK) kiln_onnx_refuse(call, "scan outputs of rank %u", row->rank);
+    for (uint32_t k = 0; k < row->rank; k++) dims[k + 1] = row->dims[k];
+    return kiln_add_splat(call->graph, row->dtype, row->rank + 1, dims, 0);
+}
+
+/* `stack` with `row` as its entry `trip`. */
+static kiln_value stack_put(kiln_graph *graph, kiln_value stack, kiln_value row, kiln_value trip)
+{
+    const kiln_type *type = kiln_graph_type(graph, stack);
+    int64_t dims[KILN_MAX_RANK] = {1}, one = 1, rest = type->rank - 1;
+    for (uint32_t k = 1; k < type->rank; k++) dims[k] = type->dims[k];
+    kiln_value at = kiln_add_reshape(graph, trip, 1, &one);
+    kiln_value starts[2] = {at, kiln_add_splat(graph, KILN_i64, 1, &rest, 0)};
+    kiln_attrs first = {KILN_FAMILY_axis, .axis = {0}};
+    if (rest)
+        at = kiln_graph_add(
+            graph, &(kiln_node_spec){
+                       .op = KILN_OP_concat, .inputs = starts, .n_inputs = 2, .attrs = &first});
+    kiln_value inputs[3] = {stack, kiln_add_reshape(graph, row, type->rank, dims), at};
+    return kiln_graph_add(
+        graph, &(kiln_node_spec){.op = KILN_OP_dynamic_update, .inputs = inputs, .n_inputs = 3});
+}
+
+/* Operands: trip number, condition, carried values, stacks of at most `trips` rows for the scan
+ * outputs, most trips, captures. */
+static kiln_value loop_while(kiln_onnx_call *call, body_graph *body, uint32_t n_values,
+                             int64_t trips)
+{
+    uint32_t n_stacks = body->n_outputs - 1 - n_values, n_carried = n_values + n_stacks;
     node_maker make = {.call = call};
     kiln_graph *graph = call->graph;
     bool has_most = kiln_onnx_has(call, 0);
@@ -227,7 +267,9 @@ static kiln_value loop_while(kiln_onnx_call *call, body_graph *body, uint32_t n_
     add_input(&make, kiln_add_constant(graph, scalar, &zero));
     add_input(&make, kiln_onnx_has(call, 1) ? kiln_add_reshape(graph, call->inputs[1], 0, NULL)
                                             : kiln_onnx_scalar(call, KILN_bool, 1));
-    for (uint32_t i = 0; i < n_carried; i++) add_input(&make, call->inputs[i + 2]);
+    for (uint32_t i = 0; i < n_values; i++) add_input(&make, call->inputs[i + 2]);
+    for (uint32_t i = n_values; i < n_carried; i++)
+        add_input(&make, stack_new(call, body, i + 1, trips));
     if (has_most)
         add_input(&make, kiln_add_reshape(graph, kiln_add_convert(graph, call->inputs[0], KILN_i64),
                                           0, NULL));
@@ -245,13 +287,15 @@ static kiln_value loop_while(kiln_onnx_call *call, body_graph *body, uint32_t n_
     uint32_t n_fixed = body->level->fixed.n, first = make.inputs.n - n_fixed;
     kiln_value *args = kiln_new_array(&call->scope->arena, kiln_value, make.inputs.n + 1);
     args[0] = region->inputs.at[0];
-    for (uint32_t i = 0; i < n_carried; i++) args[i + 1] = region->inputs.at[i + 2];
-    for (uint32_t i = 0; i < n_fixed; i++) args[n_carried + 1 + i] = region->inputs.at[first + i];
+    for (uint32_t i = 0; i < n_values; i++) args[i + 1] = region->inputs.at[i + 2];
+    for (uint32_t i = 0; i < n_fixed; i++) args[n_values + 1 + i] = region->inputs.at[first + i];
     kiln_value *results = body_put(call, body, region, args);
     const kiln_type *inner = kiln_graph_tensor(region, KILN_i64, 0, NULL);
     kiln_value step = kiln_add_constant(region, inner, &one);
     kiln_add_output(region, kiln_add_binary(region, KILN_OP_add, args[0], step), NULL);
     kiln_add_output(region, kiln_add_reshape(region, results[0], 0, NULL), NULL);
+    for (uint32_t i = n_values; i < n_carried; i++)
+        results[i + 1] = stack_put(region, region->inputs.at[i + 2], results[i + 1], args[0]);
     for (uint32_t i = 0; i < n_carried; i++) kiln_add_output(region, results[i + 1], NULL);
     region_close(&make, region);
     kiln_attrs attrs = {KILN_FAMILY_loop, .loop = {n_carried + 2, INT32_MAX, regions_of(&make)}};
@@ -326,12 +370,17 @@ kiln_value kiln_onnx_loop_region(kiln_onnx_call *call, const Kiln__Onnx__Graph *
         kiln_onnx_fail(call, "the body's condition is no bool; expected one");
     bool has_rows = call->n_outputs > n_carried, is_scan = false;
     if (trips >= 0 && trips <= INT32_MAX) is_scan = stays_on(call, &body);
-    if (has_rows && !is_scan)
-        kiln_onnx_refuse(call, "scan outputs of a loop whose number of trips depends on the data");
+    if (has_rows && !is_scan && (trips < 1 || trips > MAX_STACKED))
+        kiln_onnx_refuse(call, "scan outputs of a loop without a known limit of trips up to %d",
+                         MAX_STACKED);
+    if (!has_rows) body.n_outputs = n_carried + 1;
     if (!is_scan) {
-        kiln_value tuple = loop_while(call, &body, n_carried);
-        for (uint32_t i = 0; i < call->n_outputs; i++)
+        kiln_value tuple = loop_while(call, &body, n_carried, trips);
+        for (uint32_t i = 0; i < call->n_outputs; i++) {
             call->outputs[i] = kiln_add_item(graph, tuple, i + 2);
+            if (i >= n_carried)
+                kiln_onnx_extent_set(call, call->outputs[i], 0, kiln_add_item(graph, tuple, 0));
+        }
         return call->outputs[0];
     }
     kiln_value numbers = kiln_onnx_iota(call, KILN_i64, 1, &trips, 0);

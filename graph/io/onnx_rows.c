@@ -10,6 +10,7 @@ static const kiln_onnx_family families[] = {
     {"", kiln_onnx_shape_rows, "Shapes and casts"},
     {"", kiln_onnx_slice_rows, "Parts"},
     {"", kiln_onnx_index_rows, "Indices"},
+    {"", kiln_onnx_dynamic_rows, "Sizes that depend on the data"},
     {"", kiln_onnx_reduce_rows, "Reductions"},
     {"", kiln_onnx_linear_rows, "Products"},
     {"", kiln_onnx_conv_rows, "Convolutions"},

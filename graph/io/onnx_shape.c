@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/checked.h"
-#include "graph/io/onnx_op.h"
+#include "graph/io/onnx_extent.h"
 
 /* The dims of the operand, or those from `start` to `end`. */
 static kiln_value import_shape(kiln_onnx_call *call)
@@ -13,14 +13,27 @@ static kiln_value import_shape(kiln_onnx_call *call)
             end = kiln_onnx_int(call, "end", rank);
     start = kiln_min_i64(kiln_max_i64(start < 0 ? start + rank : start, 0), rank);
     end = kiln_min_i64(kiln_max_i64(end < 0 ? end + rank : end, start), rank);
-    return kiln_onnx_constant_ints(call, KILN_i64,
-                                   (kiln_ints){(uint32_t)(end - start), type->dims + start});
+    kiln_value dims = kiln_onnx_constant_ints(
+        call, KILN_i64, (kiln_ints){(uint32_t)(end - start), type->dims + start});
+    const kiln_onnx_extent *extent = kiln_onnx_extent_find(call, call->inputs[0]);
+    if (!extent) return dims;
+    call->is_extent_read = true;
+    if (extent->axis < start || extent->axis >= end) return dims;
+    int64_t n = end - start;
+    kiln_value is_axis = kiln_onnx_with(call, KILN_OP_eq, kiln_onnx_iota(call, KILN_i64, 1, &n, 0),
+                                        (double)(extent->axis - start));
+    return kiln_onnx_select(call, is_axis, extent->count, dims);
 }
 
 static kiln_value import_size(kiln_onnx_call *call)
 {
     const kiln_type *type = kiln_graph_tensor(call->graph, KILN_i64, 0, NULL);
-    return kiln_add_constant(call->graph, type, &kiln_onnx_type(call, 0)->n_elements);
+    const kiln_type *given = kiln_onnx_type(call, 0);
+    const kiln_onnx_extent *extent = kiln_onnx_extent_find(call, call->inputs[0]);
+    if (!extent) return kiln_add_constant(call->graph, type, &given->n_elements);
+    call->is_extent_read = true;
+    int64_t row = given->n_elements / kiln_max_i64(given->dims[extent->axis], 1);
+    return kiln_onnx_with(call, KILN_OP_mul, extent->count, (double)row);
 }
 
 /* Fills in 0 (the dim at the same place) and -1 (what is left over). */
@@ -198,10 +211,10 @@ static kiln_value cast(kiln_onnx_call *call, kiln_dtype dtype)
 {
     kiln_value a = kiln_onnx_operand(call, 0);
     kiln_dtype from = kiln_onnx_type(call, 0)->dtype;
+    bool is_saturating = kiln_onnx_int(call, "saturate", 1) != 0; /* counts for f8 alone */
     if (dtype == KILN_bool && from != KILN_bool) return kiln_onnx_with(call, KILN_OP_ne, a, 0);
     if (dtype == from) return a;
-    if (kiln_onnx_is_float(dtype))
-        return kiln_onnx_cast_float(call, a, dtype, kiln_onnx_int(call, "saturate", 1) != 0);
+    if (kiln_onnx_is_float(dtype)) return kiln_onnx_cast_float(call, a, dtype, is_saturating);
     if (kiln_dtype_bits(dtype) == 4) a = kiln_add_convert(call->graph, a, KILN_i32);
     return kiln_add_convert(call->graph, a, dtype);
 }

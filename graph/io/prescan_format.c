@@ -161,6 +161,8 @@ static const kiln_scan_rule own_rules[] = {
     {OWN_NODE, 5, NAME, 0, "label"},
     {OWN_OUTPUT, 1, VARINT, 0, "value"},
     {OWN_OUTPUT, 2, NAME, 0, "name"},
+    {OWN_OUTPUT, 3, VARINT, 0, "counted_axis"},
+    {OWN_OUTPUT, 4, VARINT, 0, "counted_by"},
     {OWN_CHECK, 1, VARINT, 0, "value"},
     {OWN_CHECK, 2, NAME, 0, "sentence"},
     {OWN_GRAPH, 1, NAME, 0, "name"},

@@ -151,7 +151,7 @@ static kiln_graph *graph_detach(const kiln_weights_plan *plan, const kiln_graph 
     }
     for (uint32_t i = 0; i < graph->outputs.n; i++) {
         const kiln_graph_output *output = &graph->outputs.at[i];
-        kiln_add_output(to, map[output->value.id], output->name);
+        kiln_copy_output(to, map[output->value.id], output);
     }
     for (uint32_t i = 0; i < graph->checks.n; i++) {
         const kiln_graph_check *check = &graph->checks.at[i];

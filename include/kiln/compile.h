@@ -103,6 +103,10 @@ KILN_API kiln_status kiln_cache_inspect(const char *cache_dir, kiln_cache_info *
 KILN_API kiln_status kiln_evaluate(const kiln_graph *graph, const kiln_tensor *inputs,
                                    uint32_t n_inputs, const kiln_tensor *outputs,
                                    uint32_t n_outputs);
+/* kiln_executable_output_dims for the outputs of kiln_evaluate. */
+KILN_API kiln_status kiln_graph_output_dims(const kiln_graph *graph, uint32_t output,
+                                            const kiln_tensor *outputs,
+                                            int64_t out_dims[KILN_MAX_RANK]);
 
 #ifdef __cplusplus
 }

@@ -50,7 +50,7 @@ typedef struct kiln_import_options {
     uint32_t reserved_values;
 } kiln_import_options;
 
-/* Reads an ONNX model (operator sets 6 to 28). MODEL for a malformed file; UNSUPPORTED lists all
+/* Reads an ONNX model (operator sets 1 to 28). MODEL for a malformed file; UNSUPPORTED lists all
  * nodes that cannot be imported, one a line; INVALID names dims that nothing binds. Weights over 64
  * KiB stay in the file and are read when the graph is compiled: keep it unchanged until then.
  * Sentence on the context. */

@@ -62,8 +62,10 @@ typedef struct kiln_port_row {
     uint32_t rank;
     const int64_t *dims;
     int64_t bytes;
-    uint32_t donated_to; /* input: the output that may share its memory, or KILN_NONE */
-    uint32_t reserved;   /* 0 */
+    uint32_t donated_to; /* input: the output that may share its memory; output whose size depends
+                            on the data: the i64 output that counts it; else KILN_NONE */
+    uint32_t counted_axis; /* of such an output, else 0; `dims` are its bound, and the elements of
+                              the shape that has the count there stand dense at the front */
 } kiln_port_row;
 
 typedef enum kiln_step_kind {

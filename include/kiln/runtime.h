@@ -119,6 +119,14 @@ KILN_API void kiln_workspace_cancel(kiln_workspace *workspace);
 KILN_API kiln_status kiln_run(kiln_workspace *workspace, const kiln_tensor *inputs,
                               uint32_t n_inputs, const kiln_tensor *outputs, uint32_t n_outputs);
 
+/* The dims of output `output` after a run with these `outputs`, all of the program's: the port's,
+ * with the count of its rows for an output whose size depends on the data (`donated_to` and
+ * `counted_axis` of kiln_port_row). The elements of that shape stand dense at the front of its
+ * memory. Writes `rank` numbers. INVALID for NULL and for an output that is not there. */
+KILN_API kiln_status kiln_executable_output_dims(const kiln_executable *executable,
+                                                 uint32_t output, const kiln_tensor *outputs,
+                                                 int64_t out_dims[KILN_MAX_RANK]);
+
 /* Times of the last run, one row per step of the program, in nanoseconds; a step that ran several
  * times has the sum. NULL unless profiling was switched on. */
 KILN_API void kiln_workspace_set_profile(kiln_workspace *workspace, int is_on);

@@ -73,6 +73,8 @@ DAMAGE(other_bytes, c->outputs[0].bytes = 8)
 DAMAGE(donated_twice, c->inputs[1].donated_to = 0)
 DAMAGE(donated_nowhere, c->inputs[0].donated_to = 2)
 DAMAGE(donated_unlike, c->inputs[0].donated_to = 1)
+DAMAGE(counted_nowhere, c->outputs[0].donated_to = 2)
+DAMAGE(counted_unlike, c->outputs[0].donated_to = 1)
 DAMAGE(input_index, c->buffers[0].index = 3)
 DAMAGE(input_bytes, c->buffers[0].bytes += 1)
 DAMAGE(constant_end, c->program.constant_bytes = 64)
@@ -122,6 +124,8 @@ static const damage damages[] = {
     {"input 1 is donated to output 0", KILN_CORRUPT, donated_twice},
     {"input 0 is donated to output 2", KILN_CORRUPT, donated_nowhere},
     {"input 0 is donated to output 1", KILN_CORRUPT, donated_unlike},
+    {"output 0 is counted by output 2", KILN_CORRUPT, counted_nowhere},
+    {"output 0 is counted by output 1", KILN_CORRUPT, counted_unlike},
     {"buffer 0 (kind 1", KILN_CORRUPT, input_index},
     {"buffer 0 (kind 1", KILN_CORRUPT, input_bytes},
     {"buffer 5 (kind 3", KILN_CORRUPT, constant_end},

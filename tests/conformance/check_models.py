@@ -27,7 +27,10 @@ def check(kiln, folder, path):
     arrays = {name: np.load(os.path.join(folder, "input_%d.npy" % i)) for i, name in enumerate(names)}
     outputs = session.run(None, arrays)
     for i, got in enumerate(outputs):
-        wanted = np.load(os.path.join(folder, "output_%d.npy" % i))
+        path = os.path.join(folder, "output_%d.npy" % i)
+        if got.dtype == np.int64 and got.shape == () and not os.path.exists(path):
+            continue  # counts an output before it
+        wanted = np.load(path)
         if got.shape != wanted.shape or got.dtype != wanted.dtype:
             return "output %d is %s%s; expected %s%s" % (i, got.dtype, got.shape, wanted.dtype, wanted.shape)
         if not np.allclose(got.astype(np.float64), wanted.astype(np.float64), rtol, atol, equal_nan=True):

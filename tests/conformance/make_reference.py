@@ -3,7 +3,9 @@
 usage: make_reference.py FOLDER
 FOLDER/models   small models made here, with the outputs of ONNX Runtime
 FOLDER/node     the official node cases of the onnx package, with their own outputs
+FOLDER/simple, pytorch-converted, pytorch-operator, light   the other suites of that package
 """
+import glob
 import os
 import sys
 import warnings
@@ -25,6 +27,9 @@ def save(folder, model, names, inputs, outputs, tolerance):
         file.write("".join(name + "\n" for name in names))
     with open(os.path.join(folder, "tolerance"), "w") as file:
         file.write("%g %g\n" % tolerance)
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    with open(os.path.join(folder, "dtypes.txt"), "w") as file:
+        file.write("".join("%d\n" % types.get(name, 0) for name in names))
     for kind, arrays in (("input", inputs), ("output", outputs)):
         for i, array in enumerate(arrays):
             array = np.asarray(array)
@@ -156,6 +161,49 @@ def shapes():
         {"x": x}, {"s": ints(1, 3)}, 13
 
 
+def sizes_from_data():
+    """What NonZero, Compress, Unique, NonMaxSuppression and a loop that ends early give, and what reads it."""
+    x = random(4, 5)
+    positive = [N("Greater", ["x", "zero"], ["m"]), N("NonZero", ["m"], ["nz"])]
+    zero = {"zero": np.float32(0)}
+    yield "nonzero_gather_nd", positive + [N("Transpose", ["nz"], ["t"], perm=[1, 0]),
+                                           N("GatherND", ["x", "t"], ["v"]), N("Exp", ["v"], ["y"])], {"x": x}, zero, 13
+    yield "nonzero_row", positive + [N("Gather", ["nz", "i"], ["r"], axis=0), N("Gather", ["x", "r"], ["g"], axis=0),
+                                     N("MatMul", ["g", "w"], ["p"]), N("Softmax", ["p"], ["y"])], \
+        {"x": x}, dict(zero, i=np.array(0, np.int64), w=random(5, 3, seed=1)), 13
+    yield "nonzero_sum", positive + [N("Transpose", ["nz"], ["t"], perm=[1, 0]), N("GatherND", ["x", "t"], ["v"]),
+                                     N("ReduceMean", ["v"], ["a"]), N("ReduceMax", ["v"], ["b"]),
+                                     N("ReduceMin", ["v"], ["c"]), N("Shape", ["nz"], ["s"]), N("Size", ["v"], ["k"]),
+                                     N("Cast", ["s"], ["sf"], to=FLOAT), N("Cast", ["k"], ["kf"], to=FLOAT),
+                                     N("Sum", ["a", "b", "c", "sf", "kf"], ["y"])], {"x": x}, zero, 12
+    yield "nonzero_none", [N("Greater", ["x", "ten"], ["m"]), N("NonZero", ["m"], ["y"])], {"x": x}, \
+        {"ten": np.float32(10)}, 13
+    yield "compress_columns", [N("ReduceSum", ["x"], ["s"], axes=[0], keepdims=0), N("Greater", ["s", "zero"], ["m"]),
+                               N("Compress", ["x", "m"], ["c"], axis=1), N("Mul", ["c", "w"], ["y"])], \
+        {"x": x}, dict(zero, w=random(4, 1, seed=2)), 12
+    yield "unique_counts", [N("Round", ["x"], ["r"]), N("Unique", ["r"], ["u", "i", "v", "n"]),
+                            N("Cast", ["n"], ["f"], to=FLOAT), N("Mul", ["u", "f"], ["y"])], {"x": random(40)}, {}, 13
+    yield "unique_rows", [N("Round", ["x"], ["r"]), N("Unique", ["r"], ["u", "i", "v", "n"], axis=0, sorted=0),
+                          N("Add", ["u", "b"], ["y"])], {"x": random(30, 2)}, {"b": random(2, seed=3)}, 13
+    corners = random(1, 60, 2, seed=4, low=0, high=20)
+    boxes = np.concatenate([corners, corners + random(1, 60, 2, seed=5, low=2, high=8)], 2)
+    yield "detections", [N("NonMaxSuppression", ["boxes", "scores", "k", "iou", "least"], ["sel"]),
+                         N("Gather", ["sel", "two"], ["j"], axis=1), N("Gather", ["b2", "j"], ["y"], axis=0)], \
+        {"boxes": boxes, "scores": random(1, 3, 60, seed=6, low=0, high=1), "b2": boxes[0]}, \
+        {"k": np.array(20, np.int64), "iou": np.float32(0.3), "least": np.float32(0.4),
+         "two": np.array(2, np.int64)}, 13
+    body = helper.make_graph(
+        [N("Mul", ["a", "half"], ["a1"]), N("ReduceSum", ["a1"], ["s"], keepdims=0), N("Greater", ["s", "one"], ["on1"]),
+         N("Identity", ["a1"], ["row"])], "body",
+        [helper.make_tensor_value_info("i", INT64, []), helper.make_tensor_value_info("on", BOOL, []),
+         helper.make_tensor_value_info("a", FLOAT, [3])],
+        [helper.make_tensor_value_info("on1", BOOL, []), helper.make_tensor_value_info("a1", FLOAT, [3]),
+         helper.make_tensor_value_info("row", FLOAT, [3])],
+        [numpy_helper.from_array(np.float32(0.5), "half"), numpy_helper.from_array(np.float32(1), "one")])
+    yield "loop_ends_early", [N("Loop", ["n", "", "x"], ["last", "rows"], body=body), N("Neg", ["rows"], ["y"])], \
+        {"x": random(3, low=4, high=9)}, {"n": np.array(12, np.int64)}, 13
+
+
 def norms():
     x = random(2, 4, 6)
     yield "LayerNormalization", [N("LayerNormalization", ["x", "s", "b"], ["y"], axis=-1)], {"x": x}, \
@@ -190,7 +238,7 @@ def models_write(folder):
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     n = 0
-    for family in (convolutions, pools, resizes, linears, sequences, quantised, shapes, norms):
+    for family in (convolutions, pools, resizes, linears, sequences, quantised, shapes, sizes_from_data, norms):
         for name, nodes, inputs, constants, opset in family():
             model = model_make(nodes, inputs, constants, opset)
             session = onnxruntime.InferenceSession(model.SerializeToString(), options,
@@ -230,6 +278,60 @@ def nodes_write(folder):
     print("%d node cases of onnx %s" % (n, onnx.__version__))
 
 
+# The suites that the onnx package has as files
+
+def proto_read(path, declared):
+    """The array of a .pb file, None for what is no tensor of numbers."""
+    if declared.type.WhichOneof("value") != "tensor_type":
+        return None
+    with open(path, "rb") as file:
+        return array_of(TensorProto.FromString(file.read()))
+
+
+def port_dummy(value):
+    """Inputs of the light suite: an even ramp, as the package's own runner makes them."""
+    dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+    n = int(np.prod(dims))
+    dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    return (np.arange(n).reshape(dims) / n).astype(dtype)
+
+
+def suite_case(folder, path, data, outputs):
+    model = onnx.load(path)
+    ports = [value for value in model.graph.input
+             if value.name not in {tensor.name for tensor in model.graph.initializer}]
+    if data:
+        inputs = [proto_read(os.path.join(data, "input_%d.pb" % i), port)
+                  for i, port in enumerate(ports)]
+    else:
+        inputs = [port_dummy(port) for port in ports]
+    results = [proto_read(name, port) for name, port in zip(outputs, model.graph.output)]
+    if any(array is None for array in inputs + results):
+        return 0
+    save(folder, model, [port.name for port in ports], inputs, results, (1e-3, 1e-5))
+    return 1
+
+
+def suites_write(folder):
+    root = os.path.join(os.path.dirname(onnx.__file__), "backend", "test", "data")
+    for suite in ("simple", "pytorch-converted", "pytorch-operator"):
+        n = 0
+        for path in sorted(glob.glob(os.path.join(root, suite, "*", "model.onnx"))):
+            data = os.path.join(os.path.dirname(path), "test_data_set_0")
+            count = len(glob.glob(os.path.join(data, "output_*.pb")))
+            outputs = [os.path.join(data, "output_%d.pb" % i) for i in range(count)]
+            name = os.path.basename(os.path.dirname(path))
+            n += suite_case(os.path.join(folder, suite, name), path, data, outputs)
+        print("%d cases of %s" % (n, suite))
+    n = 0
+    for path in sorted(glob.glob(os.path.join(root, "light", "*.onnx"))):
+        name = os.path.splitext(path)[0]
+        n += suite_case(os.path.join(folder, "light", os.path.basename(name)), path, None,
+                        [name + "_output_0.pb"])
+    print("%d cases of light" % n)
+
+
 if __name__ == "__main__":
     models_write(os.path.join(sys.argv[1], "models"))
     nodes_write(os.path.join(sys.argv[1], "node"))
+    suites_write(sys.argv[1])

@@ -38,7 +38,16 @@ static void append_page(kiln_text *page)
                      "counts must be known at import: from the file,\n"
                      "computed from shapes, or fixed by `kiln_import_options.values`. What does "
                      "not import is refused with\n"
-                     "`UNSUPPORTED` and one line for every node.\n",
+                     "`UNSUPPORTED` and one line for every node.\n\n"
+                     "Results whose size depends on the data (`NonZero`, `Compress`, `Unique`, "
+                     "`NonMaxSuppression`, rows of a\n"
+                     "`Loop` that may end early) have the dims of their bound. What reads them "
+                     "keeps the size where it treats\n"
+                     "the entries one by one, along other axes, or by a reduction; other "
+                     "operators are refused. An output of\n"
+                     "that kind is followed, behind all outputs of the model, by an i64 output "
+                     "`NAME.count`, and\n"
+                     "`kiln_executable_output_dims` gives the size of a run.\n",
                      KILN_ONNX_MIN_OPSET, KILN_ONNX_MAX_OPSET);
     for (uint32_t i = 0; i < n; i++) {
         kiln_text_printf(

@@ -171,6 +171,8 @@
     CALL(kiln_context_threads(context)) CALL(kiln_cpu_features()) \
     CALL(kiln_executable_destroy(NULL)) CALL(kiln_executable_program(NULL)) \
     CALL(kiln_executable_find_input(NULL, NULL)) CALL(kiln_executable_find_output(NULL, NULL)) \
+    CALL(kiln_executable_output_dims(NULL, 0, NULL, NULL)) \
+    CALL(kiln_graph_output_dims(graph, 0, NULL, NULL)) \
     CALL(kiln_executable_peak_bytes(NULL, 0)) CALL(kiln_workspace_destroy(NULL)) \
     CALL(kiln_workspace_message(NULL)) CALL(kiln_workspace_set_deadline(NULL, 0)) \
     CALL(kiln_workspace_cancel(NULL)) CALL(kiln_workspace_set_profile(NULL, 0)) \

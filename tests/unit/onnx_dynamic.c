@@ -1,0 +1,208 @@
+/* Sizes that depend on the data: outputs have a bound and a count, the same evaluated, compiled and
+ * read back from text and binary files; what would mix entries that are not there is refused. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "graph/graph.h"
+#include "kiln/kiln.h"
+#include "onnx_bytes.h"
+
+#define MAX_OUTPUTS 8
+
+static kiln_context *context;
+
+/* An output of whatever type it has. */
+static bytes named(const char *name)
+{
+    bytes out = {0};
+    put_text(&out, 1, name);
+    return out;
+}
+
+/* nz = NonZero(x), v = GatherND(x, Transpose(nz)), s = ReduceSum(v), n = Shape(nz) */
+static bytes chain(const char *last_op)
+{
+    bytes graph = {0};
+    put(&graph, 1, node("NonZero", "x", "nz"));
+    put(&graph, 1, node("Transpose", "nz", "t"));
+    put(&graph, 1, node("GatherND", "x,t", "v"));
+    put(&graph, 1, node(last_op, "v", "s"));
+    put(&graph, 1, node("Shape", "nz", "n"));
+    put_text(&graph, 2, "g");
+    put(&graph, 11, value("x", FLOAT, 2, (const int64_t[]){2, 3}));
+    put(&graph, 12, named("nz"));
+    put(&graph, 12, named("v"));
+    put(&graph, 12, named("s"));
+    put(&graph, 12, named("n"));
+    return model(graph, 13);
+}
+
+static kiln_graph *import(bytes file)
+{
+    kiln_graph *graph = NULL;
+    if (kiln_import_onnx_memory(context, file.at, file.n, NULL, &graph))
+        fail_msg("%s", kiln_context_message(context));
+    return graph;
+}
+
+typedef struct run {
+    kiln_tensor input, outputs[MAX_OUTPUTS];
+    int64_t dims[MAX_OUTPUTS][KILN_MAX_RANK];
+    _Alignas(8) char data[MAX_OUTPUTS][96];
+} run;
+
+static void run_open(run *r, const kiln_graph *graph, float *x)
+{
+    static const int64_t dims[] = {2, 3};
+    memset(r, 0, sizeof *r);
+    r->input = (kiln_tensor){KILN_f32, 2, dims, x, 24};
+    assert_int_equal(graph->outputs.n, 5);
+    for (uint32_t i = 0; i < graph->outputs.n; i++) {
+        const kiln_type *type = kiln_graph_type(graph, graph->outputs.at[i].value);
+        assert_true(type->bytes <= 96);
+        r->outputs[i] =
+            (kiln_tensor){type->dtype, type->rank, type->dims, r->data[i], (size_t)type->bytes};
+    }
+}
+
+/* All sizes and the elements that are there, against what is expected of x. */
+static void run_check(const run *r, const float *x)
+{
+    int64_t n = 0, places[12], count;
+    float sum = 0, values[6];
+    for (int64_t i = 0; i < 6; i++) {
+        if (x[i] == 0) continue;
+        values[n] = x[i];
+        sum += x[i];
+        places[n++] = i;
+    }
+    for (int64_t i = 0; i < n; i++) places[n + i] = places[i] % 3;
+    for (int64_t i = 0; i < n; i++) places[i] /= 3;
+    assert_int_equal(r->dims[0][0], 2);
+    assert_int_equal(r->dims[0][1], n);
+    assert_int_equal(r->dims[1][0], n);
+    assert_memory_equal(r->data[0], places, (size_t)n * 16);
+    assert_memory_equal(r->data[1], values, (size_t)n * 4);
+    assert_memory_equal(r->data[2], &sum, 4);
+    assert_memory_equal(r->data[3], ((int64_t[]){2, n}), 16);
+    memcpy(&count, r->data[4], 8);
+    assert_int_equal(count, n);
+}
+
+static void compiled_check(kiln_graph *graph, float *x)
+{
+    kiln_executable *executable = NULL;
+    kiln_workspace *workspace = NULL;
+    run r;
+    run_open(&r, graph, x);
+    assert_int_equal(kiln_compile(graph, NULL, &executable), KILN_OK);
+    assert_int_equal(kiln_workspace_create(executable, &workspace), KILN_OK);
+    assert_int_equal(kiln_run(workspace, &r.input, 1, r.outputs, 5), KILN_OK);
+    for (uint32_t i = 0; i < 5; i++)
+        assert_int_equal(kiln_executable_output_dims(executable, i, r.outputs, r.dims[i]), KILN_OK);
+    run_check(&r, x);
+    kiln_workspace_destroy(workspace);
+    kiln_executable_destroy(executable);
+}
+
+static void graph_check(kiln_graph *graph)
+{
+    float rows[][6] = {{0, 1, 0, 2, 3, 0}, {1, 2, 3, 4, 5, 6}, {0, 0, 0, 0, 0, 0}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        run r;
+        run_open(&r, graph, rows[i]);
+        if (kiln_evaluate(graph, &r.input, 1, r.outputs, 5))
+            fail_msg("%s", kiln_graph_message(graph));
+        for (uint32_t k = 0; k < 5; k++)
+            assert_int_equal(kiln_graph_output_dims(graph, k, r.outputs, r.dims[k]), KILN_OK);
+        run_check(&r, rows[i]);
+        compiled_check(graph, rows[i]);
+    }
+}
+
+static void test_sizes_follow_the_data(void **state)
+{
+    kiln_graph *graph = import(chain("ReduceSum"));
+    assert_string_equal(graph->outputs.at[4].name, "nz.count");
+    graph_check(graph);
+    kiln_graph_destroy(graph);
+}
+
+static void test_files_keep_what_counts(void **state)
+{
+    kiln_graph *graph = import(chain("ReduceSum")), *text = NULL, *binary = NULL;
+    char *printed = NULL, path[] = "/tmp/kiln-dynamic-XXXXXX";
+    assert_int_equal(kiln_print_text(graph, &printed), KILN_OK);
+    assert_non_null(strstr(printed, " as \"nz\" counted 1 by 4"));
+    assert_int_equal(kiln_parse_text(context, printed, strlen(printed), &text), KILN_OK);
+    graph_check(text);
+    close(mkstemp(path));
+    assert_int_equal(kiln_write_binary(graph, path, NULL), KILN_OK);
+    assert_int_equal(kiln_read_binary(context, path, &binary), KILN_OK);
+    unlink(path);
+    graph_check(binary);
+    kiln_free(printed);
+    kiln_graph_destroy(binary);
+    kiln_graph_destroy(text);
+    kiln_graph_destroy(graph);
+}
+
+static void test_operators_that_need_a_fixed_size_are_refused(void **state)
+{
+    static const char *const ops[] = {"Softmax", "Hardmax", "ArgMax", "LogSoftmax"};
+    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
+        bytes file = chain(ops[i]);
+        kiln_graph *graph = NULL;
+        kiln_status status = kiln_import_onnx_memory(context, file.at, file.n, NULL, &graph);
+        const char *message = kiln_context_message(context);
+        if (status != KILN_UNSUPPORTED || !strstr(message, "has a size that depends on the data") ||
+            !strstr(message, ops[i]))
+            fail_msg("%s: %s: %s", ops[i], kiln_status_name(status), message);
+    }
+}
+
+static void test_damaged_counts_are_refused(void **state)
+{
+    static const char *const texts[][2] = {
+        {"kiln 1 graph f(%x: i64[]) { return %x counted 0 by 0 }", "axis"},
+        {"kiln 1 graph f(%x: f32[2], %n: i64[]) { return %x counted 1 by 1, %n }", "axis"},
+        {"kiln 1 graph f(%x: f32[2], %n: i64[]) { return %x counted 0 by -1, %n }", "by none"},
+        {"kiln 1 graph f(%x: f32[2], %n: i64[]) { return %x counted 0 of 1, %n }", "by"},
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        kiln_graph *graph = NULL;
+        kiln_status status = kiln_parse_text(context, texts[i][0], strlen(texts[i][0]), &graph);
+        assert_int_equal(status, KILN_MODEL);
+        assert_non_null(strstr(kiln_context_message(context), texts[i][1]));
+    }
+}
+
+static int open_context(void **state)
+{
+    return kiln_context_create(NULL, &context);
+}
+
+static int close_context(void **state)
+{
+    kiln_context_destroy(context);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sizes_follow_the_data),
+        cmocka_unit_test(test_files_keep_what_counts),
+        cmocka_unit_test(test_operators_that_need_a_fixed_size_are_refused),
+        cmocka_unit_test(test_damaged_counts_are_refused),
+    };
+    return cmocka_run_group_tests(tests, open_context, close_context);
+}
