@@ -1,8 +1,8 @@
 /* Attention groups: tiles are a batch element or a stretch of its rows. A tile packs the keys once;
- * then, for each block of rows: scores by register tiles into a local, the rows through their
- * reductions in place (the walk of row groups), and the weights times the values by register tiles
- * again. Scores never leave the first caches. Every element is computed as the separate groups
- * would, so the bits agree. */
+ * then, for each block of rows: scores by register tiles into a local, the rows through one
+ * reduction after the other in place (the walk of row groups), and the weights times the values by
+ * register tiles again. Scores never leave the first caches. Every element is computed as the
+ * separate groups would, so the bits agree. */
 #include "codegen/amx_attention.h"
 #include "codegen/lower_dot.h"
 #include "codegen/lower_row.h"
@@ -25,6 +25,7 @@ typedef struct attention {
     int64_t value_pitch;
     int64_t block, n_parts, part_rows;
     kiln_row_walk walk;
+    uint32_t results[KILN_MAX_ATTENTION_REDUCTIONS]; /* locals, an element a row */
     bool is_tiled; /* products of bf16 by matrix tiles */
     kiln_amx_attention tiles;
 } attention;
@@ -188,29 +189,49 @@ static void fetch_ahead(attention *a, const row_block *block, kiln_kv r)
     first->batch = second->batch = batch;
 }
 
-/* The block's rows, one after the other, through the reductions. */
-static void emit_rows(attention *a, const row_block *block)
+/* What row r of the block has been through before stage `number`: the results of reductions and
+ * where its scores stand. */
+static void bind_row(attention *a, kiln_kv r, uint32_t number)
+{
+    kiln_lower *lower = a->lower;
+    int64_t strides[KILN_MAX_RANK];
+    kiln_row_strides(kiln_graph_type(lower->graph, a->match.scores), a->match.columns, strides);
+    kiln_lower_bind_local(lower, a->match.scores, a->scores, strides);
+    lower->bindings.at[lower->bindings.n - 1].base = a->walk.local_base;
+    for (uint32_t i = 0; i < number; i++) {
+        kiln_kv result = kiln_k_load(lower->kernel, a->results[i], r, 1, 0, 0);
+        kiln_lower_bind(lower, a->match.reductions[i], result);
+        kiln_row_bind_kept(&a->walk, i);
+    }
+}
+
+/* One stage of all the block's rows. The end of a reduction is a chain of its own; the next row's
+ * work runs beside it, since it does not wait for that. */
+static void emit_stage(attention *a, const row_block *block, uint32_t number)
 {
     kiln_lower *lower = a->lower;
     kiln_kernel *k = lower->kernel;
     kiln_kv r = kiln_k_loop(k, KILN_LOOP_SERIAL, kiln_k_const_i64(k, 0),
                             kiln_k_const_i64(k, block->rows), 1);
     uint32_t mark = kiln_lower_mark(lower), n_bindings = lower->bindings.n;
-    if (!a->is_tiled) fetch_ahead(a, block, r);
+    if (number == 0 && !a->is_tiled) fetch_ahead(a, block, r);
     kiln_kv before = kiln_k_mul_imm(k, a->first.batch, a->match.rows);
     kiln_kv row = kiln_k_binary(k, KILN_K_add, before, kiln_k_binary(k, KILN_K_add, block->row, r));
     a->walk.row = kiln_axis_scalar(row, 1);
     a->walk.local_base = kiln_k_mul_imm(k, r, a->pitch);
     lower->lanes = a->first.lanes;
     lower->lanes = kiln_row_lanes(lower, a->match.columns);
-    int64_t strides[KILN_MAX_RANK];
-    kiln_row_strides(kiln_graph_type(lower->graph, a->match.scores), a->match.columns, strides);
-    kiln_lower_bind_local(lower, a->match.scores, a->scores, strides);
-    lower->bindings.at[n_bindings].base = a->walk.local_base;
-    kiln_row_walk_all(&a->walk);
+    bind_row(a, r, number);
+    const kiln_kv *results = kiln_row_walk_stage(&a->walk, number);
+    if (number < a->match.n_reductions) kiln_k_store(k, a->results[number], r, results[0], 0, 0);
     kiln_lower_unbind(lower, lower->bindings.n - n_bindings);
     kiln_lower_cut(lower, mark);
     kiln_k_end(k);
+}
+
+static void emit_rows(attention *a, const row_block *block)
+{
+    for (uint32_t i = 0; i < a->walk.stages.n; i++) emit_stage(a, block, i);
 }
 
 static void emit_block(attention *a, const row_block *block)
@@ -260,6 +281,12 @@ static void emit_tile(attention *a, kiln_kv number)
     kiln_k_end(k);
 }
 
+static uint32_t add_results(attention *a, kiln_value reduction)
+{
+    kiln_dtype dtype = kiln_graph_type(a->lower->graph, reduction)->dtype;
+    return kiln_kernel_add_local(a->lower->kernel, kiln_compute_dtype(dtype), a->block);
+}
+
 /* Stages of the walk: reduction i over operand i, kept in place of the scores; last, the
  * weights. */
 static void set_stages(attention *a)
@@ -278,6 +305,7 @@ static void set_stages(attention *a)
     for (uint32_t i = 0; i < stages->n; i++) {
         bool is_last = i == match->n_reductions;
         kiln_value full = is_last ? match->weights : match->operands[i];
+        if (!is_last) a->results[i] = add_results(a, match->reductions[i]);
         if (!is_last) kiln_vec_push(&stages->stage[i].reductions, arena, match->reductions[i]);
         if (full.id != kept.id) kiln_vec_push(&stages->stage[i].kept, arena, full);
         kept = full;

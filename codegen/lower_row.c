@@ -241,8 +241,20 @@ void kiln_row_strides(const kiln_type *type, int64_t n_reduced, int64_t *out_str
     }
 }
 
-/* One stage of the row, after which its reductions and kept values are bound. */
-static void walk_stage(kiln_row_walk *w, uint32_t number)
+void kiln_row_bind_kept(kiln_row_walk *w, uint32_t number)
+{
+    kiln_lower *lower = w->lower;
+    const kiln_stage *stage = &w->stages.stage[number];
+    for (uint32_t i = 0; i < stage->kept.n; i++) {
+        kiln_value node = stage->kept.at[i];
+        int64_t strides[KILN_MAX_RANK];
+        kiln_row_strides(kiln_graph_type(lower->graph, node), w->stages.n_reduced, strides);
+        kiln_lower_bind_local(lower, node, w->locals[kiln_lower_position(lower, node)], strides);
+        lower->bindings.at[lower->bindings.n - 1].base = w->local_base;
+    }
+}
+
+const kiln_kv *kiln_row_walk_stage(kiln_row_walk *w, uint32_t number)
 {
     kiln_lower *lower = w->lower;
     w->stage = &w->stages.stage[number];
@@ -258,15 +270,9 @@ static void walk_stage(kiln_row_walk *w, uint32_t number)
         walk_range(w, 0, w->stages.n_reduced);
     kiln_kv *results = kiln_new_array(&lower->scope->arena, kiln_kv, n + 1);
     for (uint32_t i = 0; i < n; i++) results[i] = w->tree(w, &w->partials[i]);
-    for (uint32_t i = 0; i < n; i++) kiln_lower_bind(lower, w->stage->reductions.at[i], results[i]);
-    for (uint32_t i = 0; i < w->stage->kept.n; i++) {
-        kiln_value node = w->stage->kept.at[i];
-        int64_t strides[KILN_MAX_RANK];
-        kiln_row_strides(kiln_graph_type(lower->graph, node), w->stages.n_reduced, strides);
-        kiln_lower_bind_local(lower, node, w->locals[kiln_lower_position(lower, node)], strides);
-        lower->bindings.at[lower->bindings.n - 1].base = w->local_base;
-    }
+    kiln_row_bind_kept(w, number);
     if (w->thread_lane && w->stage->kept.n > 0) kiln_k_barrier(lower->kernel);
+    return results;
 }
 
 static void store_small(kiln_row_walk *w)
@@ -290,7 +296,12 @@ static void store_small(kiln_row_walk *w)
 void kiln_row_walk_all(kiln_row_walk *w)
 {
     uint32_t n_bindings = w->lower->bindings.n;
-    for (uint32_t i = 0; i < w->stages.n; i++) walk_stage(w, i);
+    for (uint32_t i = 0; i < w->stages.n; i++) {
+        const kiln_stage *stage = &w->stages.stage[i];
+        const kiln_kv *results = kiln_row_walk_stage(w, i);
+        for (uint32_t j = 0; j < stage->reductions.n; j++)
+            kiln_lower_bind(w->lower, stage->reductions.at[j], results[j]);
+    }
     /* other threads of the row may still be reading what a small output lies over */
     if (w->thread_lane && kiln_lower_writes_over_inputs(w->lower)) kiln_k_barrier(w->lower->kernel);
     store_small(w);

@@ -24,6 +24,10 @@ struct kiln_row_walk {
     kiln_kv local_base;       /* where the row's kept values begin in their locals */
 };
 
+/* One stage of w->row: binds its kept values and returns its reductions' results. */
+const kiln_kv *kiln_row_walk_stage(kiln_row_walk *w, uint32_t number);
+/* Binds the kept values of a stage that the row has been through. */
+void kiln_row_bind_kept(kiln_row_walk *w, uint32_t number);
 /* All stages of w->row, then the outputs with one element a row. */
 void kiln_row_walk_all(kiln_row_walk *w);
 /* Strides of one row's elements in a local: row-major over the trailing n_reduced, 0 before

@@ -61,17 +61,31 @@ static kiln_kv scale_by(kiln_kernel *k, const exp_format *format, kiln_kv a, kil
     return mul(k, a, power_of_two(k, format, rest));
 }
 
+static bool has_scale(const kiln_kernel *k, kiln_kv a)
+{
+    return k->machine->has_scale && !is_f64(k, a);
+}
+
+/* a 2^n; n is the float of what the bits hold. */
+static kiln_kv scale(kiln_kernel *k, const exp_format *format, kiln_kv a, const exp_parts *parts)
+{
+    if (has_scale(k, a)) return kiln_k_binary(k, KILN_K_scale, a, parts->n);
+    return scale_by(k, format, a, parts->bits);
+}
+
 /* Below `low` the result is a 0 that is selected, not computed: a product that underflows costs a
- * hundred cycles on common processors, and masks of attention are full of -inf. */
+ * hundred cycles on common processors, and masks of attention are full of -inf. As one instruction
+ * it is masked, so what its operands are there does not matter. */
 kiln_kv kiln_math_exp(kiln_kernel *k, kiln_kv x)
 {
     const exp_format *format = format_of(k, x);
     kiln_kv is_low = compare_num(k, KILN_K_lt, x, format->low);
-    x = at_most(k, num_where(k, is_low, 0.0, x), format->high);
+    if (!has_scale(k, x)) x = num_where(k, is_low, 0.0, x);
+    x = at_most(k, x, format->high);
     exp_parts parts = exp_split(k, x, 2 * format->bias);
     kiln_kv slope = fma_num(k, parts.r, parts.q, 1.0);
     kiln_kv p = fma_num(k, parts.r, slope, 1.0);
-    return num_where(k, is_low, 0.0, scale_by(k, format, p, parts.bits));
+    return num_where(k, is_low, 0.0, scale(k, format, p, &parts));
 }
 
 /* 2^n - 1 + 2^n (e^r - 1), with half of 2^n so that n = bias + 1 does not overflow early. */

@@ -70,8 +70,10 @@ static kiln_status check_alike(const kiln_kernel *k, const kiln_instr *instr, ki
     for (uint32_t i = 0; i < kiln_instr_n_args(instr->op); i++) {
         if (!is_like(k, instr->args[i], dtype, instr->lanes)) return type_error(k, instr, i, error);
     }
+    bool is_scale = instr->op == KILN_K_scale;
     bool is_rounding = instr->op >= KILN_K_floor && instr->op <= KILN_K_round_even;
     if ((instr->op == KILN_K_fma && !k->machine->has_fma) ||
+        (is_scale && (!k->machine->has_scale || instr->dtype != KILN_f32)) ||
         (is_rounding && !k->machine->has_round))
         return FAIL("%s: machine %s lacks it", kiln_instr_name(instr->op), k->machine->name);
     return KILN_OK;

@@ -20,6 +20,7 @@ typedef struct kiln_machine {
     uint32_t n_vector_registers;
     bool has_fma;           /* else fma is expanded to mul + add */
     bool has_round;         /* floor, ceil, trunc, round_even as instructions */
+    bool has_scale;         /* a * 2^b as an instruction */
     bool has_f16;           /* exact f16 <-> f32 conversion instructions */
     bool has_bf16_dot, has_vnni, has_amx;
     int64_t l1_bytes, l2_bytes, l3_bytes; /* per core, l3 shared */

@@ -103,6 +103,12 @@ KILN_FN float kiln_trunc_f32(float a) { return __builtin_truncf(a); }
 KILN_FN double kiln_trunc_f64(double a) { return __builtin_trunc(a); }
 KILN_FN float kiln_round_even_f32(float a) { return __builtin_rintf(a); }
 KILN_FN double kiln_round_even_f64(double a) { return __builtin_rint(a); }
+/* Exact in double, so it rounds once. */
+KILN_FN float kiln_scale_f32(float a, float b)
+{
+    long long n = b > 400 ? 400 : b > -400 ? (long long)b : -400;
+    return (float)(a * kiln_from_f64((kiln_u64)(n + 1023) << 52));
+}
 
 /* Subnormal halves are a fraction of 2^-24; all else moves the exponent's bias from 15 to 127. */
 KILN_FN float kiln_f16_to_f32(kiln_f16 x)

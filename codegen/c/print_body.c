@@ -28,6 +28,7 @@ static const struct {
     [KILN_K_ceil] = {"kiln_ceil_$S($a)", NULL},
     [KILN_K_trunc] = {"kiln_trunc_$S($a)", NULL},
     [KILN_K_round_even] = {"kiln_round_even_$S($a)", NULL},
+    [KILN_K_scale] = {"kiln_scale_$S($a, $b)", NULL},
     [KILN_K_max] = {"kiln_max_$S($a, $b)", "$a > $b ? $a : $b"},
     [KILN_K_min] = {"kiln_min_$S($a, $b)", "$a < $b ? $a : $b"},
     [KILN_K_max_fast] = {"$a > $b ? $a : $b", "$a > $b ? $a : $b"},

@@ -93,7 +93,8 @@ LLVMValueRef kiln_llvm_intrinsic(kiln_llvm *e, const kiln_llvm_call *call)
     if (!id)
         kiln_fail(e->scope, KILN_INTERNAL, "llvm: no intrinsic %s in this version", call->name);
     LLVMTypeRef types[2] = {call->types[0], call->types[1]};
-    LLVMValueRef args[4] = {call->args[0], call->args[1], call->args[2], call->args[3]};
+    LLVMValueRef args[5];
+    for (unsigned i = 0; i < call->n_args; i++) args[i] = call->args[i];
     LLVMValueRef function = LLVMGetIntrinsicDeclaration(e->module, id, types, call->n_types);
     LLVMTypeRef type = LLVMIntrinsicGetType(e->context, id, types, call->n_types);
     return LLVMBuildCall2(e->builder, type, function, args, call->n_args, "");

@@ -47,7 +47,7 @@ typedef struct kiln_llvm_call {
     const char *name;
     LLVMTypeRef types[2];
     uint32_t n_types;
-    LLVMValueRef args[4];
+    LLVMValueRef args[5];
     uint32_t n_args;
 } kiln_llvm_call;
 LLVMValueRef kiln_llvm_intrinsic(kiln_llvm *e, const kiln_llvm_call *call);
@@ -55,6 +55,13 @@ LLVMValueRef kiln_llvm_intrinsic(kiln_llvm *e, const kiln_llvm_call *call);
 /* A lane-changing view of `a` (a scalar counts as one lane); from[i] < 0 leaves lane i open. */
 LLVMValueRef kiln_llvm_shuffle(kiln_llvm *e, LLVMValueRef a, LLVMValueRef b, uint32_t lanes,
                                const int64_t *from);
+
+/* Lanes first … first + width - 1 of `a`, which has `lanes`; 0 beyond its end. And the way back:
+ * `whole` (NULL at first) with a part in its place. */
+LLVMValueRef kiln_llvm_part(kiln_llvm *e, LLVMValueRef a, uint32_t lanes, uint32_t first,
+                            uint32_t width);
+LLVMValueRef kiln_llvm_join(kiln_llvm *e, LLVMValueRef whole, uint32_t lanes, uint32_t first,
+                            LLVMValueRef part);
 
 /* The value of an instruction that is neither loop nor memory; emit_value.c. */
 LLVMValueRef kiln_llvm_emit_value(kiln_llvm *e, const kiln_instr *instr);

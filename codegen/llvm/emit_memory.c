@@ -268,17 +268,11 @@ LLVMValueRef kiln_llvm_emit_lookup(kiln_llvm *e, const kiln_instr *instr)
     if (!is_word || !(features & KILN_CPU_AVX2)) return lookup_in_memory(e, instr, index);
     uint32_t width = features & KILN_CPU_AVX512 ? 16 : 8, lanes = instr->lanes;
     if (width == 16 && table->n == 32) index = unmasked_index(e, instr->args[0]);
-    LLVMValueRef result = NULL, whole = LLVMConstNull(LLVMTypeOf(index));
+    LLVMValueRef result = NULL;
     for (uint32_t first = 0; first < lanes; first += width) {
-        int64_t from[KILN_K_MAX_LANES], join[KILN_K_MAX_LANES];
-        for (uint32_t i = 0; i < width; i++) from[i] = first + i < lanes ? first + i : lanes;
-        LLVMValueRef part = kiln_llvm_shuffle(e, index, whole, width, from);
+        LLVMValueRef part = kiln_llvm_part(e, index, lanes, first, width);
         part = width == 16 ? permute_512(e, table, part) : permute_256(e, table, part);
-        for (uint32_t i = 0; i < lanes; i++)
-            join[i] = i >= first && i < first + width ? (int64_t)(i - first) : -1;
-        part = kiln_llvm_shuffle(e, part, NULL, lanes, join);
-        for (uint32_t i = 0; i < lanes; i++) join[i] = i < first ? i : lanes + i;
-        result = result ? kiln_llvm_shuffle(e, result, part, lanes, join) : part;
+        result = kiln_llvm_join(e, result, lanes, first, part);
     }
     LLVMTypeRef type = kiln_llvm_type(e, instr->dtype, lanes);
     return LLVMBuildBitCast(e->builder, result, type, "");

@@ -169,6 +169,45 @@ static LLVMValueRef emit_shuffle(kiln_llvm *e, const kiln_instr *instr)
     return lanes == 1 ? source : LLVMBuildExtractElement(e->builder, source, lane, "");
 }
 
+LLVMValueRef kiln_llvm_part(kiln_llvm *e, LLVMValueRef a, uint32_t lanes, uint32_t first,
+                            uint32_t width)
+{
+    int64_t from[KILN_K_MAX_LANES];
+    for (uint32_t i = 0; i < width; i++) from[i] = first + i < lanes ? first + i : lanes;
+    return kiln_llvm_shuffle(e, a, LLVMConstNull(LLVMTypeOf(a)), width, from);
+}
+
+LLVMValueRef kiln_llvm_join(kiln_llvm *e, LLVMValueRef whole, uint32_t lanes, uint32_t first,
+                            LLVMValueRef part)
+{
+    uint32_t width = LLVMGetVectorSize(LLVMTypeOf(part));
+    int64_t from[KILN_K_MAX_LANES] = {0};
+    for (uint32_t i = 0; i < lanes; i++)
+        from[i] = i >= first && i < first + width ? (int64_t)(i - first) : -1;
+    part = kiln_llvm_shuffle(e, part, NULL, lanes, from);
+    for (uint32_t i = 0; i < lanes; i++) from[i] = i < first ? i : lanes + i;
+    return whole ? kiln_llvm_shuffle(e, whole, part, lanes, from) : part;
+}
+
+/* Whole registers; LLVM folds a select of the result into the mask. */
+static LLVMValueRef emit_scale(kiln_llvm *e, const kiln_instr *instr)
+{
+    enum { WIDTH = 16, CURRENT_ROUNDING = 4 };
+    LLVMValueRef a = arg(e, instr, 0), b = arg(e, instr, 1), result = NULL;
+    LLVMTypeRef mask = LLVMIntTypeInContext(e->context, WIDTH);
+    for (uint32_t first = 0; first < instr->lanes; first += WIDTH) {
+        kiln_llvm_call call = {.name = "llvm.x86.avx512.mask.scalef.ps.512", .n_args = 5};
+        call.args[0] = kiln_llvm_part(e, a, instr->lanes, first, WIDTH);
+        call.args[1] = kiln_llvm_part(e, b, instr->lanes, first, WIDTH);
+        call.args[2] = LLVMConstNull(LLVMTypeOf(call.args[0]));
+        call.args[3] = LLVMConstAllOnes(mask);
+        call.args[4] = kiln_llvm_i32(e, CURRENT_ROUNDING);
+        result = kiln_llvm_join(e, result, instr->lanes, first, kiln_llvm_intrinsic(e, &call));
+    }
+    if (instr->lanes > 1) return result;
+    return LLVMBuildExtractElement(e->builder, result, kiln_llvm_i32(e, 0), "");
+}
+
 static LLVMValueRef emit_splat(kiln_llvm *e, const kiln_instr *instr)
 {
     static const int64_t zeros[KILN_K_MAX_LANES];
@@ -187,6 +226,8 @@ LLVMValueRef kiln_llvm_emit_value(kiln_llvm *e, const kiln_instr *instr)
     case KILN_K_bitcast:
         return LLVMBuildBitCast(e->builder, arg(e, instr, 0),
                                 kiln_llvm_type(e, instr->dtype, instr->lanes), "");
+    case KILN_K_scale:
+        return emit_scale(e, instr);
     case KILN_K_splat:
         return emit_splat(e, instr);
     case KILN_K_shuffle:

@@ -80,6 +80,7 @@ static bool has_op(const bench *b, kiln_instr_op op)
     bool is_float = kiln_dtype_is_float(b->dtype), is_int = kiln_dtype_is_int(b->dtype);
     bool is_equality = op == KILN_K_eq || op == KILN_K_ne;
     if (op == KILN_K_fma) return is_float && b->machine->has_fma;
+    if (op == KILN_K_scale) return b->dtype == KILN_f32 && b->machine->has_scale;
     if (op >= KILN_K_floor && op <= KILN_K_round_even) return is_float && b->machine->has_round;
     switch ((int)kiln_instr_rule_of(op)) {
     case KILN_RULE_NUMBER:
@@ -102,12 +103,22 @@ static bool is_guarded(kiln_instr_op op)
     return op == KILN_K_div || op == KILN_K_rem || op == KILN_K_shl || op == KILN_K_shr;
 }
 
+/* What reference_scale does to its second operand. */
+static kiln_kv clamped_exponent(bench *b, kiln_kv y)
+{
+    kiln_kv most = kiln_k_const_float(b->k, KILN_f32, b->lanes, MAX_EXPONENT);
+    kiln_kv least = kiln_k_const_float(b->k, KILN_f32, b->lanes, -MAX_EXPONENT);
+    y = kiln_k_binary(b->k, KILN_K_min_fast, y, most);
+    return kiln_k_unary(b->k, KILN_K_trunc, kiln_k_binary(b->k, KILN_K_max_fast, y, least));
+}
+
 static kiln_kv build_op(bench *b, kiln_instr_op op)
 {
     kiln_kv x = load_at(b, 0, op), y = load_at(b, is_guarded(op) ? 2 : 1, op),
             z = load_at(b, 2, op);
     if (op == KILN_K_select) return kiln_k_select(b->k, load_at(b, 3, op), y, z);
     if (op == KILN_K_fma) return kiln_k_fma(b->k, x, y, z);
+    if (op == KILN_K_scale) y = clamped_exponent(b, y);
     return kiln_instr_n_args(op) == 1 ? kiln_k_unary(b->k, op, x) : kiln_k_binary(b->k, op, x, y);
 }
 

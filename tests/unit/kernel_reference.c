@@ -71,6 +71,13 @@ static element float_minmax(kiln_dtype dtype, kiln_instr_op op, element a, eleme
     return is_max == (x > y) ? a : b;
 }
 
+/* The exponent is made small and whole first. */
+static double reference_scale(double x, double y)
+{
+    y = y < MAX_EXPONENT ? y : MAX_EXPONENT;
+    return ldexp(x, (int)(y > -MAX_EXPONENT ? y : -MAX_EXPONENT));
+}
+
 static element float_op(kiln_dtype dtype, kiln_instr_op op, element a, element b, element c)
 {
     double x = as_double(dtype, a), y = as_double(dtype, b), z = as_double(dtype, c);
@@ -102,6 +109,8 @@ static element float_op(kiln_dtype dtype, kiln_instr_op op, element a, element b
         return from_double(dtype, trunc(x));
     case KILN_K_round_even:
         return from_double(dtype, rint(x));
+    case KILN_K_scale:
+        return from_double(dtype, reference_scale(x, y));
     case KILN_K_max_fast:
         return x > y ? a : b;
     case KILN_K_min_fast:

@@ -5,6 +5,8 @@
 
 #include "codegen/kernel.h"
 
+#define MAX_EXPONENT 300 /* of the second operand of scale */
+
 /* An element: its bits, low bytes first. */
 typedef uint64_t element;
 
