@@ -115,19 +115,32 @@ static void fetch_ahead(const tile_step *step, kiln_kv at)
     }
 }
 
+/* Element offset in A of step `number` of the block; with stretches, of all k. */
+static kiln_kv offset_in_a(const kiln_amx *amx, kiln_kv number)
+{
+    kiln_kernel *k = amx->dot.lower->kernel;
+    if (!amx->stretch) return kiln_k_mul_imm(k, number, amx->a_step);
+    kiln_kv at = kiln_k_mul_imm(k, kiln_k_rem_imm(k, number, amx->stretch), amx->a_step);
+    kiln_kv start = kiln_k_mul_imm(k, kiln_k_div_imm(k, number, amx->stretch), amx->jump);
+    return kiln_k_binary(k, KILN_K_add, at, start);
+}
+
 /* Steps of k from `first` on, `n` of them in a row. */
 static void emit_steps(tile_step *step, kiln_kv first, int64_t n)
 {
     kiln_amx *amx = step->amx;
     const kiln_amx_block *block = step->block;
     kiln_kernel *k = amx->dot.lower->kernel;
-    kiln_kv a_offset = kiln_k_mul_imm(k, first, amx->a_step);
+    kiln_kv number = amx->stretch ? kiln_k_binary(k, KILN_K_add, block->first, first) : first;
     kiln_kv b_offset = kiln_k_mul_imm(k, first, KILN_TILE_WORDS);
-    kiln_kv a = kiln_k_binary(k, KILN_K_add, block->a, a_offset);
+    kiln_kv a = kiln_k_binary(k, KILN_K_add, block->a, offset_in_a(amx, number));
     kiln_kv b = kiln_k_binary(k, KILN_K_add, block->b, b_offset), ahead = block->ahead;
     if (block->lines) ahead = kiln_k_binary(k, KILN_K_add, ahead, b_offset);
     for (int64_t i = 0; i < n; i++) {
-        step->a_at = kiln_k_add_imm(k, a, i * amx->a_step);
+        if (amx->stretch && i)
+            a = kiln_k_binary(k, KILN_K_add, block->a,
+                              offset_in_a(amx, kiln_k_add_imm(k, number, i)));
+        step->a_at = kiln_k_add_imm(k, a, amx->stretch ? 0 : i * amx->a_step);
         step->b_at = kiln_k_add_imm(k, b, i * KILN_TILE_WORDS);
         if (block->lines) fetch_ahead(step, kiln_k_add_imm(k, ahead, i * KILN_TILE_WORDS));
         emit_step(step);

@@ -1,6 +1,7 @@
 /* Contractions by matrix tiles: bf16 products summed in f32, bytes summed in i32. Shared by
  * lower_amx.c (planning, blocks), amx.c (the tiles of a block), amx_copy.c (the first operand),
- * amx_conv.c (windows of convolutions), amx_store.c (the results), bf16_parts.c and the packers.
+ * amx_conv.c and amx_band.c (convolutions), amx_store.c (the results), bf16_parts.c and the
+ * packers.
  *
  * A block is rows x vectors tiles of sums (at most 6 of the 8 there are); its steps are 32 deep, or
  * 64 bytes. The order of additions of one element depends on k alone: not on blocks, threads or the
@@ -31,7 +32,11 @@ struct kiln_amx {
     /* A: elements from a row to the next of a tile, from a tile to the one below it, from a step of
      * k to the next, from a part to the next. A local holds whole tiles, one after the other. */
     int64_t a_row, a_tile, a_step, a_part;
-    uint32_t b_buffer;   /* u32 */
+    /* After `stretch` steps the next one lies `jump` elements from where they began; 0: one after
+     * the other. */
+    int64_t stretch, jump;
+    int64_t near_rows; /* of a work tile, where all of B stays in the cache; 0: the usual number */
+    uint32_t b_buffer; /* u32 */
     int64_t panel_words; /* elements of a panel of 16 columns, all parts */
     bool is_ahead;       /* runs fetch what the next one reads of B */
     /* Locals of the sums' dtype: scratch holds the fresh sums of two blocks, [2][rows * 16][vectors
@@ -43,6 +48,10 @@ struct kiln_amx {
      * it. NULL: amx_copy.c. */
     void (*add_local)(kiln_amx *amx);
     void (*copy)(kiln_amx *amx, kiln_kv first, kiln_kv end);
+    /* Where row `row` of A stands, and which row of the result it is, if it is one (i64: 1 or 0).
+     * NULL: amx_copy.c; every row is its own. */
+    kiln_kv (*row_offset)(kiln_amx *amx, kiln_kv row);
+    kiln_kv (*result_row)(kiln_amx *amx, kiln_kv row, kiln_kv *out_exists);
 };
 
 /* The input that the group's anchor reads in a tile format, or KILN_NONE. */
@@ -72,7 +81,8 @@ typedef struct kiln_amx_rest {
 typedef struct kiln_amx_block {
     uint32_t rows, vectors;
     int64_t n;
-    kiln_kv a, b;  /* element offsets of the first step */
+    kiln_kv a, b;  /* element offsets of the first step; where A has stretches, of step 0 */
+    kiln_kv first; /* there: the number of the first step */
     bool is_fresh; /* the sums begin as zeros */
     uint32_t sums;
     kiln_kv at;

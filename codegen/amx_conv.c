@@ -1,42 +1,23 @@
 /* Convolutions by matrix tiles: products whose rows are output pixels and whose k are taps and
  * features. A work tile copies the windows of its pixels to a local, a row each, zeros for the
  * padding; then it is a product as any other. The features of a kernel row lie together in NHWC, so
- * a window is copied by stretches of width x features elements. */
+ * a window is copied by stretches of width x features elements. What amx_band.c reads without
+ * windows is left to it. */
+#include "codegen/amx_conv.h"
 #include "base/checked.h"
-#include "codegen/amx.h"
-#include "codegen/lower_conv.h"
 #include "codegen/math.h"
 
-#define SLACK 64            /* elements: stretches end in whole vectors, which hold 64 bytes */
 #define UNROLLED 8          /* vectors of a stretch */
 #define SAME_SET_BYTES 1024 /* rows at multiples of this are moved apart */
 
-typedef struct amx_conv {
-    kiln_amx amx;
-    kiln_conv conv;
-    kiln_strided input;
-    kiln_tile_source source;
-    bool is_joined; /* a stretch is a row of taps, not one tap */
-    int64_t pitch;  /* of a row of the local */
-    uint32_t lanes; /* elements of a step */
-} amx_conv;
-
-/* Part of a window: input positions of its first tap, which may lie in the padding. */
-typedef struct window {
-    kiln_kv image, at[KILN_CONV_AXES];
-    kiln_kv to;        /* element of the local */
-    kiln_kv is_inside; /* i64: 1 when the outer positions are inside */
-} window;
-
-static int64_t stride_of(const amx_conv *c, uint32_t axis)
+static int64_t stride_of(const kiln_amx_conv *c, uint32_t axis)
 {
     const kiln_conv *conv = &c->conv;
     uint32_t first = KILN_CONV_AXES - conv->n_spatial;
     return axis < first ? 0 : c->input.strides[conv->input_axes.at[axis - first + 2]];
 }
 
-/* i64: whether 0 <= a < n. */
-static kiln_kv is_within(kiln_kernel *k, kiln_kv a, int64_t n)
+kiln_kv kiln_amx_is_within(kiln_kernel *k, kiln_kv a, int64_t n)
 {
     kiln_kv zero = kiln_k_const_i64(k, 0), one = kiln_k_const_i64(k, 1);
     kiln_kv low = kiln_k_min(k, kiln_k_max(k, kiln_k_add_imm(k, a, 1), zero), one);
@@ -45,7 +26,8 @@ static kiln_kv is_within(kiln_kernel *k, kiln_kv a, int64_t n)
 }
 
 /* Vector `at` of a stretch: elements low … high - 1 of it exist, the others are zeros. */
-static void copy_vector(amx_conv *c, kiln_kv from, kiln_kv to, kiln_kv at, const kiln_kv bounds[2])
+static void copy_vector(kiln_amx_conv *c, kiln_kv from, kiln_kv to, kiln_kv at,
+                        const kiln_kv bounds[2])
 {
     kiln_kernel *k = c->conv.lower->kernel;
     kiln_kv lanes = kiln_k_lanes(k, KILN_i32, c->lanes);
@@ -61,8 +43,7 @@ static void copy_vector(amx_conv *c, kiln_kv from, kiln_kv to, kiln_kv at, const
     kiln_k_store(k, c->amx.dot.a.source.buffer, to, value, 0, 0);
 }
 
-/* `n` elements from the window's position on, of which those of `taps` taps inside count. */
-static void copy_stretch(amx_conv *c, const window *w, int64_t taps)
+void kiln_amx_copy_stretch(kiln_amx_conv *c, const kiln_amx_window *w, int64_t taps)
 {
     kiln_lower *lower = c->conv.lower;
     kiln_kernel *k = lower->kernel;
@@ -96,7 +77,7 @@ static kiln_kv moved(kiln_kernel *k, kiln_kv from, kiln_kv tap, int64_t step)
 }
 
 /* The taps of the window along an axis and those inside it. */
-static kiln_kv open_taps(amx_conv *c, window *w, uint32_t which, int64_t elements)
+static kiln_kv open_taps(kiln_amx_conv *c, kiln_amx_window *w, uint32_t which, int64_t elements)
 {
     kiln_kernel *k = c->conv.lower->kernel;
     const kiln_conv_axis *axis = &c->conv.axis[which];
@@ -107,21 +88,21 @@ static kiln_kv open_taps(amx_conv *c, window *w, uint32_t which, int64_t element
     return tap;
 }
 
-static void copy_window(amx_conv *c, window w)
+static void copy_window(kiln_amx_conv *c, kiln_amx_window w)
 {
     kiln_kernel *k = c->conv.lower->kernel;
     const kiln_conv_axis *axis = c->conv.axis;
     int64_t row = axis[KILN_CONV_W].kernel * c->conv.in_features;
     open_taps(c, &w, KILN_CONV_D, axis[KILN_CONV_H].kernel * row);
     open_taps(c, &w, KILN_CONV_H, row);
-    kiln_kv deep = is_within(k, w.at[KILN_CONV_D], axis[KILN_CONV_D].in);
-    kiln_kv down = is_within(k, w.at[KILN_CONV_H], axis[KILN_CONV_H].in);
+    kiln_kv deep = kiln_amx_is_within(k, w.at[KILN_CONV_D], axis[KILN_CONV_D].in);
+    kiln_kv down = kiln_amx_is_within(k, w.at[KILN_CONV_H], axis[KILN_CONV_H].in);
     w.is_inside = kiln_k_binary(k, KILN_K_and, deep, down);
     if (c->is_joined) {
-        copy_stretch(c, &w, axis[KILN_CONV_W].kernel);
+        kiln_amx_copy_stretch(c, &w, axis[KILN_CONV_W].kernel);
     } else {
         open_taps(c, &w, KILN_CONV_W, c->conv.in_features);
-        copy_stretch(c, &w, 1);
+        kiln_amx_copy_stretch(c, &w, 1);
         kiln_k_end(k);
     }
     kiln_k_end(k);
@@ -131,13 +112,13 @@ static void copy_window(amx_conv *c, window w)
 /* The windows of pixels first … end - 1. */
 static void copy_rows(kiln_amx *amx, kiln_kv first, kiln_kv end)
 {
-    amx_conv *c = (amx_conv *)amx;
+    kiln_amx_conv *c = (kiln_amx_conv *)amx;
     kiln_lower *lower = c->conv.lower;
     kiln_kernel *k = lower->kernel;
     const kiln_conv_axis *axis = c->conv.axis;
     kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, 1), rest = row;
     uint32_t mark = kiln_lower_mark(lower);
-    window w = {.to = kiln_amx_row_offset(amx, row)};
+    kiln_amx_window w = {.to = kiln_amx_row_offset(amx, row)};
     for (uint32_t i = KILN_CONV_AXES; i-- > 0;) {
         kiln_kv at = kiln_k_rem_imm(k, rest, axis[i].out);
         rest = kiln_k_div_imm(k, rest, axis[i].out);
@@ -157,7 +138,7 @@ static void copy_rows(kiln_amx *amx, kiln_kv first, kiln_kv end)
 /* Rows of the local are windows, at an odd distance in lines where they would share sets. */
 static void add_local(kiln_amx *amx)
 {
-    amx_conv *c = (amx_conv *)amx;
+    kiln_amx_conv *c = (kiln_amx_conv *)amx;
     kiln_dot *dot = &amx->dot;
     c->pitch = amx->k_padded;
     c->lanes = (uint32_t)amx->tile_k;
@@ -169,10 +150,10 @@ static void add_local(kiln_amx *amx)
     dot->a.source.dtype = KILN_NO_DTYPE;
     int64_t rows = kiln_round_up(dot->block_rows, KILN_TILE_SIDE);
     dot->a.source.buffer =
-        kiln_kernel_add_local(dot->lower->kernel, amx->element, rows * c->pitch + SLACK);
+        kiln_kernel_add_local(dot->lower->kernel, amx->element, rows * c->pitch + KILN_AMX_SLACK);
 }
 
-static void find_input(amx_conv *c)
+static void find_input(kiln_amx_conv *c)
 {
     kiln_lower *lower = c->conv.lower;
     kiln_value value = c->conv.node->inputs[0];
@@ -184,8 +165,8 @@ static void find_input(amx_conv *c)
                   lower->group->label);
     c->source.buffer = lower->buffer_of[c->input.input];
     const kiln_conv_axis *axis = &c->conv.axis[KILN_CONV_W];
-    bool is_dense = stride_of(c, KILN_CONV_W) == c->conv.in_features;
-    c->is_joined = axis->kernel == 1 || (axis->rhs_dilation == 1 && is_dense);
+    c->is_dense = stride_of(c, KILN_CONV_W) == c->conv.in_features;
+    c->is_joined = axis->kernel == 1 || (axis->rhs_dilation == 1 && c->is_dense);
 }
 
 void kiln_lower_amx_conv(kiln_conv *conv)
@@ -193,7 +174,7 @@ void kiln_lower_amx_conv(kiln_conv *conv)
     kiln_lower *lower = conv->lower;
     kiln_arena *arena = &lower->scope->arena;
     const kiln_attrs *attrs = conv->node->attrs;
-    amx_conv c = {.amx = {.dot = {.lower = lower, .dtype = conv->dtype}}, .conv = *conv};
+    kiln_amx_conv c = {.amx = {.dot = {.lower = lower, .dtype = conv->dtype}}, .conv = *conv};
     kiln_dot *dot = &c.amx.dot;
     find_input(&c);
     kiln_matmul_roles *roles = &dot->roles;
@@ -217,5 +198,7 @@ void kiln_lower_amx_conv(kiln_conv *conv)
     dot->n_dims = dims + conv->n_spatial + 1;
     c.amx.copy = copy_rows;
     c.amx.add_local = add_local;
+    kiln_amx_set_format(&c.amx, lower->group->inputs[kiln_amx_input(lower)].format);
+    if (kiln_amx_band_fits(&c)) kiln_amx_band_open(&c);
     kiln_amx_lower(&c.amx);
 }

@@ -68,6 +68,7 @@ void kiln_amx_add_local(kiln_amx *amx)
 kiln_kv kiln_amx_row_offset(kiln_amx *amx, kiln_kv row)
 {
     kiln_kernel *k = amx->dot.lower->kernel;
+    if (amx->row_offset) return amx->row_offset(amx, row);
     if (amx->dot.a.mode == KILN_DOT_DIRECT) return kiln_dot_row_offset(&amx->dot, row);
     kiln_kv in_block = kiln_k_binary(k, KILN_K_sub, row, amx->dot.first_row);
     kiln_kv tile = kiln_k_div_imm(k, in_block, KILN_TILE_SIDE);

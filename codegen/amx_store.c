@@ -63,6 +63,11 @@ static void store_rows(kiln_amx *amx, const kiln_amx_result *result, const kiln_
     }
     kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, range[0], range[1], step);
     uint32_t mark = kiln_lower_mark(lower);
+    kiln_kv row = kiln_k_binary(k, KILN_K_add, result->row, at), exists = 0;
+    if (amx->result_row) {
+        row = amx->result_row(amx, row, &exists);
+        kiln_k_loop(k, KILN_LOOP_SERIAL, kiln_k_const_i64(k, 0), exists, 1);
+    }
     kiln_kv base = kiln_k_binary(k, KILN_K_add, result->sums, kiln_k_mul_imm(k, at, width));
     for (uint32_t i = 0; i < step * tile.vectors; i++) {
         int64_t offset = i / tile.vectors * width + i % tile.vectors * tile.lanes;
@@ -70,9 +75,9 @@ static void store_rows(kiln_amx *amx, const kiln_amx_result *result, const kiln_
         tile.sums[i] = kiln_k_load(k, amx->sums, from, tile.lanes, 0, 0);
     }
     kiln_axis_index column = kiln_axis_vector(result->column, tile.lanes);
-    kiln_kv row = kiln_k_binary(k, KILN_K_add, result->row, at);
     kiln_epilogue_emit(&amx->dot.epilogue, &tile, row, column, last);
     kiln_lower_cut(lower, mark);
+    if (exists) kiln_k_end(k);
     kiln_k_end(k);
 }
 
@@ -82,6 +87,7 @@ void kiln_amx_store(kiln_amx *amx, const kiln_amx_result *result, const kiln_kv 
     kiln_lower *lower = amx->dot.lower;
     kiln_kernel *k = lower->kernel;
     kiln_kv rest[2] = {range[0], range[1]};
+    if (amx->result_row) step = 1;
     if (amx->is_aligned) {
         kiln_kv n = kiln_k_binary(k, KILN_K_sub, range[1], range[0]);
         n = kiln_k_binary(k, KILN_K_mul, n, amx->is_aligned);

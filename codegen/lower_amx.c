@@ -160,7 +160,10 @@ static kiln_amx_block find_block(kiln_amx *amx, kiln_kv row, int64_t n_rows,
                             .n = group->n};
     int64_t n_panels = kiln_ceil_div(dot->roles.n_size, KILN_TILE_SIDE);
     block.a = kiln_amx_row_offset(amx, row);
-    block.a = kiln_k_binary(k, KILN_K_add, block.a, kiln_k_mul_imm(k, group->begin, amx->a_step));
+    block.first = group->begin;
+    if (!amx->stretch)
+        block.a =
+            kiln_k_binary(k, KILN_K_add, block.a, kiln_k_mul_imm(k, group->begin, amx->a_step));
     kiln_kv panel = kiln_k_div_imm(k, group->column, KILN_TILE_SIDE);
     panel = kiln_k_binary(k, KILN_K_add, panel, kiln_k_mul_imm(k, dot->batch, n_panels));
     kiln_kv b = kiln_k_mul_imm(k, panel, amx->panel_words);
@@ -389,10 +392,11 @@ static void choose_work(kiln_amx *amx)
     int64_t rows = dot->rows * KILN_TILE_SIDE, width = dot->vectors * KILN_TILE_SIDE;
     int64_t row_bytes = 64 / amx->tile_k * amx->n_parts * amx->k_block;
     int64_t most_rows = kiln_max_i64(rows, BLOCK_BYTES / row_bytes / rows * rows);
+    int64_t near_rows = amx->near_rows ? amx->near_rows : NEAR_ROWS;
     /* Where all of B stays in the cache, few rows at a time: their results and what is added to
      * them lie together. */
     if (amx->n_parts == 1 && roles->n_size * row_bytes <= NEAR_BYTES)
-        most_rows = kiln_min_i64(most_rows, NEAR_ROWS / rows * rows);
+        most_rows = kiln_min_i64(most_rows, near_rows / rows * rows);
     int64_t n_rows = kiln_ceil_div(roles->m_size, most_rows), n_columns = 1;
     if (amx->n_parts == 3) {
         most_rows = kiln_min_i64(most_rows, X6_ROWS / rows * rows);
