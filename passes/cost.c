@@ -148,7 +148,7 @@ static void reach(cost_walk *walk, uint32_t id)
     kiln_fusion *fusion = walk->fusion;
     if (fusion->node_stamp[id] == fusion->stamp) return;
     fusion->node_stamp[id] = fusion->stamp;
-    fusion->evals[id] = 0;
+    fusion->evals[id] = fusion->evals_elsewhere[id] = 0;
     kiln_vec_push(walk->nodes, fusion->arena, id);
 }
 
@@ -175,6 +175,7 @@ static void walk_nodes(cost_walk *walk)
         const kiln_type *type = kiln_fusion_node(fusion, id)->type;
         fusion->node_stamp[id] = fusion->stamp;
         fusion->evals[id] = (double)type->n_elements;
+        fusion->evals_elsewhere[id] = 0;
         walk->cost.bytes += (double)type->bytes;
     }
     for (uint32_t at = 0; at < walk->nodes->n; at++) {
@@ -186,19 +187,20 @@ static void walk_nodes(cost_walk *walk)
     qsort(walk->nodes->at, walk->nodes->n, sizeof(uint32_t), compare_descending);
 }
 
+/* Readers at a node's own index share one evaluation, the largest; each view or move reads at an
+ * index of its own. Reductions of one space read their operands together; a row is kept at hand
+ * between stages. */
 static void spread_evals(kiln_fusion *fusion, const kiln_node *node, double evals)
 {
-    /* Reductions of one space read their operands together; a row is kept at hand between stages.
-     */
     kiln_class class_ = kiln_node_row(node)->class_;
     bool is_same_index = class_ == KILN_ELEMENTWISE || class_ == KILN_REDUCE;
     for (uint32_t i = 0; i < node->n_inputs; i++) {
-        double *operand = &fusion->evals[node->inputs[i].id];
+        uint32_t id = node->inputs[i].id;
         double more = operand_evals(fusion->graph, node, i, evals);
         if (!is_same_index)
-            *operand += more;
-        else if (*operand < more)
-            *operand = more;
+            fusion->evals_elsewhere[id] += more;
+        else if (fusion->evals[id] < more)
+            fusion->evals[id] = more;
     }
 }
 
@@ -222,7 +224,7 @@ static void count_node(cost_walk *walk, uint32_t id)
 {
     kiln_fusion *fusion = walk->fusion;
     const kiln_node *node = kiln_fusion_node(fusion, id);
-    double evals = fusion->evals[id];
+    double evals = fusion->evals[id] + fusion->evals_elsewhere[id];
     if (is_member(walk, id) && is_computed_once(fusion, id)) evals = (double)node->type->n_elements;
     if (!is_evaluated(walk, id)) {
         double read = evals * (double)kiln_dtype_bytes(node->type->dtype);

@@ -53,7 +53,7 @@ typedef struct kiln_fusion {
     kiln_ids stack, reached, walked, found;      /* scratch of searches */
     bool is_last_round;                          /* refusals are noted now */
     bool has_producers;                     /* kiln_fuse_producers has run */
-    double *evals;                               /* scratch of the cost model */
+    double *evals, *evals_elsewhere;             /* scratch of the cost model */
 } kiln_fusion;
 
 static inline const kiln_node *kiln_fusion_node(const kiln_fusion *fusion, uint32_t id)
