@@ -54,7 +54,8 @@ static kiln_tensor allocate_port(const kiln_port_row *port)
     return tensor;
 }
 
-/* Floats in [-1, 1), bf16 numbers of size 0.5 … 1, integers 0 … 255: valid token numbers. */
+/* Floats in [-1, 1), doubles in [0.5, 1.5), bf16 numbers of size 0.5 … 1, integers 0 … 255: valid
+ * token numbers. */
 static void fill_input(kiln_tensor *tensor)
 {
     uint32_t state = 7;
@@ -62,6 +63,8 @@ static void fill_input(kiln_tensor *tensor)
         state = state * 1664525u + 1013904223u;
         if (tensor->dtype == KILN_f32) {
             ((float *)tensor->data)[i] = (float)(state >> 8) / (1 << 23) - 1;
+        } else if (tensor->dtype == KILN_f64) {
+            ((double *)tensor->data)[i] = (double)state * 0x1p-32 + 0.5;
         } else if (tensor->dtype == KILN_i64) {
             ((int64_t *)tensor->data)[i] = state >> 24;
         } else if (tensor->dtype == KILN_bf16) {

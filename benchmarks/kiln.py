@@ -68,11 +68,26 @@ PRECISIONS = {"fma": 0, "x6": 1, "bf16": 2}
 
 class Library:
     def __init__(self, path):
-        self.lib = lib = C.CDLL(os.path.abspath(path))
+        self.path = os.path.abspath(path)
+        self.lib = lib = C.CDLL(self.path)
         for name in ("kiln_context_message", "kiln_graph_message", "kiln_workspace_message"):
             getattr(lib, name).restype = C.c_char_p
         lib.kiln_executable_program.restype = C.POINTER(Program)
         lib.kiln_executable_peak_bytes.restype = C.c_int64
+
+    def read_onnx(self, context, path, shapes):
+        graph, given = C.c_void_p(), import_options(shapes or {})
+        if self.lib.kiln_import_onnx(context, path.encode(), C.byref(given), C.byref(graph)):
+            raise RuntimeError(self.lib.kiln_context_message(context).decode())
+        return graph
+
+    def build(self, context, name, size):
+        """The graph that benchmarks/ocean.h declares as build_NAME."""
+        builders = C.CDLL(self.path.replace("codegen/libkiln", "benchmarks/libkiln-workloads"))
+        graph = C.c_void_p()
+        self.lib.kiln_graph_create(context, name.encode(), C.byref(graph))
+        getattr(builders, "build_" + name)(graph, C.c_int64(size))
+        return graph
 
     def context(self, threads=0):
         context = C.c_void_p()
@@ -83,15 +98,14 @@ class Library:
 
 
 class Model:
-    """One ONNX model, compiled. bind(feed) gives a function that runs it once."""
+    """One model, compiled: `make` gives the graph, or is the path of an ONNX file with inputs of
+    `shapes`. bind(feed) gives a function that runs it once."""
 
-    def __init__(self, library, path, threads=0, unfused=False, precision="fma", shapes=None):
+    def __init__(self, library, make, threads=0, unfused=False, precision="fma", shapes=None):
         self.lib = lib = library.lib
         self.context = library.context(threads)
-        graph = C.c_void_p()
-        given = import_options(shapes or {})
-        if lib.kiln_import_onnx(self.context, path.encode(), C.byref(given), C.byref(graph)):
-            raise RuntimeError(lib.kiln_context_message(self.context).decode())
+        is_path = isinstance(make, str)
+        graph = library.read_onnx(self.context, make, shapes) if is_path else make(self.context)
         options = CompileOptions(C.sizeof(CompileOptions), precision=PRECISIONS[precision],
                                  is_unfused=int(unfused))
         self.executable = C.c_void_p()

@@ -1,6 +1,8 @@
 /* Parts of models as graphs. */
 #include "benchmarks/workloads.h"
 
+#include "benchmarks/ocean.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -119,6 +121,21 @@ static void build_attention(kiln_graph *graph)
     kiln_output(graph, "y", kiln_attention(graph, q, k, v, NULL));
 }
 
+static void build_state_1m(kiln_graph *graph)
+{
+    build_equation_of_state(graph, 1 << 20);
+}
+
+static void build_mixing_1m(kiln_graph *graph)
+{
+    build_isoneutral_mixing(graph, 1 << 20);
+}
+
+static void build_energy_1m(kiln_graph *graph)
+{
+    build_turbulent_energy(graph, 1 << 20);
+}
+
 const workload workloads[] = {
     {"chain_16M", build_chain_16m, 0, 1, KILN_PRECISION_FMA},
     {"chain_256K", build_chain_256k, 0, 1, KILN_PRECISION_FMA},
@@ -133,6 +150,9 @@ const workload workloads[] = {
     {"attention_8x12x512x64", build_attention, 1, 0, KILN_PRECISION_FMA},
     {"resnet50_b1", build_resnet50, 1, 1, KILN_PRECISION_FMA},
     {"bert_base_b1_s128", build_bert_base, 1, 1, KILN_PRECISION_FMA},
+    {"equation_of_state_1M", build_state_1m, 0, 0, KILN_PRECISION_FMA},
+    {"isoneutral_mixing_1M", build_mixing_1m, 0, 0, KILN_PRECISION_FMA},
+    {"turbulent_energy_1M", build_energy_1m, 0, 0, KILN_PRECISION_FMA},
     {"unet_b1_128", build_unet, 1, 0, KILN_PRECISION_FMA},
     {"train_mlp_b128", build_train_mlp, 1, 0, KILN_PRECISION_FMA},
     {"train_cnn_b128", build_train_cnn, 1, 0, KILN_PRECISION_FMA},
