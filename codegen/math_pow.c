@@ -74,10 +74,12 @@ static kiln_kv entry(kiln_kernel *k, const double *table, kiln_kv index)
  * two parts, and log2(1 + f) is f log2(e), a product of two parts, and f^2 P(f). */
 static wide_value log2_near(kiln_kernel *k, kiln_kv e, kiln_kv m, kiln_kv interval)
 {
-    kiln_kv f = fma_num(k, m, entry(k, pow_inverse, interval), -1.0);
+    kiln_kv c = entry(k, pow_inverse, interval), product = mul(k, m, c);
+    kiln_kv f = add_num(k, product, -1.0); /* exact; beyond 2^-6 m c - 1 has a bit more */
     kiln_kv main_part = mul_num(k, f, LOG2_E);
     kiln_kv low = product_low(k, f, num(k, f, LOG2_E), main_part);
     low = fma_scale(k, f, 0x1.777d0ffda0d24p-56, low); /* log2(e) - LOG2_E */
+    low = fma_scale(k, product_low(k, m, c, product), LOG2_E, low);
     kiln_kv square = mul(k, f, f);
     low = kiln_k_fma(k, square, poly_of(k, f, pow_tail), low);
     low = add(k, low, entry(k, pow_log_low, interval));

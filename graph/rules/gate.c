@@ -23,13 +23,11 @@ RULE(softplus_beta)
     return narrow_like(g, y, inputs[0]);
 }
 
-/* min(a, 0) - log1p(e^-|a|) */
+/* -softplus(-a) */
 RULE(log_sigmoid)
 {
-    kiln_value a = kiln_rule_widen(g, inputs[0]);
-    kiln_value tail = kiln_add_unary(g, KILN_OP_log1p, power(g, minus(g, size(g, a))));
-    kiln_value low = kiln_add_binary(g, KILN_OP_min, a, kiln_add_splat_like(g, a, 0));
-    return narrow_like(g, less(g, low, tail), inputs[0]);
+    kiln_value a = minus(g, kiln_rule_widen(g, inputs[0]));
+    return narrow_like(g, minus(g, kiln_add_unary(g, KILN_OP_softplus, a)), inputs[0]);
 }
 
 RULE(softsign)

@@ -83,7 +83,8 @@ RULE(acosh)
     kiln_value a = widen_f64(g, inputs[0]), t = plus_n(g, a, -1);
     kiln_value near = log_1p(g, sum(g, t, root(g, times(g, t, plus_n(g, t, 2)))));
     kiln_value far = plus_n(g, natural(g, a), M_LN2);
-    return narrow_like(g, choose(g, is_above(g, a, 1e9), far, near), inputs[0]);
+    kiln_value y = choose(g, is_above(g, a, 1e9), far, near);
+    return narrow_like(g, choose_n(g, is_below(g, a, 1), NAN, y), inputs[0]);
 }
 
 /* log1p(2 b / (1 - b)) / 2 */

@@ -121,11 +121,13 @@ RULE(lgamma)
 {
     kiln_value a = widen_f64(g, inputs[0]), is_low = is_below(g, a, 0.5);
     kiln_value upper = lgamma_upper(g, choose(g, is_low, number_less(g, 1, a), a));
-    kiln_value rest = less(g, a, whole(g, a)); /* 0 … 1 */
-    kiln_value folded = choose(g, is_above(g, rest, 0.5), number_less(g, 1, rest), rest);
+    kiln_value nearest = kiln_add_unary(g, KILN_OP_round_even, a);
+    kiln_value folded = size(g, less(g, a, nearest)); /* exact */
     kiln_value sine = kiln_add_unary(g, KILN_OP_sin, times_n(g, folded, M_PI));
     kiln_value lower = less(g, number_less(g, log(M_PI), natural(g, sine)), upper);
+    lower = choose_n(g, is_number(g, folded, 0), INFINITY, lower);
     kiln_value y = choose(g, is_low, lower, upper);
+    y = choose_n(g, join(g, is_number(g, a, 1), is_number(g, a, 2)), 0, y);
     return narrow_like(g, choose_n(g, is_number(g, size(g, a), INFINITY), INFINITY, y), inputs[0]);
 }
 
@@ -146,7 +148,7 @@ RULE(digamma)
 {
     kiln_value a = widen_f64(g, inputs[0]), is_low = is_below(g, a, 0.5);
     kiln_value upper = digamma_upper(g, choose(g, is_low, number_less(g, 1, a), a));
-    kiln_value rest = less(g, a, whole(g, plus_n(g, a, 0.5))); /* -1/2 … 1/2 */
+    kiln_value rest = less(g, a, kiln_add_unary(g, KILN_OP_round_even, a)); /* exact */
     kiln_value tangent = kiln_add_unary(g, KILN_OP_tan, times_n(g, rest, M_PI));
     kiln_value lower = less(g, upper, number_over(g, M_PI, tangent));
     lower = choose_n(g, is_number(g, rest, 0), NAN, lower);

@@ -14,6 +14,10 @@ typedef void truth_fn(double *truth, const double *x, size_t n);
 /* The function of that name, NULL where there is none. */
 truth_fn *find_truth(const char *name);
 
+/* The same of one value, beyond double precision. */
+long double true_erf_inv(long double a);
+long double true_digamma(long double a);
+
 /* The largest distance of got[i] from truth[i] in f32 units in the last place. *out_is_odd: some
  * result differs in its kind (NaN, infinite, sign) and has to be looked at one by one. */
 double farthest_from_truth(const float *got, const double *truth, size_t n, bool *out_is_odd);

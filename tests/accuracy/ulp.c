@@ -1,4 +1,5 @@
-/* How far the maths functions are from the truth, through the LLVM backend: f32 over stratified bit
+/* How far the maths functions are from the truth, through the LLVM backend, elementwise ones as a
+ * kernel, composites as a compiled graph: f32 over stratified bit
  * patterns (all 2^32 with --exhaustive), every bf16 and f16, f64 over samples; pairs for two
  * operands. Prints the table of docs/accuracy.md and fails where a bound is passed. usage: ulp
  * [--exhaustive] [--patterns LOG2] [--machine NAME] [function…] */
@@ -9,14 +10,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "codegen/backend.h"
 #include "codegen/math.h"
 #include "kiln/runtime.h"
+#include "tests/accuracy/composite.h"
 #include "tests/accuracy/reference.h"
 
-#define TILE 4096
-#define N_THREADS 2
+#define TILE COMPOSITE_TILE
+#define MOST_THREADS 64
 
 typedef long double real;
 typedef real reference_fn(real a, real b);
@@ -58,6 +61,21 @@ UNARY_REFERENCE(floor, floorl(a))
 UNARY_REFERENCE(ceil, ceill(a))
 UNARY_REFERENCE(trunc, truncl(a))
 UNARY_REFERENCE(round_even, rintl(a))
+UNARY_REFERENCE(cbrt, cbrtl(a))
+UNARY_REFERENCE(asin, asinl(a))
+UNARY_REFERENCE(acos, acosl(a))
+UNARY_REFERENCE(sinh, sinhl(a))
+UNARY_REFERENCE(cosh, coshl(a))
+UNARY_REFERENCE(asinh, asinhl(a))
+UNARY_REFERENCE(acosh, acoshl(a))
+UNARY_REFERENCE(atanh, atanhl(a))
+UNARY_REFERENCE(erfc, erfcl(a))
+UNARY_REFERENCE(erf_inv, true_erf_inv(a))
+UNARY_REFERENCE(lgamma, lgammal(a))
+UNARY_REFERENCE(digamma, true_digamma(a))
+UNARY_REFERENCE(round_half_away, roundl(a))
+UNARY_REFERENCE(softplus, a > 50 ? a : log1pl(expl(a)))
+UNARY_REFERENCE(log_sigmoid, a < -50 ? a : -log1pl(expl(-a)))
 
 typedef struct function {
     const char *name;
@@ -89,6 +107,21 @@ static const function functions[] = {
     {"ceil", KILN_OP_ceil, ref_ceil, 1, 0.0, 0.0, 0.0},
     {"trunc", KILN_OP_trunc, ref_trunc, 1, 0.0, 0.0, 0.0},
     {"round_even", KILN_OP_round_even, ref_round_even, 1, 0.0, 0.0, 0.0},
+    {"cbrt", KILN_OP_cbrt, ref_cbrt, 1, 1.0, 2.0, 1.0},
+    {"asin", KILN_OP_asin, ref_asin, 1, 1.0, 4.0, 1.0},
+    {"acos", KILN_OP_acos, ref_acos, 1, 1.0, 4.0, 1.0},
+    {"sinh", KILN_OP_sinh, ref_sinh, 1, 1.0, 4.0, 1.0},
+    {"cosh", KILN_OP_cosh, ref_cosh, 1, 1.0, 4.0, 1.0},
+    {"asinh", KILN_OP_asinh, ref_asinh, 1, 1.0, 4.0, 1.0},
+    {"acosh", KILN_OP_acosh, ref_acosh, 1, 1.0, 4.0, 1.0},
+    {"atanh", KILN_OP_atanh, ref_atanh, 1, 1.0, 4.0, 1.0},
+    {"erfc", KILN_OP_erfc, ref_erfc, 1, 1.0, 8.0, 1.0},
+    {"erf_inv", KILN_OP_erf_inv, ref_erf_inv, 1, 1.0, 8.0, 1.0},
+    {"lgamma", KILN_OP_lgamma, ref_lgamma, 1, 8.0, 1e12, 8.0},
+    {"digamma", KILN_OP_digamma, ref_digamma, 1, 8.0, 1e12, 8.0},
+    {"softplus", KILN_OP_softplus, ref_softplus, 1, 2.0, 3.0, 2.5},
+    {"log_sigmoid", KILN_OP_log_sigmoid, ref_log_sigmoid, 1, 2.0, 3.0, 2.5},
+    {"round_half_away", KILN_OP_round_half_away, ref_round_half_away, 1, 0.0, 0.0, 0.0},
     {"pow", KILN_OP_pow, powl, 2, 1.0, 2.0, 1.0},
     {"atan2", KILN_OP_atan2, atan2l, 2, 1.0, 2.0, 1.0},
     {"rem", KILN_OP_rem, fmodl, 2, 0.0, 0.0, 0.0},
@@ -149,8 +182,8 @@ static kiln_kernel *function_kernel(kiln_scope *scope, const kiln_machine *machi
                                     const function *fn, kiln_dtype dtype)
 {
     kiln_kernel *k = kiln_kernel_create(scope, machine, fn->name);
-    kiln_param param = {.dtype = kiln_storage_dtype(dtype), .n_elements = TILE, .is_read = true,
-                        .alignment = 64};
+    kiln_param param = {
+        .dtype = kiln_storage_dtype(dtype), .n_elements = TILE, .is_read = true, .alignment = 64};
     for (int i = 0; i < fn->n_args; i++) kiln_kernel_add_param(k, &param);
     param.is_read = false;
     param.is_written = true;
@@ -181,10 +214,11 @@ typedef struct worst {
 typedef struct job {
     const function *fn;
     const format *f;
-    kiln_kernel_fn *run;
-    uint64_t begin, end; /* numbers of patterns */
-    int log2_patterns; /* of f32 */
-    truth_fn *truth;   /* of many values; NULL: the reference, one by one */
+    kiln_kernel_fn *run;         /* of elementwise functions */
+    kiln_executable *executable; /* of composites */
+    uint64_t begin, end;         /* numbers of patterns */
+    int log2_patterns;           /* of f32 */
+    truth_fn *truth;             /* of many values; NULL: the reference, one by one */
     worst result;
 } job;
 
@@ -268,20 +302,31 @@ static void *work(void *argument)
     job *j = argument;
     char *memory = aligned_alloc(64, 3 * TILE * 8);
     memset(memory, 0, 3 * TILE * 8);
+    kiln_workspace *workspace = composite_workspace(j->executable);
     for (uint64_t first = j->begin; first < j->end; first += TILE) {
         void *buffers[3] = {memory, memory + TILE * 8, memory + 2 * TILE * 8};
         for (int i = 0; i < j->fn->n_args; i++) fill(j, first, i, buffers[i]);
         void *operands[3] = {buffers[0], j->fn->n_args == 2 ? buffers[1] : buffers[2], buffers[2]};
         kiln_kernel_args args = {.buffers = operands};
-        j->run(&args, 0, 1);
+        if (workspace)
+            composite_run(workspace, j->f->dtype, buffers[0], buffers[2]);
+        else
+            j->run(&args, 0, 1);
         if (!j->truth || is_worse(j, buffers[0], buffers[2]))
             judge(j, (const void *[]){buffers[0], buffers[1]}, buffers[2], TILE);
     }
+    kiln_workspace_destroy(workspace);
     free(memory);
     return NULL;
 }
 
-static worst measure(const function *fn, const format *f, kiln_kernel_fn *run, int log2_patterns)
+/* What runs: a kernel, or an executable. */
+typedef struct runnable {
+    kiln_kernel_fn *run;
+    kiln_executable *executable;
+} runnable;
+
+static worst measure(const function *fn, const format *f, runnable code, int log2_patterns)
 {
     if ((fn->n_args == 2 || f->dtype == KILN_f64) && log2_patterns > 26) log2_patterns = 26;
     int log2_n = f->dtype == KILN_f32   ? log2_patterns
@@ -289,17 +334,51 @@ static worst measure(const function *fn, const format *f, kiln_kernel_fn *run, i
                                         : 16;
     uint64_t n = 1ull << (log2_n < 16 ? 16 : log2_n);
     bool is_wide = f->dtype == KILN_f32 && fn->n_args == 1 && __builtin_cpu_supports("avx2");
-    pthread_t threads[N_THREADS];
-    job jobs[N_THREADS];
-    for (int i = 0; i < N_THREADS; i++) {
-        uint64_t share = n / N_THREADS;
-        jobs[i] = (job){.fn = fn, .f = f, .run = run, .begin = share * (uint64_t)i,
-                        .end = share * (uint64_t)(i + 1), .log2_patterns = log2_patterns,
+    pthread_t threads[MOST_THREADS];
+    job jobs[MOST_THREADS];
+    long n_online = sysconf(_SC_NPROCESSORS_ONLN);
+    int n_threads = 1;
+    while (n_threads < n_online && n_threads < MOST_THREADS) n_threads *= 2; /* shares of tiles */
+    for (int i = 0; i < n_threads; i++) {
+        uint64_t share = n / (uint64_t)n_threads;
+        jobs[i] = (job){.fn = fn,
+                        .f = f,
+                        .run = code.run,
+                        .executable = code.executable,
+                        .begin = share * (uint64_t)i,
+                        .end = share * (uint64_t)(i + 1),
+                        .log2_patterns = log2_patterns,
                         .truth = is_wide ? find_truth(fn->name) : NULL};
         if (pthread_create(&threads[i], NULL, work, &jobs[i])) exit(2);
     }
-    for (int i = 0; i < N_THREADS; i++) pthread_join(threads[i], NULL);
-    return jobs[0].result.ulp >= jobs[1].result.ulp ? jobs[0].result : jobs[1].result;
+    worst most = {0};
+    for (int i = 0; i < n_threads; i++) {
+        pthread_join(threads[i], NULL);
+        if (jobs[i].result.ulp >= most.ulp) most = jobs[i].result;
+    }
+    return most;
+}
+
+static worst measure_kernel(kiln_scope *scope, const kiln_machine *machine, const function *fn,
+                            const format *f, int log2_patterns)
+{
+    const kiln_backend *backend = kiln_backend_open(scope, "llvm");
+    kiln_object object;
+    kiln_code *code;
+    backend->compile(scope, function_kernel(scope, machine, fn, f->dtype), "function", &object);
+    backend->load(scope, &object, 1, &code);
+    worst w = measure(fn, f, (runnable){.run = backend->function(code, 0)}, log2_patterns);
+    backend->unload(code);
+    return w;
+}
+
+static worst measure_composite(const kiln_machine *machine, const function *fn, const format *f,
+                               int log2_patterns)
+{
+    composite code = composite_open(fn->op, f->dtype, machine->name);
+    worst w = measure(fn, f, (runnable){.executable = code.executable}, log2_patterns);
+    composite_close(&code);
+    return w;
 }
 
 static double bound_of(const function *fn, const format *f, const kiln_machine *machine)
@@ -315,17 +394,12 @@ static double bound_of(const function *fn, const format *f, const kiln_machine *
 static bool check_function(kiln_scope *scope, const kiln_machine *machine, const function *fn,
                            int log2_patterns)
 {
-    const kiln_backend *backend = kiln_backend_open(scope, "llvm");
-    bool is_right = true;
-    printf("%-10s", fn->name);
+    bool is_right = true, is_composite = kiln_op_rows[fn->op].class_ == KILN_COMPOSITE;
+    printf("%-15s", fn->name);
+    fflush(stdout);
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
-        kiln_object object;
-        kiln_code *code;
-        kiln_kernel *k = function_kernel(scope, machine, fn, formats[i].dtype);
-        backend->compile(scope, k, "function", &object);
-        backend->load(scope, &object, 1, &code);
-        worst w = measure(fn, &formats[i], backend->function(code, 0), log2_patterns);
-        backend->unload(code);
+        worst w = is_composite ? measure_composite(machine, fn, &formats[i], log2_patterns)
+                               : measure_kernel(scope, machine, fn, &formats[i], log2_patterns);
         bool is_within = w.ulp <= bound_of(fn, &formats[i], machine);
         printf(" %5s %.3f", kiln_dtype_name(formats[i].dtype), w.ulp);
         if (!is_within)
