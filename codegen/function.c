@@ -194,8 +194,8 @@ kiln_status kiln_entry_acquire(kiln_function *function, const kiln_tensor *input
     pthread_mutex_unlock(&function->lock);
     if (!entry) return kiln_context_fail(function->context, KILN_NO_MEMORY, "function: no memory");
     if (is_mine) {
-        *is_new = true;
         entry_publish(function, entry, kiln_entry_make(function, entry, inputs));
+        *is_new |= entry->status || entry->is_compiled;
     }
     kiln_status status = entry->status;
     if (!status) {

@@ -60,6 +60,7 @@ typedef struct kiln_entry {
     kiln_idle_workspace *idle;
     uint32_t n_workspaces;
     double seconds;                        /* of the compile */
+    bool is_compiled;                      /* making it compiled something, or waited for that */
     int64_t rows;                          /* of an open batch, else 0 */
     unsigned char form[KILN_SHA256_BYTES]; /* of the graph, with an open batch */
     kiln_vec(kiln_chunks) chunks;
@@ -99,7 +100,7 @@ kiln_function *kiln_function_make(kiln_scope *scope, kiln_context *context,
                                   const kiln_function_options *options);
 
 /* The entry of a signature, READY, held; made if there is none. Sentence on the context. Sets
- * *is_new when this call, or another one that it waited for, made it. */
+ * *is_new when this call, or one that it waited for, compiled something. */
 kiln_status kiln_entry_acquire(kiln_function *function, const kiln_tensor *inputs,
                                uint32_t n_inputs, kiln_entry **out_entry, bool *is_new);
 void kiln_entry_release(kiln_function *function, kiln_entry *entry);

@@ -193,6 +193,7 @@ static void fill_outputs(kiln_function *function, kiln_entry *entry, const kiln_
 static kiln_status compile_graph(kiln_function *function, kiln_entry *entry,
                                  const kiln_graph *graph)
 {
+    entry->is_compiled = true;
     kiln_status status = kiln_compile(graph, &function->compile, &entry->executable);
     if (status)
         return kiln_context_fail(function->context, status, "%s", kiln_graph_message(graph));

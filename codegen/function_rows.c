@@ -123,6 +123,7 @@ static kiln_status find_sizes(kiln_function *function, kiln_entry *entry, row_vi
         kiln_status status =
             kiln_entry_acquire(function, view->tensors, entry->n_inputs, &other, &is_new);
         if (status) return status;
+        entry->is_compiled |= is_new;
         bool is_same = memcmp(other->form, entry->form, sizeof entry->form) == 0;
         kiln_entry_release(function, other);
         if (is_same) (sizes++)->rows = chunk.rows;

@@ -37,6 +37,7 @@ static const option_row rows[] = {
     {"--header", OPTION_TEXT, AT(header), 0, 0},
     {"--name", OPTION_TEXT, AT(name), 0, 0},
     {"--run", OPTION_TEXT, AT(passes), 0, 0},
+    {"--rows", OPTION_TEXT, AT(rows), 0, 0},
     {"--weights", OPTION_TEXT, AT(weights), 0, 0},
     {"--threads", OPTION_COUNT, AT(threads), 1, 1024},
     {"--seed", OPTION_COUNT, AT(seed), 0, INT64_MAX},

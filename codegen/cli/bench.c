@@ -112,6 +112,7 @@ static double print_variant(variant *one, const cli_options *options)
 int cli_bench(const cli_options *options)
 {
     static variant variants[2] = {{.name = "fused"}, {.name = "unfused"}};
+    if (cli_has_open_dim(options)) return cli_bench_open(options);
     size_t length = strlen(options->model);
     bool is_library = length > 3 && strcmp(options->model + length - 3, ".so") == 0;
     variant *first = options->is_unfused ? &variants[1] : &variants[0];

@@ -25,7 +25,7 @@ typedef struct cli_options {
     cli_pair inputs[CLI_MAX_REPEATS], dims[CLI_MAX_REPEATS];
     uint32_t n_inputs, n_dims;
     const char *target, *target_cpu, *precision, *output_dir, *output, *header, *name, *passes,
-        *cache_dir, *weights;
+        *cache_dir, *weights, *rows;
     int64_t threads, seed, milliseconds;
     bool is_strict, is_unfused, is_json, is_cache_shown, is_uncached;
 } cli_options;
@@ -79,6 +79,16 @@ bool cli_cache_dir(const cli_options *options, char *out_path, size_t bytes);
 /* The compile options that the command line asks for, with progress on a terminal. */
 int cli_compile_options(const cli_options *options, bool is_unfused,
                         kiln_compile_options *out_options);
+
+/* One line of an output's first elements; and DIR/NAME.npy, the folder made if it is not there. */
+void cli_print_output(const char *name, const kiln_tensor *tensor);
+int cli_write_output(kiln_context *context, const char *dir, const char *name,
+                     const kiln_tensor *tensor);
+
+/* Whether a --dim NAME=? leaves a batch open; run and bench then go here. */
+bool cli_has_open_dim(const cli_options *options);
+int cli_run_open(const cli_options *options);
+int cli_bench_open(const cli_options *options);
 
 /* Between these two, a signal that asks the command to end waits until what is being written is
  * whole or gone. */

@@ -30,6 +30,8 @@ static const char option_help[] =
     "\noptions:\n"
     "  --input NAME=FILE.npy  a value for an input; others are random from the seed\n"
     "  --dim NAME=N           a size for a symbolic dimension\n"
+    "  --dim NAME=?           run, bench: leaves the batch open; it is run in chunks\n"
+    "  --rows N[,N...]        run, bench: the batches to call it with\n"
     "  --target cpu|cuda      what to compile for (cpu)\n"
     "  --target-cpu NAME      host, x86-64, x86-64-v3, x86-64-v4 or x86-64-amx (host)\n"
     "  --threads N            workers of a run (all that this process may use)\n"

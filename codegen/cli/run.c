@@ -24,7 +24,7 @@ static char *output_path(const char *dir, const char *name)
     return path;
 }
 
-static void print_output(const char *name, const kiln_tensor *tensor)
+void cli_print_output(const char *name, const kiln_tensor *tensor)
 {
     char type[512];
     size_t n = cli_count(tensor);
@@ -47,36 +47,36 @@ static kiln_tensor output_trimmed(const cli_model *model, uint32_t number,
     return tensor;
 }
 
-static int write_output(cli_model *model, const char *dir, uint32_t number,
-                        const kiln_tensor *tensor)
+int cli_write_output(kiln_context *context, const char *dir, const char *name,
+                     const kiln_tensor *tensor)
 {
-    const kiln_program *program = kiln_executable_program(model->executable);
-    char *path = output_path(dir, program->outputs[number].name);
+    if (mkdir(dir, 0777) && errno != EEXIST)
+        return cli_fail(KILN_IO, "%s: the folder was not made: %s", dir, strerror(errno));
+    char *path = output_path(dir, name);
     if (!path) return cli_fail(KILN_NO_MEMORY, "an output path was not allocated");
     cli_guard_begin();
-    kiln_status status = kiln_write_npy(model->context, path, tensor);
+    kiln_status status = kiln_write_npy(context, path, tensor);
     cli_guard_end();
     free(path);
-    return status ? cli_fail(status, "%s", kiln_context_message(model->context)) : 0;
+    return status ? cli_fail(status, "%s", kiln_context_message(context)) : 0;
 }
 
 int cli_run(const cli_options *options)
 {
     cli_model model;
+    if (cli_has_open_dim(options)) return cli_run_open(options);
     int exit_code = cli_model_open(options, &model);
     model.is_cached = true;
     if (!exit_code) exit_code = cli_model_compile(&model, options, options->is_unfused);
     if (!exit_code) exit_code = cli_model_fill(&model, options);
     if (!exit_code) exit_code = cli_model_run(&model);
-    if (!exit_code && options->output_dir && mkdir(options->output_dir, 0777) && errno != EEXIST) {
-        exit_code = cli_fail(KILN_IO, "%s: the folder was not made: %s", options->output_dir,
-                             strerror(errno));
-    }
     for (uint32_t i = 0; i < model.n_outputs && !exit_code; i++) {
         int64_t dims[KILN_MAX_RANK];
         kiln_tensor tensor = output_trimmed(&model, i, dims);
-        print_output(kiln_executable_program(model.executable)->outputs[i].name, &tensor);
-        if (options->output_dir) exit_code = write_output(&model, options->output_dir, i, &tensor);
+        const char *name = kiln_executable_program(model.executable)->outputs[i].name;
+        cli_print_output(name, &tensor);
+        if (options->output_dir)
+            exit_code = cli_write_output(model.context, options->output_dir, name, &tensor);
     }
     cli_model_close(&model);
     return exit_code;

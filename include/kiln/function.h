@@ -102,7 +102,8 @@ KILN_API kiln_status kiln_function_prepare(kiln_function *function, const kiln_t
  * n rows is first proved to treat its rows alike and apart: UNSUPPORTED names the node that mixes
  * them. Where the graph of n rows is another one than those of the row sizes (a model that looks at
  * n, say), it is compiled for itself. A row has the bits that a compile for its chunk's size gives;
- * docs/files.md says when these are those of the whole batch. Inputs must not be donated then. */
+ * docs/functions.md says when these are those of the whole batch. Inputs must not be donated
+ * then. */
 KILN_API kiln_status kiln_function_run(kiln_function *function, const kiln_tensor *inputs,
                                        uint32_t n_inputs, const kiln_tensor *outputs,
                                        uint32_t n_outputs);

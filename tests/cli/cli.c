@@ -97,6 +97,11 @@ static const bad_call bad_calls[] = {
     {"run relu.kiln --input x=six.npy --input x=six.npy", 2, "given twice"},
     {"run relu.kiln --dim n=3", 2, "no open dims"},
     {"run relu.kiln --dim n=3x", 2, "no open dims"},
+    {"run relu.kiln --dim n=?", 2, "no open dims"},
+    {"run open.onnx --dim batch=?", 2, "--rows is missing"},
+    {"run open.onnx --dim rows=? --rows 3", 2, "no input has an open dim rows"},
+    {"run open.onnx --dim batch=? --rows 3,x", 2, "--rows: \"x\" was given"},
+    {"run mixing.onnx --dim batch=? --rows 3", 3, "mixes the rows of the batch"},
     {"run relu.kiln --input z=two.npy", 2, "no input \"z\""},
     {"run relu.kiln --input x=two.npy", 2, "it holds f32[2]; input \"x\" is f32[2,3]"},
     {"run relu.kiln --input x=missing.npy", 4, "missing.npy"},
@@ -169,6 +174,33 @@ static void write_chain(const char *path, const char *op, int n)
     put(&graph, 12, output);
     bytes file = model(graph, 17);
     write_file(path, file.at, file.n);
+}
+
+static void write_open(const char *path, int64_t axis)
+{
+    bytes graph = {0}, output = {0}, only = node("Softmax", "x", "y");
+    put(&only, 5, attribute_int("axis", axis));
+    put(&graph, 1, only);
+    put(&graph, 11, open_value("x", "batch", 4));
+    put_text(&output, 1, "y");
+    put(&graph, 12, output);
+    bytes file = model(graph, 17);
+    write_file(path, file.at, file.n);
+}
+
+static void test_an_open_batch_is_run_in_chunks(void **state)
+{
+    (void)state;
+    char text[4096];
+    assert_int_equal(run_kiln("run open.onnx --dim batch=? --rows 20,3,20"), 0);
+    read_file("out.txt", text, sizeof text);
+    assert_non_null(strstr(text, "y: f32[20,4] ="));
+    assert_non_null(strstr(text, "y: f32[3,4] ="));
+    assert_non_null(strstr(text, "function: 6 calls, 5 hits, 2 misses compiled in "));
+    assert_non_null(strstr(text, "s, 15 chunks, 2 kept in "));
+    assert_int_equal(run_kiln("bench open.onnx --dim batch=? --rows 8,9 --seconds 0.01"), 0);
+    read_file("out.txt", text, sizeof text);
+    assert_non_null(strstr(text, "rows 9      median "));
 }
 
 static void test_every_unsupported_node_is_listed(void **state)
@@ -403,6 +435,8 @@ static int make_files(void **state)
     write_file("bad.kiln", "kiln 1\ngraph bad(%x: f32[2] {\n", 30);
     write_file("empty.onnx", "", 0);
     write_chain("one.onnx", "Abs", 1);
+    write_open("open.onnx", 1);
+    write_open("mixing.onnx", 0);
     write_chain("many.onnx", "Frobnicate", 50);
     write_file("random.onnx", random, sizeof random);
     write_file("random.so", random, sizeof random);
@@ -422,6 +456,7 @@ int main(int argc, char **argv)
     setenv("KILN_CACHE", "", 1); /* nothing goes to the user's own */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_calls_end_with_one_line_and_the_right_code),
+        cmocka_unit_test(test_an_open_batch_is_run_in_chunks),
         cmocka_unit_test(test_every_unsupported_node_is_listed),
         cmocka_unit_test(test_what_stdout_does_not_take_is_a_failure),
         cmocka_unit_test(test_an_interrupt_leaves_nothing_half_written),

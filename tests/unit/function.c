@@ -214,28 +214,13 @@ static void test_two_threads_share_a_function(void **state)
 
 /* ONNX */
 
-static bytes symbolic_input(const char *name, const char *dim_name, int64_t width)
-{
-    bytes open = {0}, fixed = {0}, shape = {0}, type = {0}, outer = {0}, input = {0};
-    put_text(&open, 2, dim_name);
-    put_int(&fixed, 1, width);
-    put(&shape, 1, open);
-    put(&shape, 1, fixed);
-    put_int(&type, 1, FLOAT);
-    put(&type, 2, shape);
-    put(&outer, 1, type);
-    put_text(&input, 1, name);
-    put(&input, 2, outer);
-    return input;
-}
-
 /* y = softmax(x) over the last axis, or over the first one. */
 static void write_model(const char *path, const char *op, int64_t axis)
 {
     bytes graph = {0}, output = {0}, only = node(op, "x", "y");
     put(&only, 5, attribute_int("axis", axis));
     put(&graph, 1, only);
-    put(&graph, 11, symbolic_input("x", "batch", 4));
+    put(&graph, 11, open_value("x", "batch", 4));
     put_text(&output, 1, "y");
     put(&graph, 12, output);
     bytes file = model(graph, 17);

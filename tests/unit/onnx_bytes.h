@@ -143,6 +143,22 @@ static inline void put_names(bytes *out, uint32_t field, const char *names)
     }
 }
 
+/* An f32 input of a dim that goes by a name, and one of a size. */
+static inline bytes open_value(const char *name, const char *dim_name, int64_t width)
+{
+    bytes open = {0}, fixed = {0}, shape = {0}, type = {0}, outer = {0}, input = {0};
+    put_text(&open, 2, dim_name);
+    put_int(&fixed, 1, width);
+    put(&shape, 1, open);
+    put(&shape, 1, fixed);
+    put_int(&type, 1, FLOAT);
+    put(&type, 2, shape);
+    put(&outer, 1, type);
+    put_text(&input, 1, name);
+    put(&input, 2, outer);
+    return input;
+}
+
 static inline bytes node(const char *op, const char *inputs, const char *outputs)
 {
     bytes out = {0};
