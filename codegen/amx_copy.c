@@ -8,7 +8,7 @@
 #include "base/checked.h"
 #include "codegen/math.h"
 
-#define SAME_SET_BYTES 4096 /* rows at multiples of this fight for one set */
+#define SAME_SET_BYTES 1024
 
 static kiln_dtype a_dtype(const kiln_amx *amx)
 {

@@ -27,6 +27,7 @@ kiln_schedule *kiln_fuse(kiln_pipeline *pipeline, const kiln_graph *graph)
     kiln_fuse_epilogues(&fusion);
     kiln_fuse_siblings(&fusion);
     kiln_fuse_concats(&fusion, false);
+    kiln_fuse_narrow(&fusion);
     kiln_fuse_producers(&fusion);
     kiln_fuse_siblings(&fusion);
     kiln_fuse_concats(&fusion, true);

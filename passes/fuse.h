@@ -126,6 +126,8 @@ const kiln_type *kiln_fusion_stored_type(kiln_fusion *fusion, uint32_t number);
 bool kiln_fusion_merge_siblings(kiln_fusion *fusion, uint32_t a, uint32_t b);
 /* Merges clusters with equal spaces that read the same values. */
 void kiln_fuse_siblings(kiln_fusion *fusion);
+/* fuse_narrow.c: what is widened at the end of a contraction's cluster leaves it. */
+void kiln_fuse_narrow(kiln_fusion *fusion);
 /* fuse_producer.c: merges producers into consumers; then computes cheap ones again instead of
  * storing them. */
 void kiln_fuse_producers(kiln_fusion *fusion);

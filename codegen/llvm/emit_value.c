@@ -100,8 +100,37 @@ static LLVMValueRef emit_arithmetic(kiln_llvm *e, const kiln_instr *instr)
     return LLVMBuildBinOp(e->builder, op, a, b, "");
 }
 
+/* To 8 or 16 bits: clamped, then by way of i32. LLVM converts such vectors lane by lane. */
+static LLVMValueRef float_to_narrow(kiln_llvm *e, const kiln_instr *instr, LLVMValueRef a)
+{
+    bool is_signed = kiln_dtype_is_signed(instr->dtype);
+    uint32_t bits = 8 * (uint32_t)kiln_dtype_bytes(instr->dtype) - is_signed;
+    LLVMTypeRef type = LLVMTypeOf(a);
+    LLVMValueRef top = LLVMConstReal(LLVMGetElementType(type), (double)(1u << bits) - 1),
+                 high[KILN_K_MAX_LANES], low[KILN_K_MAX_LANES];
+    double least = is_signed ? -(double)(1u << bits) : 0;
+    for (uint32_t i = 0; i < instr->lanes; i++) {
+        high[i] = top;
+        low[i] = LLVMConstReal(LLVMGetElementType(type), least);
+    }
+    LLVMValueRef most = LLVMConstVector(high, instr->lanes);
+    LLVMValueRef floor = LLVMConstVector(low, instr->lanes);
+    if (is_signed) {
+        LLVMValueRef is_number = LLVMBuildFCmp(e->builder, LLVMRealORD, a, a, "");
+        a = LLVMBuildSelect(e->builder, is_number, a, LLVMConstNull(type), "");
+    }
+    LLVMValueRef above = LLVMBuildFCmp(e->builder, LLVMRealOGT, a, floor, "");
+    a = LLVMBuildSelect(e->builder, above, a, floor, "");
+    LLVMValueRef below = LLVMBuildFCmp(e->builder, LLVMRealOLT, a, most, "");
+    a = LLVMBuildSelect(e->builder, below, a, most, "");
+    a = LLVMBuildFPToSI(e->builder, a, kiln_llvm_type(e, KILN_i32, instr->lanes), "");
+    return LLVMBuildTrunc(e->builder, a, kiln_llvm_type(e, instr->dtype, instr->lanes), "");
+}
+
 static LLVMValueRef float_to_int(kiln_llvm *e, const kiln_instr *instr, LLVMValueRef a)
 {
+    if (instr->lanes > 1 && kiln_dtype_bytes(instr->dtype) <= 2)
+        return float_to_narrow(e, instr, a);
     kiln_llvm_call call = {.n_types = 2, .n_args = 1, .args = {a}};
     call.name = kiln_dtype_is_signed(instr->dtype) ? "llvm.fptosi.sat" : "llvm.fptoui.sat";
     call.types[0] = kiln_llvm_type(e, instr->dtype, instr->lanes);
