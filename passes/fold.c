@@ -140,6 +140,15 @@ static kiln_graph *node_graph(kiln_scope *scope, kiln_rewrite *rewrite, const ki
     return graph;
 }
 
+/* A view of bytes there are, not of an iota. */
+static bool is_constant_view(const kiln_rewrite *rewrite, const kiln_node *node)
+{
+    const kiln_node *root;
+    if (kiln_node_row(node)->class_ != KILN_VIEW) return false;
+    is_known(rewrite->target, target_operand(rewrite, node, 0), &root);
+    return root->op == KILN_OP_constant;
+}
+
 typedef enum fold_how { FOLD_EVALUATE, FOLD_SCALAR, FOLD_RUN } fold_how;
 
 /* Computes the node into `output` in a scope of its own, so that what it needed is freed at once.
@@ -153,7 +162,7 @@ static kiln_status node_compute(kiln_rewrite *rewrite, const kiln_node *node, fo
     if (kiln_scope_try(&scope)) {
         kiln_graph *graph = node_graph(&scope, rewrite, node, how == FOLD_SCALAR);
         kiln_error inner = {0};
-        if (how == FOLD_EVALUATE && kiln_node_row(node)->class_ == KILN_VIEW) {
+        if (how == FOLD_EVALUATE && is_constant_view(rewrite, node)) {
             /* Only moves elements, at a third of the evaluator's time: 0.34 s instead of 0.94 s for
              * the kernels of ResNet-50. */
             kiln_constant_read(&scope, graph, graph->outputs.at[0].value, output->data);

@@ -62,6 +62,7 @@ static kiln_value *put_in(kiln_rewrite *rewrite, const kiln_node *node, const ki
 static kiln_value *put_choice(kiln_rewrite *rewrite, const kiln_node *node)
 {
     kiln_regions regions = kiln_attrs_regions(node->attrs);
+    if (regions.n == 1) return put_in(rewrite, node, regions.at[0], 1);
     const kiln_node *choice = target_node(rewrite, node->inputs[0]);
     const kiln_literal *literal = kiln_match_literal(choice);
     if (!literal || literal->kind != KILN_LITERAL_SPLAT) return NULL;

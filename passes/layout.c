@@ -307,10 +307,8 @@ static void place_plainly(layout_state *state, const kiln_node *node)
     for (uint32_t i = 0; i < node->n_inputs; i++) inputs[i] = value_natural(state, node->inputs[i]);
     kiln_node_spec spec = {(kiln_op)node->op, NULL,        inputs,
                            node->n_inputs,    node->attrs, node->label};
-    if (kiln_node_row(node)->result == KILN_RESULT_GIVEN) {
-        spec.given =
-            kiln_graph_tensor(state->target, node->type->dtype, node->type->rank, node->type->dims);
-    }
+    if (kiln_node_row(node)->result == KILN_RESULT_GIVEN)
+        spec.given = kiln_graph_retype(state->target, node->type);
     state->map[node->id] = kiln_graph_add(state->target, &spec);
 }
 

@@ -310,8 +310,25 @@ static kiln_value legalize_real(kiln_legal *legal, const kiln_node *node, bool h
     return has_float ? legalize_float(legal, node) : kiln_legal_int_node(legal, node);
 }
 
+/* A custom call sees its operands as they are: of dtypes that kernels have. */
+static void check_custom(kiln_legal *legal, const kiln_node *node)
+{
+    bool is_legal = true;
+    for (uint32_t i = 0; i < node->n_inputs; i++)
+        is_legal = is_legal && kiln_dtype_is_legal(kiln_legal_operand(legal, node, i)->dtype);
+    for (uint32_t i = 0; i < node->type->n_items; i++)
+        is_legal = is_legal && kiln_dtype_is_legal(node->type->items[i]->dtype);
+    if (is_legal) return;
+    kiln_fail(legal->pipeline->scope, KILN_UNSUPPORTED,
+              "%s: a custom call of narrow or complex values; expected bool, floats of 16 to 64 "
+              "bits and integers of 8 to 64",
+              kiln_node_string(&legal->pipeline->scope->arena, legal->source,
+                               (kiln_value){node->id, legal->source->id}));
+}
+
 static kiln_parts legalize_node(kiln_legal *legal, const kiln_node *node)
 {
+    if (node->op == KILN_OP_custom_call) check_custom(legal, node);
     node_dtypes found = {!kiln_legal_has_regions(node), false, false};
     look_at(&found, node->type->dtype);
     for (uint32_t i = 0; i < node->n_inputs; i++)

@@ -211,14 +211,24 @@ static bool is_lossless(kiln_dtype from, kiln_dtype to)
     return a == b ? m >= n : a == KILN_DTYPE_KIND_UINT && m > n;
 }
 
+/* Whether x as `through` becomes the same `to` as x itself: floats saturate where integers wrap. */
+static bool is_direct(kiln_dtype from, kiln_dtype through, kiln_dtype to)
+{
+    if (!is_lossless(from, through)) return false;
+    bool was_integer = kiln_dtype_in(from, KILN_TYPES_INTEGER);
+    bool is_integer = kiln_dtype_in(to, KILN_TYPES_INTEGER);
+    bool is_float = kiln_dtype_in(through, KILN_TYPES_FLOAT);
+    return !was_integer || !is_integer || !is_float || is_lossless(from, to);
+}
+
 /* convert to the same dtype => x; convert(convert(x)) => convert(x) when the first loses nothing */
 static kiln_value rule_convert(kiln_rewrite *rewrite, const kiln_node *node)
 {
     const kiln_node *inner = kiln_operand_node(rewrite, node, 0);
     if (inner->type->dtype == node->type->dtype) return kiln_mapped(rewrite, node->inputs[0]);
     if (inner->op != KILN_OP_convert) return none;
-    if (!is_lossless(kiln_operand_node(rewrite, inner, 0)->type->dtype, inner->type->dtype))
-        return none;
+    kiln_dtype from = kiln_operand_node(rewrite, inner, 0)->type->dtype;
+    if (!is_direct(from, inner->type->dtype, node->type->dtype)) return none;
     return kiln_add_convert(rewrite->target, kiln_mapped(rewrite, inner->inputs[0]),
                             node->type->dtype);
 }

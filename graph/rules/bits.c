@@ -71,6 +71,11 @@ static kiln_value splat_bits(kiln_graph *g, kiln_value like, uint64_t bits)
 RULE(next_after)
 {
     kiln_value a = inputs[0], b = inputs[1];
+    if (kiln_dtype_bits(kiln_graph_type(g, a)->dtype) < 16) {
+        kiln_fail(g->scope, KILN_INVALID,
+                  "next_after: operand %s; expected a float of 16 to 64 bits",
+                  kiln_rule_type(g, a));
+    }
     float_shape shape = shape_of(g, a);
     kiln_value bits = bitcast(g, a, shape.bits);
     kiln_value is_up = kiln_add_binary(g, KILN_OP_gt, b, a);
@@ -100,7 +105,8 @@ static kiln_value round_mantissa(kiln_graph *g, kiln_value bits, int dropped)
 /* Exponents beyond the smaller range become infinities, below it zeros: no denormals. */
 RULE(reduce_precision)
 {
-    kiln_value a = inputs[0];
+    bool is_small = kiln_dtype_bits(kiln_graph_type(g, inputs[0])->dtype) < 16;
+    kiln_value a = is_small ? kiln_add_convert(g, inputs[0], KILN_f32) : inputs[0];
     float_shape shape = shape_of(g, a);
     int64_t exponent = attrs->reduce_precision.exponent_bits;
     int64_t mantissa = attrs->reduce_precision.mantissa_bits;
@@ -122,10 +128,11 @@ RULE(reduce_precision)
         kiln_value infinite = splat_bits(g, bits, field << shape.mantissa);
         bits = choose(g, is_above(g, scale, (double)(shape.bias + bias)), join(g, sign, infinite),
                       bits);
-        kiln_value is_small = kiln_add_binary(
+        kiln_value is_low = kiln_add_binary(
             g, KILN_OP_le, scale, kiln_add_splat_like(g, scale, (double)(shape.bias - bias)));
-        bits = choose(g, is_small, sign, bits);
+        bits = choose(g, is_low, sign, bits);
     }
     kiln_value y = bitcast(g, bits, kiln_graph_type(g, a)->dtype);
-    return choose(g, kiln_add_binary(g, KILN_OP_ne, a, a), a, y);
+    y = choose(g, kiln_add_binary(g, KILN_OP_ne, a, a), a, y);
+    return kiln_rule_narrow(g, y, kiln_graph_type(g, inputs[0])->dtype);
 }

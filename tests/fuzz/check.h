@@ -18,7 +18,8 @@ typedef struct fuzz_checker {
 
 bool fuzz_checker_open(fuzz_checker *checker);
 void fuzz_checker_close(fuzz_checker *checker);
-extern const char *const fuzz_variant_names[]; /* ends with NULL */
+/* NULL after the last one. */
+const char *fuzz_variant_name(int variant);
 
 typedef struct fuzz_failure {
     int variant; /* -1: none */

@@ -36,7 +36,7 @@ void fuzz_note(fuzz_graph *g, kiln_value value)
     kiln_vec_push(&g->uses, &g->batch.scope->arena, 0u);
 }
 
-static void note_use(fuzz_graph *g, kiln_value value)
+void fuzz_note_use(fuzz_graph *g, kiln_value value)
 {
     for (uint32_t i = 0; i < g->values.n; i++) {
         if (g->values.at[i].id == value.id) g->uses.at[i]++;
@@ -47,7 +47,22 @@ kiln_value fuzz_node(fuzz_graph *g, kiln_op op, uint32_t n_inputs, const kiln_va
                      const kiln_attrs *attrs)
 {
     kiln_value value = op_node(&g->batch, op, n_inputs, inputs, attrs);
-    for (uint32_t i = 0; i < n_inputs; i++) note_use(g, inputs[i]);
+    for (uint32_t i = 0; i < n_inputs; i++) fuzz_note_use(g, inputs[i]);
+    fuzz_note(g, value);
+    return value;
+}
+
+/* A region has no inputs of its own: a constant there. */
+static kiln_value add_input(fuzz_graph *g, const kiln_type *type, op_values values)
+{
+    op_batch *batch = &g->batch;
+    kiln_value value;
+    if (g->depth) {
+        const kiln_type *own = kiln_graph_retype(batch->graph, type);
+        value = kiln_add_constant(batch->graph, own, op_values_new(batch, own, values));
+    } else {
+        value = op_input(batch, type->dtype, type->rank, type->dims, values);
+    }
     fuzz_note(g, value);
     return value;
 }
@@ -55,9 +70,12 @@ kiln_value fuzz_node(fuzz_graph *g, kiln_op op, uint32_t n_inputs, const kiln_va
 kiln_value fuzz_input(fuzz_graph *g, kiln_dtype dtype, uint32_t rank, const int64_t *dims)
 {
     op_values values = fuzz_chance(g, 25) ? OP_VALUES_ANY : OP_VALUES_SMALL;
-    kiln_value value = op_input(&g->batch, dtype, rank, dims, values);
-    fuzz_note(g, value);
-    return value;
+    return add_input(g, kiln_graph_tensor(g->batch.graph, dtype, rank, dims), values);
+}
+
+kiln_value fuzz_small_input(fuzz_graph *g, kiln_dtype dtype, uint32_t rank, const int64_t *dims)
+{
+    return add_input(g, kiln_graph_tensor(g->batch.graph, dtype, rank, dims), OP_VALUES_SMALL);
 }
 
 /* The latest values come more often: chains grow deep. */
@@ -94,19 +112,24 @@ static uint32_t pick_count(fuzz_graph *g)
     return 10 + (uint32_t)fuzz_below(g, 40);
 }
 
-static kiln_dtype pick_dtype(fuzz_graph *g)
+/* Few dtypes with a code of their own each: one graph in twelve starts from one. */
+kiln_dtype fuzz_dtype(fuzz_graph *g)
 {
     static const kiln_dtype dtypes[] = {
         KILN_f32, KILN_f32, KILN_f32, KILN_f32, KILN_f32,  KILN_f32, KILN_f64, KILN_bf16, KILN_f16,
         KILN_i32, KILN_i64, KILN_i8,  KILN_u8,  KILN_bool, KILN_u32, KILN_i16, KILN_u16,  KILN_u64,
     };
+    static const kiln_dtype rare[] = {KILN_c64,      KILN_c64,        KILN_c128,      KILN_i4,
+                                      KILN_u4,       KILN_f8e5m2,     KILN_f8e4m3fn,  KILN_f4e2m1,
+                                      KILN_f8e4m3fn, KILN_f8e5m2fnuz, KILN_f8e4m3fnuz};
+    if (!g->is_scalar && fuzz_chance(g, 5)) return rare[fuzz_below(g, sizeof rare / sizeof *rare)];
     return dtypes[fuzz_below(g, sizeof dtypes / sizeof *dtypes)];
 }
 
 static kiln_value fresh_input(fuzz_graph *g, kiln_dtype dtype)
 {
     int64_t dims[5];
-    uint32_t rank = (uint32_t)fuzz_below(g, 5);
+    uint32_t rank = g->is_scalar ? 0 : (uint32_t)fuzz_below(g, 5);
     for (uint32_t i = 0; i < rank; i++) dims[i] = fuzz_size(g);
     while (!fuzz_fits(g, rank, dims)) dims[fuzz_below(g, rank)] = 1 + (int64_t)fuzz_below(g, 3);
     return fuzz_input(g, dtype, rank, dims);
@@ -118,8 +141,8 @@ kiln_value fuzz_pick_in(fuzz_graph *g, kiln_dtype_set set)
         kiln_value value = fuzz_pick(g);
         if (kiln_dtype_in(fuzz_type(g, value)->dtype, set)) return value;
     }
-    kiln_dtype dtype = pick_dtype(g);
-    while (!kiln_dtype_in(dtype, set)) dtype = pick_dtype(g);
+    kiln_dtype dtype = fuzz_dtype(g);
+    while (!kiln_dtype_in(dtype, set)) dtype = fuzz_dtype(g);
     return fresh_input(g, dtype);
 }
 
@@ -154,22 +177,29 @@ kiln_value fuzz_operand(fuzz_graph *g, const kiln_type *type)
     return kiln_add_broadcast_to(graph, value, type->rank, type->dims);
 }
 
+/* Steps of scalars stand first. */
 static const struct {
     fuzz_step_fn *step;
     uint32_t weight;
 } steps[] = {
-    {fuzz_step_elementwise, 38}, {fuzz_step_convert, 5}, {fuzz_step_select, 4},
-    {fuzz_step_reduce, 12},      {fuzz_step_window, 3},  {fuzz_step_view, 14},
-    {fuzz_step_move, 8},         {fuzz_step_dot, 4},     {fuzz_step_convolution, 2},
-    {fuzz_step_composite, 9},
+    {fuzz_step_elementwise, 36}, {fuzz_step_convert, 6},     {fuzz_step_select, 4},
+    {fuzz_step_function, 5},     {fuzz_step_iota, 1},        {fuzz_step_reduce, 10},
+    {fuzz_step_window, 3},       {fuzz_step_view, 13},       {fuzz_step_move, 7},
+    {fuzz_step_take_along, 1},   {fuzz_step_gather, 2},      {fuzz_step_scatter, 2},
+    {fuzz_step_order, 3},        {fuzz_step_barrier, 1},     {fuzz_step_solve, 1},
+    {fuzz_step_dot, 4},          {fuzz_step_convolution, 2}, {fuzz_step_composite, 5},
+    {fuzz_step_random, 1},       {fuzz_step_region, 2},      {fuzz_step_scalar_region, 2},
+    {fuzz_step_custom, 1},
 };
+#define N_STEPS (sizeof steps / sizeof *steps)
+#define N_SCALAR_STEPS 4
 
-static void add_step(fuzz_graph *g)
+void fuzz_add_step(fuzz_graph *g)
 {
-    uint32_t total = 0;
-    for (uint32_t i = 0; i < sizeof steps / sizeof *steps; i++) total += steps[i].weight;
+    uint32_t total = 0, n = g->is_scalar ? N_SCALAR_STEPS : N_STEPS;
+    for (uint32_t i = 0; i < n; i++) total += steps[i].weight;
     uint64_t at = fuzz_below(g, total);
-    for (uint32_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         if (at < steps[i].weight) {
             steps[i].step(g);
             return;
@@ -194,15 +224,16 @@ fuzz_graph *fuzz_generate(kiln_scope *scope, uint64_t seed)
 {
     fuzz_graph *g = kiln_new(&scope->arena, fuzz_graph);
     g->batch.scope = scope;
-    g->batch.random = seed * 0x9e3779b97f4a7c15u + 1;
+    g->batch.random = seed;
+    g->batch.random = op_random(&g->batch); /* the stream of the next seed is another one */
     g->batch.name = kiln_arena_format(&scope->arena, "seed %llu", (unsigned long long)seed);
     g->batch.graph = kiln_graph_open(scope, NULL, "fuzz");
     g->max_elements = fuzz_chance(g, 10) ? 20000 : 3000;
     g->n_wanted = pick_count(g);
     pick_sizes(g);
     uint32_t n_inputs = 1 + (uint32_t)fuzz_below(g, 3);
-    for (uint32_t i = 0; i < n_inputs; i++) fresh_input(g, pick_dtype(g));
-    for (uint32_t i = 0; i < g->n_wanted; i++) add_step(g);
+    for (uint32_t i = 0; i < n_inputs; i++) fresh_input(g, fuzz_dtype(g));
+    for (uint32_t i = 0; i < g->n_wanted; i++) fuzz_add_step(g);
     add_outputs(g);
     return g;
 }

@@ -1,6 +1,6 @@
 /* Differential fuzzing: random graphs, compiled in several ways, against the evaluator and against
- * each other. `fuzz-graphs [--seed N] [--count N] [--seconds S] [--keep-going]`; a failing graph is
- * shrunk and printed with the seed that makes it. */
+ * each other; a failing graph is shrunk, printed with the seed that makes it and saved where
+ * `--save` says; `--replay` runs saved ones. A number of seconds or of graphs, from a seed on. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,11 +9,13 @@
 
 #include "fuzz/check.h"
 #include "fuzz/generate.h"
+#include "fuzz/oracle.h"
+#include "fuzz/saved.h"
 #include "fuzz/shrink.h"
-#include "ops/bound.h"
 
 typedef struct fuzz_run {
     fuzz_checker checker;
+    const char *folder; /* where failing graphs go, or NULL */
     uint64_t n_graphs, n_nodes, n_failures, n_invalid;
     uint64_t n_elements, n_bounded; /* of outputs; those with a sharp bound */
     uint64_t seen[16][16];          /* pairs of classes, producer and consumer */
@@ -53,6 +55,12 @@ static void report_failure(fuzz_run *run, kiln_scope *scope, const fuzz_graph *g
     kiln_graph_print(small.graph, &text);
     fprintf(stderr, "%s: %s\nshrunk: %s\n%s\n", g->batch.name, failure->sentence,
             goal.failure.sentence, kiln_text_string(&text));
+    if (!run->folder) return;
+    const char *path = kiln_arena_format(&scope->arena, "%s/%s.kiln", run->folder, g->batch.name);
+    char *space = strchr(path + strlen(run->folder), ' ');
+    if (space) *space = '-';
+    if (!fuzz_save(scope, path, &small, goal.failure.sentence))
+        fprintf(stderr, "%s: cannot be written\n", path);
 }
 
 static void note_coverage(fuzz_run *run, const kiln_graph *graph)
@@ -68,17 +76,16 @@ static void note_coverage(fuzz_run *run, const kiln_graph *graph)
 }
 
 /* How sharp the comparison is: output elements that may differ by less than one part in 1,000. */
-static void note_bounds(fuzz_run *run, kiln_scope *scope, const fuzz_graph *g)
+static void note_bounds(fuzz_run *run, kiln_scope *scope, const fuzz_case *c)
 {
-    const bounds *b = bounds_open(scope, g->batch.graph, g->batch.inputs.at);
-    for (uint32_t i = 0; i < g->batch.graph->outputs.n; i++) {
-        kiln_value value = b->map[g->batch.graph->outputs.at[i].value.id];
-        const kiln_type *type = kiln_graph_type(b->graph, value);
-        const double *errors = b->errors[value.id];
+    const fuzz_oracle *oracle = fuzz_oracle_open(scope, c);
+    for (uint32_t i = 0; i < c->graph->outputs.n; i++) {
+        const kiln_type *type = oracle->types[i];
+        const double *errors = oracle->errors[i];
         run->n_elements += (uint64_t)type->n_elements;
-        for (int64_t at = 0; at < type->n_elements; at++) {
+        for (int64_t at = 0; at < type->n_elements && !oracle->is_loose; at++) {
             double expected;
-            kiln_element_load_double(type->dtype, b->values[value.id], at, 1, &expected);
+            kiln_element_load_double(type->dtype, oracle->values[i], at, 1, &expected);
             run->n_bounded += !errors || errors[at] <= fabs(expected) * 1e-3 || errors[at] == 0;
         }
     }
@@ -93,10 +100,10 @@ static bool run_seed(fuzz_run *run, uint64_t seed)
     if (kiln_scope_try(&scope)) {
         fuzz_graph *g = fuzz_generate(&scope, seed);
         note_coverage(run, g->batch.graph);
-        if (run->n_graphs % 16 == 0) note_bounds(run, &scope, g);
         fuzz_case c = {g->batch.graph, g->batch.inputs.at};
         fuzz_how how = {seed % LINKED_EVERY == 0, -1};
         fuzz_failure failure = fuzz_check(&run->checker, &scope, &c, &how);
+        if (run->n_graphs % 16 == 0) note_bounds(run, &scope, &c);
         is_good = failure.variant < 0;
         if (!is_good) report_failure(run, &scope, g, &failure);
     }
@@ -116,58 +123,118 @@ static double seconds_now(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-static void print_summary(const fuzz_run *run, uint64_t seed, double seconds)
+/* Pairs of classes, producer and consumer: anything may read anything, but nothing is a source of
+ * operands. */
+static void print_pairs(const fuzz_run *run)
 {
     int n_pairs = 0, n_possible = 0;
     for (int from = 0; from <= KILN_COMPOSITE; from++) {
         for (int to = KILN_ELEMENTWISE; to <= KILN_COMPOSITE; to++) {
-            bool is_made = from != KILN_ROUTINE && from != KILN_REGION && to != KILN_ROUTINE &&
-                           to != KILN_REGION;
-            n_possible += is_made;
-            n_pairs += is_made && run->seen[from][to] > 0;
+            n_possible++;
+            n_pairs += run->seen[from][to] > 0;
         }
     }
-    printf(
-        "%llu graphs from seed %llu in %.1f s, %llu nodes, %llu kernels, %llu compiled, %llu "
-        "linked, %d of %d pairs of "
-        "classes, "
-        "%.0f %% of elements bounded to 0.1 %%, %llu not valid, %llu unsupported, %llu failures\n",
-        (unsigned long long)run->n_graphs, (unsigned long long)seed, seconds,
-        (unsigned long long)run->n_nodes, (unsigned long long)run->checker.n_kernels,
-        (unsigned long long)run->checker.n_compiled, (unsigned long long)run->checker.n_linked,
-        n_pairs, n_possible,
-        run->n_elements ? 100.0 * (double)run->n_bounded / (double)run->n_elements : 100.0,
-        (unsigned long long)run->n_invalid, (unsigned long long)run->checker.n_unsupported,
-        (unsigned long long)run->n_failures);
+    printf("pairs of classes: %d of %d, %d %%\n", n_pairs, n_possible, 100 * n_pairs / n_possible);
+}
+
+#define ULL(x) ((unsigned long long)(x))
+
+static void print_summary(const fuzz_run *run, uint64_t seed, double seconds)
+{
+    const fuzz_checker *checker = &run->checker;
+    uint64_t last = run->n_graphs ? seed + run->n_graphs - 1 : seed;
+    printf("%llu graphs, seeds %llu to %llu, in %.1f s (%.1f a second): %llu disagreements, %llu "
+           "not valid, %llu unsupported\n",
+           ULL(run->n_graphs), ULL(seed), ULL(last), seconds, (double)run->n_graphs / seconds,
+           ULL(run->n_failures), ULL(run->n_invalid), ULL(checker->n_unsupported));
+    printf("%llu nodes, %llu kernels, %llu of them compiled, %.0f %% of elements bounded to "
+           "0.1 %%\nruns:",
+           ULL(run->n_nodes), ULL(checker->n_kernels), ULL(checker->n_compiled),
+           run->n_elements ? 100.0 * (double)run->n_bounded / (double)run->n_elements : 100.0);
+    for (int v = 0; fuzz_variant_name(v); v++)
+        printf("%s %s %llu", v ? "," : "", fuzz_variant_name(v), ULL(checker->n_runs[v]));
+    printf("\n");
+    print_pairs(run);
+}
+
+/* One saved case in every way. */
+static bool replay(fuzz_run *run, const char *path)
+{
+    kiln_error error = {0};
+    kiln_scope scope;
+    volatile bool is_good = false;
+    kiln_scope_open(&scope, &error);
+    if (kiln_scope_try(&scope)) {
+        fuzz_case c = fuzz_load(&scope, run->checker.contexts.of[1], path);
+        fuzz_how how = {true, -1};
+        fuzz_failure failure = fuzz_check(&run->checker, &scope, &c, &how);
+        is_good = failure.variant < 0;
+        printf("%s: %s\n", path, is_good ? "ok" : failure.sentence);
+    }
+    if (kiln_scope_close(&scope) != KILN_OK) printf("%s: %s\n", path, error.message);
+    return is_good;
+}
+
+typedef struct fuzz_options {
+    uint64_t seed, count;
+    double seconds;
+    bool keeps_going;
+    const char *folder;
+    int first_file; /* argv from here on, 0: none */
+} fuzz_options;
+
+static bool read_options(int argc, char **argv, fuzz_options *out)
+{
+    *out = (fuzz_options){.seed = 1, .count = UINT64_MAX};
+    for (int i = 1; i < argc && !out->first_file; i++) {
+        bool has_value = i + 1 < argc;
+        if (strcmp(argv[i], "--keep-going") == 0)
+            out->keeps_going = true;
+        else if (strcmp(argv[i], "--seed") == 0 && has_value)
+            out->seed = strtoull(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--count") == 0 && has_value)
+            out->count = strtoull(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--seconds") == 0 && has_value)
+            out->seconds = strtod(argv[++i], NULL);
+        else if (strcmp(argv[i], "--save") == 0 && has_value)
+            out->folder = argv[++i];
+        else if (strcmp(argv[i], "--replay") == 0 && has_value)
+            out->first_file = i + 1;
+        else
+            return false;
+    }
+    if (out->count == UINT64_MAX && out->seconds == 0) out->count = 100;
+    return true;
+}
+
+static bool run_seeds(fuzz_run *run, const fuzz_options *options)
+{
+    double start = seconds_now();
+    for (uint64_t i = 0; i < options->count; i++) {
+        if (options->seconds > 0 && seconds_now() - start > options->seconds) break;
+        if (!run_seed(run, options->seed + i) && !options->keeps_going) break;
+    }
+    print_summary(run, options->seed, seconds_now() - start);
+    return run->n_failures == 0;
 }
 
 int main(int argc, char **argv)
 {
-    uint64_t seed = 1, count = UINT64_MAX;
-    double limit = 0;
-    bool keeps_going = false;
-    for (int i = 1; i < argc; i++) {
-        bool has_value = i + 1 < argc;
-        if (strcmp(argv[i], "--keep-going") == 0)
-            keeps_going = true;
-        else if (strcmp(argv[i], "--seed") == 0 && has_value)
-            seed = strtoull(argv[++i], NULL, 10);
-        else if (strcmp(argv[i], "--count") == 0 && has_value)
-            count = strtoull(argv[++i], NULL, 10);
-        else if (strcmp(argv[i], "--seconds") == 0 && has_value)
-            limit = strtod(argv[++i], NULL);
-        else
-            return 2;
-    }
-    if (count == UINT64_MAX && limit == 0) count = 100;
+    fuzz_options options;
     fuzz_run run = {0};
+    if (!read_options(argc, argv, &options)) {
+        fprintf(stderr, "usage: fuzz-graphs [--seed N] [--count N] [--seconds S] [--keep-going] "
+                        "[--save FOLDER] [--replay FILE...]\n");
+        return 2;
+    }
     if (!fuzz_checker_open(&run.checker)) return 1;
-    double start = seconds_now();
-    for (uint64_t i = 0; i < count; i++) {
-        if (limit > 0 && seconds_now() - start > limit) break;
-        if (!run_seed(&run, seed + i) && !keeps_going) break;
+    run.folder = options.folder;
+    bool is_good = true;
+    if (options.first_file) {
+        for (int i = options.first_file; i < argc; i++) is_good &= replay(&run, argv[i]);
+    } else {
+        is_good = run_seeds(&run, &options);
     }
     fuzz_checker_close(&run.checker);
-    print_summary(&run, seed, seconds_now() - start);
-    return run.n_failures > 0;
+    return !is_good;
 }

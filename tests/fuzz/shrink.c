@@ -2,6 +2,8 @@
  * the search begins again, until none does or the tries are used up. */
 #include "fuzz/shrink.h"
 
+#include "graph/eval.h"
+
 #include <string.h>
 
 #define TRIES 400
@@ -80,6 +82,19 @@ static fuzz_case rebuild(kiln_scope *scope, const fuzz_case *from, void **values
     return (fuzz_case){graph, inputs};
 }
 
+/* The evaluator's values by id of the graph as it stands; NULL for composites' insides and what no
+ * output needs. */
+static void **values_of(kiln_scope *scope, const fuzz_case *c)
+{
+    uint32_t n = c->graph->nodes.n;
+    kiln_value *map = kiln_new_array(&scope->arena, kiln_value, n);
+    const kiln_graph *expanded = kiln_eval_expand(scope, c->graph, map);
+    void **values = kiln_eval_nodes(scope, expanded, c->inputs);
+    void **out = kiln_new_array(&scope->arena, void *, n);
+    for (uint32_t id = 1; id < n; id++) out[id] = values[map[id].id];
+    return out;
+}
+
 typedef struct shrink_run {
     kiln_scope *scope;
     fuzz_case best;
@@ -95,7 +110,7 @@ static bool try_plan(shrink_run *run, const rebuild_plan *plan)
     fuzz_case candidate = rebuild(run->scope, &run->best, run->values, plan);
     if (!run->still_fails(run->user, &candidate)) return false;
     run->best = candidate;
-    run->values = kiln_eval_nodes(run->scope, candidate.graph, candidate.inputs);
+    run->values = values_of(run->scope, &candidate);
     return true;
 }
 
@@ -109,14 +124,34 @@ static bool try_node(shrink_run *run, uint32_t id)
 {
     const kiln_graph *graph = run->best.graph;
     const kiln_node *node = graph->nodes.at[id];
-    if (kiln_node_row(node)->class_ == KILN_SOURCE) return false;
-    if (try_plan(run, &(rebuild_plan){.output = -1, .cut = id})) return true;
+    if (node->op == KILN_OP_input) return false;
+    bool is_tensor = !node->type->n_items && run->values[id];
+    if (is_tensor && try_plan(run, &(rebuild_plan){.output = -1, .cut = id})) return true;
     for (uint32_t i = 0; i < node->n_inputs; i++) {
         uint32_t by = node->inputs[i].id;
         if (!is_same_type(node->type, graph->nodes.at[by]->type)) continue;
         if (try_plan(run, &(rebuild_plan){.output = -1, .bypass = id, .by = by})) return true;
     }
     return false;
+}
+
+/* An input of zeros. */
+static bool try_zeros(shrink_run *run, uint32_t i)
+{
+    const kiln_tensor *old = &run->best.inputs[i];
+    kiln_arena *arena = &run->scope->arena;
+    if (run->n_tries >= TRIES) return false;
+    kiln_tensor *inputs = kiln_new_array(arena, kiln_tensor, run->best.graph->inputs.n + 1);
+    memcpy(inputs, run->best.inputs, run->best.graph->inputs.n * sizeof *inputs);
+    char *data = kiln_arena_alloc(arena, old->bytes + 16);
+    if (memcmp(data, old->data, old->bytes) == 0) return false;
+    inputs[i].data = data;
+    fuzz_case candidate = {run->best.graph, inputs};
+    run->n_tries++;
+    if (!run->still_fails(run->user, &candidate)) return false;
+    run->best = candidate;
+    run->values = values_of(run->scope, &candidate);
+    return true;
 }
 
 static bool shrink_once(shrink_run *run)
@@ -127,13 +162,15 @@ static bool shrink_once(shrink_run *run)
     for (uint32_t id = run->best.graph->nodes.n; id-- > 1;) {
         if (try_node(run, id)) return true;
     }
+    for (uint32_t i = 0; i < run->best.graph->inputs.n; i++) {
+        if (try_zeros(run, i)) return true;
+    }
     return false;
 }
 
 fuzz_case fuzz_shrink(kiln_scope *scope, fuzz_case start, fuzz_still_fails *still_fails, void *user)
 {
-    shrink_run run = {
-        scope, start, still_fails, user, kiln_eval_nodes(scope, start.graph, start.inputs), 0};
+    shrink_run run = {scope, start, still_fails, user, values_of(scope, &start), 0};
     while (run.n_tries < TRIES && shrink_once(&run)) {
     }
     return run.best;

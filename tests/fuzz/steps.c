@@ -3,21 +3,25 @@
 
 #include "fuzz/generate.h"
 
-static bool is_float(const kiln_type *type)
+/* Rows of keys: their operands have shapes of their own. */
+static bool is_random(uint32_t op)
 {
-    return kiln_dtype_kind_of(type->dtype) == KILN_DTYPE_KIND_FLOAT;
+    return op == KILN_OP_threefry2x32 || op == KILN_OP_philox4x32;
 }
 
-/* A random op of a class that takes n operands of such a dtype; 0 when the table has none. */
-static kiln_op pick_op(fuzz_graph *g, kiln_class class_, uint32_t n_inputs, kiln_dtype dtype)
+kiln_op fuzz_pick_op(fuzz_graph *g, kiln_class class_, uint32_t n_inputs, kiln_dtype dtype)
 {
     kiln_op fitting[KILN_N_OPS];
     uint32_t n = 0;
     for (uint32_t op = 1; op < KILN_N_OPS; op++) {
         const kiln_op_row *row = &kiln_op_rows[op];
         bool has_own_step = row->result == KILN_RESULT_GIVEN || op == KILN_OP_select;
-        if (op == KILN_OP_complex) continue; /* bounds of their own: tests/unit/dtype_complex.c */
+        if (op == KILN_OP_complex && dtype != KILN_f32 && dtype != KILN_f64) continue;
+        if (class_ == KILN_COMPOSITE && op == KILN_OP_linear) continue;
+        if (op == KILN_OP_next_after && kiln_dtype_bits(dtype) < 16) continue;
         if (row->class_ != class_ || has_own_step || row->min_inputs != n_inputs) continue;
+        if (class_ == KILN_COMPOSITE && (row->attrs || is_random(op))) continue;
+        if (g->is_scalar && (op == KILN_OP_complex || dtype == KILN_c64)) continue;
         if (kiln_dtype_in(dtype, row->types)) fitting[n++] = (kiln_op)op;
     }
     return n ? fitting[fuzz_below(g, n)] : KILN_OP_none;
@@ -28,9 +32,9 @@ bool fuzz_step_elementwise(fuzz_graph *g)
     kiln_value in[3] = {fuzz_pick(g)};
     const kiln_type *type = fuzz_type(g, in[0]);
     uint32_t n_inputs = fuzz_chance(g, 45) ? 1 : fuzz_chance(g, 95) ? 2 : 3;
-    kiln_op op = pick_op(g, KILN_ELEMENTWISE, n_inputs, type->dtype);
+    kiln_op op = fuzz_pick_op(g, KILN_ELEMENTWISE, n_inputs, type->dtype);
     /* Arithmetic keeps values apart and bounds finite: half of the binary ops. */
-    if (n_inputs == 2 && fuzz_chance(g, 50) && type->dtype != KILN_bool) {
+    if (n_inputs == 2 && fuzz_chance(g, 50) && kiln_dtype_in(type->dtype, KILN_TYPES_NUMBER)) {
         op = (kiln_op[]){KILN_OP_add, KILN_OP_sub, KILN_OP_mul, KILN_OP_max}[fuzz_below(g, 4)];
     }
     if (op == KILN_OP_none) return false;
@@ -44,15 +48,48 @@ bool fuzz_step_elementwise(fuzz_graph *g)
     return true;
 }
 
+/* To a dtype of the same size, with or without the bits. */
+static bool add_bitcast(fuzz_graph *g, kiln_value value)
+{
+    const kiln_type *type = fuzz_type(g, value);
+    kiln_dtype dtype = fuzz_dtype(g);
+    for (int tries = 0; kiln_dtype_bits(dtype) != kiln_dtype_bits(type->dtype); tries++) {
+        if (tries == 20) return false;
+        dtype = fuzz_dtype(g);
+    }
+    if (!kiln_dtype_in(dtype, KILN_TYPES_NUMBER)) return false;
+    if (!kiln_dtype_in(type->dtype, KILN_TYPES_NUMBER)) return false;
+    const kiln_type *given = kiln_graph_tensor(g->batch.graph, dtype, type->rank, type->dims);
+    fuzz_note_use(g, value);
+    fuzz_note(g, op_node_given(&g->batch, KILN_OP_bitcast, given, value, NULL));
+    return true;
+}
+
 bool fuzz_step_convert(fuzz_graph *g)
 {
     static const kiln_dtype to[] = {KILN_f32, KILN_f32, KILN_f64, KILN_bf16, KILN_f16,
                                     KILN_i32, KILN_i64, KILN_i8,  KILN_u8,   KILN_bool};
     kiln_value value = fuzz_pick(g);
-    const kiln_type *type = fuzz_type(g, value);
-    kiln_dtype dtype = to[fuzz_below(g, sizeof to / sizeof *to)];
+    if (fuzz_chance(g, 15)) return add_bitcast(g, value);
+    kiln_dtype dtype =
+        fuzz_chance(g, 90) ? to[fuzz_below(g, sizeof to / sizeof *to)] : fuzz_dtype(g);
+    if (g->is_scalar && (kiln_dtype_bits(dtype) < 8 || dtype == KILN_c64)) return false;
+    fuzz_note_use(g, value);
     fuzz_note(g, kiln_add_convert(g->batch.graph, value, dtype));
-    (void)type;
+    return true;
+}
+
+bool fuzz_step_iota(fuzz_graph *g)
+{
+    static const kiln_dtype dtypes[] = {KILN_i32, KILN_i64, KILN_f32, KILN_u8, KILN_f64, KILN_bf16};
+    int64_t dims[3];
+    uint32_t rank = 1 + (uint32_t)fuzz_below(g, 3);
+    for (uint32_t i = 0; i < rank; i++) dims[i] = fuzz_size(g);
+    if (!fuzz_fits(g, rank, dims)) return false;
+    kiln_dtype dtype = dtypes[fuzz_below(g, sizeof dtypes / sizeof *dtypes)];
+    kiln_attrs attrs = {KILN_FAMILY_axis, .axis = {(int64_t)fuzz_below(g, rank)}};
+    const kiln_type *type = kiln_graph_tensor(g->batch.graph, dtype, rank, dims);
+    fuzz_note(g, op_node_given(&g->batch, KILN_OP_iota, type, (kiln_value){0}, &attrs));
     return true;
 }
 
@@ -63,7 +100,9 @@ bool fuzz_step_select(fuzz_graph *g)
     kiln_value no = fuzz_operand(g, type), condition;
     if (fuzz_chance(g, 60)) {
         kiln_value pair[] = {yes, no};
-        kiln_op op = (kiln_op[]){KILN_OP_lt, KILN_OP_ge, KILN_OP_eq, KILN_OP_ne}[fuzz_below(g, 4)];
+        bool is_ordered = kiln_dtype_in(type->dtype, KILN_TYPES_ORDERED);
+        kiln_op op = (kiln_op[]){KILN_OP_eq, KILN_OP_ne, KILN_OP_lt,
+                                 KILN_OP_ge}[fuzz_below(g, is_ordered ? 4 : 2)];
         condition = fuzz_node(g, op, 2, pair, NULL);
     } else {
         condition =
@@ -74,8 +113,7 @@ bool fuzz_step_select(fuzz_graph *g)
     return true;
 }
 
-/* Ascending axes, at least one. */
-static uint32_t pick_axes(fuzz_graph *g, uint32_t rank, int64_t *out)
+uint32_t fuzz_axes(fuzz_graph *g, uint32_t rank, int64_t *out)
 {
     uint32_t n = 0;
     uint64_t set = 1 + fuzz_below(g, ((uint64_t)1 << rank) - 1);
@@ -92,8 +130,9 @@ bool fuzz_step_reduce(fuzz_graph *g)
     const kiln_type *type = fuzz_type(g, value);
     if (type->rank == 0) return false;
     int64_t axes[KILN_MAX_RANK];
-    uint32_t n_axes = pick_axes(g, type->rank, axes);
-    kiln_op op = pick_op(g, KILN_REDUCE, 1, type->dtype);
+    uint32_t n_axes = fuzz_axes(g, type->rank, axes);
+    kiln_op op = fuzz_pick_op(g, KILN_REDUCE, 1, type->dtype);
+    if (op == KILN_OP_none) return false;
     kiln_attrs attrs = {KILN_FAMILY_axes, .axes = {{n_axes, axes}}};
     if (op == KILN_OP_argmax || op == KILN_OP_argmin) {
         if (type->dims[axes[0]] == 0) return false;
@@ -104,8 +143,34 @@ bool fuzz_step_reduce(fuzz_graph *g)
     if (!fuzz_chance(g, 50) || fuzz_type(g, result)->dtype != type->dtype) return true;
     /* The row pattern: put the axes back and combine with the operand. */
     kiln_value back = kiln_add_unreduce(g->batch.graph, result, value, n_axes, axes);
-    op = type->dtype == KILN_bool ? KILN_OP_and : fuzz_chance(g, 50) ? KILN_OP_sub : KILN_OP_max;
+    bool is_number = kiln_dtype_in(type->dtype, KILN_TYPES_NUMBER);
+    op = type->dtype == KILN_bool          ? KILN_OP_and
+         : is_number && fuzz_chance(g, 50) ? KILN_OP_max
+                                           : KILN_OP_sub;
     fuzz_node(g, op, 2, (kiln_value[]){value, back}, NULL);
+    return true;
+}
+
+bool fuzz_pick_window(fuzz_graph *g, const kiln_type *type, fuzz_window *out)
+{
+    int64_t n_window = 1;
+    if (type->rank == 0) return false;
+    for (uint32_t i = 0; i < type->rank; i++) {
+        int64_t size = 1 + (int64_t)fuzz_below(g, fuzz_chance(g, 50) ? 1 : 4);
+        out->sizes[i] = size;
+        out->strides[i] = 1 + (int64_t)fuzz_below(g, 3);
+        out->low[i] = (int64_t)fuzz_below(g, (uint64_t)size + 1) - (fuzz_chance(g, 5) ? 1 : 0);
+        out->high[i] = (int64_t)fuzz_below(g, (uint64_t)size);
+        out->dilations[i] = fuzz_chance(g, 80) ? 1 : 2;
+        n_window *= size;
+        if (type->dims[i] + out->low[i] + out->high[i] < 0) return false;
+    }
+    if (n_window * type->n_elements > 100000) return false;
+    out->attrs = (kiln_attrs){KILN_FAMILY_window, .window = {{type->rank, out->sizes},
+                                                             {type->rank, out->strides},
+                                                             {type->rank, out->low},
+                                                             {type->rank, out->high},
+                                                             {type->rank, out->dilations}}};
     return true;
 }
 
@@ -113,26 +178,15 @@ bool fuzz_step_window(fuzz_graph *g)
 {
     kiln_value value = fuzz_pick_in(g, KILN_TYPES_NUMBER);
     const kiln_type *type = fuzz_type(g, value);
-    int64_t lists[5][KILN_MAX_RANK];
-    int64_t n_window = 1;
-    if (type->rank == 0) return false;
-    for (uint32_t i = 0; i < type->rank; i++) {
-        int64_t size = 1 + (int64_t)fuzz_below(g, fuzz_chance(g, 50) ? 1 : 4);
-        lists[0][i] = size;
-        lists[1][i] = 1 + (int64_t)fuzz_below(g, 3);
-        lists[2][i] = (int64_t)fuzz_below(g, (uint64_t)size + 1) - (fuzz_chance(g, 5) ? 1 : 0);
-        lists[3][i] = (int64_t)fuzz_below(g, (uint64_t)size);
-        lists[4][i] = fuzz_chance(g, 80) ? 1 : 2;
-        n_window *= size;
-        if (type->dims[i] + lists[2][i] + lists[3][i] < 0) return false;
+    fuzz_window window;
+    if (!fuzz_pick_window(g, type, &window)) return false;
+    if (fuzz_chance(g, 15)) {
+        kiln_value most = op_node(&g->batch, KILN_OP_window_max, 1, &value, &window.attrs);
+        kiln_value in[] = {value, fuzz_operand(g, fuzz_type(g, most))};
+        fuzz_node(g, KILN_OP_window_max_grad, 2, in, &window.attrs);
+        return true;
     }
-    if (n_window * type->n_elements > 100000) return false;
-    kiln_attrs attrs = {KILN_FAMILY_window, .window = {{type->rank, lists[0]},
-                                                       {type->rank, lists[1]},
-                                                       {type->rank, lists[2]},
-                                                       {type->rank, lists[3]},
-                                                       {type->rank, lists[4]}}};
-    fuzz_node(g, pick_op(g, KILN_WINDOW, 1, type->dtype), 1, &value, &attrs);
+    fuzz_node(g, fuzz_pick_op(g, KILN_WINDOW, 1, type->dtype), 1, &value, &window.attrs);
     return true;
 }
 
@@ -153,6 +207,7 @@ static bool add_reshape(fuzz_graph *g, kiln_value value)
         if (rank < 5 && fuzz_chance(g, 10)) dims[rank++] = 1;
     }
     if (rank > 6) return false;
+    fuzz_note_use(g, value);
     fuzz_note(g, kiln_add_reshape(g->batch.graph, value, rank, dims));
     return true;
 }
@@ -204,6 +259,7 @@ static bool add_broadcast(fuzz_graph *g, kiln_value value)
     }
     dims[place] = 1 + (int64_t)fuzz_below(g, 9);
     if (!fuzz_fits(g, type->rank + 1, dims)) return false;
+    fuzz_note_use(g, value);
     fuzz_note(g, kiln_add_broadcast(g->batch.graph, value, type->rank + 1, dims, axes));
     return true;
 }
@@ -219,7 +275,7 @@ bool fuzz_step_view(fuzz_graph *g)
     if (kind == 2) return add_transpose(g, value);
     if (kind == 3) return add_slice(g, value);
     int64_t axes[KILN_MAX_RANK];
-    kiln_attrs attrs = {KILN_FAMILY_axes, .axes = {{pick_axes(g, type->rank, axes), axes}}};
+    kiln_attrs attrs = {KILN_FAMILY_axes, .axes = {{fuzz_axes(g, type->rank, axes), axes}}};
     fuzz_node(g, KILN_OP_reverse, 1, &value, &attrs);
     return true;
 }
@@ -315,165 +371,4 @@ bool fuzz_step_move(fuzz_graph *g)
     default:
         return add_dynamic(g, value, true);
     }
-}
-
-bool fuzz_step_dot(fuzz_graph *g)
-{
-    kiln_value a = fuzz_pick_in(g, KILN_TYPES_NUMBER);
-    const kiln_type *type = fuzz_type(g, a);
-    if (type->rank == 0) return false;
-    int64_t contract = (int64_t)fuzz_below(g, type->rank), rhs[3], dims[KILN_MAX_RANK], zero = 0;
-    bool is_batched = type->rank > 2 && contract != 0 && fuzz_chance(g, 60);
-    int64_t columns = 1 + (int64_t)fuzz_below(g, fuzz_chance(g, 50) ? 4 : 40);
-    uint32_t n = 0;
-    if (is_batched) rhs[n++] = type->dims[0];
-    bool is_last = fuzz_chance(g, 50);
-    int64_t rhs_contract = n + is_last;
-    rhs[n + is_last] = type->dims[contract];
-    rhs[n + !is_last] = columns;
-    memcpy(dims, type->dims, type->rank * sizeof *dims);
-    dims[contract] = columns;
-    if (!fuzz_fits(g, type->rank, dims) || type->n_elements * columns > 200000) return false;
-    kiln_attrs attrs = {KILN_FAMILY_dot, .dot = {{is_batched, &zero},
-                                                 {is_batched, &zero},
-                                                 {1, &contract},
-                                                 {1, &rhs_contract},
-                                                 kiln_dtype_accumulator(type->dtype)}};
-    kiln_value in[] = {a,
-                       fuzz_operand(g, kiln_graph_tensor(g->batch.graph, type->dtype, n + 2, rhs))};
-    fuzz_node(g, KILN_OP_dot_general, 2, in, &attrs);
-    return true;
-}
-
-/* A small image of its own or one there is, in either layout. */
-bool fuzz_step_convolution(fuzz_graph *g)
-{
-    static const int64_t nchw[] = {0, 1, 2, 3}, nhwc[] = {0, 3, 1, 2}, hwio[] = {3, 2, 0, 1};
-    bool is_last = fuzz_chance(g, 50);
-    const int64_t *axes = is_last ? nhwc : nchw, *kernel_axes = is_last ? hwio : nchw;
-    kiln_value x = fuzz_pick_in(g, KILN_TYPES_FLOAT);
-    if (fuzz_type(g, x)->rank != 4) {
-        int64_t dims[4] = {1 + (int64_t)fuzz_below(g, 2), 1 + (int64_t)fuzz_below(g, 9),
-                           1 + (int64_t)fuzz_below(g, 9), 1 + (int64_t)fuzz_below(g, 9)};
-        x = fuzz_input(g, fuzz_type(g, x)->dtype, 4, dims);
-    }
-    const kiln_type *type = fuzz_type(g, x);
-    int64_t features = type->dims[axes[1]], kernel[4], lists[5][2];
-    int64_t groups = features > 1 && fuzz_chance(g, 25) ? features : 1;
-    int64_t results = groups * (1 + (int64_t)fuzz_below(g, groups > 1 ? 2 : 18)), n_kernel = 1;
-    for (uint32_t i = 0; i < 2; i++) {
-        kernel[kernel_axes[i + 2]] = 1 + (int64_t)fuzz_below(g, 3);
-        lists[0][i] = 1 + (int64_t)fuzz_below(g, 2);
-        lists[1][i] = (int64_t)fuzz_below(g, 3);
-        lists[2][i] = (int64_t)fuzz_below(g, 3);
-        lists[3][i] = fuzz_chance(g, 85) ? 1 : 2;
-        lists[4][i] = fuzz_chance(g, 85) ? 1 : 2;
-        n_kernel *= kernel[kernel_axes[i + 2]];
-    }
-    kernel[kernel_axes[0]] = results;
-    kernel[kernel_axes[1]] = features / groups;
-    if (features == 0 || type->n_elements * n_kernel * results > 300000) return false;
-    kiln_attrs attrs = {KILN_FAMILY_conv, .conv = {{2, lists[0]},
-                                                   {2, lists[1]},
-                                                   {2, lists[2]},
-                                                   {2, lists[3]},
-                                                   {2, lists[4]},
-                                                   groups,
-                                                   {4, axes},
-                                                   {4, kernel_axes},
-                                                   {4, axes},
-                                                   kiln_dtype_accumulator(type->dtype)}};
-    kiln_value in[] = {x,
-                       fuzz_operand(g, kiln_graph_tensor(g->batch.graph, type->dtype, 4, kernel))};
-    fuzz_node(g, KILN_OP_convolution, 2, in, &attrs);
-    return true;
-}
-
-static bool add_norm(fuzz_graph *g, kiln_value x)
-{
-    const kiln_type *type = fuzz_type(g, x);
-    if (type->rank == 0) return false;
-    const kiln_type *row =
-        kiln_graph_tensor(g->batch.graph, type->dtype, 1, type->dims + (type->rank - 1));
-    kiln_value in[] = {x, fuzz_operand(g, row), fuzz_operand(g, row)};
-    kiln_attrs attrs = {KILN_FAMILY_norm, .norm = {1e-3}};
-    bool is_layer = fuzz_chance(g, 60);
-    fuzz_node(g, is_layer ? KILN_OP_layer_norm : KILN_OP_rms_norm, is_layer ? 3 : 2, in, &attrs);
-    return true;
-}
-
-static bool add_linear(fuzz_graph *g, kiln_value x)
-{
-    const kiln_type *type = fuzz_type(g, x);
-    int64_t dims[2] = {0, 1 + (int64_t)fuzz_below(g, 33)};
-    if (type->rank == 0 || type->n_elements * dims[1] > 200000) return false;
-    dims[0] = type->dims[type->rank - 1];
-    kiln_value in[] = {
-        x, fuzz_operand(g, kiln_graph_tensor(g->batch.graph, type->dtype, 2, dims)),
-        fuzz_operand(g, kiln_graph_tensor(g->batch.graph, type->dtype, 1, dims + 1))};
-    fuzz_node(g, KILN_OP_linear, fuzz_chance(g, 60) ? 3 : 2, in, NULL);
-    return true;
-}
-
-static bool add_attention(fuzz_graph *g, kiln_dtype dtype)
-{
-    int64_t heads = 1 + (int64_t)fuzz_below(g, 3), rows = 1 + (int64_t)fuzz_below(g, 9),
-            width = 1 + (int64_t)fuzz_below(g, 17);
-    int64_t q[] = {1, heads, rows, width},
-            k[] = {1, fuzz_chance(g, 50) ? heads : 1, 1 + (int64_t)fuzz_below(g, 9), width};
-    kiln_value in[] = {fuzz_operand(g, kiln_graph_tensor(g->batch.graph, dtype, 4, q)),
-                       fuzz_operand(g, kiln_graph_tensor(g->batch.graph, dtype, 4, k)),
-                       fuzz_operand(g, kiln_graph_tensor(g->batch.graph, dtype, 4, k))};
-    kiln_attrs attrs = {KILN_FAMILY_attention, .attention = {0, fuzz_chance(g, 50)}};
-    fuzz_node(g, KILN_OP_attention, 3, in, &attrs);
-    return true;
-}
-
-static bool add_activation(fuzz_graph *g, kiln_value x)
-{
-    static const kiln_op plain[] = {KILN_OP_square,   KILN_OP_relu, KILN_OP_silu,
-                                    KILN_OP_softplus, KILN_OP_mish, KILN_OP_hard_swish};
-    if (fuzz_chance(g, 70)) {
-        fuzz_node(g, plain[fuzz_below(g, sizeof plain / sizeof *plain)], 1, &x, NULL);
-        return true;
-    }
-    kiln_attrs gelu = {KILN_FAMILY_gelu, .gelu = {fuzz_chance(g, 50)}},
-               slope = {KILN_FAMILY_slope, .slope = {0.2}};
-    kiln_attrs affine = {KILN_FAMILY_affine, .affine = {0.2, 0.5}};
-    kiln_op op = (kiln_op[]){KILN_OP_gelu, KILN_OP_leaky_relu, KILN_OP_elu,
-                             KILN_OP_hard_sigmoid}[fuzz_below(g, 4)];
-    fuzz_node(g, op, 1, &x,
-              op == KILN_OP_gelu           ? &gelu
-              : op == KILN_OP_hard_sigmoid ? &affine
-                                           : &slope);
-    return true;
-}
-
-bool fuzz_step_composite(fuzz_graph *g)
-{
-    kiln_value x = fuzz_pick_in(g, KILN_TYPES_FLOAT);
-    const kiln_type *type = fuzz_type(g, x);
-    if (!is_float(type)) return false;
-    switch (fuzz_below(g, 6)) {
-    case 0:
-        return add_norm(g, x);
-    case 1:
-        return add_linear(g, x);
-    case 2:
-        return add_attention(g, type->dtype);
-    case 3:
-        return add_activation(g, x);
-    default:
-        break;
-    }
-    if (type->rank == 0) return false;
-    if (fuzz_chance(g, 50)) {
-        kiln_attrs axis = {KILN_FAMILY_axis, .axis = {(int64_t)fuzz_below(g, type->rank)}};
-        fuzz_node(g, fuzz_chance(g, 70) ? KILN_OP_softmax : KILN_OP_log_softmax, 1, &x, &axis);
-        return true;
-    }
-    int64_t axes[KILN_MAX_RANK];
-    kiln_attrs attrs = {KILN_FAMILY_axes, .axes = {{pick_axes(g, type->rank, axes), axes}}};
-    fuzz_node(g, fuzz_chance(g, 50) ? KILN_OP_mean : KILN_OP_variance, 1, &x, &attrs);
-    return true;
 }

@@ -127,13 +127,21 @@ static void fill_input(op_batch *batch, kiln_dtype dtype, int64_t n, op_values v
     }
 }
 
+void *op_values_new(op_batch *batch, const kiln_type *type, op_values values)
+{
+    void *data = kiln_arena_alloc(&batch->scope->arena, (size_t)type->bytes + 16);
+    bool is_complex = kiln_dtype_in(type->dtype, KILN_TYPES_COMPLEX);
+    fill_input(batch, kiln_dtype_part(type->dtype), type->n_elements * (is_complex ? 2 : 1), values,
+               data);
+    return data;
+}
+
 kiln_value op_input(op_batch *batch, kiln_dtype dtype, uint32_t rank, const int64_t *dims,
                     op_values values)
 {
     kiln_arena *arena = &batch->scope->arena;
     const kiln_type *type = kiln_graph_tensor(batch->graph, dtype, rank, dims);
-    void *data = kiln_arena_alloc(arena, (size_t)type->bytes + 16);
-    fill_input(batch, dtype, type->n_elements, values, data);
+    void *data = op_values_new(batch, type, values);
     kiln_tensor tensor = {dtype, rank, type->dims, data, (size_t)type->bytes};
     const char *name = kiln_arena_format(arena, "in%u", batch->inputs.n);
     kiln_vec_push(&batch->inputs, arena, tensor);

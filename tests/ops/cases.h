@@ -42,6 +42,8 @@ typedef enum op_values {
     ((kiln_ints){(uint32_t)(sizeof((int64_t[]){__VA_ARGS__}) / 8), (int64_t[]){__VA_ARGS__}})
 
 uint64_t op_random(op_batch *batch);
+/* Elements of such values. */
+void *op_values_new(op_batch *batch, const kiln_type *type, op_values values);
 /* A new input filled with such values. */
 kiln_value op_input(op_batch *batch, kiln_dtype dtype, uint32_t rank, const int64_t *dims,
                     op_values values);

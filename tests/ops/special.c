@@ -199,9 +199,9 @@ void op_cases_select(op_batch *batch)
     if (batch->dtype == KILN_bool) return;
     kiln_value a = op_input(batch, batch->dtype, OP_DIMS(2, 7, 9), OP_VALUES_SMALL);
     kiln_value source = op_input(batch, batch->dtype, OP_DIMS(2, 4, 4), OP_VALUES_SMALL);
-    kiln_attrs window = {KILN_FAMILY_window, .window = {OP_INTS(1, 3, 2), OP_INTS(1, 2, 2),
-                                                        OP_INTS(0, 1, 0), OP_INTS(0, 1, 0),
-                                                        OP_INTS(1, 1, 2)}};
+    kiln_attrs window = {KILN_FAMILY_window,
+                         .window = {OP_INTS(1, 3, 2), OP_INTS(1, 2, 2), OP_INTS(0, 1, 0),
+                                    OP_INTS(0, 1, 0), OP_INTS(1, 1, 2)}};
     kiln_value pair[] = {a, source};
     op_case(batch, op_node(batch, KILN_OP_window_max_grad, 2, pair, &window), "", NULL);
     kiln_value none = op_input(batch, batch->dtype, OP_DIMS(0, 4), OP_VALUES_SMALL);

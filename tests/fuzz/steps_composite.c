@@ -1,0 +1,202 @@
+/* Composites: functions, norms, attention, random numbers, transforms. */
+#include <string.h>
+
+#include "fuzz/generate.h"
+
+static kiln_value add_vector(fuzz_graph *g, kiln_dtype dtype, int64_t n)
+{
+    return fuzz_operand(g, kiln_graph_tensor(g->batch.graph, dtype, 1, &n));
+}
+
+static bool add_norm(fuzz_graph *g, kiln_value x)
+{
+    const kiln_type *type = fuzz_type(g, x);
+    if (type->rank == 0) return false;
+    int64_t n = type->dims[type->rank - 1];
+    kiln_value in[] = {x, add_vector(g, type->dtype, n), add_vector(g, type->dtype, n)};
+    kiln_attrs attrs = {KILN_FAMILY_norm, .norm = {1e-3}};
+    bool is_layer = fuzz_chance(g, 60);
+    fuzz_node(g, is_layer ? KILN_OP_layer_norm : KILN_OP_rms_norm, is_layer ? 3 : 2, in, &attrs);
+    return true;
+}
+
+static bool add_batch_norm(fuzz_graph *g, kiln_value x)
+{
+    static const kiln_op ops[] = {KILN_OP_batch_norm, KILN_OP_batch_norm_training,
+                                  KILN_OP_batch_norm_grad, KILN_OP_batch_norm_grad_scale};
+    const kiln_type *type = fuzz_type(g, x);
+    if (type->rank == 0) return false;
+    int64_t axis = (int64_t)fuzz_below(g, type->rank), n = type->dims[axis];
+    kiln_op op = ops[fuzz_below(g, 4)];
+    kiln_value in[5] = {x};
+    for (uint32_t i = 1; i < 4; i++) in[i] = add_vector(g, type->dtype, n);
+    bool is_gradient = op == KILN_OP_batch_norm_grad || op == KILN_OP_batch_norm_grad_scale;
+    in[4] = is_gradient ? fuzz_operand(g, type) : add_vector(g, type->dtype, n);
+    uint32_t variance = is_gradient ? 3 : 4;
+    in[variance] = kiln_add_unary(g->batch.graph, KILN_OP_abs, in[variance]);
+    kiln_attrs attrs = {KILN_FAMILY_batch_norm, .batch_norm = {axis, 1e-3}};
+    fuzz_node(g, op, op == KILN_OP_batch_norm_training ? 3 : 5, in, &attrs);
+    return true;
+}
+
+static bool add_linear(fuzz_graph *g, kiln_value x)
+{
+    const kiln_type *type = fuzz_type(g, x);
+    int64_t dims[2] = {0, 1 + (int64_t)fuzz_below(g, 33)};
+    if (type->rank == 0 || type->n_elements * dims[1] > 200000) return false;
+    dims[0] = type->dims[type->rank - 1];
+    kiln_value in[] = {x, fuzz_operand(g, kiln_graph_tensor(g->batch.graph, type->dtype, 2, dims)),
+                       add_vector(g, type->dtype, dims[1])};
+    fuzz_node(g, KILN_OP_linear, fuzz_chance(g, 60) ? 3 : 2, in, NULL);
+    return true;
+}
+
+static bool add_attention(fuzz_graph *g, kiln_dtype dtype)
+{
+    kiln_graph *graph = g->batch.graph;
+    int64_t key_heads = 1 + (int64_t)fuzz_below(g, 2);
+    int64_t heads = key_heads * (1 + (int64_t)fuzz_below(g, 2)), batch = 1 + fuzz_chance(g, 30);
+    int64_t rows = 1 + (int64_t)fuzz_below(g, 9), columns = 1 + (int64_t)fuzz_below(g, 9),
+            width = 1 + (int64_t)fuzz_below(g, 17), out = 1 + (int64_t)fuzz_below(g, 17);
+    int64_t q[] = {batch, heads, rows, width}, k[] = {batch, key_heads, columns, width},
+            v[] = {batch, key_heads, columns, out}, mask[] = {batch, heads, rows, columns};
+    kiln_value in[] = {fuzz_operand(g, kiln_graph_tensor(graph, dtype, 4, q)),
+                       fuzz_operand(g, kiln_graph_tensor(graph, dtype, 4, k)),
+                       fuzz_operand(g, kiln_graph_tensor(graph, dtype, 4, v)),
+                       {0}};
+    kiln_attrs attrs = {KILN_FAMILY_attention,
+                        .attention = {fuzz_chance(g, 80) ? 0 : 0.5, fuzz_chance(g, 40)}};
+    bool is_masked = fuzz_chance(g, 40);
+    uint32_t rank = 2 + (uint32_t)fuzz_below(g, 3);
+    kiln_dtype kind = fuzz_chance(g, 50) ? KILN_bool : KILN_f32;
+    if (is_masked) in[3] = fuzz_operand(g, kiln_graph_tensor(graph, kind, rank, mask + (4 - rank)));
+    fuzz_node(g, KILN_OP_attention, 3 + is_masked, in, &attrs);
+    return true;
+}
+
+/* Rows of one operand whose attributes are numbers. */
+static bool add_shaped_function(fuzz_graph *g, kiln_value x)
+{
+    static const kiln_op ops[] = {KILN_OP_gelu, KILN_OP_leaky_relu, KILN_OP_elu,
+                                  KILN_OP_hard_sigmoid, KILN_OP_reduce_precision};
+    kiln_op op = ops[fuzz_below(g, sizeof ops / sizeof *ops)];
+    kiln_attrs attrs = {kiln_op_rows[op].attrs};
+    switch ((int)attrs.family) {
+    case KILN_FAMILY_gelu:
+        attrs.gelu.tanh = fuzz_chance(g, 50);
+        break;
+    case KILN_FAMILY_slope:
+        attrs.slope.slope = 0.2;
+        break;
+    case KILN_FAMILY_affine:
+        attrs.affine.scale = 0.2;
+        attrs.affine.offset = 0.5;
+        break;
+    default:
+        attrs.reduce_precision.exponent_bits = 1 + (int64_t)fuzz_below(g, 11);
+        attrs.reduce_precision.mantissa_bits = (int64_t)fuzz_below(g, 25);
+    }
+    fuzz_node(g, op, 1, &x, &attrs);
+    return true;
+}
+
+/* Rows without attributes, of one or two operands of one type. */
+bool fuzz_step_function(fuzz_graph *g)
+{
+    kiln_value in[2] = {fuzz_pick_in(g, KILN_TYPES_ARITHMETIC)};
+    const kiln_type *type = fuzz_type(g, in[0]);
+    if (fuzz_chance(g, 25) && kiln_dtype_in(type->dtype, KILN_TYPES_FLOAT))
+        return add_shaped_function(g, in[0]);
+    uint32_t n = fuzz_chance(g, 95) ? 1 : 2;
+    kiln_op op = fuzz_pick_op(g, KILN_COMPOSITE, n, type->dtype);
+    if (op == KILN_OP_none) return false;
+    if (n == 2) in[1] = fuzz_operand(g, type);
+    fuzz_node(g, op, n, in, NULL);
+    return true;
+}
+
+static bool add_row(fuzz_graph *g, kiln_value x)
+{
+    const kiln_type *type = fuzz_type(g, x);
+    if (type->rank == 0) return false;
+    if (fuzz_chance(g, 50)) {
+        kiln_attrs axis = {KILN_FAMILY_axis, .axis = {(int64_t)fuzz_below(g, type->rank)}};
+        fuzz_node(g, fuzz_chance(g, 70) ? KILN_OP_softmax : KILN_OP_log_softmax, 1, &x, &axis);
+        return true;
+    }
+    int64_t axes[KILN_MAX_RANK];
+    kiln_attrs attrs = {KILN_FAMILY_axes, .axes = {{fuzz_axes(g, type->rank, axes), axes}}};
+    fuzz_node(g, fuzz_chance(g, 50) ? KILN_OP_mean : KILN_OP_variance, 1, &x, &attrs);
+    return true;
+}
+
+/* Over one or two axes before the pairs. */
+static bool add_fft(fuzz_graph *g, kiln_dtype dtype)
+{
+    int64_t dims[3] = {1 + (int64_t)fuzz_below(g, 4), 1 + (int64_t)fuzz_below(g, 40), 2}, axes[2];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < 2; i++) {
+        if (i == 1 || fuzz_chance(g, 30)) axes[n++] = i;
+    }
+    kiln_value x = fuzz_operand(g, kiln_graph_tensor(g->batch.graph, dtype, 3, dims));
+    kiln_attrs attrs = {KILN_FAMILY_fft, .fft = {{n, axes}, fuzz_chance(g, 50)}};
+    fuzz_node(g, KILN_OP_fft, 1, &x, &attrs);
+    return true;
+}
+
+bool fuzz_step_composite(fuzz_graph *g)
+{
+    kiln_value x = fuzz_pick_in(g, KILN_TYPES_FLOAT);
+    kiln_dtype dtype = fuzz_type(g, x)->dtype;
+    switch (fuzz_below(g, 8)) {
+    case 0:
+        return add_norm(g, x);
+    case 1:
+        return add_linear(g, x);
+    case 2:
+        return add_attention(g, dtype);
+    case 3:
+        return add_batch_norm(g, x);
+    case 4:
+        return fuzz_chance(g, 40) && add_fft(g, dtype);
+    default:
+        return add_row(g, x);
+    }
+}
+
+bool fuzz_step_random(fuzz_graph *g)
+{
+    static const kiln_op ops[] = {
+        KILN_OP_threefry2x32,   KILN_OP_philox4x32,    KILN_OP_random_bits, KILN_OP_random_split,
+        KILN_OP_random_uniform, KILN_OP_random_normal, KILN_OP_dropout};
+    static const kiln_dtype dtypes[] = {KILN_f32, KILN_f32, KILN_f64, KILN_bf16, KILN_f16};
+    kiln_op op = ops[fuzz_below(g, sizeof ops / sizeof *ops)];
+    int64_t two = 2, dims[2] = {fuzz_size(g), fuzz_size(g)};
+    kiln_value in[2] = {fuzz_input(g, KILN_u32, 1, &two)};
+    kiln_attrs attrs = {kiln_op_rows[op].attrs};
+    if (!fuzz_fits(g, 2, dims)) return false;
+    switch ((int)op) {
+    case KILN_OP_threefry2x32:
+    case KILN_OP_philox4x32:
+        dims[0] = op == KILN_OP_philox4x32 ? 4 : 2;
+        in[1] = fuzz_input(g, KILN_u32, 2, dims);
+        break;
+    case KILN_OP_random_bits:
+        attrs.sizes.sizes = (kiln_ints){2, dims};
+        break;
+    case KILN_OP_random_split:
+        attrs.count.n = (int64_t)fuzz_below(g, 9);
+        break;
+    case KILN_OP_dropout:
+        in[1] = in[0];
+        in[0] = fuzz_pick_in(g, KILN_TYPES_FLOAT);
+        attrs.rate.rate = 0.25;
+        break;
+    default:
+        attrs.random.dtype = dtypes[fuzz_below(g, sizeof dtypes / sizeof *dtypes)];
+        attrs.random.dims = (kiln_ints){2, dims};
+        attrs.random.scale = 1;
+    }
+    fuzz_node(g, op, kiln_op_rows[op].min_inputs, in, attrs.family ? &attrs : NULL);
+    return true;
+}
