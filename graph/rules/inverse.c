@@ -8,16 +8,20 @@
     kiln_value kiln_expand_##name(kiln_graph *g, const kiln_value *inputs, uint32_t n_inputs,      \
                                   const kiln_attrs *attrs)
 
-/* e^(log |a| / 3) and one step of Newton's method; 0 and infinity are their own roots. */
+/* e^(log |a| / 3) and one step of Newton's method; 0 and infinity are their own roots. Small
+ * numbers grow first, so that y^3 is not denormal. */
 RULE(cbrt)
 {
-    kiln_value a = widen_f64(g, inputs[0]), b = size(g, a);
+    kiln_value a = widen_f64(g, inputs[0]), small = is_below(g, size(g, a), 0x1p-900);
+    kiln_value b = choose(g, small, times_n(g, size(g, a), 0x1p162), size(g, a));
     kiln_value y = power(g, over_n(g, natural(g, b), 3)), square = times(g, y, y);
     kiln_value excess = less(g, times(g, square, y), b);
     kiln_value better = less(g, y, over(g, excess, times_n(g, square, 3)));
     kiln_value is_plain =
         kiln_add_binary(g, KILN_OP_and, is_above(g, b, 0), is_below(g, b, INFINITY));
-    return narrow_like(g, with_sign(g, choose(g, is_plain, better, b), a), inputs[0]);
+    better = choose(g, is_plain, better, b);
+    better = choose(g, small, times_n(g, better, 0x1p-54), better);
+    return narrow_like(g, with_sign(g, better, a), inputs[0]);
 }
 
 /* The other side of the triangle with hypotenuse 1. */

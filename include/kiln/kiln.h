@@ -9,6 +9,7 @@
 #include "kiln/losses.h"
 #include "kiln/model.h"
 #include "kiln/program.h"
+#include "kiln/recurrent.h"
 #include "kiln/runtime.h"
 #include "kiln/status.h"
 #include "kiln/types.h"

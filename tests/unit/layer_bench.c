@@ -77,7 +77,8 @@ static void run_compiled(kiln_graph *graph, const kiln_tensor *inputs, kiln_tens
 {
     kiln_executable *executable;
     kiln_workspace *workspace;
-    if (kiln_compile(graph, NULL, &executable)) fail_msg("%s", kiln_graph_message(graph));
+    if (kiln_compile(graph, NULL, &executable))
+        fail_msg("%s: %s", graph->name, kiln_graph_message(graph));
     assert_int_equal(kiln_workspace_create(executable, &workspace), KILN_OK);
     if (kiln_run(workspace, inputs, graph->inputs.n, outputs, graph->outputs.n))
         fail_msg("%s", kiln_workspace_message(workspace));
