@@ -3,6 +3,8 @@
  * order however many lanes share a vector. Sums start at +0. */
 #include "codegen/lower_stage.h"
 
+#include <math.h>
+
 #include "codegen/math.h"
 
 /* Positions start outside of every axis, so that the first element always wins. */
@@ -71,10 +73,96 @@ static void combine(kiln_lower *lower, const kiln_partials *p, kiln_kv a[2], con
     a[1] = kiln_k_select(k, wins, b[1], a[1]);
 }
 
+static kiln_dtype bits_dtype(const kiln_partials *p)
+{
+    return p->compute == KILN_f64 ? KILN_i64 : KILN_i32;
+}
+
+static bool is_max(const kiln_partials *p)
+{
+    return p->op == KILN_OP_reduce_max;
+}
+
+/* f16 has ways of its own for extremes. */
+void kiln_partials_hurry(kiln_lower *lower, kiln_partials *p)
+{
+    bool is_extreme = is_max(p) || p->op == KILN_OP_reduce_min;
+    p->is_fast = is_extreme && kiln_dtype_is_float(p->compute) && p->dtype != KILN_f16;
+    if (!p->is_fast) return;
+    p->nan = kiln_k_const_int(lower->kernel, bits_dtype(p), p->lanes, 0);
+    p->signs = kiln_k_const_int(lower->kernel, bits_dtype(p), p->lanes, is_max(p) ? -1 : 0);
+}
+
+static kiln_kv fast_extreme(kiln_lower *lower, const kiln_partials *p, kiln_kv a, kiln_kv b)
+{
+    return kiln_k_binary(lower->kernel, is_max(p) ? KILN_K_max_fast : KILN_K_min_fast, a, b);
+}
+
+static kiln_kv join_signs(kiln_lower *lower, const kiln_partials *p, kiln_kv a, kiln_kv b)
+{
+    return kiln_k_binary(lower->kernel, is_max(p) ? KILN_K_and : KILN_K_or, a, b);
+}
+
+static void fast_step(kiln_lower *lower, kiln_partials *p, uint32_t i, kiln_kv value)
+{
+    kiln_kernel *k = lower->kernel;
+    if (lower->mask) {
+        kiln_kv nothing = kiln_math_identity(k, p->op, p->compute, p->lanes);
+        value = kiln_k_select(k, lower->mask, value, nothing);
+    }
+    kiln_kv is_new = is_nan(lower, value);
+    p->news = p->news ? kiln_k_binary(k, KILN_K_or, p->news, is_new) : is_new;
+    p->signs = join_signs(lower, p, p->signs, kiln_k_bitcast(k, value, bits_dtype(p)));
+    p->value[i] = fast_extreme(lower, p, value, p->value[i]);
+}
+
+static void keep_news(kiln_lower *lower, kiln_partials *p)
+{
+    kiln_kernel *k = lower->kernel;
+    if (!p->news) return;
+    kiln_kv ones = kiln_k_const_int(k, bits_dtype(p), p->lanes, -1);
+    p->nan = kiln_k_select(k, p->news, ones, p->nan);
+    p->news = 0;
+}
+
+static void fast_merge(kiln_lower *lower, kiln_partials *a, const kiln_partials *b)
+{
+    kiln_partials other = *b;
+    keep_news(lower, a);
+    keep_news(lower, &other);
+    a->nan = kiln_k_binary(lower->kernel, KILN_K_or, a->nan, other.nan);
+    a->signs = join_signs(lower, a, a->signs, other.signs);
+    for (uint32_t i = 0; i < a->n; i++)
+        a->value[i] = fast_extreme(lower, a, other.value[i], a->value[i]);
+}
+
+/* One vector with what the lanes have seen: a zero is the best of zeros, any NaN is NaN. */
+static void fast_end(kiln_lower *lower, kiln_partials *p)
+{
+    kiln_kernel *k = lower->kernel;
+    keep_news(lower, p);
+    kiln_kv best = p->value[0];
+    for (uint32_t i = 1; i < p->n; i++) best = fast_extreme(lower, p, p->value[i], best);
+    kiln_kv zero = kiln_k_const_float(k, p->compute, p->lanes, 0);
+    kiln_kv is_zero = kiln_k_binary(k, KILN_K_eq, best, zero);
+    kiln_kv signs = kiln_k_bitcast(k, p->signs, p->compute);
+    best = kiln_k_select(k, is_zero, kiln_k_binary(k, KILN_K_copysign, zero, signs), best);
+    kiln_kv none = kiln_k_const_int(k, bits_dtype(p), p->lanes, 0);
+    kiln_kv nan = kiln_k_const_float(k, p->compute, p->lanes, NAN);
+    kiln_kv is_number = kiln_k_binary(k, KILN_K_eq, p->nan, none);
+    p->value[0] = kiln_k_select(k, is_number, best, nan);
+    p->n = 1;
+    p->is_fast = false;
+}
+
 void kiln_partials_step(kiln_lower *lower, kiln_partials *p, uint32_t i, kiln_kv value,
                         const kiln_axis_index *element)
 {
     kiln_kernel *k = lower->kernel;
+    if (p->is_fast) {
+        fast_step(lower, p, i, value);
+        return;
+    }
     kiln_kv a[2] = {p->value[i], p->at[i]}, b[2] = {value, 0};
     if (p->is_arg) b[1] = kiln_k_convert(k, kiln_axis_lanes(lower, element, p->lanes), p->position);
     combine(lower, p, a, b);
@@ -88,6 +176,10 @@ void kiln_partials_step(kiln_lower *lower, kiln_partials *p, uint32_t i, kiln_kv
 
 void kiln_partials_merge(kiln_lower *lower, kiln_partials *a, const kiln_partials *b)
 {
+    if (a->is_fast) {
+        fast_merge(lower, a, b);
+        return;
+    }
     for (uint32_t i = 0; i < a->n; i++) {
         kiln_kv left[2] = {a->value[i], a->at[i]}, right[2] = {b->value[i], b->at[i]};
         combine(lower, a, left, right);
@@ -98,6 +190,11 @@ void kiln_partials_merge(kiln_lower *lower, kiln_partials *a, const kiln_partial
 
 void kiln_partials_carry(kiln_lower *lower, kiln_partials *p)
 {
+    if (p->is_fast) {
+        keep_news(lower, p);
+        p->nan = kiln_k_carry(lower->kernel, p->nan);
+        p->signs = kiln_k_carry(lower->kernel, p->signs);
+    }
     for (uint32_t i = 0; i < p->n; i++) {
         p->value[i] = kiln_k_carry(lower->kernel, p->value[i]);
         if (p->is_arg) p->at[i] = kiln_k_carry(lower->kernel, p->at[i]);
@@ -106,6 +203,12 @@ void kiln_partials_carry(kiln_lower *lower, kiln_partials *p)
 
 void kiln_partials_next(kiln_lower *lower, const kiln_partials *carries, const kiln_partials *p)
 {
+    if (p->is_fast) {
+        kiln_partials last = *p;
+        keep_news(lower, &last);
+        kiln_k_next(lower->kernel, carries->nan, last.nan);
+        kiln_k_next(lower->kernel, carries->signs, last.signs);
+    }
     for (uint32_t i = 0; i < p->n; i++) {
         kiln_k_next(lower->kernel, carries->value[i], p->value[i]);
         if (p->is_arg) kiln_k_next(lower->kernel, carries->at[i], p->at[i]);
@@ -116,6 +219,10 @@ void kiln_partials_last(kiln_lower *lower, const kiln_partials *carries,
                         kiln_partials *out_partials)
 {
     kiln_partials p = *carries;
+    if (p.is_fast) {
+        p.nan = kiln_k_last(lower->kernel, carries->nan);
+        p.signs = kiln_k_last(lower->kernel, carries->signs);
+    }
     for (uint32_t i = 0; i < p.n; i++) {
         p.value[i] = kiln_k_last(lower->kernel, carries->value[i]);
         if (p.is_arg) p.at[i] = kiln_k_last(lower->kernel, carries->at[i]);
@@ -140,6 +247,7 @@ static void split_halves(kiln_lower *lower, const kiln_kv pair[2], uint32_t half
 kiln_kv kiln_partials_tree(kiln_lower *lower, kiln_partials *p)
 {
     uint32_t n = 1;
+    if (p->is_fast) fast_end(lower, p);
     while (n < p->n) n *= 2;
     for (uint32_t half = n / 2; half > 0; half /= 2) {
         for (uint32_t i = 0; i < half && i + half < p->n; i++) {

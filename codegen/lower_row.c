@@ -199,8 +199,10 @@ static void begin_partials(kiln_row_walk *w)
     kiln_lower *lower = w->lower;
     int64_t used = kiln_ceil_div(kiln_max_i64(w->stages.n_reduced, 1), lower->lanes);
     int64_t n = w->thread_lane ? 1 : kiln_min_i64(KILN_ROW_LANES / lower->lanes, used);
-    for (uint32_t i = 0; i < w->stage->reductions.n; i++)
+    for (uint32_t i = 0; i < w->stage->reductions.n; i++) {
         kiln_partials_begin(lower, w->stage->reductions.at[i], (uint32_t)n, &w->partials[i]);
+        if (!w->thread_lane && n > 1) kiln_partials_hurry(lower, &w->partials[i]);
+    }
 }
 
 /* Chunks of a long row: each is reduced from the identity and then merged into the totals. */

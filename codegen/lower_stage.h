@@ -41,11 +41,20 @@ typedef struct kiln_partials {
     kiln_dtype position; /* dtype of positions */
     uint32_t n, lanes;
     kiln_kv value[KILN_MAX_PARTIALS], at[KILN_MAX_PARTIALS];
+    /* Maxima and minima of floats that only the tree reads, one instruction a vector: `value` loses
+     * NaNs and the signs of zeros, which these keep for all vectors together. */
+    bool is_fast;
+    kiln_kv nan;   /* bits: lanes that have seen one are all ones */
+    kiln_kv signs; /* bits: of all elements, and for max, or for min */
+    kiln_kv news;  /* bool: NaNs that `nan` does not have yet, or none */
 } kiln_partials;
 
 /* `n` vectors of the identity for reduction `node` over n_reduced elements. */
 void kiln_partials_begin(kiln_lower *lower, kiln_value node, uint32_t n,
                          kiln_partials *out_partials);
+/* Lets the partials be fast where that pays; the next use but steps, merges and carries is the
+ * tree. */
+void kiln_partials_hurry(kiln_lower *lower, kiln_partials *partials);
 /* Combines vector `i` with `value`, lanes off in lower->mask stay; `element` is the number of the
  * reduced element in each lane (an axis). */
 void kiln_partials_step(kiln_lower *lower, kiln_partials *partials, uint32_t i, kiln_kv value,

@@ -68,6 +68,26 @@ static void build_nan_args(kiln_graph *g)
     OUT(kiln_reduce_max(g, y, 1, LIST(1)));
 }
 
+/* Tells zeros by their sign, and that it is NaN but not which. */
+static kiln_value telling(kiln_graph *g, kiln_value r)
+{
+    kiln_value seven = kiln_broadcast(g, kiln_scalar(g, KILN_f32, 7), 1, LIST(9), NULL);
+    return kiln_div(g, seven, kiln_select(g, kiln_ne(g, r, r), seven, r));
+}
+
+/* Zeros of both signs, of one sign, and NaNs, also where they are few. */
+static void build_odd_extremes(kiln_graph *g)
+{
+    kiln_value x = IN("x", f32, 9, 200);
+    kiln_value zeros = kiln_mul(g, x, kiln_scalar(g, KILN_f32, 0)), size = kiln_abs(g, zeros);
+    kiln_value rare = kiln_sqrt(g, kiln_add(g, x, kiln_scalar(g, KILN_f32, 3.98)));
+    kiln_value rows[] = {zeros, size, kiln_neg(g, size), kiln_sqrt(g, x), rare, kiln_neg(g, rare)};
+    for (uint32_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        OUT(telling(g, kiln_reduce_max(g, rows[i], 1, LIST(1))));
+        OUT(telling(g, kiln_reduce_min(g, rows[i], 1, LIST(1))));
+    }
+}
+
 static void build_flags(kiln_graph *g)
 {
     kiln_value x = IN("x", f32, 9, 77);
@@ -190,6 +210,7 @@ static const group_case cases[] = {
     {"reductions", KILN_GROUP_ROW, build_reductions, 1e-5},
     {"ties", KILN_GROUP_ROW, build_ties, 0},
     {"nan_args", KILN_GROUP_ROW, build_nan_args, 1e-6},
+    {"odd_extremes", KILN_GROUP_ROW, build_odd_extremes, 1e-6},
     {"flags", KILN_GROUP_ROW, build_flags, 0},
     {"full_sum", KILN_GROUP_ROW, build_full_sum, 1e-5},
     {"narrow_sums", KILN_GROUP_ROW, build_narrow_sums, 1e-2},
