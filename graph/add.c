@@ -150,11 +150,15 @@ kiln_value kiln_add_literal(kiln_graph *graph, const kiln_type *type, const kiln
     return kiln_graph_add(graph, &spec);
 }
 
-/* `element_bytes` of packed elements is 1 too: then every byte must hold the same two halves. */
-static bool is_uniform(const char *data, int64_t bytes, int64_t element_bytes, bool is_packed)
+/* `element_bytes` of packed elements is 1 too: then all elements of a byte must be the same. */
+static bool is_uniform(const char *data, int64_t bytes, int64_t element_bytes, size_t bits)
 {
     if (bytes < element_bytes) return false;
-    if (is_packed && (data[0] & 15) != (data[0] >> 4 & 15)) return false;
+    for (size_t done = bits; done < 8; done += bits) {
+        if (((unsigned char)data[0] >> done & ((1u << bits) - 1)) !=
+            ((unsigned char)data[0] & ((1u << bits) - 1)))
+            return false;
+    }
     /* Every element equals its right neighbour. */
     return memcmp(data, data + element_bytes, (size_t)(bytes - element_bytes)) == 0;
 }
@@ -164,7 +168,7 @@ kiln_value kiln_add_constant(kiln_graph *graph, const kiln_type *type, const voi
     int64_t element_bytes = (int64_t)kiln_dtype_bytes(type->dtype);
     kiln_literal literal = {KILN_LITERAL_BYTES, data, type->bytes};
     char element[KILN_ELEMENT_BYTES_MAX] = {0};
-    if (is_uniform(data, type->bytes, element_bytes, kiln_dtype_bits(type->dtype) == 4)) {
+    if (is_uniform(data, type->bytes, element_bytes, kiln_dtype_bits(type->dtype))) {
         kiln_element_copy(type->dtype, element, 0, data, 0);
         literal = (kiln_literal){KILN_LITERAL_SPLAT, element, element_bytes};
     } else if (type->bytes > KILN_LITERAL_BYTES_MAX) {

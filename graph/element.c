@@ -170,7 +170,10 @@ static uint64_t bits_load(kiln_dtype dtype, const void *data, int64_t i)
     size_t bytes = kiln_dtype_bytes(dtype);
     const char *at = (const char *)data + (size_t)i * bytes;
     uint64_t bits = 0;
-    if (kiln_dtype_bits(dtype) == 4) return ((const uint8_t *)data)[i / 2] >> (i % 2 * 4) & 15;
+    if (kiln_dtype_bits(dtype) < 8) {
+        const kiln_packed_place place = kiln_packed_at(dtype, i);
+        return ((const uint8_t *)data)[place.byte] >> place.shift & place.mask;
+    }
     memcpy(&bits, at, kiln_dtype_bytes(kiln_dtype_part(dtype)));
     return bits;
 }
@@ -178,10 +181,11 @@ static uint64_t bits_load(kiln_dtype dtype, const void *data, int64_t i)
 static void bits_store(kiln_dtype dtype, void *data, int64_t i, uint64_t bits)
 {
     size_t bytes = kiln_dtype_bytes(dtype);
-    if (kiln_dtype_bits(dtype) == 4) {
-        uint8_t *at = (uint8_t *)data + i / 2;
-        int shift = (int)(i % 2) * 4;
-        *at = (uint8_t)((*at & ~(15 << shift)) | (int)(bits & 15) << shift);
+    if (kiln_dtype_bits(dtype) < 8) {
+        const kiln_packed_place place = kiln_packed_at(dtype, i);
+        uint8_t *at = (uint8_t *)data + place.byte;
+        unsigned kept = *at & ~(place.mask << place.shift);
+        *at = (uint8_t)(kept | ((unsigned)bits & place.mask) << place.shift);
         return;
     }
     char *at = (char *)data + (size_t)i * bytes;
@@ -295,7 +299,7 @@ void kiln_element_store_int(kiln_dtype dtype, void *data, int64_t first, int64_t
 void kiln_element_copy(kiln_dtype dtype, void *to, int64_t to_at, const void *from, int64_t from_at)
 {
     size_t bytes = kiln_dtype_bytes(dtype);
-    if (kiln_dtype_bits(dtype) == 4) {
+    if (kiln_dtype_bits(dtype) < 8) {
         bits_store(dtype, to, to_at, bits_load(dtype, from, from_at));
     } else {
         memcpy((char *)to + (size_t)to_at * bytes, (const char *)from + (size_t)from_at * bytes,

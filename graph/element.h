@@ -40,17 +40,29 @@ const kiln_float_format *kiln_float_format_of(kiln_dtype dtype);
 
 #define KILN_ELEMENT_BYTES_MAX 16
 
+/* Where element i of a dtype of fewer than 8 bits stands. */
+typedef struct kiln_packed_place {
+    int64_t byte;
+    unsigned shift, mask;
+} kiln_packed_place;
+
+static inline kiln_packed_place kiln_packed_at(kiln_dtype dtype, int64_t i)
+{
+    int64_t bits = (int64_t)kiln_dtype_bits(dtype), a_byte = 8 / (bits ? bits : 8);
+    return (kiln_packed_place){i / a_byte, (unsigned)(i % a_byte * bits), (1u << bits) - 1};
+}
+
 /* The dtype in which sums of `dtype` are kept by default: f32 for narrower floats, i32 or u32 for
  * narrower integers, else itself. */
 kiln_dtype kiln_dtype_accumulator(kiln_dtype dtype);
 
 /* Exact for every dtype but i64 and u64 beyond 2^53; of a complex element the real part. An element
- * of 4 bits alone is the low half of a byte. */
+ * of 2 or 4 bits alone stands in the low bits of a byte. */
 double kiln_element_to_double(kiln_dtype dtype, const void *element);
 void kiln_element_from_double(kiln_dtype dtype, double value, void *out_element);
 
-/* Elements first … first + n - 1 of `data` as doubles; bool gives 0 or 1. Stores of 4-bit elements
- * leave the other half of a byte alone. */
+/* Elements first … first + n - 1 of `data` as doubles; bool gives 0 or 1. Stores of elements
+ * of 2 or 4 bits leave the others of a byte alone. */
 void kiln_element_load_double(kiln_dtype dtype, const void *data, int64_t first, int64_t n,
                               double *out);
 /* The same as integers: signed dtypes sign-extended, unsigned ones zero-extended, bool 0 or 1;

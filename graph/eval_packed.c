@@ -1,5 +1,5 @@
-/* The evaluator of nodes that move elements of 4 bits: operands are unpacked to one element a byte
- * in a dtype of 8 bits that holds the same values, the node is evaluated in it, the result is
+/* The evaluator of nodes that move elements of 2 and 4 bits: operands are unpacked to one element a
+ * byte in a dtype of 8 bits that holds the same values, the node is evaluated in it, the result is
  * packed. */
 #include <string.h>
 
@@ -8,8 +8,10 @@
 static kiln_dtype byte_dtype(kiln_dtype dtype)
 {
     switch ((int)dtype) {
+    case KILN_i2:
     case KILN_i4:
         return KILN_i8;
+    case KILN_u2:
     case KILN_u4:
         return KILN_u8;
     case KILN_f4e2m1:
@@ -21,7 +23,7 @@ static kiln_dtype byte_dtype(kiln_dtype dtype)
 
 static bool is_packed(const kiln_type *type)
 {
-    return kiln_dtype_bits(type->dtype) == 4;
+    return kiln_dtype_bits(type->dtype) < 8;
 }
 
 bool kiln_eval_is_packed_move(const kiln_eval_call *call)

@@ -63,11 +63,15 @@ static void read_file(kiln_scope *scope, const kiln_literal *literal, kiln_stret
     close(*fd);
 }
 
-/* Two elements a byte of a packed splat, but one in the last byte of an odd number. */
-static void fill_halves(const kiln_type *type, kiln_stretch part, uint8_t *bytes)
+/* All elements of a byte of a packed splat; behind the last one of the tensor zeros. */
+static void fill_bytes(const kiln_type *type, kiln_stretch part, uint8_t *bytes)
 {
-    bool has_half = type->n_elements % 2 && part.offset + part.bytes == type->bytes;
-    for (int64_t i = 0; i < part.bytes - has_half; i++) bytes[i] |= (uint8_t)(bytes[i] << 4);
+    int64_t bits = (int64_t)kiln_dtype_bits(type->dtype), rest = type->n_elements % (8 / bits);
+    for (int64_t i = 0; i < part.bytes; i++) {
+        for (int64_t done = bits; done < 8; done *= 2) bytes[i] |= (uint8_t)(bytes[i] << done);
+    }
+    if (rest && part.offset + part.bytes == type->bytes)
+        bytes[part.bytes - 1] &= (uint8_t)((1 << rest * bits) - 1);
 }
 
 void kiln_literal_read_part(kiln_scope *scope, const kiln_type *type, const kiln_literal *literal,
@@ -81,7 +85,7 @@ void kiln_literal_read_part(kiln_scope *scope, const kiln_type *type, const kiln
         for (int64_t i = 0; i < part.bytes; i += literal->bytes) {
             memcpy(at + i, literal->data, element_bytes);
         }
-        if (kiln_dtype_bits(type->dtype) == 4) fill_halves(type, part, out);
+        if (kiln_dtype_bits(type->dtype) < 8) fill_bytes(type, part, out);
         return;
     case KILN_LITERAL_BYTES:
     case KILN_LITERAL_BLOB:

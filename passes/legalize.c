@@ -16,7 +16,18 @@
 
 bool kiln_dtype_is_packed(kiln_dtype dtype)
 {
-    return kiln_dtype_bits(dtype) == 4;
+    return kiln_dtype_bits(dtype) < 8;
+}
+
+static bool is_signed(kiln_dtype dtype)
+{
+    return kiln_dtype_kind_of(dtype) == KILN_DTYPE_KIND_INT;
+}
+
+/* The unsigned integer with the bits of a packed dtype. */
+static kiln_dtype packed_pattern(kiln_dtype dtype)
+{
+    return kiln_dtype_bits(dtype) == 2 ? KILN_u2 : KILN_u4;
 }
 
 bool kiln_dtype_is_narrow_float(kiln_dtype dtype)
@@ -26,8 +37,8 @@ bool kiln_dtype_is_narrow_float(kiln_dtype dtype)
 
 kiln_dtype kiln_legal_dtype(kiln_dtype dtype)
 {
-    if (dtype == KILN_i4) return KILN_i8;
-    if (dtype == KILN_u4 || kiln_dtype_is_narrow_float(dtype)) return KILN_u8;
+    if (kiln_dtype_is_packed(dtype) && is_signed(dtype)) return KILN_i8;
+    if (kiln_dtype_is_packed(dtype) || kiln_dtype_is_narrow_float(dtype)) return KILN_u8;
     return kiln_dtype_part(dtype);
 }
 
@@ -160,14 +171,14 @@ static kiln_value legalize_output(kiln_legal *legal, kiln_value source)
     kiln_dtype dtype = kiln_graph_type(legal->source, source)->dtype;
     kiln_value value = kiln_legal_whole(legal, source);
     bool is_packed = kiln_dtype_is_packed(dtype) && !legal->is_region;
-    return is_packed ? kiln_packed_pack(legal->target, value) : value;
+    return is_packed ? kiln_packed_pack(legal->target, value, dtype) : value;
 }
 
 static kiln_value packed_bytes_constant(kiln_legal *legal, const kiln_node *node)
 {
     const kiln_type *type = node->type;
     kiln_dtype dtype = kiln_legal_dtype(type->dtype);
-    kiln_dtype whole = type->dtype == KILN_i4 ? KILN_i4 : KILN_u4;
+    kiln_dtype whole = is_signed(type->dtype) ? type->dtype : packed_pattern(type->dtype);
     int8_t *data = kiln_new_array(&legal->pipeline->scope->arena, int8_t, type->n_elements);
     for (int64_t i = 0; i < type->n_elements; i++) {
         uint64_t value;
@@ -197,7 +208,7 @@ static void legalize_constant(kiln_legal *legal, const kiln_node *node)
     const kiln_literal *literal = &node->attrs->literal.value;
     bool is_packed = kiln_dtype_is_packed(type->dtype);
     if (is_packed && literal->kind == KILN_LITERAL_SPLAT) {
-        kiln_dtype whole = type->dtype == KILN_i4 ? KILN_i4 : KILN_u4;
+        kiln_dtype whole = is_signed(type->dtype) ? type->dtype : packed_pattern(type->dtype);
         double value = kiln_element_to_double(whole, literal->data);
         legal->values[node->id] =
             kiln_add_splat(target, kiln_legal_dtype(type->dtype), type->rank, type->dims, value);
@@ -215,17 +226,19 @@ static void legalize_constant(kiln_legal *legal, const kiln_node *node)
 
 /* Nodes */
 
-/* Patterns of 8 bits, or of 4 in the low half, and back. */
+/* Patterns of 8 bits, or of fewer in the low bits, and back. */
 static kiln_value to_pattern(kiln_graph *graph, kiln_value a, kiln_dtype dtype)
 {
-    if (dtype == KILN_i8 || dtype == KILN_i4) a = kiln_legal_bitcast(graph, a, KILN_u8);
-    return dtype == KILN_i4 ? kiln_packed_wrap(graph, a, KILN_u4) : a;
+    if (!is_signed(dtype)) return a;
+    a = kiln_legal_bitcast(graph, a, KILN_u8);
+    return kiln_dtype_is_packed(dtype) ? kiln_packed_wrap(graph, a, packed_pattern(dtype)) : a;
 }
 
 static kiln_value from_pattern(kiln_graph *graph, kiln_value a, kiln_dtype dtype)
 {
-    if (dtype == KILN_i8 || dtype == KILN_i4) a = kiln_legal_bitcast(graph, a, KILN_i8);
-    return dtype == KILN_i4 ? kiln_packed_wrap(graph, a, KILN_i4) : a;
+    if (!is_signed(dtype)) return a;
+    a = kiln_legal_bitcast(graph, a, KILN_i8);
+    return kiln_dtype_is_packed(dtype) ? kiln_packed_wrap(graph, a, dtype) : a;
 }
 
 /* A number as an f32 or f64 that rounds to the narrow float as the number does: large integers are
@@ -249,10 +262,9 @@ kiln_value kiln_legal_number(kiln_graph *graph, kiln_value a, kiln_dtype from, k
     if (kiln_dtype_is_narrow_float(to)) return kiln_float_encode(graph, widen(graph, a), to);
     if (kiln_graph_type(graph, a)->dtype != kiln_legal_dtype(to))
         a = kiln_add_convert(graph, a, kiln_legal_dtype(to));
-    if (to != KILN_i4 && to != KILN_u4) return a;
+    if (!kiln_dtype_is_packed(to)) return a;
     if (!kiln_dtype_in(from, KILN_TYPES_FLOAT)) return kiln_packed_wrap(graph, a, to);
-    if (to == KILN_i4) a = kiln_legal_with(graph, KILN_OP_max, a, -8);
-    return kiln_legal_with(graph, KILN_OP_min, a, to == KILN_i4 ? 7 : 15);
+    return kiln_packed_clamp(graph, a, to);
 }
 
 /* A node that computes with narrow floats: in f32, rounded once at the end. */

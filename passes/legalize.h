@@ -1,11 +1,11 @@
 /* Inside the pass legalize: what stands for a value of a dtype that kernels do not have.
  *
- *   i4, u4                   i8, u8 of the same value
+ *   i2, i4, u2, u4           i8, u8 of the same value
  *   f4e2m1, f8…              u8, the pattern; arithmetic decodes to f32 and encodes again
  *   c64, c128                two values of f32, f64: the parts
  *
- * At ports and in large constants 4-bit elements are packed, u8[ceil(n / 2)], and complex ones are
- * pairs, f32[…, 2]. */
+ * At ports and in large constants elements of 4 and 2 bits are packed, u8[ceil(n / 2)] and
+ * u8[ceil(n / 4)], and complex ones are pairs, f32[…, 2]. */
 #ifndef KILN_PASSES_LEGALIZE_H
 #define KILN_PASSES_LEGALIZE_H
 
@@ -28,7 +28,7 @@ typedef struct kiln_parts {
 /* How kernels have it. */
 kiln_dtype kiln_legal_dtype(kiln_dtype dtype);
 bool kiln_dtype_is_legal(kiln_dtype dtype);
-bool kiln_dtype_is_packed(kiln_dtype dtype);       /* 4 bits */
+bool kiln_dtype_is_packed(kiln_dtype dtype);       /* 4 or 2 bits */
 bool kiln_dtype_is_narrow_float(kiln_dtype dtype); /* 8 or 4 bits */
 
 static inline const kiln_type *kiln_legal_operand(const kiln_legal *legal, const kiln_node *node,
@@ -58,12 +58,14 @@ kiln_value kiln_legal_select(kiln_graph *graph, kiln_value condition, kiln_value
 kiln_value kiln_float_decode(kiln_graph *graph, kiln_value pattern, kiln_dtype dtype);
 kiln_value kiln_float_encode(kiln_graph *graph, kiln_value a, kiln_dtype dtype);
 
-/* 4-bit elements (legalize_int.c). Bytes are u8[ceil(n / 2)]; values are i8 for i4, else u8. */
+/* Packed elements (legalize_int.c). Bytes are u8[m]; values are i8 for i4 and i2, else u8. */
 kiln_value kiln_packed_unpack(kiln_graph *graph, kiln_value bytes, const kiln_type *type);
-kiln_value kiln_packed_pack(kiln_graph *graph, kiln_value a);
-/* The 4-bit integer that the low bits are. */
+kiln_value kiln_packed_pack(kiln_graph *graph, kiln_value a, kiln_dtype dtype);
+/* The integer of that dtype that the low bits are. */
 kiln_value kiln_packed_wrap(kiln_graph *graph, kiln_value a, kiln_dtype dtype);
-/* A node that computes, with operands or a result of i4 or u4; convert and bitcast apart. */
+/* `a` within the range of that dtype. */
+kiln_value kiln_packed_clamp(kiln_graph *graph, kiln_value a, kiln_dtype dtype);
+/* A node that computes, with packed integers as operands or result; convert and bitcast apart. */
 kiln_value kiln_legal_int_node(kiln_legal *legal, const kiln_node *node);
 
 /* Complex values (legalize_parts.c); `im` of a result that is not complex is none. */

@@ -228,8 +228,7 @@ static bool is_fitting(const kiln_tensor *tensor, const kiln_tensor *given)
     size_t bits = kiln_dtype_bits(tensor->dtype);
     kiln_dtype raw = bits == 16 ? KILN_u16 : KILN_u8;
     bool is_raw = given->dtype == raw && bits <= 16 && !cli_is_whole(tensor->dtype);
-    if (bits == 4)
-        return given->dtype == raw && given->rank == 1 && given->bytes == tensor->bytes;
+    if (bits < 8) return given->dtype == raw && given->rank == 1 && given->bytes == tensor->bytes;
     bool is_same = (tensor->dtype == given->dtype || is_raw) && tensor->rank == given->rank;
     for (uint32_t i = 0; is_same && i < given->rank; i++)
         is_same = tensor->dims[i] == given->dims[i];

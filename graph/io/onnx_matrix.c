@@ -123,5 +123,6 @@ const kiln_onnx_row kiln_onnx_matrix_rows[] = {
 const kiln_onnx_row kiln_onnx_ml_rows[] = {
     {"Binarizer", 1, KILN_ONNX_NEWEST, 1, 1, import_binarizer, KILN_OP_none},
     {"ArrayFeatureExtractor", 1, KILN_ONNX_NEWEST, 2, 2, import_extractor, KILN_OP_none},
+    {"TreeEnsemble", 5, KILN_ONNX_NEWEST, 1, 1, kiln_onnx_import_trees, KILN_OP_none},
     {0},
 };

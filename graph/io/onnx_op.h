@@ -114,6 +114,9 @@ kiln_value kiln_onnx_matmul(kiln_onnx_call *call, kiln_value a, kiln_value b,
 kiln_value kiln_onnx_cast_float(kiln_onnx_call *call, kiln_value a, kiln_dtype dtype,
                                 bool is_saturating);
 
+/* onnx_tree.c: TreeEnsemble. */
+kiln_value kiln_onnx_import_trees(kiln_onnx_call *call);
+
 static inline bool kiln_onnx_is_float(kiln_dtype dtype)
 {
     return kiln_dtype_kind_of(dtype) == KILN_DTYPE_KIND_FLOAT;

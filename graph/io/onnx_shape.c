@@ -206,7 +206,7 @@ static kiln_value import_identity(kiln_onnx_call *call)
     return kiln_onnx_operand(call, 0);
 }
 
-/* Numbers become integers of 4 bits by way of i32: what does not fit wraps. */
+/* Numbers become integers of 4 and 2 bits by way of i32: what does not fit wraps. */
 static kiln_value cast(kiln_onnx_call *call, kiln_dtype dtype)
 {
     kiln_value a = kiln_onnx_operand(call, 0);
@@ -215,7 +215,7 @@ static kiln_value cast(kiln_onnx_call *call, kiln_dtype dtype)
     if (dtype == KILN_bool && from != KILN_bool) return kiln_onnx_with(call, KILN_OP_ne, a, 0);
     if (dtype == from) return a;
     if (kiln_onnx_is_float(dtype)) return kiln_onnx_cast_float(call, a, dtype, is_saturating);
-    if (kiln_dtype_bits(dtype) == 4) a = kiln_add_convert(call->graph, a, KILN_i32);
+    if (kiln_dtype_bits(dtype) < 8) a = kiln_add_convert(call->graph, a, KILN_i32);
     return kiln_add_convert(call->graph, a, dtype);
 }
 

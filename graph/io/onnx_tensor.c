@@ -14,14 +14,12 @@ static const kiln_dtype dtypes[] = {
     [10] = KILN_f16,        [11] = KILN_f64,    [12] = KILN_u32,        [13] = KILN_u64,
     [14] = KILN_c64,        [15] = KILN_c128,   [16] = KILN_bf16,       [17] = KILN_f8e4m3fn,
     [18] = KILN_f8e4m3fnuz, [19] = KILN_f8e5m2, [20] = KILN_f8e5m2fnuz, [21] = KILN_u4,
-    [22] = KILN_i4,         [23] = KILN_f4e2m1,
+    [22] = KILN_i4,         [23] = KILN_f4e2m1, [25] = KILN_u2,         [26] = KILN_i2,
 };
 
 static const char *const unserved[] = {
     [8] = "string",
     [24] = "float8e8m0",
-    [25] = "uint2",
-    [26] = "int2",
 };
 
 kiln_dtype kiln_onnx_dtype(kiln_onnx *onnx, int64_t number, const char *where)
@@ -31,7 +29,7 @@ kiln_dtype kiln_onnx_dtype(kiln_onnx *onnx, int64_t number, const char *where)
         return dtypes[number];
     if (number > 0 && number < (int64_t)(sizeof unserved / sizeof *unserved) && unserved[number])
         kiln_fail(scope, KILN_UNSUPPORTED,
-                  "%s: dtype %s; expected bool, an integer of 4 to 64 bits, "
+                  "%s: dtype %s; expected bool, an integer of 2 to 64 bits, "
                   "a float of 4 to 64 bits or a complex number",
                   where, unserved[number]);
     kiln_fail(scope, KILN_MODEL, "%s: unknown dtype %" PRId64 "; expected an ONNX data type", where,

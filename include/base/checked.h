@@ -50,8 +50,9 @@ static inline bool kiln_checked_product(const int64_t *dims, uint32_t n, int64_t
 /* Bytes of n >= 0 elements of `bits` bits, packed where bits < 8. */
 static inline bool kiln_checked_bytes(int64_t n, size_t bits, int64_t *out)
 {
-    if (bits == 4) {
-        *out = n / 2 + n % 2;
+    if (bits < 8) {
+        int64_t a_byte = 8 / (int64_t)(bits ? bits : 8);
+        *out = n / a_byte + (n % a_byte != 0);
         return true;
     }
     return kiln_checked_mul(n, (int64_t)bits / 8, out);

@@ -34,6 +34,7 @@ typedef enum kiln_dtype {
  *   i4, u4, f4e2m1    two elements a byte in row-major order, rows not padded: element 2i is the
  *                     low half of byte i, element 2i + 1 the high half; behind an odd number of
  *                     elements the last high half is not read, and written as 0
+ *   i2, u2            four elements a byte, the first one lowest, else the same
  *   c64, c128         pairs of f32 or f64, real part first, as in C */
 typedef struct kiln_tensor {
     kiln_dtype dtype;
@@ -46,7 +47,7 @@ typedef struct kiln_tensor {
 /* Bits of one element; 0 for a number that names no dtype. */
 KILN_API size_t kiln_dtype_bits(kiln_dtype dtype);
 
-/* Bytes of one element alone: bits / 8, and 1 for 4 bits. */
+/* Bytes of one element alone: bits / 8, and 1 for 2 and 4 bits. */
 KILN_API size_t kiln_dtype_bytes(kiln_dtype dtype);
 
 /* The spelling of the text form ("f32"); "?" for a number that names no dtype. */

@@ -66,15 +66,15 @@ static bool is_parameter(const kiln_tensor *tensor)
 }
 
 /* NumPy has no narrow floats and integers: files carry their bits in u16 or u8, one a byte those of
- * 4 bits. */
+ * 4 and 2 bits. */
 static void take_dtype(kiln_tensor *tensor, kiln_dtype dtype)
 {
     size_t n = tensor->bytes;
     uint8_t *data = tensor->data;
     tensor->dtype = dtype;
-    if (kiln_dtype_bits(dtype) != 4) return;
-    tensor->bytes = (n + 1) / 2;
-    for (size_t i = 0; i < n; i++) kiln_element_copy(KILN_u4, data, (int64_t)i, &data[i], 0);
+    if (kiln_dtype_bits(dtype) >= 8) return;
+    tensor->bytes = (n * kiln_dtype_bits(dtype) + 7) / 8;
+    for (size_t i = 0; i < n; i++) kiln_element_copy(dtype, data, (int64_t)i, &data[i], 0);
 }
 
 /* ONNX's numbers of the dtypes whose bits stand in files as unsigned integers. */

@@ -75,7 +75,7 @@ static void test_unary_ops_of_every_pattern(void **state)
 static void test_binary_ops_of_every_pair(void **state)
 {
     for (size_t i = 0; i < bench_n_dtypes; i++) {
-        bool is_narrow = kiln_dtype_bits(bench_dtypes[i]) == 4;
+        bool is_narrow = kiln_dtype_bits(bench_dtypes[i]) < 8;
         if (is_narrow || bench_dtypes[i] == KILN_i8 || bench_dtypes[i] == KILN_u8 ||
             bench_dtypes[i] == KILN_f8e4m3fn)
             bench_do(build_binary, bench_dtypes[i]);

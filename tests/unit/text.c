@@ -133,6 +133,8 @@ static const char everything[] =
     "  %172: f32[2,3] = imag %170\n"
     "  %173: c64[2,3] = conj %170\n"
     "  %174: i4[3] = constant {value = [-8, 7, -1]}\n"
+    "  %190: i2[5] = constant {value = [-2, 1, -1, 0, 1]}\n"
+    "  %191: u2[6] = constant {value = [3, 0, 1, 2, 3, 1]}\n"
     "  %175: u4[4] = constant {value = splat 15}\n"
     "  %176: f4e2m1[2] = constant {value = [-0, 6]}\n"
     "  %177: f8e4m3fn[3] = constant {value = [448, -0.5, nan(0x7f)]}\n"
