@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Kiln beside its peers, in one process and one run.
+"""Kiln beside its peers, in one run: on all cores, then in a process of its own on one.
 
-Every engine computes the same workload on the same inputs; Kiln's results are compared with PyTorch's
-before anything is timed; then rounds of all engines alternate, so that a noisy moment hits them alike.
-The figure of an engine is the median over its rounds' medians. Run through `./run bench --peers`.
+Every engine computes the same workload on the same inputs; Kiln's results are compared with PyTorch's (or
+NumPy's) before anything is timed; then rounds of all engines alternate, so that a noisy moment hits them
+alike. The figure of an engine is the median over its rounds' medians; the least time stands beside it. Run
+through `./run bench --peers`.
 """
 import argparse
 import copy
@@ -12,7 +13,9 @@ import os
 import platform
 import re
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -20,9 +23,11 @@ import torch
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import kiln  # noqa: E402
+import memory  # noqa: E402
+import ocean  # noqa: E402
 import workloads  # noqa: E402
 
-TOLERANCES = {"fma": 1e-3, "x6": 1e-3, "bf16": 5e-2}
+TOLERANCES = {"fma": 1e-3, "x6": 1e-3, "bf16": 5e-2, "f64": 1e-8}
 PEERS = ["torch", "inductor", "jax", "ort", "ov"]
 
 
@@ -33,13 +38,15 @@ def arguments():
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.4, help="per engine and round")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--precision", default="all", choices=["all", "fma", "x6", "bf16"],
+    parser.add_argument("--threads", type=int, help="cores to run on; all and then one when not given")
+    parser.add_argument("--precision", default="all", choices=["all", "fma", "x6", "bf16", "f64"],
                         help="rows of one mode; x6 stands beside the peers' f32, bf16 beside their bf16")
+    parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
     parser.add_argument("--models", default=os.path.expanduser("~/.cache/kiln/bench-models"))
     parser.add_argument("--model", action="append", default=[], metavar="PATH:INPUT=N,N",
                         help="an ONNX file of your own with the dims of its one input; repeatable")
     parser.add_argument("--out", help="JSON file")
+    parser.add_argument("--part", action="store_true", help=argparse.SUPPRESS)  # of a larger run
     return parser.parse_args()
 
 
@@ -123,14 +130,16 @@ def round_median(function, seconds):
     return statistics.median(times) * 1e3, min(times) * 1e3
 
 
-def kiln_engine(name, label, path, feed, reference, args):
+def kiln_engine(name, label, make, feed, references, args):
+    """`make` is the path of an ONNX file or builds the graph; `references` are the results."""
     start = time.perf_counter()
-    model = kiln.Model(kiln.Library(args.library), path, args.threads, label == "kiln_unfused",
-                       args.precision, {key: array.shape for key, array in feed.items()})
+    precision = "fma" if args.precision == "f64" else args.precision
+    model = kiln.Model(kiln.Library(args.library), make, args.threads, label == "kiln_unfused", precision,
+                       {key: array.shape for key, array in feed.items()})
     function = model.bind(feed)
-    result = to_floats(function()[0])
+    results = [to_floats(result) for result in function()]
     first = time.perf_counter() - start
-    error = float(np.abs(result - reference).max() / np.abs(reference).max())
+    error = max(float(np.abs(a - b).max() / (np.abs(b).max() or 1)) for a, b in zip(results, references))
     if not error < TOLERANCES[args.precision]:
         raise SystemExit(f"{name}: {label} differs from the reference by {error:.2e} of the largest value")
     report = model.report
@@ -139,13 +148,38 @@ def kiln_engine(name, label, path, feed, reference, args):
                              "model": model}
 
 
+def engines_of_ocean(name, args):
+    """A kernel of ocean.py: the graph of the C builder beside the same over JAX and PyTorch."""
+    kernel, size = ocean.ROWS[name]
+    function, make_inputs = ocean.KERNELS[kernel]
+    inputs = make_inputs(size, np.random.default_rng(0))
+    references = ocean.results_of(function(ocean.NumpyOps(), **inputs))
+    engines, notes = {}, {}
+    library = kiln.Library(args.library)
+    for label in ("kiln", "kiln_unfused"):
+        engines[label] = kiln_engine(name, label, lambda context: library.build(context, kernel, size),
+                                     inputs, references, args)
+    for peer in ("inductor", "jax"):
+        if peer in args.peers.split(","):
+            start = time.perf_counter()
+            call = ocean.PEERS[peer](function, inputs)
+            results = [np.asarray(result) for result in ocean.results_of(call())]
+            first = time.perf_counter() - start
+            error = max(float(np.abs(a - b).max() / (np.abs(b).max() or 1))
+                        for a, b in zip(results, references))
+            engines[peer] = (call, first, {"error": error})
+            if not error < TOLERANCES["f64"]:
+                notes[peer] = f"differs by {error:.2e} of the largest value"
+    return engines, notes
+
+
 def engines_of_model(name, path, given, args):
     """The same for a model file: ONNX Runtime's result is the reference; peers that read ONNX take part."""
     key, dims = given.split("=")
     feed = {key: np.random.default_rng(0).random([int(d) for d in dims.split(",")], np.float32) * 2 - 1}
     args_of_peer = (name, None, None, path, feed, args)
     reference = make_ort(*args_of_peer)()
-    engines = {label: kiln_engine(name, label, path, feed, reference, args)
+    engines = {label: kiln_engine(name, label, path, feed, [reference], args)
                for label in ("kiln", "kiln_unfused")}
     for peer in ("ort", "ov"):
         if peer in args.peers.split(","):
@@ -167,7 +201,7 @@ def engines_of(name, args):
     engines, notes = {}, {}
     reference = module(*inputs).float().numpy()
     for label in ("kiln", "kiln_unfused"):
-        engines[label] = kiln_engine(name, label, path, feed, reference, args)
+        engines[label] = kiln_engine(name, label, path, feed, [reference], args)
     for peer in filter(None, args.peers.split(",")):
         try:
             start = time.perf_counter()
@@ -181,9 +215,21 @@ def engines_of(name, args):
     return engines, notes
 
 
+def find_engines(name, args, model):
+    if model:
+        return engines_of_model(name, *model, args)
+    return engines_of_ocean(name, args) if args.precision == "f64" else engines_of(name, args)
+
+
+def roofline_share(details, milliseconds, limits):
+    """The time that memory or arithmetic at full speed would take, as a share of what it took."""
+    least = max(details["flops"] / limits.f32_gflop_per_s, details["bytes"] / limits.copy_gb_per_s) * 1e-6
+    return least / milliseconds
+
+
 def compare(name, args, model=None):
     with torch.inference_mode():
-        engines, notes = engines_of_model(name, *model, args) if model else engines_of(name, args)
+        engines, notes = find_engines(name, args, model)
         medians = {engine: [] for engine in engines}
         least = {engine: float("inf") for engine in engines}
         for _ in range(args.rounds):
@@ -192,15 +238,19 @@ def compare(name, args, model=None):
                 median, best = round_median(function, args.seconds)
                 medians[engine].append(median)
                 least[engine] = min(least[engine], best)
-    label = name if args.precision == "fma" or args.precision in name else f"{name} {args.precision}"
+    is_plain = args.precision in ("fma", "f64") or args.precision in name
+    label = name if is_plain else f"{name} {args.precision}"
     row = {"workload": label, "threads": args.threads, "precision": args.precision, "notes": notes,
            "engines": {}}
     for engine, (_, first, details) in engines.items():
-        model = details.pop("model", None)
+        loaded = details.pop("model", None)
         row["engines"][engine] = {"median_ms": statistics.median(medians[engine]),
                                   "min_ms": least[engine], "first_s": first, **details}
-        if model:
-            model.close()
+        if loaded:
+            loaded.close()
+    if args.precision == "fma":
+        figures = row["engines"]["kiln"]
+        row["roofline_share"] = roofline_share(figures, figures["median_ms"], args.limits)
     peers = {p: row["engines"][p]["median_ms"] for p in engines if not p.startswith("kiln")}
     ours = row["engines"]["kiln"]["median_ms"]
     if peers:
@@ -220,9 +270,34 @@ def print_row(row):
         print(f"    {peer}: {note}", flush=True)
 
 
-def main():
-    args = arguments()
+def geometric_means(rows):
+    """Of the peers' times over Kiln's: the best peer's, and each peer's over the rows that it has."""
+    means = {}
+    for kind, precision in (("f32", "fma"), ("ocean", "f64")):
+        chosen = [row for row in rows if row["precision"] == precision and "ratio" in row]
+        ratios = {"best peer": [row["ratio"] for row in chosen]}
+        for peer in PEERS:
+            ratios[peer] = [row["engines"][peer]["median_ms"] / row["engines"]["kiln"]["median_ms"]
+                            for row in chosen if peer in row["engines"]]
+        means[kind] = {peer: {"mean": statistics.geometric_mean(values), "rows": len(values)}
+                       for peer, values in ratios.items() if values}
+    return means
+
+
+def empty_call_us(args):
+    """One call of a graph without nodes, from C."""
+    library = kiln.Library(args.library)
+    model = kiln.Model(library, lambda context: library.build(context, "nothing", 0), 1)
+    result = min(library.call_ns(model) for _ in range(5)) * 1e-3
+    model.close()
+    return result
+
+
+def run_here(args):
+    """All rows on args.threads cores, in this process."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:args.threads])
     torch.set_num_threads(args.threads)
+    args.limits = kiln.Library(args.library).measure_limits(args.threads)
     rows = []
     modes = list(workloads.MODES) if args.precision == "all" else [args.precision]
     for args.precision in modes:
@@ -235,14 +310,45 @@ def main():
         path, given = model.rsplit(":", 1)
         rows.append(compare(os.path.basename(path), args, (path, given)))
         print_row(rows[-1])
-    ratios = [row["ratio"] for row in rows if "ratio" in row and row["precision"] == "fma"]
-    if ratios:
-        print(f"geometric mean of {len(ratios)} f32 ratios to the best peer: "
-              f"{statistics.geometric_mean(ratios):.2f}")
+    return {"threads": args.threads, "rows": rows, "means": geometric_means(rows),
+            "copy_gb_per_s": args.limits.copy_gb_per_s, "f32_gflop_per_s": args.limits.f32_gflop_per_s}
+
+
+def run_apart(args, threads):
+    """The same in a process of its own: peers settle on their threads when they start."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        command = [sys.executable, __file__, *sys.argv[1:], "--threads", str(threads), "--part", "--out",
+                   file.name]
+        subprocess.run(command, check=True)
+        with open(file.name, encoding="utf-8") as written:
+            return json.load(written)["runs"][0]
+
+
+def print_means(run):
+    for kind, means in run["means"].items():
+        for peer, mean in means.items():
+            print(f"{run['threads']} threads, geometric mean of {mean['rows']} {kind} rows against {peer}: "
+                  f"{mean['mean']:.2f}")
+
+
+def main():
+    args = arguments()
+    n_cores = len(os.sched_getaffinity(0))
+    if args.threads:
+        runs = [run_here(args)]
+    else:
+        runs = [run_apart(args, threads) for threads in dict.fromkeys((n_cores, 1))]
+    result = {"machine": platform.processor() or platform.machine(), "date": time.strftime("%Y-%m-%d"),
+              "threads": runs[0]["threads"], "runs": runs}
+    if not args.part:
+        result["empty_call_us"] = empty_call_us(args)
+        result["memory"] = [] if args.no_memory else memory.measure(args.library, args.models, args.only)
+        for run in runs:
+            print_means(run)
+        print(f"call of an empty graph from C: {result['empty_call_us']:.3f} us")
     if args.out:
         with open(args.out, "w", encoding="utf-8") as file:
-            json.dump({"machine": platform.processor() or platform.machine(), "threads": args.threads,
-                       "date": time.strftime("%Y-%m-%d"), "rows": rows}, file, indent=1)
+            json.dump(result, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,10 @@ class Report(C.Structure):
                 ("n_kernels", C.c_uint32), ("flops", C.c_int64), ("bytes", C.c_int64)]
 
 
+class Limits(C.Structure):
+    _fields_ = [("copy_gb_per_s", C.c_double), ("f32_gflop_per_s", C.c_double)]
+
+
 class ShapeBinding(C.Structure):
     _fields_ = [("input", C.c_char_p), ("rank", C.c_uint32), ("dims", C.POINTER(C.c_int64))]
 
@@ -83,11 +87,25 @@ class Library:
 
     def build(self, context, name, size):
         """The graph that benchmarks/ocean.h declares as build_NAME."""
-        builders = C.CDLL(self.path.replace("codegen/libkiln", "benchmarks/libkiln-workloads"))
         graph = C.c_void_p()
         self.lib.kiln_graph_create(context, name.encode(), C.byref(graph))
-        getattr(builders, "build_" + name)(graph, C.c_int64(size))
+        getattr(self.workloads(), "build_" + name)(graph, C.c_int64(size))
         return graph
+
+    def workloads(self):
+        """The C side of the benchmarks."""
+        return C.CDLL(self.path.replace("codegen/libkiln", "benchmarks/libkiln-workloads"))
+
+    def measure_limits(self, threads):
+        measure = self.workloads().measure_limits
+        measure.restype = Limits
+        return measure(C.c_uint32(threads))
+
+    def call_ns(self, model):
+        """Nanoseconds of one of many calls from C of the model of build_nothing."""
+        call = self.workloads().call_ns
+        call.restype = C.c_double
+        return call(model.workspace)
 
     def context(self, threads=0):
         context = C.c_void_p()

@@ -123,3 +123,22 @@ machine_limits measure_limits(uint32_t threads)
         .f32_gflop_per_s = workers[0].flops * threads / workers[0].fma_ms * 1e-6,
     };
 }
+
+#define CALL_ROUNDS 50
+#define CALLS 2000
+
+double call_ns(kiln_workspace *workspace)
+{
+    int64_t none = 0;
+    float nowhere;
+    kiln_tensor output = {KILN_f32, 1, &none, &nowhere, 0};
+    double least = 1e30;
+    for (int round = 0; round < CALL_ROUNDS; round++) {
+        double start = now_ms();
+        for (int i = 0; i < CALLS; i++)
+            if (kiln_run(workspace, NULL, 0, &output, 1)) return -1;
+        double ns = (now_ms() - start) * 1e6 / CALLS;
+        if (ns < least) least = ns;
+    }
+    return least;
+}

@@ -418,3 +418,28 @@ def turbulent_energy(o, u, v, w, tke, dtke, mask_u, mask_v, mask_w, dxt, dxu, dy
 KERNELS = {"equation_of_state": (equation_of_state, state_inputs),
            "isoneutral_mixing": (isoneutral_mixing, mixing_inputs),
            "turbulent_energy": (turbulent_energy, energy_inputs)}
+
+SIZES = {"4K": 1 << 12, "64K": 1 << 16, "1M": 1 << 20, "4M": 1 << 22}
+ROWS = {f"{kernel}_{label}": (kernel, size) for kernel in KERNELS for label, size in SIZES.items()}
+
+
+def results_of(returned):
+    return returned if isinstance(returned, tuple) else (returned,)
+
+
+def jax_call(function, inputs):
+    o = JaxOps()
+    values = {name: o.array(x) for name, x in inputs.items()}
+    compiled = o.jax.jit(lambda given: function(o, **given))
+    return lambda: o.jax.block_until_ready(compiled(values))
+
+
+def inductor_call(function, inputs):
+    o = TorchOps()
+    values = {name: o.array(x) for name, x in inputs.items()}
+    o.xp._dynamo.reset()
+    compiled = o.xp.compile(lambda **given: function(o, **given))
+    return lambda: compiled(**values)
+
+
+PEERS = {"jax": jax_call, "inductor": inductor_call}

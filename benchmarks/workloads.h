@@ -24,6 +24,9 @@ void build_unet(kiln_graph *graph);
 void build_train_mlp(kiln_graph *graph);
 void build_train_cnn(kiln_graph *graph);
 
+/* One output without elements and no work: what a call costs by itself. */
+KILN_API void build_nothing(kiln_graph *graph);
+
 /* A constant of pseudo-random values in [-scale, scale): the next ones of a sequence that is the
  * same in every process, and starts again at restart_weights. */
 void restart_weights(void);

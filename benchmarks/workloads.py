@@ -5,6 +5,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import ocean
+
 
 class Chain(nn.Module):
     def forward(self, x, g, b):
@@ -129,11 +131,66 @@ MODES = {
     "x6": ["matmul_f32_1024", "matmul_f32_2048"],
     "bf16": ["matmul_bf16_2048", "attention_8x12x512x64", "resnet50_b1", "bert_base_b1_s128",
              "bert_base_b8_s128"],
+    "f64": list(ocean.ROWS),
 }
 
 
+def traced_twin(module):
+    """A convolutional network in JAX, operation by operation as PyTorch traces it."""
+    import jax
+    import jax.numpy as jnp
+    import torch.fx
+    traced = torch.fx.symbolic_trace(module)
+    layers = dict(traced.named_modules())
+
+    def conv(layer, p, key, x):
+        pad = [(n, n) for n in layer.padding]
+        y = jax.lax.conv_general_dilated(x, p[key + ".weight"], layer.stride, pad,
+                                         feature_group_count=layer.groups)
+        return y if layer.bias is None else y + p[key + ".bias"][:, None, None]
+
+    def norm(layer, p, key, x):
+        scale = p[key + ".weight"] * jax.lax.rsqrt(p[key + ".running_var"] + layer.eps)
+        return (x - p[key + ".running_mean"][:, None, None]) * scale[:, None, None] + p[
+            key + ".bias"][:, None, None]
+
+    def pool(layer, p, key, x):
+        n, stride, pad = layer.kernel_size, layer.stride, layer.padding
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 1, n, n), (1, 1, stride, stride),
+                                     ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    rules = {
+        nn.Conv2d: conv, nn.BatchNorm2d: norm, nn.MaxPool2d: pool,
+        nn.ReLU: lambda layer, p, key, x: jax.nn.relu(x),
+        nn.ReLU6: lambda layer, p, key, x: jnp.clip(x, 0, 6),
+        nn.Dropout: lambda layer, p, key, x: x,
+        nn.AdaptiveAvgPool2d: lambda layer, p, key, x: x.mean((2, 3), keepdims=True),
+        nn.Linear: lambda layer, p, key, x: x @ p[key + ".weight"].T + p[key + ".bias"],
+    }
+
+    def adaptive_mean(x, size):
+        return x.mean((2, 3), keepdims=True)
+    functions = {"add": lambda a, b: a + b, "flatten": lambda x, start: x.reshape(x.shape[0], -1),
+                 "adaptive_avg_pool2d": adaptive_mean}
+
+    def run(p, *inputs):
+        values, given = {}, iter(inputs)
+        for node in traced.graph.nodes:
+            operands = [values.get(a, a) if isinstance(a, torch.fx.Node) else a for a in node.args]
+            if node.op == "placeholder":
+                values[node] = next(given)
+            elif node.op == "call_module":
+                layer = layers[node.target]
+                values[node] = rules[type(layer)](layer, p, node.target, *operands)
+            elif node.op == "call_function":
+                values[node] = functions[node.target.__name__](*operands)
+            else:
+                return operands[0]
+        return None
+    return run
+
+
 def jax_function(name, module, arrays):
-    """The same computation in JAX over NumPy arrays, or None where there is no twin."""
+    """The same computation in JAX over NumPy arrays."""
     import jax
     import jax.numpy as jnp
     weights = {k: jnp.asarray(v.detach().numpy()) for k, v in module.state_dict().items()}
@@ -180,9 +237,7 @@ def jax_function(name, module, arrays):
         "attention": lambda p, q, k, v: attend(q, k, v),
         "bert": bert,
     }
-    twin = next((f for key, f in twins.items() if name.startswith(key)), None)
-    if twin is None:
-        return None
+    twin = next((f for key, f in twins.items() if name.startswith(key)), None) or traced_twin(module)
     compiled = jax.jit(twin)
     values = [jnp.asarray(a) for a in arrays]
     return lambda: jax.block_until_ready(compiled(weights, *values))
