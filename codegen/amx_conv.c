@@ -25,22 +25,37 @@ kiln_kv kiln_amx_is_within(kiln_kernel *k, kiln_kv a, int64_t n)
     return kiln_k_binary(k, KILN_K_and, low, kiln_k_min(k, kiln_k_max(k, left, zero), one));
 }
 
+/* Element `bound` of a stretch as a number of lanes of its vector `at`: one byte, so that a mask is
+ * one comparison. */
+static kiln_kv lane_bound(const kiln_amx_conv *c, kiln_kv bound, kiln_kv at)
+{
+    kiln_kernel *k = c->conv.lower->kernel;
+    kiln_kv zero = kiln_k_const_i64(k, 0), most = kiln_k_const_i64(k, c->lanes);
+    bound = kiln_k_binary(k, KILN_K_sub, bound, at);
+    bound = kiln_k_min(k, kiln_k_max(k, bound, zero), most);
+    return kiln_k_splat(k, kiln_k_convert(k, bound, KILN_i8), c->lanes);
+}
+
 /* Vector `at` of a stretch: elements low … high - 1 of it exist, the others are zeros. */
 static void copy_vector(kiln_amx_conv *c, kiln_kv from, kiln_kv to, kiln_kv at,
                         const kiln_kv bounds[2])
 {
     kiln_kernel *k = c->conv.lower->kernel;
-    kiln_kv lanes = kiln_k_lanes(k, KILN_i32, c->lanes);
-    kiln_kv low = kiln_k_binary(k, KILN_K_sub, bounds[0], at);
-    kiln_kv high = kiln_k_binary(k, KILN_K_sub, bounds[1], at);
-    low = kiln_k_splat(k, kiln_k_convert(k, low, KILN_i32), c->lanes);
-    high = kiln_k_splat(k, kiln_k_convert(k, high, KILN_i32), c->lanes);
+    kiln_kv lanes = kiln_k_lanes(k, KILN_i8, c->lanes);
+    kiln_kv low = lane_bound(c, bounds[0], at), high = lane_bound(c, bounds[1], at);
     kiln_kv mask = kiln_k_binary(k, KILN_K_lt, lanes, high);
     mask = kiln_k_binary(k, KILN_K_and, mask, kiln_k_binary(k, KILN_K_ge, lanes, low));
     from = kiln_k_binary(k, KILN_K_add, from, at);
     kiln_kv value = kiln_k_load(k, c->source.buffer, from, c->lanes, mask, 0);
     to = kiln_k_binary(k, KILN_K_add, to, at);
     kiln_k_store(k, c->amx.dot.a.source.buffer, to, value, 0, 0);
+}
+
+/* Whether all taps of all windows are inside along an axis. */
+static bool is_unpadded(const kiln_conv_axis *axis)
+{
+    int64_t last = (axis->out - 1) * axis->stride + (axis->kernel - 1) * axis->rhs_dilation;
+    return axis->low <= 0 && last - axis->low < axis->in && axis->lhs_dilation == 1;
 }
 
 void kiln_amx_copy_stretch(kiln_amx_conv *c, const kiln_amx_window *w, int64_t taps)
@@ -57,6 +72,10 @@ void kiln_amx_copy_stretch(kiln_amx_conv *c, const kiln_amx_window *w, int64_t t
     kiln_kv before = kiln_k_max(k, kiln_k_binary(k, KILN_K_sub, zero, column), zero);
     kiln_kv left = kiln_k_binary(k, KILN_K_sub, kiln_k_const_i64(k, axis->in), column);
     left = kiln_k_min(k, kiln_k_max(k, left, zero), kiln_k_const_i64(k, taps));
+    if (is_unpadded(axis)) {
+        before = zero;
+        left = kiln_k_const_i64(k, taps);
+    }
     left = kiln_k_binary(k, KILN_K_mul, left, w->is_inside);
     kiln_kv bounds[2] = {kiln_k_mul_imm(k, before, features), kiln_k_mul_imm(k, left, features)};
     int64_t n_vectors = kiln_ceil_div(n, c->lanes);
@@ -95,9 +114,12 @@ static void copy_window(kiln_amx_conv *c, kiln_amx_window w)
     int64_t row = axis[KILN_CONV_W].kernel * c->conv.in_features;
     open_taps(c, &w, KILN_CONV_D, axis[KILN_CONV_H].kernel * row);
     open_taps(c, &w, KILN_CONV_H, row);
-    kiln_kv deep = kiln_amx_is_within(k, w.at[KILN_CONV_D], axis[KILN_CONV_D].in);
-    kiln_kv down = kiln_amx_is_within(k, w.at[KILN_CONV_H], axis[KILN_CONV_H].in);
-    w.is_inside = kiln_k_binary(k, KILN_K_and, deep, down);
+    w.is_inside = kiln_k_const_i64(k, 1);
+    for (uint32_t i = KILN_CONV_D; i <= KILN_CONV_H; i++) {
+        if (is_unpadded(&axis[i])) continue;
+        kiln_kv is_within = kiln_amx_is_within(k, w.at[i], axis[i].in);
+        w.is_inside = kiln_k_binary(k, KILN_K_and, w.is_inside, is_within);
+    }
     if (c->is_joined) {
         kiln_amx_copy_stretch(c, &w, axis[KILN_CONV_W].kernel);
     } else {

@@ -84,6 +84,9 @@ bool kiln_fusion_is_small_constant(const kiln_node *node);
 /* fuse_tiles.c: the format of a contraction's second operand when matrix tiles multiply it, else
  * DENSE. */
 kiln_format kiln_fusion_tile_format(kiln_fusion *fusion, uint32_t id);
+/* Whether tiles can read the first operand as it lies: a convolution's features must lie together,
+ * for it is copied by stretches. Else it is stored in the order that the contraction wants. */
+bool kiln_fusion_is_readable(const kiln_fusion *fusion, uint32_t id);
 
 /* fuse_cluster.c: relations between clusters. */
 /* Appends the clusters that read node `id`, through floating nodes: each once, `id`'s own

@@ -88,6 +88,9 @@ static void store_unstrided(kiln_fusion *fusion, kiln_value value)
 static void store_contraction_operands(kiln_fusion *fusion, uint32_t id)
 {
     const kiln_node *node = kiln_fusion_node(fusion, id);
+    bool has_tiles = kiln_format_parts((kiln_format)fusion->packing[id]) > 0;
+    if (has_tiles && !kiln_fusion_is_readable(fusion, id))
+        fusion->is_floating[node->inputs[0].id] = false;
     for (uint32_t i = 0; i < node->n_inputs; i++) {
         kiln_value operand = node->inputs[i];
         if (is_on_constant(fusion, operand)) continue;

@@ -4,10 +4,10 @@
 #include "kiln/compile.h"
 #include "passes/fuse.h"
 
-/* The features of a convolution's input must lie together: it is copied by stretches. */
-static bool is_readable(const kiln_fusion *fusion, const kiln_node *node)
+bool kiln_fusion_is_readable(const kiln_fusion *fusion, uint32_t id)
 {
     const kiln_graph *graph = fusion->graph;
+    const kiln_node *node = kiln_fusion_node(fusion, id);
     kiln_value input = node->inputs[0];
     if (node->op != KILN_OP_convolution ||
         kiln_node_row(kiln_graph_node(graph, input))->class_ != KILN_VIEW)
@@ -27,7 +27,7 @@ kiln_format kiln_fusion_tile_format(kiln_fusion *fusion, uint32_t id)
     kiln_dtype dtype = kiln_graph_type(graph, node->inputs[0])->dtype;
     kiln_dtype sum = is_dot ? node->attrs->dot.accumulate : node->attrs->conv.accumulate;
     bool is_byte = kiln_dtype_bytes(dtype) == 1 && (sum == KILN_i32 || sum == KILN_u32);
-    if ((sum != KILN_f32 && !is_byte) || !is_readable(fusion, node)) return KILN_FORMAT_DENSE;
+    if (sum != KILN_f32 && !is_byte) return KILN_FORMAT_DENSE;
     kiln_format format = is_byte ? KILN_FORMAT_I8_K4N16 : KILN_FORMAT_DENSE;
     int precision = fusion->pipeline->precision;
     if (dtype == KILN_bf16) format = KILN_FORMAT_BF16_K2N16;

@@ -3,6 +3,7 @@
  *
  *     round((max(i32 sum * s + b, 0)) / t)  =>  round(max(sum * (s / t) + b / t, 0))
  *     quantise(window_max(dequantise(q)))   =>  window_max(q)      (the same scale and zero point)
+ *     f32(u8(round(x) + z) - z)             =>  clamp(round(x), -z, 255 - z)
  *
  * Divisions cost more than all the rest of such an epilogue; where no product takes the factor in,
  * they stay as they are. ROUND: a sum within an f32 rounding of a tie may fall to its other side.
@@ -16,6 +17,7 @@ static const kiln_value none = {0, 0};
 
 typedef struct requantizing {
     bool *is_known; /* by id of the source: computed from constants alone */
+    bool *is_byte;  /* conversions to f32 that stay: what they read is stored in bytes */
 } requantizing;
 
 static bool is_known(const kiln_rewrite *rewrite, kiln_value value)
@@ -111,7 +113,8 @@ typedef struct rounding {
     kiln_spread scale, zero;
 } rounding;
 
-static bool match_rounding(const kiln_rewrite *rewrite, const kiln_node *node, rounding *out)
+/* round_even(x), plus the zero point. */
+static bool match_round(const kiln_rewrite *rewrite, const kiln_node *node, rounding *out)
 {
     *out = (rounding){.round = kiln_operand_node(rewrite, node, 0)};
     if (out->round->op == KILN_OP_add) {
@@ -119,7 +122,12 @@ static bool match_rounding(const kiln_rewrite *rewrite, const kiln_node *node, r
         if (!kiln_match_spread(rewrite->source, sum->inputs[1], &out->zero)) return false;
         out->round = kiln_operand_node(rewrite, sum, 0);
     }
-    if (out->round->op != KILN_OP_round_even || out->round->type->dtype != KILN_f32) return false;
+    return out->round->op == KILN_OP_round_even && out->round->type->dtype == KILN_f32;
+}
+
+static bool match_rounding(const kiln_rewrite *rewrite, const kiln_node *node, rounding *out)
+{
+    if (!match_round(rewrite, node, out)) return false;
     out->quotient = kiln_match(rewrite, out->round, 0, KILN_OP_div);
     return out->quotient &&
            kiln_match_spread(rewrite->source, out->quotient->inputs[1], &out->scale);
@@ -215,9 +223,89 @@ static kiln_value visit_quantized(kiln_rewrite *rewrite, const kiln_node *node)
     return kiln_add_convert(target, y, node->type->dtype);
 }
 
+/* Whether a value is computed from integers and known numbers: never a NaN. */
+static bool is_number(const kiln_rewrite *rewrite, kiln_value value, uint32_t depth)
+{
+    const kiln_node *node = rewrite->source->nodes.at[value.id];
+    if (is_known(rewrite, value)) return true;
+    if (node->op == KILN_OP_convert)
+        return kiln_node_is_integer(kiln_operand_node(rewrite, node, 0));
+    bool is_plain = node->op == KILN_OP_add || node->op == KILN_OP_sub || node->op == KILN_OP_mul ||
+                    node->op == KILN_OP_max || node->op == KILN_OP_min || node->op == KILN_OP_clamp;
+    if (!is_plain || depth > MOST_DEPTH) return false;
+    for (uint32_t i = 0; i < node->n_inputs; i++)
+        if (!is_number(rewrite, node->inputs[i], depth + 1)) return false;
+    return true;
+}
+
+/* The conversion to f32 under known scales and offsets, or NULL. */
+static const kiln_node *conversion_under(const kiln_graph *graph, const bool *is_known,
+                                         kiln_value value)
+{
+    const kiln_node *node = graph->nodes.at[value.id];
+    while (node->op == KILN_OP_mul || node->op == KILN_OP_add || node->op == KILN_OP_sub) {
+        uint32_t i = is_known[node->inputs[0].id];
+        if (!is_known[node->inputs[1 - i].id]) return NULL;
+        node = graph->nodes.at[node->inputs[i].id];
+    }
+    return node->op == KILN_OP_convert && node->type->dtype == KILN_f32 ? node : NULL;
+}
+
+/* Of two such numbers that meet, the later one is at hand where they do: the other is stored. */
+static void find_bytes(const kiln_graph *graph, requantizing *state)
+{
+    for (uint32_t id = 1; id < graph->nodes.n; id++) {
+        const kiln_node *node = graph->nodes.at[id], *met[2];
+        if (kiln_node_row(node)->class_ != KILN_ELEMENTWISE || node->n_inputs != 2) continue;
+        for (uint32_t i = 0; i < 2; i++)
+            met[i] = conversion_under(graph, state->is_known, node->inputs[i]);
+        if (!met[0] || !met[1] || met[0] == met[1]) continue;
+        state->is_byte[met[0]->id < met[1]->id ? met[0]->id : met[1]->id] = true;
+    }
+}
+
+/* A number that was rounded to a byte and is centred again, in f32 all the way. */
+static kiln_value visit_dequantized(kiln_rewrite *rewrite, const kiln_node *node)
+{
+    if (node->op != KILN_OP_convert || node->type->dtype != KILN_f32) return none;
+    if (((const requantizing *)rewrite->user)->is_byte[node->id]) return none;
+    const kiln_node *q = kiln_operand_node(rewrite, node, 0);
+    kiln_spread zero = {none, -1, 1};
+    if (q->op == KILN_OP_sub && q->type->dtype == KILN_i32) {
+        if (!kiln_match_spread(rewrite->source, q->inputs[1], &zero)) return none;
+        q = kiln_match(rewrite, q, 0, KILN_OP_convert);
+        if (q) q = kiln_operand_node(rewrite, q, 0);
+    }
+    rounding r;
+    bool is_byte = q && (q->type->dtype == KILN_i8 || q->type->dtype == KILN_u8);
+    if (!is_byte || q->op != KILN_OP_convert || !match_round(rewrite, q, &r)) return none;
+    if (rewrite->n_users[q->id] != 1 || !is_same_number(rewrite, zero, r.zero) ||
+        !is_number(rewrite, r.round->inputs[0], 0))
+        return none;
+    double *numbers, offset = 0;
+    int64_t n;
+    if (r.zero.from.id) {
+        kiln_scope *scope = rewrite->pipeline->scope;
+        if (!kiln_spread_read(scope, rewrite->source, r.zero, &numbers, &n) || n != 1) return none;
+        offset = numbers[0];
+    }
+    double low = q->type->dtype == KILN_i8 ? -128 : 0;
+    kiln_value x = kiln_mapped(rewrite, (kiln_value){r.round->id, rewrite->source->id});
+    kiln_value operands[] = {kiln_rewrite_splat(rewrite, node, low - offset), x,
+                             kiln_rewrite_splat(rewrite, node, low + 255 - offset)};
+    kiln_node_spec spec = {.op = KILN_OP_clamp, .inputs = operands, .n_inputs = 3};
+    return kiln_graph_add(rewrite->target, &spec);
+}
+
 kiln_graph *kiln_requantize(kiln_pipeline *pipeline, const kiln_graph *graph)
 {
-    requantizing state = {kiln_new_array(&pipeline->scope->arena, bool, graph->nodes.n)};
+    requantizing state = {.is_known =
+                              kiln_new_array(&pipeline->scope->arena, bool, graph->nodes.n)};
     find_known(graph, state.is_known);
-    return kiln_rewrite_sweep(pipeline, graph, visit_quantized, &state, NULL);
+    kiln_graph *joined = kiln_rewrite_sweep(pipeline, graph, visit_quantized, &state, NULL);
+    state.is_known = kiln_new_array(&pipeline->scope->arena, bool, joined->nodes.n);
+    state.is_byte = kiln_new_array(&pipeline->scope->arena, bool, joined->nodes.n);
+    find_known(joined, state.is_known);
+    find_bytes(joined, &state);
+    return kiln_rewrite_sweep(pipeline, joined, visit_dequantized, &state, NULL);
 }
