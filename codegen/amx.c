@@ -4,6 +4,8 @@
  * block 7 for 6. */
 #include "codegen/amx.h"
 
+#include "base/checked.h"
+
 /* The products of parts of one step: small ones mostly first, one side changing at a time. */
 typedef struct part_pair {
     uint8_t a, b;
@@ -170,23 +172,26 @@ static kiln_kv tile_of_sums(const kiln_amx *amx, const kiln_amx_block *block, ui
     return kiln_k_add_imm(amx->dot.lower->kernel, block->at, offset);
 }
 
-/* Rows of the rest after each step, or 0 when they do not come out even. */
-static int64_t share_of_rest(const kiln_amx_block *block)
+/* Iterations over which the rest is spread. */
+static int64_t rest_iterations(const kiln_amx_block *block)
 {
-    if (!block->rest || block->n % UNROLL || block->rest->n_rows % block->n) return 0;
-    return block->rest->n_rows / block->n;
+    return (block->rest->n_steps ? block->rest->n_steps : block->n) / UNROLL;
 }
 
-/* Rows at * share … of the rest, `n` of them. */
-static void emit_rest(kiln_amx *amx, const kiln_amx_block *block, kiln_kv at, int64_t share,
-                      int64_t n)
+/* Rows at * share … of the rest, `share` of them, none past its end. */
+static void emit_rest(kiln_amx *amx, const kiln_amx_block *block, kiln_kv at, int64_t share)
 {
     kiln_kernel *k = amx->dot.lower->kernel;
     const kiln_amx_rest *rest = block->rest;
-    kiln_kv range[2] = {kiln_k_mul_imm(k, at, share)};
-    kiln_kv length = kiln_k_mul_imm(k, rest->exists, n);
+    kiln_kv end = kiln_k_const_i64(k, rest->n_rows);
+    kiln_kv range[2] = {kiln_k_min(k, kiln_k_mul_imm(k, at, share), end)};
+    kiln_kv length =
+        kiln_k_min(k, kiln_k_binary(k, KILN_K_sub, end, range[0]), kiln_k_const_i64(k, share));
+    length = kiln_k_binary(k, KILN_K_mul, rest->exists, length);
     range[1] = kiln_k_binary(k, KILN_K_add, range[0], length);
-    rest->emit(amx, rest, range, n % 4 == 0 ? 4 : n % 2 == 0 ? 2 : 1);
+    uint32_t step = 4;
+    while (share % step || rest->n_rows % step) step /= 2;
+    rest->emit(amx, rest, range, step);
 }
 
 void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block)
@@ -202,11 +207,16 @@ void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block)
         else
             kiln_k_tile_load(k, i, block->sums, tile_of_sums(amx, block, i), width);
     }
-    int64_t share = share_of_rest(block);
-    if (block->rest && !share) emit_rest(amx, block, zero, 1, block->rest->n_rows);
+    int64_t iterations = block->rest ? rest_iterations(block) : 0;
+    if (block->rest && !iterations) emit_rest(amx, block, zero, block->rest->n_rows);
     kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, UNROLL);
     emit_steps(&step, at, UNROLL);
-    if (share) emit_rest(amx, block, at, share, UNROLL * share);
+    if (iterations) {
+        kiln_kv number = at;
+        if (block->rest->n_steps) number = kiln_k_binary(k, KILN_K_add, block->rest->begin, at);
+        emit_rest(amx, block, kiln_k_div_imm(k, number, UNROLL),
+                  kiln_ceil_div(block->rest->n_rows, iterations));
+    }
     kiln_k_end(k);
     if (whole < block->n) emit_steps(&step, end, block->n - whole);
     for (uint32_t i = 0; i < n_sums; i++)

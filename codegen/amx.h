@@ -35,13 +35,14 @@ struct kiln_amx {
     /* After `stretch` steps the next one lies `jump` elements from where they began; 0: one after
      * the other. */
     int64_t stretch, jump;
-    int64_t near_rows; /* of a work tile, where all of B stays in the cache; 0: the usual number */
-    uint32_t b_buffer; /* u32 */
+    int64_t near_rows;   /* of a work tile where all of B stays in the cache; 0: the usual number */
+    uint32_t b_buffer;   /* u32 */
     int64_t panel_words; /* elements of a panel of 16 columns, all parts */
     bool is_ahead;       /* runs fetch what the next one reads of B */
+    bool is_deferred;    /* the results of a group of columns wait for all runs of the next one */
     /* Locals of the sums' dtype: scratch holds the fresh sums of two blocks, [2][rows * 16][vectors
-     * * 16]; sums those of all blocks of a group of columns, [block_rows][vectors * 16], in x6 of
-     * all groups, group by group. bf16 with one run uses the scratch only. */
+     * * 16]; sums those of all blocks of a group of columns, [block_rows][vectors * 16], of two
+     * groups where they wait, in x6 of all groups, one by one. One run uses the scratch only. */
     uint32_t scratch, sums;
     kiln_kv is_aligned; /* i64: 1 where the outputs are written past the caches; none: never */
     /* How A is read where it is not an operand with rows and k: adds the local, and copies rows of
@@ -65,15 +66,17 @@ void kiln_amx_lower(kiln_amx *amx);
 /* A PACK group whose format is a tile format. */
 void kiln_lower_pack_tiles(kiln_lower *lower);
 
-/* What is left to do with the sums of the block before, done between steps, while tiles multiply:
- * emit handles rows begin … end - 1 of its n_rows, `step` at a time. */
+/* What is left to do with sums that are ready, done between steps, while tiles multiply: emit
+ * handles rows begin … end - 1 of its n_rows, `step` at a time. */
 typedef struct kiln_amx_rest {
     void (*emit)(kiln_amx *amx, const struct kiln_amx_rest *rest, const kiln_kv range[2],
                  uint32_t step);
     const void *user;
     kiln_kv row;
     int64_t n_rows;
-    kiln_kv exists; /* i64: 1, or 0 in the first block */
+    kiln_kv exists;  /* i64: 1, or 0 where nothing is left */
+    int64_t n_steps; /* of the runs that share in it; 0: this one alone */
+    kiln_kv begin;   /* there: the first step of this one */
 } kiln_amx_rest;
 
 /* Adds `n` steps to sums of rows x vectors tiles, which begin as zeros or stand in `sums` at `at`,

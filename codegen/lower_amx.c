@@ -2,8 +2,9 @@
  * group of panels, runs over k as long as the panels' part stays in the first cache; in a run,
  * blocks of tiles down the rows, whose operand streams from the second cache. Sums stand in a local
  * between runs (in x6 every run has fresh ones, which are added to it), whence they go to the
- * epilogue, row by row. On a Xeon with AMX: 2.2 to 2.5 TFLOP/s a core where both operands stand in
- * the second cache, 1.4 with all of k in one run, 3.1 from registers. */
+ * epilogue, row by row, while the next group of panels is at work. On a Xeon with AMX: 2.2 to 2.5
+ * TFLOP/s a core where both operands stand in the second cache, 1.4 with all of k in one run, 3.1
+ * from registers. */
 
 #include "base/checked.h"
 #include "codegen/amx.h"
@@ -64,9 +65,10 @@ static kiln_kv sums_at(const kiln_amx *amx, kiln_kv row, const column_group *gro
     int64_t width = dot->vectors * KILN_TILE_SIDE;
     if (amx->sums == amx->scratch) return scratch_at(amx, row);
     kiln_kv in_block = kiln_k_binary(k, KILN_K_sub, row, dot->first_row);
-    if (amx->n_parts == 1) return kiln_k_mul_imm(k, in_block, width);
     kiln_kv number = kiln_k_binary(k, KILN_K_sub, group->column, group->first);
-    number = kiln_k_mul_imm(k, kiln_k_div_imm(k, number, width), dot->block_rows);
+    number = kiln_k_div_imm(k, number, width);
+    if (amx->is_deferred) number = kiln_k_rem_imm(k, number, 2);
+    number = kiln_k_mul_imm(k, number, dot->block_rows);
     return kiln_k_mul_imm(k, kiln_k_binary(k, KILN_K_add, number, in_block), width);
 }
 
@@ -175,27 +177,48 @@ static kiln_amx_block find_block(kiln_amx *amx, kiln_kv row, int64_t n_rows,
     return block;
 }
 
+/* Whether blocks leave something to the next one. */
 static bool has_rest(const kiln_amx *amx, const column_group *group)
 {
-    return amx->n_parts == 3 || group->is_last;
+    return amx->n_parts == 3 || (group->is_last && !amx->is_deferred);
 }
 
-/* A run of the block at `row`; meanwhile what is left of the block before, if there may be one. */
-static void run_block(kiln_amx *amx, kiln_kv row, int64_t n_rows, const column_group *group)
+/* What the block of a run does between its steps: what is left of the block before, or a share of
+ * what the group of columns before left of the same rows. */
+static kiln_amx_rest find_rest(kiln_amx *amx, kiln_kv row, int64_t n_rows,
+                               const column_group *group, column_group *out_before)
 {
     kiln_kernel *k = amx->dot.lower->kernel;
+    int64_t rows = amx->dot.rows * KILN_TILE_SIDE, width = amx->dot.vectors * KILN_TILE_SIDE;
+    kiln_kv before = kiln_k_binary(k, KILN_K_sub, row, amx->dot.first_row);
+    *out_before = *group;
+    kiln_amx_rest rest = rest_of(amx, kiln_k_add_imm(k, row, -rows), rows, out_before);
+    if (amx->is_deferred) {
+        before = kiln_k_binary(k, KILN_K_sub, group->column, group->first);
+        out_before->column = kiln_k_add_imm(k, group->column, -width);
+        out_before->vectors = amx->dot.vectors;
+        out_before->last = KILN_TILE_SIDE;
+        rest.row = row;
+        rest.n_rows = n_rows;
+        rest.n_steps = amx->k_padded / amx->tile_k;
+        rest.begin = group->begin;
+    }
+    rest.exists = kiln_k_min(k, before, kiln_k_const_i64(k, 1));
+    return rest;
+}
+
+static void run_block(kiln_amx *amx, kiln_kv row, int64_t n_rows, const column_group *group)
+{
     int64_t rows = amx->dot.rows * KILN_TILE_SIDE;
     kiln_amx_block block = find_block(amx, row, n_rows, group);
-    kiln_amx_rest rest;
+    column_group before;
     block.sums = amx->n_parts == 3 ? amx->scratch : amx->sums;
     block.at = amx->n_parts == 3 ? scratch_at(amx, row) : sums_at(amx, row, group);
     block.is_fresh = amx->n_parts == 3 || group->is_first;
-    if (n_rows == rows && has_rest(amx, group)) {
-        rest = rest_of(amx, kiln_k_add_imm(k, row, -rows), rows, group);
-        kiln_kv before = kiln_k_binary(k, KILN_K_sub, row, amx->dot.first_row);
-        rest.exists = kiln_k_min(k, before, kiln_k_const_i64(k, 1));
-        block.rest = &rest;
-    }
+    bool is_shared = amx->is_deferred || (n_rows == rows && has_rest(amx, group));
+    kiln_amx_rest rest;
+    if (is_shared) rest = find_rest(amx, row, n_rows, group, &before);
+    if (is_shared) block.rest = &rest;
     kiln_amx_run(amx, &block);
 }
 
@@ -300,6 +323,29 @@ static void emit_groups(kiln_amx *amx, column_group group, kiln_kv column_end, k
     emit_columns(amx, kiln_k_max(k, group.first, whole), column_end, group, row_end);
 }
 
+/* The results of the last group, which no other one follows. */
+static void emit_deferred(kiln_amx *amx, column_group group)
+{
+    kiln_dot *dot = &amx->dot;
+    kiln_kernel *k = dot->lower->kernel;
+    int64_t width = dot->vectors * KILN_TILE_SIDE, n = dot->roles.n_size, tail = n % width;
+    kiln_kv whole = kiln_k_const_i64(k, n - tail);
+    kiln_kv end = kiln_k_min(k, amx->column_end, whole);
+    kiln_kv begin = kiln_k_max(k, group.first, kiln_k_add_imm(k, end, -width));
+    if (tail) { /* it is the last one where there is one */
+        kiln_kv past = kiln_k_binary(k, KILN_K_sub, amx->column_end, end);
+        begin = kiln_k_binary(k, KILN_K_add, begin, kiln_k_mul_imm(k, past, width));
+    }
+    group.is_stored = true;
+    group.vectors = dot->vectors;
+    group.last = KILN_TILE_SIDE;
+    if (n >= width) emit_columns(amx, begin, end, group, amx->row_end);
+    if (!tail) return;
+    group.vectors = (uint32_t)kiln_ceil_div(tail, KILN_TILE_SIDE);
+    group.last = (uint32_t)((n - 1) % KILN_TILE_SIDE + 1);
+    emit_columns(amx, kiln_k_max(k, group.first, whole), amx->column_end, group, amx->row_end);
+}
+
 static void zero_sums(kiln_amx *amx)
 {
     kiln_kernel *k = amx->dot.lower->kernel;
@@ -369,6 +415,7 @@ static void emit_tile(kiln_amx *amx, kiln_kv number)
     amx->k_here_padded = amx->k_padded;
     kiln_amx_copy_rows(amx, dot->first_row, amx->row_end);
     emit_groups(amx, group, amx->column_end, amx->row_end);
+    if (amx->is_deferred) emit_deferred(amx, group);
 }
 
 /* Tiles of a block. More sums mean fewer loads a product; a last block of one tile's rows would be
@@ -382,6 +429,16 @@ static void choose_block(kiln_amx *amx)
     dot->rows = rows == 1 ? 1 : is_two ? 2 : 3;
     dot->vectors = rows == 1 ? 4 : 2;
     if (panels < dot->vectors) dot->vectors = (uint32_t)panels;
+}
+
+/* Runs of one length, a whole number of iterations. */
+static void choose_runs(kiln_amx *amx)
+{
+    amx->run = KILN_X6_CHUNK / KILN_TILE_K;
+    if (amx->n_parts == 3) return;
+    int64_t n = amx->k_padded / amx->tile_k, n_runs = kiln_ceil_div(n, RUN_STEPS);
+    amx->run = kiln_round_up(kiln_ceil_div(n, n_runs), 2);
+    amx->is_deferred = n > amx->run;
 }
 
 /* Row blocks as high as the second cache holds; then cut until every thread has some. */
@@ -404,8 +461,9 @@ static void choose_work(kiln_amx *amx)
         n_columns = kiln_ceil_div(roles->n_size, X6_COLUMNS);
     }
     double products = amx->n_parts == 3 ? 6 : 1;
-    double cycles = (double)roles->m_size * (double)roles->n_size *
-                    (double)(amx->k_padded / amx->tile_k) / 16 * products;
+    double tiles =
+        (double)kiln_round_up(roles->m_size, KILN_TILE_SIDE) * (double)roles->n_size / 256;
+    double cycles = tiles * 16 * (double)(amx->k_padded / amx->tile_k) * products;
     double wanted = cycles * (double)roles->batch_size / TILE_CYCLES;
     double threads = dot->lower->schedule->n_threads, enough = threads * TILES_PER_THREAD;
     /* blocks of columns copy the same rows */
@@ -439,12 +497,14 @@ static void add_sums(kiln_amx *amx)
     kiln_kernel *k = dot->lower->kernel;
     int64_t rows = kiln_round_up(dot->block_rows, KILN_TILE_SIDE);
     int64_t width = dot->vectors * KILN_TILE_SIDE;
+    if (amx->is_deferred) {
+        amx->sums = kiln_kernel_add_local(k, dot->dtype, 2 * rows * width);
+        return;
+    }
     amx->scratch = amx->sums =
         kiln_kernel_add_local(k, dot->dtype, 2 * dot->rows * KILN_TILE_SIDE * width);
     if (amx->n_parts == 3)
         amx->sums = kiln_kernel_add_local(k, dot->dtype, rows * dot->block_columns);
-    else if (amx->k_padded > amx->run * amx->tile_k)
-        amx->sums = kiln_kernel_add_local(k, dot->dtype, rows * width);
 }
 
 /* By the signs of A and B. */
@@ -481,12 +541,8 @@ void kiln_amx_lower(kiln_amx *amx)
     kiln_amx_set_format(amx, lower->group->inputs[input].format);
     amx->b_buffer = lower->buffer_of[input];
     amx->k_padded = kiln_round_up(roles->k_size, amx->tile_k);
-    amx->k_block = amx->k_padded;
-    amx->run = RUN_STEPS;
-    if (amx->n_parts == 3) {
-        amx->k_block = kiln_min_i64(X6_K, amx->k_padded);
-        amx->run = KILN_X6_CHUNK / amx->tile_k;
-    }
+    amx->k_block = amx->n_parts == 3 ? kiln_min_i64(X6_K, amx->k_padded) : amx->k_padded;
+    choose_runs(amx);
     amx->panel_words = amx->k_padded / amx->tile_k * KILN_TILE_WORDS * amx->n_parts;
     kiln_amx_find_rows(amx);
     choose_block(amx);
