@@ -23,7 +23,7 @@ static kiln_dtype byte_dtype(kiln_dtype dtype)
 
 static bool is_packed(const kiln_type *type)
 {
-    return kiln_dtype_bits(type->dtype) < 8;
+    return !type->n_items && kiln_dtype_bits(type->dtype) < 8;
 }
 
 bool kiln_eval_is_packed_move(const kiln_eval_call *call)

@@ -16,7 +16,7 @@
 
 bool kiln_dtype_is_packed(kiln_dtype dtype)
 {
-    return kiln_dtype_bits(dtype) < 8;
+    return dtype != KILN_NO_DTYPE && kiln_dtype_bits(dtype) < 8; /* tuples have none */
 }
 
 static bool is_signed(kiln_dtype dtype)
