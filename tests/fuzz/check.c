@@ -20,6 +20,7 @@ typedef enum variant_use {
     USE_ALL,
     USE_SAME,   /* where the bits must be the same, and now and then elsewhere */
     USE_TILES,  /* with contractions of narrow dtypes */
+    USE_AHEAD,  /* objects only */
     USE_LINKED, /* when asked for */
 } variant_use;
 
@@ -42,6 +43,7 @@ static const fuzz_variant variants[] = {
     {{"fused, one thread", V4, 0, 0, 1}, FUSED, false, USE_ALL, 4},
     {{"fused v3", V3, 0, 0, 1}, FUSED, true, USE_SAME, 4},
     {{"fused with tiles", NULL, 0, 0, 2}, -1, false, USE_TILES, 4},
+    {{"ahead of time", V4, 0, 0, 2}, FUSED, false, USE_AHEAD, 4},
     {{"linked", V4, 0, 0, 2}, FUSED, false, USE_LINKED, 4},
 };
 #define N_VARIANTS ((int)(sizeof variants / sizeof *variants))
@@ -202,9 +204,7 @@ static void compare_bits(check_run *run, int v)
     }
 }
 
-/* The objects of the shared object are those of the executable. */
-static void compare_objects(check_run *run, int v, const kiln_artifact *ahead,
-                            const kiln_executable *executable)
+static bool are_same_objects(const kiln_artifact *ahead, const kiln_executable *executable)
 {
     const kiln_artifact *made = kiln_executable_owner(executable, kiln_artifact_destroy);
     bool is_same = made && made->program.n_kernels == ahead->program.n_kernels;
@@ -213,7 +213,32 @@ static void compare_objects(check_run *run, int v, const kiln_artifact *ahead,
         is_same = a->bytes == b->bytes && strcmp(a->symbol, b->symbol) == 0 &&
                   memcmp(a->data, b->data, a->bytes) == 0;
     }
-    if (!is_same) fail(run, v, KILN_OK, "other objects ahead of time than just in time");
+    return is_same;
+}
+
+/* The objects that a shared object is made of, in the graph's context, are those of the executable.
+ * They go before that context does. */
+static void compare_objects(check_run *run, int v, const compiled_variant *variant)
+{
+    kiln_graph *graph = run->c->graph;
+    kiln_context *context = graph->context;
+    kiln_compile_options options = compiled_options(variant);
+    compiled_result result;
+    kiln_executable *made = compiled_open(&run->checker->contexts, graph, variant, &result);
+    graph->context = context;
+    if (!made) return;
+    kiln_error error = {0};
+    kiln_scope scope;
+    volatile bool is_same = false;
+    kiln_scope_open(&scope, &error);
+    if (kiln_scope_try(&scope))
+        is_same = are_same_objects(kiln_compile_ahead(&scope, graph, &options), made);
+    kiln_status status = kiln_scope_close(&scope);
+    kiln_executable_destroy(made);
+    if (status)
+        fail(run, v, status, error.message);
+    else if (!is_same)
+        fail(run, v, KILN_OK, "other objects ahead of time than just in time");
 }
 
 static bool is_used(const check_run *run, int v)
@@ -250,7 +275,7 @@ static void run_linked(check_run *run, int v, const compiled_variant *variant)
     fuzz_checker *checker = run->checker;
     kiln_context_options context_options = {.struct_bytes = sizeof context_options, .threads = 2};
     kiln_context *context = NULL;
-    kiln_executable *executable = NULL, *made = NULL;
+    kiln_executable *executable = NULL;
     compiled_result *result = &run->results[v];
     kiln_compile_options options = compiled_options(variant);
     kiln_graph *graph = run->c->graph;
@@ -260,7 +285,6 @@ static void run_linked(check_run *run, int v, const compiled_variant *variant)
     if ((result->status = kiln_context_create(&context_options, &context))) return;
     add_custom(context);
     graph->context = context;
-    const kiln_artifact *ahead = kiln_compile_ahead(run->scope, graph, &options);
     result->status = kiln_compile_library(graph, &options, path, NULL, "model");
     snprintf(result->message, sizeof result->message, "%s", kiln_graph_message(graph));
     if (!result->status) {
@@ -268,11 +292,8 @@ static void run_linked(check_run *run, int v, const compiled_variant *variant)
         snprintf(result->message, sizeof result->message, "%s", kiln_context_message(context));
     }
     if (!result->status) compiled_execute(run->scope, graph, executable, run->c->inputs, result);
-    compiled_result compiled;
-    made = compiled_open(&checker->contexts, graph, variant, &compiled);
-    if (made) compare_objects(run, v, ahead, made);
+    if (!result->status) compare_objects(run, v, variant);
     unlink(path);
-    kiln_executable_destroy(made);
     kiln_executable_destroy(executable);
     kiln_context_destroy(context);
     graph->context = checker->contexts.of[1];
@@ -288,15 +309,17 @@ static void run_variant(check_run *run, int v)
         *result = (compiled_result){.overrun = -1, .outputs = run->oracle->evaluated};
     } else if (variants[v].use == USE_LINKED) {
         run_linked(run, v, &variant);
-    } else {
+    } else if (variants[v].use != USE_AHEAD) {
         *result = compiled_run(run->scope, &run->checker->contexts, run->c->graph, &variant,
                                run->c->inputs);
     }
+    if (variants[v].use == USE_AHEAD && run->results[FUSED].outputs)
+        compare_objects(run, v, &variant);
     run->checker->n_runs[v]++;
     run->checker->n_kernels += result->n_kernels;
     run->checker->n_compiled += result->n_compiled;
     take_status(run, v);
-    if (result->status) return;
+    if (result->status || variants[v].use == USE_AHEAD) return;
     compare_bounds(run, v);
     compare_bits(run, v);
 }

@@ -2,10 +2,12 @@
  * each other; a failing graph is shrunk, printed with the seed that makes it and saved where
  * `--save` says; `--replay` runs saved ones. A number of seconds or of graphs, from a seed on. */
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "fuzz/check.h"
 #include "fuzz/generate.h"
@@ -91,11 +93,24 @@ static void note_bounds(fuzz_run *run, kiln_scope *scope, const fuzz_case *c)
     }
 }
 
+/* The seed at work, for the day that a compile or a run dies. */
+static volatile uint64_t seed_now;
+
+static void tell_seed(int signal)
+{
+    char text[40];
+    int n =
+        snprintf(text, sizeof text, "seed %llu: signal %d\n", (unsigned long long)seed_now, signal);
+    if (write(2, text, (size_t)n) < 0) _exit(3);
+    _exit(2);
+}
+
 static bool run_seed(fuzz_run *run, uint64_t seed)
 {
     kiln_error error = {0};
     kiln_scope scope;
     volatile bool is_good = false;
+    seed_now = seed;
     kiln_scope_open(&scope, &error);
     if (kiln_scope_try(&scope)) {
         fuzz_graph *g = fuzz_generate(&scope, seed);
@@ -210,6 +225,7 @@ static bool read_options(int argc, char **argv, fuzz_options *out)
 static bool run_seeds(fuzz_run *run, const fuzz_options *options)
 {
     double start = seconds_now();
+    for (int i = 0; i < 4; i++) signal((int[]){SIGSEGV, SIGBUS, SIGILL, SIGFPE}[i], tell_seed);
     for (uint64_t i = 0; i < options->count; i++) {
         if (options->seconds > 0 && seconds_now() - start > options->seconds) break;
         if (!run_seed(run, options->seed + i) && !options->keeps_going) break;
