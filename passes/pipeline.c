@@ -38,10 +38,9 @@ static void dump_graph(kiln_pipeline *pipeline, const char *name, const kiln_gra
                        kiln_text_string(&text));
 }
 
-static void verify_graph(kiln_pipeline *pipeline, const char *name, const kiln_graph *graph)
+static void verify_graph(kiln_pipeline *pipeline, const char *where, const kiln_graph *graph)
 {
     kiln_error error = {0};
-    const char *where = kiln_arena_format(&pipeline->scope->arena, "after %s", name);
     if (kiln_graph_verify(graph, where, &error) == KILN_OK) return;
     kiln_fail(pipeline->scope, KILN_INTERNAL, "%s", error.message);
 }
@@ -51,7 +50,8 @@ kiln_graph *kiln_pass_run(kiln_pipeline *pipeline, const kiln_pass *pass, const 
     double start = now_ms();
     kiln_graph *next = pass->run(pipeline, graph);
     double ran = now_ms();
-    if (next != graph) verify_graph(pipeline, pass->name, next);
+    const char *where = kiln_arena_format(&pipeline->scope->arena, "after %s", pass->name);
+    if (next != graph) verify_graph(pipeline, where, next);
     if (pipeline->log) {
         kiln_text_printf(pipeline->log, "pass %-10s %6u nodes %8.2f ms, verified in %.2f ms\n",
                          pass->name, next->nodes.n - 1, ran - start, now_ms() - ran);
@@ -67,6 +67,7 @@ kiln_graph *kiln_pipeline_run(kiln_pipeline *pipeline, const kiln_graph *graph)
     }
     uint32_t facts = KILN_FACT_VERIFIED;
     kiln_graph *next = NULL;
+    verify_graph(pipeline, "graph", graph);
     dump_graph(pipeline, "source", graph);
     for (size_t i = 0; i < N_PASSES; i++) {
         const kiln_pass *pass = &passes[i];

@@ -105,7 +105,8 @@ void kiln_context_destroy(kiln_context *context)
 
 const char *kiln_context_message(const kiln_context *context)
 {
-    if (!context) return "context: options out of range or no memory; see kiln_context_options";
+    if (!context) return "context: options out of range (threads are 0 to 1024) or no memory; see "
+                         "kiln_context_options";
     uint32_t at = atomic_load_explicit(&context->sentence, memory_order_acquire);
     return context->sentences[at % KILN_CONTEXT_SENTENCES];
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "graph/describe.h"
 #include "graph/io/onnx_extent.h"
 
 int64_t *kiln_onnx_dims(kiln_onnx_call *call, uint32_t n)
@@ -196,7 +197,18 @@ static kiln_value indices_known(kiln_onnx_call *call, kiln_value indices, const 
     return kiln_add_constant(call->graph, type, plain);
 }
 
-static void check_add(kiln_onnx_call *call, kiln_value is_bad)
+void kiln_onnx_check_size(kiln_onnx_call *call, uint32_t rank, const int64_t *dims)
+{
+    int64_t n;
+    bool is_large = !kiln_checked_product(dims, rank, &n) || n > KILN_MAX_ELEMENTS;
+    for (uint32_t i = 0; i < rank; i++) is_large |= dims[i] > KILN_MAX_DIM;
+    if (is_large)
+        kiln_fail(call->scope, KILN_LIMIT,
+                  "a result of dims %s; expected dims to 2^40 and at most 2^48 elements",
+                  kiln_ints_string(&call->scope->arena, (kiln_ints){rank, dims}));
+}
+
+void kiln_onnx_check(kiln_onnx_call *call, kiln_value is_bad, const char *what)
 {
     bool is_read = call->is_extent_read; /* a check serves no operand */
     is_bad = kiln_onnx_extent_fill(call, is_bad, 0);
@@ -210,8 +222,8 @@ static void check_add(kiln_onnx_call *call, kiln_value is_bad)
     const char *name =
         call->node->name && *call->node->name ? call->node->name : call->node->op_type;
     const char *sentence =
-        kiln_arena_format(&call->scope->arena, "node %s (%s): indices out of range",
-                          kiln_onnx_quote(&call->scope->arena, name), call->row->op);
+        kiln_arena_format(&call->scope->arena, "node %s (%s): %s",
+                          kiln_onnx_quote(&call->scope->arena, name), call->row->op, what);
     kiln_add_check(call->graph, count, sentence);
 }
 
@@ -225,7 +237,8 @@ kiln_value kiln_onnx_indices(kiln_onnx_call *call, kiln_value indices, int64_t d
     kiln_value wide = kiln_add_convert(call->graph, indices, KILN_i64);
     kiln_value is_low = kiln_onnx_with(call, KILN_OP_lt, wide, (double)-dim);
     kiln_value is_high = kiln_onnx_with(call, KILN_OP_ge, wide, (double)dim);
-    check_add(call, kiln_add_binary(call->graph, KILN_OP_or, is_low, is_high));
+    kiln_onnx_check(call, kiln_add_binary(call->graph, KILN_OP_or, is_low, is_high),
+                    "indices out of range");
     kiln_value is_negative = kiln_onnx_with(call, KILN_OP_lt, wide, 0);
     kiln_value shifted = kiln_onnx_with(call, KILN_OP_add, wide, (double)dim);
     return kiln_onnx_select(call, is_negative, shifted, wide);

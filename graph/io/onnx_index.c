@@ -110,9 +110,10 @@ static kiln_value import_one_hot(kiln_onnx_call *call)
     const double *depths;
     uint32_t n = kiln_onnx_known_floats(call, 1, &depths), rank = type->rank + 1;
     uint32_t axis = kiln_onnx_axis(call, kiln_onnx_int(call, "axis", -1), rank);
-    if (n != 1 || !(depths[0] >= 1) || depths[0] > (double)(1 << 24) ||
-        kiln_onnx_type(call, 2)->n_elements != 2 || rank > KILN_MAX_RANK)
-        kiln_onnx_fail(call, "depth of %u elements; expected one of 1 or more, and two values", n);
+    if (n != 1 || kiln_onnx_type(call, 2)->n_elements != 2 || rank > KILN_MAX_RANK)
+        kiln_onnx_fail(call, "depth of %u elements; expected one, and two values", n);
+    if (!(depths[0] >= 1) || depths[0] > (double)(1 << 24))
+        kiln_onnx_fail(call, "depth is %g; expected 1 to 2^24", depths[0]);
     int64_t dims[KILN_MAX_RANK], axes[KILN_MAX_RANK], depth = (int64_t)depths[0];
     for (uint32_t i = 0; i < rank; i++) {
         dims[i] = i == axis ? depth : type->dims[i - (i > axis)];
@@ -236,6 +237,26 @@ static kiln_value import_cumulative(kiln_onnx_call *call)
                                                          .attrs = &attrs});
 }
 
+/* Lengths are within the time axis: at import where they are known, else in every run. */
+static void check_lengths(kiln_onnx_call *call, kiln_value lengths, int64_t dim)
+{
+    const kiln_type *type = kiln_graph_type(call->graph, lengths);
+    const void *known = kiln_onnx_known(call, lengths);
+    for (int64_t i = 0; known && i < type->n_elements; i++) {
+        int64_t length = kiln_onnx_int_at(type->dtype, known, i);
+        if (length < 0 || length > dim)
+            kiln_onnx_fail(call,
+                           "length %" PRId64 " of sequence %" PRId64 "; expected 0 to %" PRId64,
+                           length, i, dim);
+    }
+    if (known) return;
+    kiln_value wide = kiln_add_convert(call->graph, lengths, KILN_i64);
+    kiln_value is_low = kiln_onnx_with(call, KILN_OP_lt, wide, 0);
+    kiln_value is_high = kiln_onnx_with(call, KILN_OP_gt, wide, (double)dim);
+    kiln_onnx_check(call, kiln_add_binary(call->graph, KILN_OP_or, is_low, is_high),
+                    "lengths out of range");
+}
+
 /* Along the time axis of sequence b, place t becomes lengths[b] - 1 - t where t < lengths[b]. */
 static kiln_value import_reverse_sequence(kiln_onnx_call *call)
 {
@@ -248,6 +269,7 @@ static kiln_value import_reverse_sequence(kiln_onnx_call *call)
                        "batch_axis %" PRId64 ", time_axis %" PRId64
                        "; expected 0 and 1 and a length each",
                        batch, time);
+    check_lengths(call, call->inputs[1], type->dims[time]);
     int64_t rest = stride_of(type, 1), flat[2] = {type->dims[0] * type->dims[1], rest};
     kiln_value lengths = kiln_add_convert(call->graph, call->inputs[1], KILN_i64);
     lengths = kiln_add_broadcast(call->graph, lengths, 2, type->dims, &batch);

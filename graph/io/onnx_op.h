@@ -83,6 +83,10 @@ kiln_value kiln_onnx_along(kiln_onnx_call *call, kiln_value vector, uint32_t axi
 /* Indices of dim `dim`: negative ones counted from the end; a check where they depend on the data.
  */
 kiln_value kiln_onnx_indices(kiln_onnx_call *call, kiln_value indices, int64_t dim);
+/* A run in which an element of `is_bad` is true returns RANGE: "node 'n' (Op): WHAT". */
+void kiln_onnx_check(kiln_onnx_call *call, kiln_value is_bad, const char *what);
+/* LIMIT unless a result of these dims, all 0 or more, is within the limits of a graph. */
+void kiln_onnx_check_size(kiln_onnx_call *call, uint32_t rank, const int64_t *dims);
 /* Spatial attributes of Conv and pooling, one entry per spatial dim, defaults filled in. */
 typedef struct kiln_onnx_window {
     uint32_t n; /* spatial dims */

@@ -176,6 +176,7 @@ static kiln_value import_expand(kiln_onnx_call *call)
                            wanted);
         dims[i] = own == 1 ? wanted : own;
     }
+    kiln_onnx_check_size(call, rank, dims);
     return kiln_add_broadcast_to(call->graph, call->inputs[0], rank, dims);
 }
 
@@ -189,13 +190,15 @@ static kiln_value import_tile(kiln_onnx_call *call)
     int64_t wide[KILN_MAX_RANK], axes[KILN_MAX_RANK], dims[KILN_MAX_RANK];
     uint32_t rank = 0;
     for (uint32_t i = 0; i < type->rank; i++) {
-        if (repeats.at[i] < 0 || !kiln_checked_mul(type->dims[i], repeats.at[i], &dims[i]))
+        if (repeats.at[i] < 0)
             kiln_onnx_fail(call, "repeat %u is %" PRId64 "; expected 0 or more", i, repeats.at[i]);
         if (rank + 2 > KILN_MAX_RANK)
             kiln_onnx_refuse(call, "rank %u is too high to tile", type->rank);
+        kiln_onnx_check_size(call, 2, (int64_t[]){type->dims[i], repeats.at[i]});
         if (repeats.at[i] != 1) wide[rank++] = repeats.at[i];
         axes[i] = rank;
         wide[rank++] = type->dims[i];
+        dims[i] = type->dims[i] * repeats.at[i]; /* within range by the check of these factors */
     }
     kiln_value spread = kiln_add_broadcast(call->graph, call->inputs[0], rank, wide, axes);
     return kiln_add_reshape(call->graph, spread, type->rank, dims);

@@ -179,13 +179,13 @@ static void pads_read(kiln_onnx_call *call, const kiln_type *type, pad_request *
         uint32_t axis = has_axes ? kiln_onnx_axis(call, axes.at[i], type->rank) : i;
         int64_t low = pads.at[i], high = pads.at[i + n], padded;
         bool is_good = kiln_checked_add(type->dims[axis], low, &padded) &&
-                       kiln_checked_add(padded, high, &padded) && padded >= 0 &&
-                       padded <= KILN_MAX_DIM;
+                       kiln_checked_add(padded, high, &padded) && padded >= 0;
         if (!is_good || low < -type->dims[axis] || high < -type->dims[axis])
             kiln_onnx_fail(call,
                            "pads %" PRId64 " and %" PRId64 " of dim %" PRId64
                            "; expected a result of 0 or more",
                            low, high, type->dims[axis]);
+        kiln_onnx_check_size(call, 1, &padded);
         request->low[axis] = low;
         request->high[axis] = high;
     }

@@ -67,7 +67,8 @@ static kiln_value range_of_ints(kiln_onnx_call *call, kiln_dtype dtype)
         kiln_onnx_fail(call, "from %" PRId64 " to %" PRId64 " by %" PRId64 "; expected a range",
                        start, limit, delta);
     if ((span > 0) == (delta > 0) && span != 0) n = (span - (delta > 0 ? 1 : -1)) / delta + 1;
-    if (n > 1 << 24) kiln_onnx_refuse(call, "%" PRId64 " elements; expected at most 2^24", n);
+    if (n > 1 << 24)
+        kiln_fail(call->scope, KILN_LIMIT, "%" PRId64 " elements; expected at most 2^24", n);
     int64_t *values = kiln_new_array(&call->scope->arena, int64_t, n + 1);
     for (int64_t i = 0; i < n; i++) values[i] = start + i * delta;
     return kiln_onnx_constant_ints(call, dtype, (kiln_ints){(uint32_t)n, values});
