@@ -1,12 +1,13 @@
 /* Golden cases of graph passes, many to a file: a `# run:` line, a graph, and what must come out.
  *
- *     # run: expand,simplify strict     passes, or `all` for the whole pipeline; `strict` is an
- * option graph f(%x: f32[4]) { … } # expect:                         the graph after the passes, up
- * to the line "}" # expect-error:                   or the sentence, on the next line
+ *     # run: expand,simplify strict     passes, or `all` for the whole pipeline; `strict` and
+ *     graph f(%x: f32[4]) { … }         `bf16` are options
+ *     # expect:                         the graph after the passes, up to the line "}"
+ *     # expect-error:                   or the sentence, on the next line
  *
  * Input and result are also evaluated on the same numbers, which must agree (bit for bit where it
- * says strict). KILN_BLESS=1 writes what came out into the files. With `rules` as the first
- * argument every rule of simplify must have fired in some case. */
+ * says strict, to a sixteenth where it says bf16). KILN_BLESS=1 writes what came out into the
+ * files. With `rules` as the first argument every rule of simplify must have fired in some case. */
 #include <dirent.h>
 #include <math.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 #include <string.h>
 
 #include "graph/element.h"
+#include "kiln/compile.h"
 #include "passes/rewrite.h"
 
 #define CASE_MAX 65536
@@ -21,7 +23,8 @@
 typedef struct golden_case {
     const char *run, *graph, *graph_end; /* in the file's text */
     const char *ending, *expect, *expect_end;
-    bool is_error, is_strict;
+    bool is_error;
+    double tolerance; /* of values, relative beyond 1; 0 is the same bits */
 } golden_case;
 
 static char *fired; /* the logs of all cases */
@@ -97,17 +100,17 @@ static kiln_tensor *new_tensors(kiln_scope *scope, const kiln_graph *graph, bool
     return tensors;
 }
 
-static bool elements_agree(kiln_dtype dtype, const char *a, const char *b, bool is_strict)
+static bool elements_agree(kiln_dtype dtype, const char *a, const char *b, double tolerance)
 {
     if (memcmp(a, b, kiln_dtype_bytes(dtype)) == 0) return true;
     if (!kiln_dtype_in(dtype, KILN_TYPES_FLOAT)) return false;
     double x = kiln_element_to_double(dtype, a), y = kiln_element_to_double(dtype, b);
     if (isnan(x) && isnan(y)) return true;
-    return !is_strict && fabs(x - y) <= 1e-5 * fmax(1, fabs(x));
+    return fabs(x - y) <= tolerance * fmax(1, fabs(x));
 }
 
 static void compare_values(kiln_scope *scope, const kiln_graph *before, const kiln_graph *after,
-                           bool is_strict)
+                           double tolerance)
 {
     kiln_tensor *inputs = new_tensors(scope, before, true);
     kiln_tensor *old = new_tensors(scope, before, false), *new = new_tensors(scope, after, false);
@@ -117,7 +120,7 @@ static void compare_values(kiln_scope *scope, const kiln_graph *before, const ki
         size_t bytes = kiln_dtype_bytes(old[i].dtype);
         for (size_t at = 0; at < old[i].bytes; at += bytes) {
             const char *a = (char *)old[i].data + at, *b = (char *)new[i].data + at;
-            if (elements_agree(old[i].dtype, a, b, is_strict)) continue;
+            if (elements_agree(old[i].dtype, a, b, tolerance)) continue;
             kiln_fail(scope, KILN_INTERNAL,
                       "output %u differs at element %zu: %.9g before, %.9g after", i, at / bytes,
                       kiln_element_to_double(old[i].dtype, a),
@@ -145,10 +148,13 @@ static char *case_run(golden_case *c)
         char words[512] = {0};
         size_t n = strcspn(c->run + 6, "\n");
         memcpy(words, c->run + 6, n < 511 ? n : 511);
-        pipeline.is_strict = c->is_strict = strstr(words, "strict") != NULL;
+        pipeline.is_strict = strstr(words, "strict") != NULL;
+        bool is_bf16 = strstr(words, "bf16") != NULL;
+        pipeline.precision = is_bf16 ? KILN_PRECISION_BF16 : KILN_PRECISION_FMA;
+        c->tolerance = is_bf16 ? 1.0 / 16 : pipeline.is_strict ? 0 : 1e-5;
         for (char *word = strtok(words, " ,"); word; word = strtok(NULL, " ,")) {
             const kiln_pass *pass = kiln_pass_find(word, strlen(word));
-            if (strcmp(word, "strict") == 0) continue;
+            if (strcmp(word, "strict") == 0 || strcmp(word, "bf16") == 0) continue;
             if (!pass && strcmp(word, "all") != 0)
                 kiln_fail(&scope, KILN_INVALID, "no pass %s", word);
             graph =
@@ -160,7 +166,7 @@ static char *case_run(golden_case *c)
         if (strstr(kiln_text_string(&log), "still changing")) {
             kiln_fail(&scope, KILN_INTERNAL, "simplify does not come to an end");
         }
-        compare_values(&scope, before, graph, c->is_strict);
+        compare_values(&scope, before, graph, c->tolerance);
         size_t old = fired ? strlen(fired) : 0;
         fired = realloc(fired, old + strlen(kiln_text_string(&log)) + 1);
         strcpy(fired + old, kiln_text_string(&log));
