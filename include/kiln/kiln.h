@@ -5,6 +5,7 @@
 #include "kiln/compile.h"
 #include "kiln/function.h"
 #include "kiln/graph.h"
+#include "kiln/images.h"
 #include "kiln/layers.h"
 #include "kiln/losses.h"
 #include "kiln/model.h"

@@ -63,6 +63,9 @@
     CALL(kiln_triplet_loss(graph, NULL, NULL)) CALL(kiln_ctc_loss(graph, none, none, NULL)) \
     CALL(kiln_rnn(graph, none, NULL).y) CALL(kiln_gru(graph, none, NULL).y) \
     CALL(kiln_lstm(graph, none, NULL).y) \
+    CALL(kiln_pixel_shuffle(graph, none, 0)) CALL(kiln_pixel_unshuffle(graph, none, 0)) \
+    CALL(kiln_channel_shuffle(graph, none, 0)) CALL(kiln_resize(graph, none, NULL)) \
+    CALL(kiln_grid_sample(graph, none, none, NULL)) \
     CALL(kiln_not(graph, none)) CALL(kiln_popcnt(graph, none)) CALL(kiln_clz(graph, none)) \
     CALL(kiln_convert(graph, none, KILN_NO_DTYPE)) CALL(kiln_bitcast(graph, none, KILN_NO_DTYPE)) \
     CALL(kiln_add(graph, none, none)) CALL(kiln_sub(graph, none, none)) \
@@ -307,7 +310,7 @@ static void test_the_lists_are_complete(void **state)
     (void)state;
     static const char *const headers[] = {"status", "types", "runtime",
                                           "graph",  "model", "compile", "function",
-                                          "layers", "losses", "recurrent"};
+                                          "images", "layers", "losses", "recurrent"};
     for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
         char path[4096];
         snprintf(path, sizeof path, "%s/include/kiln/%s.h", SOURCE_ROOT, headers[i]);
