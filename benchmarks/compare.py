@@ -25,9 +25,10 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import kiln  # noqa: E402
 import memory  # noqa: E402
 import ocean  # noqa: E402
+import quantised  # noqa: E402
 import workloads  # noqa: E402
 
-TOLERANCES = {"fma": 1e-3, "x6": 1e-3, "bf16": 5e-2, "f64": 1e-8}
+TOLERANCES = {"fma": 1e-3, "x6": 1e-3, "bf16": 5e-2, "int8": 2e-2, "f64": 1e-8}
 PEERS = ["torch", "inductor", "jax", "ort", "ov"]
 
 
@@ -39,8 +40,9 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.4, help="per engine and round")
     parser.add_argument("--threads", type=int, help="cores to run on; all and then one when not given")
-    parser.add_argument("--precision", default="all", choices=["all", "fma", "x6", "bf16", "f64"],
-                        help="rows of one mode; x6 stands beside the peers' f32, bf16 beside their bf16")
+    parser.add_argument("--precision", default="all", choices=["all", "fma", "x6", "bf16", "int8", "f64"],
+                        help="rows of one mode; x6 stands beside the peers' f32, bf16 beside their bf16; int8\n"
+                             "are quantised models, one file for all")
     parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
     parser.add_argument("--models", default=os.path.expanduser("~/.cache/kiln/bench-models"))
     parser.add_argument("--model", action="append", default=[], metavar="PATH:INPUT=N,N",
@@ -133,7 +135,7 @@ def round_median(function, seconds):
 def kiln_engine(name, label, make, feed, references, args):
     """`make` is the path of an ONNX file or builds the graph; `references` are the results."""
     start = time.perf_counter()
-    precision = "fma" if args.precision == "f64" else args.precision
+    precision = "fma" if args.precision in ("f64", "int8") else args.precision
     model = kiln.Model(kiln.Library(args.library), make, args.threads, label == "kiln_unfused", precision,
                        {key: array.shape for key, array in feed.items()})
     function = model.bind(feed)
@@ -173,10 +175,13 @@ def engines_of_ocean(name, args):
     return engines, notes
 
 
-def engines_of_model(name, path, given, args):
-    """The same for a model file: ONNX Runtime's result is the reference; peers that read ONNX take part."""
+def feed_of(given):
     key, dims = given.split("=")
-    feed = {key: np.random.default_rng(0).random([int(d) for d in dims.split(",")], np.float32) * 2 - 1}
+    return {key: np.random.default_rng(0).random([int(d) for d in dims.split(",")], np.float32) * 2 - 1}
+
+
+def engines_of_model(name, path, feed, args):
+    """The same for a model file: ONNX Runtime's result is the reference; peers that read ONNX take part."""
     args_of_peer = (name, None, None, path, feed, args)
     reference = make_ort(*args_of_peer)()
     engines = {label: kiln_engine(name, label, path, feed, [reference], args)
@@ -187,6 +192,9 @@ def engines_of_model(name, path, given, args):
             function = MAKERS[peer](*args_of_peer)
             function()
             engines[peer] = (function, time.perf_counter() - start, {})
+    product = quantised.torch_product(name, feed) if "torch" in args.peers.split(",") else None
+    if product:
+        engines["torch"] = (product, 0.0, {})
     return engines, {}
 
 
@@ -216,6 +224,8 @@ def engines_of(name, args):
 
 
 def find_engines(name, args, model):
+    if args.precision == "int8":
+        model = quantised.MODELS[name](args.models)
     if model:
         return engines_of_model(name, *model, args)
     return engines_of_ocean(name, args) if args.precision == "f64" else engines_of(name, args)
@@ -238,7 +248,7 @@ def compare(name, args, model=None):
                 median, best = round_median(function, args.seconds)
                 medians[engine].append(median)
                 least[engine] = min(least[engine], best)
-    is_plain = args.precision in ("fma", "f64") or args.precision in name
+    is_plain = args.precision in ("fma", "f64") or args.precision in name or "i8" in name
     label = name if is_plain else f"{name} {args.precision}"
     row = {"workload": label, "threads": args.threads, "precision": args.precision, "notes": notes,
            "engines": {}}
@@ -308,7 +318,7 @@ def run_here(args):
     args.precision = "fma"
     for model in args.model:
         path, given = model.rsplit(":", 1)
-        rows.append(compare(os.path.basename(path), args, (path, given)))
+        rows.append(compare(os.path.basename(path), args, (path, feed_of(given))))
         print_row(rows[-1])
     return {"threads": args.threads, "rows": rows, "means": geometric_means(rows),
             "copy_gb_per_s": args.limits.copy_gb_per_s, "f32_gflop_per_s": args.limits.f32_gflop_per_s}

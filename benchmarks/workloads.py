@@ -131,6 +131,7 @@ MODES = {
     "x6": ["matmul_f32_1024", "matmul_f32_2048"],
     "bf16": ["matmul_bf16_2048", "attention_8x12x512x64", "resnet50_b1", "bert_base_b1_s128",
              "bert_base_b8_s128"],
+    "int8": ["matmul_i8_2048", "matmul_i8_2048_qdq", "resnet50_b1", "resnet50_b8", "bert_base_b1_s128"],
     "f64": list(ocean.ROWS),
 }
 
