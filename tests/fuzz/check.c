@@ -313,8 +313,10 @@ static void run_variant(check_run *run, int v)
         *result = compiled_run(run->scope, &run->checker->contexts, run->c->graph, &variant,
                                run->c->inputs);
     }
-    if (variants[v].use == USE_AHEAD && run->results[FUSED].outputs)
+    if (variants[v].use == USE_AHEAD && run->results[FUSED].outputs) {
+        run->c->graph->context = run->checker->contexts.of[variant.threads];
         compare_objects(run, v, &variant);
+    }
     run->checker->n_runs[v]++;
     run->checker->n_kernels += result->n_kernels;
     run->checker->n_compiled += result->n_compiled;
