@@ -41,6 +41,8 @@ static const fuzz_variant variants[] = {
     {{"strict unfused", V4, 1, 1, 1}, -1, false, USE_ALL, 1},
     {{"fused", V4, 0, 0, 2}, -1, false, USE_ALL, 4},
     {{"fused, one thread", V4, 0, 0, 1}, FUSED, false, USE_ALL, 4},
+    {{"strict fused", V4, 0, 1, 1}, -1, false, USE_ALL, 1},
+    {{"unfused", V4, 1, 0, 1}, -1, false, USE_ALL, 4},
     {{"fused v3", V3, 0, 0, 1}, FUSED, true, USE_SAME, 4},
     {{"fused with tiles", NULL, 0, 0, 2}, -1, false, USE_TILES, 4},
     {{"ahead of time", V4, 0, 0, 2}, FUSED, false, USE_AHEAD, 4},

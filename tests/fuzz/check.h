@@ -7,7 +7,7 @@
 #include "fuzz/shrink.h"
 #include "ops/compiled.h"
 
-#define FUZZ_MAX_VARIANTS 8
+#define FUZZ_MAX_VARIANTS 12
 
 typedef struct fuzz_checker {
     compiled_contexts contexts; /* both keep kernels in one memory */

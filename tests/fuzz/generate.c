@@ -106,7 +106,7 @@ int64_t fuzz_size(fuzz_graph *g)
 
 static uint32_t pick_count(fuzz_graph *g)
 {
-    if (fuzz_chance(g, 60)) return 1 + (uint32_t)fuzz_below(g, 5);
+    if (fuzz_chance(g, 70)) return 1 + (uint32_t)fuzz_below(g, 4);
     if (fuzz_chance(g, 75)) return 1 + (uint32_t)fuzz_below(g, 10);
     if (fuzz_chance(g, 80)) return 1 + (uint32_t)fuzz_below(g, 20);
     return 10 + (uint32_t)fuzz_below(g, 40);

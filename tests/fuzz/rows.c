@@ -10,7 +10,7 @@
 
 #include "fuzz/generate.h"
 
-#define SEEDS 6000
+#define SEEDS 10000
 
 typedef struct found {
     uint32_t ops[KILN_N_OPS], dtypes[32], pairs[16][16];
