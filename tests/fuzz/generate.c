@@ -119,9 +119,10 @@ kiln_dtype fuzz_dtype(fuzz_graph *g)
         KILN_f32, KILN_f32, KILN_f32, KILN_f32, KILN_f32,  KILN_f32, KILN_f64, KILN_bf16, KILN_f16,
         KILN_i32, KILN_i64, KILN_i8,  KILN_u8,  KILN_bool, KILN_u32, KILN_i16, KILN_u16,  KILN_u64,
     };
-    static const kiln_dtype rare[] = {KILN_c64,      KILN_c64,        KILN_c128,      KILN_i4,
-                                      KILN_u4,       KILN_f8e5m2,     KILN_f8e4m3fn,  KILN_f4e2m1,
-                                      KILN_f8e4m3fn, KILN_f8e5m2fnuz, KILN_f8e4m3fnuz};
+    static const kiln_dtype rare[] = {KILN_c64,       KILN_c64,    KILN_c128,     KILN_i2,
+                                      KILN_u2,        KILN_i4,     KILN_u4,       KILN_f8e5m2,
+                                      KILN_f8e4m3fn,  KILN_f4e2m1, KILN_f8e4m3fn, KILN_f8e5m2fnuz,
+                                      KILN_f8e4m3fnuz};
     if (!g->is_scalar && fuzz_chance(g, 5)) return rare[fuzz_below(g, sizeof rare / sizeof *rare)];
     return dtypes[fuzz_below(g, sizeof dtypes / sizeof *dtypes)];
 }

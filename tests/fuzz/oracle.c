@@ -245,7 +245,7 @@ static bool is_small_float(kiln_dtype dtype)
 
 static bool is_strange(kiln_dtype dtype)
 {
-    return kiln_dtype_in(dtype, KILN_TYPES_COMPLEX) || kiln_dtype_bits(dtype) == 4 ||
+    return kiln_dtype_in(dtype, KILN_TYPES_COMPLEX) || kiln_dtype_bits(dtype) < 8 ||
            is_small_float(dtype);
 }
 

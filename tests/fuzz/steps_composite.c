@@ -74,28 +74,50 @@ static bool add_attention(fuzz_graph *g, kiln_dtype dtype)
     return true;
 }
 
+/* Numbers for a family that has nothing else; false for any other family. */
+static bool fill_numbers(fuzz_graph *g, kiln_attrs *attrs)
+{
+    switch ((int)attrs->family) {
+    case KILN_FAMILY_gelu:
+        attrs->gelu.tanh = fuzz_chance(g, 50);
+        return true;
+    case KILN_FAMILY_slope:
+        attrs->slope.slope = fuzz_chance(g, 50) ? 0.2 : 1.5;
+        return true;
+    case KILN_FAMILY_affine:
+        attrs->affine.scale = 0.2;
+        attrs->affine.offset = 0.5;
+        return true;
+    case KILN_FAMILY_range:
+        attrs->range.low = -0.75;
+        attrs->range.high = 1.25;
+        return true;
+    case KILN_FAMILY_threshold:
+        attrs->threshold.threshold = 0.25;
+        attrs->threshold.value = -3;
+        return true;
+    case KILN_FAMILY_reduce_precision:
+        attrs->reduce_precision.exponent_bits = 1 + (int64_t)fuzz_below(g, 11);
+        attrs->reduce_precision.mantissa_bits = (int64_t)fuzz_below(g, 25);
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* Rows of one operand whose attributes are numbers. */
 static bool add_shaped_function(fuzz_graph *g, kiln_value x)
 {
-    static const kiln_op ops[] = {KILN_OP_gelu, KILN_OP_leaky_relu, KILN_OP_elu,
-                                  KILN_OP_hard_sigmoid, KILN_OP_reduce_precision};
-    kiln_op op = ops[fuzz_below(g, sizeof ops / sizeof *ops)];
-    kiln_attrs attrs = {kiln_op_rows[op].attrs};
-    switch ((int)attrs.family) {
-    case KILN_FAMILY_gelu:
-        attrs.gelu.tanh = fuzz_chance(g, 50);
-        break;
-    case KILN_FAMILY_slope:
-        attrs.slope.slope = 0.2;
-        break;
-    case KILN_FAMILY_affine:
-        attrs.affine.scale = 0.2;
-        attrs.affine.offset = 0.5;
-        break;
-    default:
-        attrs.reduce_precision.exponent_bits = 1 + (int64_t)fuzz_below(g, 11);
-        attrs.reduce_precision.mantissa_bits = (int64_t)fuzz_below(g, 25);
+    kiln_op fitting[KILN_N_OPS];
+    uint32_t n = 0;
+    for (uint32_t op = 1; op < KILN_N_OPS; op++) {
+        const kiln_op_row *row = &kiln_op_rows[op];
+        if (row->class_ != KILN_COMPOSITE || row->max_inputs != 1) continue;
+        if (fill_numbers(g, &(kiln_attrs){row->attrs})) fitting[n++] = (kiln_op)op;
     }
+    kiln_op op = fitting[fuzz_below(g, n)];
+    kiln_attrs attrs = {kiln_op_rows[op].attrs};
+    fill_numbers(g, &attrs);
     fuzz_node(g, op, 1, &x, &attrs);
     return true;
 }
@@ -115,15 +137,55 @@ bool fuzz_step_function(fuzz_graph *g)
     return true;
 }
 
+/* In groups of the second axis, or over neighbours along one. */
+static bool add_group(fuzz_graph *g, kiln_value x)
+{
+    const kiln_type *type = fuzz_type(g, x);
+    if (type->rank < 2 || type->n_elements == 0) return false;
+    if (fuzz_chance(g, 50)) {
+        int64_t axis = (int64_t)fuzz_below(g, type->rank), most = type->dims[axis] < 4 ? 1 : 3;
+        kiln_attrs local = {KILN_FAMILY_local_norm,
+                            .local_norm = {axis, (int64_t)fuzz_below(g, (uint64_t)most),
+                                           (int64_t)fuzz_below(g, (uint64_t)most), 1e-2, 0.75, 1}};
+        fuzz_node(g, KILN_OP_local_norm, 1, &x, &local);
+        return true;
+    }
+    int64_t n = type->dims[1], groups = n % 2 == 0 && fuzz_chance(g, 60) ? 2 : 1;
+    kiln_value in[] = {x, add_vector(g, type->dtype, n), add_vector(g, type->dtype, n)};
+    kiln_attrs attrs = {KILN_FAMILY_group_norm, .group_norm = {groups, 1e-3}};
+    fuzz_node(g, KILN_OP_group_norm, 3, in, &attrs);
+    return true;
+}
+
+static bool add_rotary(fuzz_graph *g, kiln_value x)
+{
+    const kiln_type *type = fuzz_type(g, x);
+    if (type->rank == 0 || type->dims[type->rank - 1] < 2) return false;
+    int64_t half = 1 + (int64_t)fuzz_below(g, (uint64_t)type->dims[type->rank - 1] / 2);
+    kiln_value in[] = {x, add_vector(g, type->dtype, half), add_vector(g, type->dtype, half)};
+    kiln_attrs attrs = {KILN_FAMILY_rotary, .rotary = {fuzz_chance(g, 50)}};
+    fuzz_node(g, KILN_OP_rotary, 3, in, &attrs);
+    return true;
+}
+
+static bool add_along(fuzz_graph *g, kiln_value x)
+{
+    static const kiln_op ops[] = {KILN_OP_softmax, KILN_OP_softmax, KILN_OP_log_softmax,
+                                  KILN_OP_sparsemax, KILN_OP_glu};
+    const kiln_type *type = fuzz_type(g, x);
+    kiln_op op = ops[fuzz_below(g, sizeof ops / sizeof *ops)];
+    int64_t axis = (int64_t)fuzz_below(g, type->rank);
+    if (op == KILN_OP_glu && type->dims[axis] % 2) op = KILN_OP_softmax;
+    kiln_attrs attrs = {KILN_FAMILY_axis, .axis = {axis}};
+    fuzz_node(g, op, 1, &x, &attrs);
+    return true;
+}
+
 static bool add_row(fuzz_graph *g, kiln_value x)
 {
     const kiln_type *type = fuzz_type(g, x);
     if (type->rank == 0) return false;
-    if (fuzz_chance(g, 50)) {
-        kiln_attrs axis = {KILN_FAMILY_axis, .axis = {(int64_t)fuzz_below(g, type->rank)}};
-        fuzz_node(g, fuzz_chance(g, 70) ? KILN_OP_softmax : KILN_OP_log_softmax, 1, &x, &axis);
-        return true;
-    }
+    if (fuzz_chance(g, 50)) return add_along(g, x);
     int64_t axes[KILN_MAX_RANK];
     kiln_attrs attrs = {KILN_FAMILY_axes, .axes = {{fuzz_axes(g, type->rank, axes), axes}}};
     fuzz_node(g, fuzz_chance(g, 50) ? KILN_OP_mean : KILN_OP_variance, 1, &x, &attrs);
@@ -148,7 +210,7 @@ bool fuzz_step_composite(fuzz_graph *g)
 {
     kiln_value x = fuzz_pick_in(g, KILN_TYPES_FLOAT);
     kiln_dtype dtype = fuzz_type(g, x)->dtype;
-    switch (fuzz_below(g, 8)) {
+    switch (fuzz_below(g, 10)) {
     case 0:
         return add_norm(g, x);
     case 1:
@@ -159,6 +221,10 @@ bool fuzz_step_composite(fuzz_graph *g)
         return add_batch_norm(g, x);
     case 4:
         return fuzz_chance(g, 40) && add_fft(g, dtype);
+    case 5:
+        return add_group(g, x);
+    case 6:
+        return add_rotary(g, x);
     default:
         return add_row(g, x);
     }

@@ -3,6 +3,15 @@
 
 #include "fuzz/generate.h"
 
+/* Products of bytes may stay i32, and then i8 meets u8: the dtype of the other operand. */
+static kiln_dtype pick_wide(fuzz_graph *g, kiln_dtype dtype, int64_t *out_wide)
+{
+    bool is_byte = dtype == KILN_i8 || dtype == KILN_u8;
+    *out_wide = is_byte && fuzz_chance(g, 50);
+    if (!*out_wide) return dtype;
+    return fuzz_chance(g, 50) ? KILN_i8 : KILN_u8;
+}
+
 /* Each axis of a is shared (batch), summed or kept; b has the first two kinds and one of its own,
  * in an order of its own. */
 typedef struct dot_plan {
@@ -73,7 +82,9 @@ bool fuzz_step_dot(fuzz_graph *g)
                                                  {plan.n_sum, plan.lhs_sum},
                                                  {plan.n_sum, plan.rhs_sum},
                                                  kiln_dtype_accumulator(type->dtype)}};
-    const kiln_type *rhs = kiln_graph_tensor(g->batch.graph, type->dtype, plan.n_rhs, plan.rhs);
+    kiln_dtype other = pick_wide(g, type->dtype, &attrs.dot.wide);
+    if (attrs.dot.wide) attrs.dot.accumulate = KILN_i32;
+    const kiln_type *rhs = kiln_graph_tensor(g->batch.graph, other, plan.n_rhs, plan.rhs);
     fuzz_node(g, KILN_OP_dot_general, 2, (kiln_value[]){a, fuzz_operand(g, rhs)}, &attrs);
     return true;
 }
@@ -161,7 +172,9 @@ bool fuzz_step_convolution(fuzz_graph *g)
                                                    {rank, plan.kernel},
                                                    {rank, plan.output},
                                                    kiln_dtype_accumulator(type->dtype)}};
-    const kiln_type *kernel = kiln_graph_tensor(g->batch.graph, type->dtype, rank, plan.dims);
+    kiln_dtype other = pick_wide(g, type->dtype, &attrs.conv.wide);
+    if (attrs.conv.wide) attrs.conv.accumulate = KILN_i32;
+    const kiln_type *kernel = kiln_graph_tensor(g->batch.graph, other, rank, plan.dims);
     fuzz_node(g, KILN_OP_convolution, 2, (kiln_value[]){x, fuzz_operand(g, kernel)}, &attrs);
     return true;
 }
