@@ -186,13 +186,14 @@ static void write_inputs(workshop *shop, const kiln_library_spec *spec, argument
          shop_write(shop, "runtime.o", kiln_aot_object, (size_t)kiln_aot_object_bytes));
 }
 
-static const char *write_exports(workshop *shop, const char *prefix)
+static const char *write_exports(workshop *shop, const char *prefix, bool has_calls)
 {
     kiln_text text = {.arena = &shop->scope->arena};
-    kiln_text_printf(
-        &text,
-        "{ global: %s_program; %s_run; %s_arena_bytes; %s_inputs; %s_outputs; local: *; };\n",
-        prefix, prefix, prefix, prefix, prefix);
+    kiln_text_printf(&text,
+                     "{ global: %s_program; %s_run; %s_arena_bytes; %s_inputs; %s_outputs; ",
+                     prefix, prefix, prefix, prefix, prefix);
+    if (has_calls) kiln_text_printf(&text, "%s_call; ", prefix);
+    kiln_text_append(&text, "local: *; };\n");
     return shop_write_text(shop, "exports", &text);
 }
 
@@ -213,12 +214,14 @@ static const char *link_library(workshop *shop, const kiln_library_spec *spec, c
     };
     kiln_scope *scope = shop->scope;
     arguments args = {0};
+    bool has_calls = kiln_library_has_calls(spec->program);
+    const char *exports = write_exports(shop, prefix, has_calls);
     const char *out = shop_path(shop, "library.so");
     push(scope, &args, "cc");
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) push(scope, &args, flags[i]);
     push(scope, &args, "-Xlinker"); /* -Wl would split the path at commas */
     push(scope, &args,
-         kiln_arena_format(&scope->arena, "--version-script=%s", write_exports(shop, prefix)));
+         kiln_arena_format(&scope->arena, "--version-script=%s", exports));
     push(scope, &args, "-o");
     push(scope, &args, out);
     write_inputs(shop, spec, &args);

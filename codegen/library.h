@@ -16,10 +16,13 @@ typedef struct kiln_library_spec {
 } kiln_library_spec;
 
 /* Writes both files whole or not at all. The object needs libc only and exports PREFIX_program,
- * PREFIX_run, PREFIX_arena_bytes, PREFIX_inputs and PREFIX_outputs. The same spec gives the same
+ * PREFIX_run, PREFIX_arena_bytes, PREFIX_inputs and PREFIX_outputs, with LIBRARY steps PREFIX_call
+ * too. The same spec gives the same
  * bytes with the same compiler driver. INVALID (prefix), IO, or UNSUPPORTED when there is no cc. */
 void kiln_library_write(kiln_scope *scope, const kiln_library_spec *spec);
 
+/* Whether the program has LIBRARY steps. */
+bool kiln_library_has_calls(const kiln_program *program);
 /* The two texts, for tests and dumps. `constants` is the file of the constants' bytes. */
 void kiln_library_print_assembly(const kiln_library_spec *spec, const char *constants,
                                  kiln_text *text);

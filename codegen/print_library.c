@@ -144,6 +144,14 @@ static void print_entry(kiln_text *text, const char *prefix, const char *name, c
         prefix, name, prefix, name, name, prefix, name, moves, name, prefix, name, prefix, name);
 }
 
+bool kiln_library_has_calls(const kiln_program *program)
+{
+    for (uint32_t i = 0; i < program->n_steps; i++) {
+        if (program->steps[i].kind == KILN_STEP_LIBRARY) return true;
+    }
+    return false;
+}
+
 void kiln_library_print_assembly(const kiln_library_spec *spec, const char *constants,
                                  kiln_text *text)
 {
@@ -160,6 +168,10 @@ void kiln_library_print_assembly(const kiln_library_spec *spec, const char *cons
     }
     kiln_text_append(text, "\n\t.balign 64\n\t.text\n");
     print_entry(text, prefix, "run", "\tmovq %rdx, %rcx\n\tmovq %rsi, %rdx\n\tmovq %rdi, %rsi\n");
+    if (kiln_library_has_calls(spec->program))
+        print_entry(text, prefix, "call",
+                    "\tmovq %rcx, %r8\n\tmovq %rdx, %rcx\n\tmovq %rsi, %rdx\n"
+                    "\tmovq %rdi, %rsi\n");
     print_entry(text, prefix, "arena_bytes", "");
     print_entry(text, prefix, "inputs", "\tmovq %rdi, %rsi\n");
     print_entry(text, prefix, "outputs", "\tmovq %rdi, %rsi\n");
@@ -205,6 +217,31 @@ static void print_port_macros(kiln_text *text, const char *upper_prefix, const c
                          (long long)ports[i].bytes);
 }
 
+/* What the model calls, and how it is given. */
+static void print_call(kiln_text *text, const char *prefix, const kiln_program *program)
+{
+    kiln_text_append(text, "/* This model calls functions of the caller's:\n");
+    for (uint32_t i = 0; i < program->n_steps; i++) {
+        const kiln_step_row *step = &program->steps[i];
+        bool is_new = step->kind == KILN_STEP_LIBRARY;
+        for (uint32_t k = 0; is_new && k < i; k++)
+            is_new = program->steps[k].kind != step->kind ||
+                     program->steps[k].target != step->target;
+        if (!is_new) continue;
+        kiln_text_append(text, " *   ");
+        print_name(text, program->strings[step->target]);
+        kiln_text_append(text, "\n");
+    }
+    kiln_text_printf(
+        text,
+        " * %s_run returns UNSUPPORTED; this call takes them, as kiln/program.h declares\n"
+        " * kiln_custom_functions. A status that one returns ends the run. */\n"
+        "struct kiln_custom_functions;\n"
+        "int %s_call(const void *const *inputs, void *const *outputs, void *arena,\n"
+        "            const struct kiln_custom_functions *functions);\n\n",
+        prefix, prefix);
+}
+
 void kiln_library_print_header(const kiln_library_spec *spec, kiln_text *text)
 {
     const kiln_program *program = spec->program;
@@ -230,6 +267,7 @@ void kiln_library_print_header(const kiln_library_spec *spec, kiln_text *text)
         "int %s_run(const void *const *inputs, void *const *outputs, void *arena);\n"
         "int64_t %s_arena_bytes(void);\n\n",
         prefix, prefix, prefix);
+    if (kiln_library_has_calls(program)) print_call(text, prefix, program);
     kiln_text_printf(
         text,
         "/* Ports with names, types and dims, and the program itself, as kiln/program.h\n"

@@ -23,6 +23,7 @@ typedef struct aot_run {
     void *const *outputs;
     char *arena, *scratch;
     void **pointers;
+    const kiln_custom_functions *functions; /* NULL: none */
 } aot_run;
 
 /* Asking the processor costs microseconds in a virtual machine, so the answer is kept: the only
@@ -115,6 +116,41 @@ static void copy_run(const aot_run *run, const kiln_step_row *step)
         memcpy(to + start, run->pointers[0], (size_t)bytes);
 }
 
+static const kiln_custom_function *function_find(const aot_run *run, const kiln_step_row *step)
+{
+    const char *signature = run->program->strings[step->target];
+    size_t n = strcspn(signature, "(");
+    for (uint32_t i = 0; run->functions && i < run->functions->n; i++) {
+        const kiln_custom_function *function = &run->functions->at[i];
+        if (strlen(function->name) == n && memcmp(function->name, signature, n) == 0)
+            return function;
+    }
+    return NULL;
+}
+
+/* Every function that the program calls is there. */
+static bool functions_are_there(const aot_run *run)
+{
+    for (uint32_t i = 0; i < run->program->n_steps; i++) {
+        const kiln_step_row *step = &run->program->steps[i];
+        if (step->kind == KILN_STEP_LIBRARY && !function_find(run, step)) return false;
+    }
+    return true;
+}
+
+static kiln_status function_run(const aot_run *run, const kiln_step_row *step)
+{
+    const kiln_custom_function *function = function_find(run, step);
+    kiln_custom_call_args args = {
+        .signature = run->program->strings[step->target],
+        .n_inputs = step->n_tiles,
+        .n_outputs = step->n_operands - step->n_tiles,
+        .inputs = (const void *const *)run->pointers,
+        .outputs = run->pointers + step->n_tiles,
+    };
+    return (kiln_status)function->run(function->user, &args);
+}
+
 static kiln_status step_run(const aot_run *run, uint32_t *at)
 {
     const kiln_program *program = run->program;
@@ -133,8 +169,11 @@ static kiln_status step_run(const aot_run *run, uint32_t *at)
     case KILN_STEP_COPY:
         copy_run(run, step);
         break;
-    case KILN_STEP_LIBRARY:
-        return KILN_UNSUPPORTED;
+    case KILN_STEP_LIBRARY: {
+        kiln_status status = function_run(run, step);
+        if (status) return status;
+        break;
+    }
     case KILN_STEP_BRANCH:
         if (*(const unsigned char *)run->pointers[0]) next = step->target;
         break;
@@ -163,17 +202,28 @@ static kiln_status steps_run(aot_run *run)
     return status;
 }
 
-int kiln_aot_run(const kiln_program *program, const void *const *inputs, void *const *outputs,
-                 void *arena)
+int kiln_aot_call(const kiln_program *program, const void *const *inputs, void *const *outputs,
+                  void *arena, const kiln_custom_functions *functions)
 {
-    aot_run run = {.program = program, .inputs = inputs, .outputs = outputs, .arena = arena};
+    aot_run run = {.program = program,
+                   .inputs = inputs,
+                   .outputs = outputs,
+                   .arena = arena,
+                   .functions = functions};
     if (program->cpu_features & ~features_known()) return KILN_UNSUPPORTED;
     if (!kiln_cpu_enable(program->cpu_features)) return KILN_UNSUPPORTED;
     if (!addresses_are_right(&run)) return KILN_INVALID;
+    if (!functions_are_there(&run)) return KILN_UNSUPPORTED;
     if (arena) return (int)steps_run(&run);
     run.arena = aligned_alloc(64, (size_t)kiln_aot_arena_bytes(program) + 64);
     if (!run.arena) return KILN_NO_MEMORY;
     kiln_status status = steps_run(&run);
     free(run.arena);
     return (int)status;
+}
+
+int kiln_aot_run(const kiln_program *program, const void *const *inputs, void *const *outputs,
+                 void *arena)
+{
+    return kiln_aot_call(program, inputs, outputs, arena, NULL);
 }

@@ -11,7 +11,13 @@
  *     const kiln_port_row *model_outputs(uint32_t *n)
  *         { return kiln_aot_outputs(&model_program, n); }
  *
- * The four functions and the table are exported, nothing else. */
+ * and, for a program with LIBRARY steps,
+ *
+ *     int model_call(const void *const *inputs, void *const *outputs, void *arena,
+ *                    const kiln_custom_functions *functions)
+ *         { return kiln_aot_call(&model_program, inputs, outputs, arena, functions); }
+ *
+ * The functions and the table are exported, nothing else. */
 #ifndef KILN_RUNTIME_AOT_H
 #define KILN_RUNTIME_AOT_H
 
@@ -22,10 +28,15 @@
 
 /* Runs the program. `arena` has kiln_aot_arena_bytes, aligned to 64; with NULL the call allocates
  * and frees it. Returns a kiln_status: UNSUPPORTED when the machine lacks a feature, INVALID for a
- * NULL or misaligned address, NO_MEMORY, or RANGE from a check. Threads may call it at the same
- * time with memory of their own. */
+ * NULL or misaligned address, NO_MEMORY, RANGE from a check, UNSUPPORTED for LIBRARY steps. Threads
+ * may call it at the same time with memory of their own. */
 int kiln_aot_run(const kiln_program *program, const void *const *inputs, void *const *outputs,
                  void *arena);
+/* The same with functions for LIBRARY steps, found by the name in the step's signature.
+ * UNSUPPORTED, before anything is run, when one is missing; what a function returns other than 0
+ * ends the run. */
+int kiln_aot_call(const kiln_program *program, const void *const *inputs, void *const *outputs,
+                  void *arena, const kiln_custom_functions *functions);
 int64_t kiln_aot_arena_bytes(const kiln_program *program);
 /* `out_n` may be NULL. */
 const kiln_port_row *kiln_aot_inputs(const kiln_program *program, uint32_t *out_n);

@@ -51,8 +51,9 @@ KILN_API kiln_status kiln_compile(const kiln_graph *graph, const kiln_compile_op
 
 /* Compiles to the shared object `path` (written whole or not at all), which needs libc and libm
  * only and exports PREFIX_run, PREFIX_arena_bytes, PREFIX_inputs, PREFIX_outputs and
- * PREFIX_program. `header` is a path or NULL; `prefix` matches [a-z][a-z0-9_]{0,30}, NULL for
- * "model". Needs the system's C compiler driver to link: UNSUPPORTED where there is none. */
+ * PREFIX_program; for a graph with custom calls also PREFIX_call, which takes their functions.
+ * `header` is a path or NULL; `prefix` matches [a-z][a-z0-9_]{0,30}, NULL for "model". Needs the
+ * system's C compiler driver to link: UNSUPPORTED where there is none. */
 KILN_API kiln_status kiln_compile_library(const kiln_graph *graph,
                                           const kiln_compile_options *options, const char *path,
                                           const char *header, const char *prefix);

@@ -132,6 +132,29 @@ typedef struct kiln_program {
 
 #define KILN_PROGRAM_FLUSH_DENORMALS 0x1u
 
+/* What a LIBRARY step hands to its function: dense tensors in the order and of the types of the
+ * signature, "name(f32[2,3], i64[]) -> (f32[2])". */
+typedef struct kiln_custom_call_args {
+    const char *signature;
+    uint32_t n_inputs, n_outputs;
+    const void *const *inputs;
+    void *const *outputs;
+} kiln_custom_call_args;
+
+/* The functions that PREFIX_call of a compiled model runs: `run` returns a kiln_status, 0 for
+ * ok. */
+typedef struct kiln_custom_function {
+    const char *name;
+    int (*run)(void *user, const kiln_custom_call_args *args);
+    void *user;
+} kiln_custom_function;
+
+typedef struct kiln_custom_functions {
+    uint32_t n;
+    uint32_t reserved; /* 0 */
+    const kiln_custom_function *at;
+} kiln_custom_functions;
+
 #ifdef __cplusplus
 }
 #endif

@@ -64,16 +64,9 @@ KILN_API kiln_context *kiln_context_retain(kiln_context *context);
 KILN_API const char *kiln_context_message(const kiln_context *context);
 KILN_API uint32_t kiln_context_threads(const kiln_context *context);
 
-/* A function of the caller's that graphs call by name (kiln_custom_call in kiln/graph.h). Tensors
- * are dense, in the order and of the types of the signature, "name(f32[2,3], i64[]) -> (f32[2])".
- * It reads inputs, writes all of the outputs, depends on nothing else, and may run on any thread,
- * in several runs at once. */
-typedef struct kiln_custom_call_args {
-    const char *signature;
-    uint32_t n_inputs, n_outputs;
-    const void *const *inputs;
-    void *const *outputs;
-} kiln_custom_call_args;
+/* A function of the caller's that graphs call by name (kiln_custom_call in kiln/graph.h). It reads
+ * inputs, writes all of the outputs, depends on nothing else, and may run on any thread, in several
+ * runs at once. */
 typedef kiln_status kiln_custom_fn(void *user, const kiln_custom_call_args *args);
 /* Registers a function until the context goes; of one name the last one counts. `signature` is what
  * follows the name, "(f32[2,3], i64[]) -> (f32[2])", or NULL for any types. Before the compile or

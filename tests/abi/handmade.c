@@ -428,7 +428,7 @@ static void test_an_empty_programs_call_is_short(void **state)
         if (each < best) best = each;
     }
     print_message("an empty program's call: %.0f ns\n", best * 1e9);
-    assert_true(best < 2e-6); /* the aim is 300 ns; sanitizers and busy machines get room */
+    assert_true(best < 3e-7); /* some 30 ns; sanitizers and busy machines have room */
     kiln_workspace_destroy(workspace);
 }
 

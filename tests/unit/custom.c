@@ -1,5 +1,6 @@
 /* Custom calls: a function of the caller's as part of a graph, evaluated, compiled and loaded; what
  * happens without one, with one for other types, and when it fails. */
+#include <dlfcn.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -148,6 +149,55 @@ static void test_loaded_models_find_them(void **state)
     kiln_context_destroy(bare);
 }
 
+static int scale_status(void *user, const kiln_custom_call_args *args)
+{
+    return (int)scale(user, args);
+}
+
+/* The library by itself: functions come with the call. */
+static void test_a_library_is_given_them(void **state)
+{
+    (void)state;
+    typedef int run_fn(const void *const *, void *const *, void *);
+    typedef int call_fn(const void *const *, void *const *, void *, const kiln_custom_functions *);
+    kiln_context *context = open_context(NULL, scale);
+    kiln_graph *graph = parse(context);
+    char header[8192] = "";
+    ports at;
+    ports_open(&at, 0.5f);
+    if (kiln_compile_library(graph, NULL, "custom_alone.so", "custom_alone.h", NULL))
+        fail_msg("%s", kiln_graph_message(graph));
+    void *library = dlopen("./custom_alone.so", RTLD_NOW | RTLD_LOCAL);
+    assert_non_null(library);
+    run_fn *run_alone = (run_fn *)dlsym(library, "model_run");
+    call_fn *call = (call_fn *)dlsym(library, "model_call");
+    assert_true(run_alone && call);
+    const void *inputs[] = {at.x, &at.n};
+    void *outputs[] = {at.y, &at.count, at.e};
+    const kiln_custom_function other = {"sca", scale_status, &two};
+    const kiln_custom_function functions[] = {other, {"scale", scale_status, &two}};
+    assert_int_equal(run_alone(inputs, outputs, NULL), KILN_UNSUPPORTED);
+    assert_int_equal(call(inputs, outputs, NULL, NULL), KILN_UNSUPPORTED);
+    assert_int_equal(call(inputs, outputs, NULL, &(kiln_custom_functions){1, 0, &other}),
+                     KILN_UNSUPPORTED);
+    assert_int_equal(call(inputs, outputs, NULL, &(kiln_custom_functions){2, 0, functions}),
+                     KILN_OK);
+    check_ports(&at);
+    ports_open(&at, -1);
+    assert_int_equal(call(inputs, outputs, NULL, &(kiln_custom_functions){2, 0, functions}),
+                     KILN_RANGE);
+    FILE *file = fopen("custom_alone.h", "r");
+    assert_non_null(file);
+    header[fread(header, 1, sizeof header - 1, file)] = 0;
+    fclose(file);
+    assert_non_null(strstr(header, "int model_call(const void *const *inputs"));
+    remove("custom_alone.so");
+    remove("custom_alone.h");
+    dlclose(library);
+    kiln_graph_destroy(graph);
+    kiln_context_destroy(context);
+}
+
 static void test_missing_and_other_functions_are_refused(void **state)
 {
     (void)state;
@@ -190,6 +240,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_functions_are_called),
         cmocka_unit_test(test_loaded_models_find_them),
+        cmocka_unit_test(test_a_library_is_given_them),
         cmocka_unit_test(test_missing_and_other_functions_are_refused),
         cmocka_unit_test(test_names_are_checked),
     };
