@@ -81,7 +81,10 @@ static void build_odd_extremes(kiln_graph *g)
     kiln_value x = IN("x", f32, 9, 200);
     kiln_value zeros = kiln_mul(g, x, kiln_scalar(g, KILN_f32, 0)), size = kiln_abs(g, zeros);
     kiln_value rare = kiln_sqrt(g, kiln_add(g, x, kiln_scalar(g, KILN_f32, 3.98)));
-    kiln_value rows[] = {zeros, size, kiln_neg(g, size), kiln_sqrt(g, x), rare, kiln_neg(g, rare)};
+    kiln_value is_top = kiln_gt(g, x, kiln_scalar(g, KILN_f32, 3.85));
+    kiln_value top = kiln_select(g, is_top, size, kiln_neg(g, size));
+    kiln_value rows[] = {zeros, size, kiln_neg(g, size), kiln_sqrt(g, x), rare, kiln_neg(g, rare),
+                         top, kiln_neg(g, top)};
     for (uint32_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         OUT(telling(g, kiln_reduce_max(g, rows[i], 1, LIST(1))));
         OUT(telling(g, kiln_reduce_min(g, rows[i], 1, LIST(1))));
