@@ -5,6 +5,7 @@
 #include "base/checked.h"
 #include "codegen/math.h"
 
+#define MOST_PLANES 4
 #define SLACK 64 /* elements after the local: zeros are written in whole vectors */
 
 static bool is_compact(const kiln_conv_axis *axis)
@@ -230,6 +231,77 @@ static void copy_row_vector(kiln_conv *conv, const copy_place *place, kiln_kv at
     copy_vector(conv, &index, kiln_k_binary(lower->kernel, KILN_K_add, place->local, at), mask);
 }
 
+/* Images in planes: few features, each with its columns side by side. */
+static bool has_planes(const kiln_conv *conv)
+{
+    kiln_strided strided;
+    if (conv->n_spatial == 0 || conv->n_features < 2 || conv->n_features > MOST_PLANES)
+        return false;
+    if (!kiln_lower_strided(conv->lower, conv->node->inputs[0], &strided)) return false;
+    int64_t columns = conv->input_axes.at[conv->n_spatial + 1];
+    return strided.strides[columns] == 1 && strided.strides[conv->input_axes.at[1]] != 1;
+}
+
+/* The vector of elements `first` … of one row of pixels, element i being feature i mod n of column
+ * i / n. */
+static kiln_kv weave(kiln_kernel *k, const kiln_kv *planes, uint32_t n, uint32_t first)
+{
+    uint32_t lanes = kiln_kernel_at(k, planes[0])->lanes;
+    kiln_kv woven = planes[0];
+    for (uint32_t f = 1; f < n; f++) {
+        int64_t from[KILN_K_MAX_LANES];
+        for (uint32_t i = 0; i < lanes; i++) {
+            uint32_t column = (first + i) / n, feature = (first + i) % n;
+            from[i] = f == 1 ? column : i;
+            if (feature == f) from[i] = lanes + column;
+        }
+        woven = kiln_k_shuffle(k, woven, planes[f], lanes, from);
+    }
+    return woven;
+}
+
+/* Columns `at` … of a row, `n` of them and at most as many as there are lanes: a load a plane. */
+static void copy_planes(kiln_conv *conv, const copy_place *place, kiln_kv at, int64_t n)
+{
+    kiln_lower *lower = conv->lower;
+    kiln_kernel *k = lower->kernel;
+    uint32_t n_planes = (uint32_t)conv->n_features, lanes = conv->lanes;
+    int64_t first, all;
+    kiln_kv planes[MOST_PLANES];
+    row_columns(conv, &first, &all);
+    kiln_index index = input_index(conv, place);
+    kiln_axis_index columns = kiln_axis_vector(kiln_k_add_imm(k, at, first), 1);
+    index.axis[conv->input_axes.at[conv->n_spatial + 1]] = columns;
+    lower->lanes = lanes;
+    lower->mask = n < lanes ? kiln_k_active(k, lanes, kiln_k_const_i64(k, n)) : 0;
+    for (uint32_t f = 0; f < n_planes; f++) {
+        index.axis[conv->input_axes.at[1]] = kiln_axis_scalar(kiln_k_const_i64(k, f), 1);
+        kiln_kv value = kiln_lower_value(lower, conv->node->inputs[0], &index);
+        planes[f] = kiln_k_convert(k, value, conv->dtype);
+    }
+    lower->mask = 0;
+    kiln_kv to = place_at(k, at, n_planes, place->local);
+    for (uint32_t i = 0; i < n_planes && i * lanes < n * n_planes; i++) {
+        int64_t rest = n * n_planes - i * lanes;
+        kiln_kv mask = rest < lanes ? kiln_k_active(k, lanes, kiln_k_const_i64(k, rest)) : 0;
+        kiln_k_store(k, conv->local, kiln_k_add_imm(k, to, i * lanes),
+                     weave(k, planes, n_planes, i * lanes), mask, 0);
+    }
+}
+
+static void copy_row_of_planes(kiln_conv *conv, const copy_place *place, int64_t n)
+{
+    kiln_kernel *k = conv->lower->kernel;
+    int64_t whole = n / conv->lanes * conv->lanes;
+    kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, whole);
+    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, conv->lanes);
+    uint32_t mark = kiln_lower_mark(conv->lower);
+    copy_planes(conv, place, at, conv->lanes);
+    kiln_lower_cut(conv->lower, mark);
+    kiln_k_end(k);
+    if (whole < n) copy_planes(conv, place, end, n - whole);
+}
+
 /* Features of one pixel, whose column is place->row of a place made for it. */
 typedef struct pixel_place {
     copy_place place;
@@ -285,7 +357,10 @@ static void copy_row(kiln_conv *conv, const copy_place *place)
     copy_place moved = *place;
     int64_t skipped = (first + axis->low) * conv->pitch;
     moved.local = kiln_k_add_imm(conv->lower->kernel, place->local, skipped);
-    over_vectors(conv, &moved, n * conv->n_features, copy_row_vector);
+    if (has_planes(conv))
+        copy_row_of_planes(conv, &moved, n);
+    else
+        over_vectors(conv, &moved, n * conv->n_features, copy_row_vector);
 }
 
 static void copy_rows(kiln_conv *conv, const copy_place *slice)

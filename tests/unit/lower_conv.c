@@ -132,6 +132,23 @@ static void build_channels_first(kiln_graph *g)
     OUT(kiln_convolution(g, IN("x", f32, 1, 8, 6, 7), IN("w", f32, 3, 3, 8, 20), &options));
 }
 
+/* The same with few features: the window is woven from planes. */
+#define PLANES(name, dtype, options, ...)                                                          \
+    static void build_##name(kiln_graph *g)                                                        \
+    {                                                                                              \
+        kiln_conv_options more = options;                                                          \
+        shape s = {__VA_ARGS__};                                                                   \
+        kiln_value x = IN("x", dtype, s.batch, s.in, s.height, s.width),                           \
+                   w = IN("w", dtype, s.kernel, s.kernel, s.in, s.out);                            \
+        more.kernel_axes = HWIO;                                                                   \
+        OUT(kiln_convolution(g, x, w, &more));                                                     \
+    }
+PLANES(planes_2, f32, WITH(SAME), 1, 6, 16, 2, 20, 3)
+PLANES(planes_3, f32, WITH(.low = LIST(3, 3), .high = LIST(3, 3), .strides = LIST(2, 2)), 2, 13, 40,
+       3, 16, 7)
+PLANES(planes_4, f32, WITH(.low = LIST(-2, -1), .high = LIST(-1, -3)), 1, 12, 17, 4, 16, 3)
+PLANES(planes_bf16, bf16, WITH(SAME), 1, 5, 21, 3, 16, 3)
+
 static void build_f2_channels_first(kiln_graph *g)
 {
     kiln_conv_options options = {SAME, .kernel_axes = HWIO};
@@ -189,6 +206,10 @@ static const group_case cases[] = {
     PACKED(line, 1e-3),
     PACKED(volume, 1e-3),
     PACKED(channels_first, 1e-3),
+    PACKED(planes_2, 1e-3),
+    PACKED(planes_3, 1e-3),
+    PACKED(planes_4, 1e-3),
+    PACKED(planes_bf16, 2e-2),
     PACKED(f64, 1e-11),
     PACKED(bf16, 2e-2),
     PACKED(f16, 1e-2),
