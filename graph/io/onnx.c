@@ -232,6 +232,8 @@ static void output_import(kiln_onnx *onnx, kiln_onnx_frame *frame, kiln_onnx_fra
     kiln_onnx_name_add(onnx, outputs,
                        &(kiln_onnx_name){.name = name, .origin = KILN_ONNX_OUTPUT, .index = index});
     if (found->is_tainted) return;
+    if (found->value.graph == KILN_ONNX_SEQUENCE)
+        kiln_fail(onnx->scope, KILN_UNSUPPORTED, "%s: is a sequence; expected a tensor", where);
     if (value->type && value->type->tensor && value->type->tensor->elem_type) {
         const Kiln__Onnx__TensorType *given = value->type->tensor;
         const kiln_type *type = kiln_graph_type(onnx->graph, found->value);

@@ -31,6 +31,7 @@ typedef struct kiln_onnx_row {
     uint8_t min_inputs, max_inputs;
     kiln_onnx_fn *import;
     kiln_op kiln; /* what functions that serve many rows build; else KILN_OP_none */
+    bool takes_sequences;
 } kiln_onnx_row;
 
 /* Tables by family; each ends with a row without name. Domain "" is ai.onnx. */
@@ -51,7 +52,8 @@ extern const kiln_onnx_row kiln_onnx_math_rows[], kiln_onnx_activation_rows[],
     kiln_onnx_scatter_rows[], kiln_onnx_state_rows[], kiln_onnx_preview_rows[],
     kiln_onnx_signal_rows[], kiln_onnx_random_rows[], kiln_onnx_train_rows[],
     kiln_onnx_patch_rows[], kiln_onnx_matrix_rows[], kiln_onnx_ml_rows[], kiln_onnx_deform_rows[],
-    kiln_onnx_contrib_rows[], kiln_onnx_contrib_default_rows[], kiln_onnx_dynamic_rows[];
+    kiln_onnx_contrib_rows[], kiln_onnx_contrib_default_rows[], kiln_onnx_dynamic_rows[],
+    kiln_onnx_sequence_rows[];
 
 /* The row of that operator and operator set, or NULL. */
 const kiln_onnx_row *kiln_onnx_row_find(const char *domain, const char *op, int64_t opset);
@@ -130,6 +132,14 @@ typedef struct kiln_onnx_level {
     bool has_extents;
 } kiln_onnx_level;
 
+/* A sequence of tensors. The value that stands for one has this graph number, and 1 + its place in
+ * kiln_onnx.sequences as id. */
+#define KILN_ONNX_SEQUENCE UINT32_MAX
+typedef struct kiln_onnx_sequence {
+    uint32_t n;
+    const kiln_value *at;
+} kiln_onnx_sequence;
+
 struct kiln_onnx {
     kiln_scope *scope; /* of the import; scopes of calls come and go */
     kiln_graph *graph; /* of the innermost level */
@@ -146,6 +156,7 @@ struct kiln_onnx {
     kiln_onnx_bound *bound;             /* of options->values */
     bool *is_dim_used;                  /* of options->dims */
     uint32_t n_stamps; /* of searches in onnx_known.c */
+    kiln_vec(kiln_onnx_sequence) sequences;
 };
 
 struct kiln_onnx_call {

@@ -114,6 +114,24 @@ static kiln_value import_fused_conv(kiln_onnx_call *call)
     return activate(call, sum);
 }
 
+/* The same with the channels last: the compiler chooses the order that it computes in. */
+static kiln_value import_nhwc_conv(kiln_onnx_call *call)
+{
+    static const uint32_t images[2] = {0, 3};
+    const kiln_type *type = kiln_onnx_ranked(call, 0, 3);
+    int64_t first[KILN_MAX_RANK] = {0, type->rank - 1}, last[KILN_MAX_RANK] = {0};
+    for (uint32_t i = 2; i < type->rank; i++) first[i] = i - 1;
+    for (uint32_t i = 1; i < type->rank; i++) last[i] = i + 1 < type->rank ? i + 1 : 1;
+    for (uint32_t i = 0; i < 2; i++) {
+        if (!kiln_onnx_has(call, images[i])) continue;
+        if (kiln_onnx_type(call, images[i])->rank != type->rank)
+            kiln_onnx_fail(call, "operand %u has rank %u; expected %u", images[i],
+                           kiln_onnx_type(call, images[i])->rank, type->rank);
+        call->inputs[images[i]] = kiln_add_transpose(call->graph, call->inputs[images[i]], first);
+    }
+    return kiln_add_transpose(call->graph, import_fused_conv(call), last);
+}
+
 static kiln_value import_fused_gemm(kiln_onnx_call *call)
 {
     kiln_value a = kiln_onnx_operand(call, 0), b = kiln_onnx_operand(call, 1);
@@ -345,6 +363,11 @@ const kiln_onnx_row kiln_onnx_contrib_rows[] = {
     ROW("FusedGemm", 2, 3, import_fused_gemm),
     ROW("Attention", 2, 6, import_attention),
     ROW("MultiHeadAttention", 3, 8, import_multi_head),
+    ROW("GroupQueryAttention", 7, 12, kiln_onnx_import_group_query),
+    ROW("RotaryEmbedding", 4, 4, kiln_onnx_import_rotary),
+    ROW("NhwcConv", 2, 3, import_nhwc_conv),
+    ROW("NhwcFusedConv", 2, 4, import_nhwc_conv),
+    ROW("TransposeMatMul", 2, 2, import_fused_matmul),
     ROW("MatMulNBits", 3, 6, import_matmul_bits),
     {"SkipLayerNormalization", 1, KILN_ONNX_NEWEST, 3, 5, import_skip_norm, KILN_OP_layer_norm},
     {"SkipSimplifiedLayerNormalization", 1, KILN_ONNX_NEWEST, 3, 4, import_skip_norm,

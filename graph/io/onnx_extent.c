@@ -203,6 +203,7 @@ static void extents_update(kiln_onnx_call *call, kiln_onnx_level *level)
 
 const kiln_onnx_extent *kiln_onnx_extent_find(kiln_onnx_call *call, kiln_value value)
 {
+    if (value.graph == KILN_ONNX_SEQUENCE) return NULL;
     kiln_onnx_level *level = level_of(call, value);
     extents_update(call, level);
     if (!value.id || !level->has_extents || !is_some(level->extents.at[value.id])) return NULL;

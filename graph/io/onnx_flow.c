@@ -26,6 +26,9 @@ static bool frame_import(kiln_onnx_call *call, kiln_onnx_frame *frame, uint32_t 
         if (!found)
             kiln_onnx_fail(call, "output %s of the body is not defined; expected a node's output",
                            kiln_onnx_quote(&call->scope->arena, names[i]));
+        if (found->value.graph == KILN_ONNX_SEQUENCE)
+            kiln_onnx_refuse(call, "output %s of the body is a sequence; expected a tensor",
+                             kiln_onnx_quote(&call->scope->arena, names[i]));
         out[i] = kiln_onnx_capture_value(call, found->value);
         is_good = is_good && !found->is_tainted;
     }

@@ -81,6 +81,7 @@ static void call_label(kiln_onnx_call *call)
 {
     const char *name = call->node->name;
     for (uint32_t i = 0; name && *name && i < call->n_outputs; i++) {
+        if (call->outputs[i].graph == KILN_ONNX_SEQUENCE) continue;
         kiln_node *node = call->graph->nodes.at[call->outputs[i].id];
         if (node && !node->label && kiln_op_rows[node->op].class_ != KILN_SOURCE)
             node->label = kiln_arena_string(&call->graph->arena, name);
@@ -106,6 +107,10 @@ static void call_run(kiln_onnx_call *call)
     if (call->n_inputs < call->row->min_inputs || call->n_inputs > call->row->max_inputs)
         kiln_onnx_fail(call, "%u operands; expected %u to %u", call->n_inputs,
                        call->row->min_inputs, call->row->max_inputs);
+    for (uint32_t i = 0; i < call->n_inputs && !call->row->takes_sequences; i++) {
+        if (call->inputs[i].graph == KILN_ONNX_SEQUENCE)
+            kiln_onnx_refuse(call, "operand %u is a sequence; expected a tensor", i);
+    }
     kiln_value value = call->row->import(call);
     if (call->is_tainted) return;
     if (call->n_outputs && !call->outputs[0].id) call->outputs[0] = value;
@@ -126,9 +131,12 @@ static void line_add(kiln_onnx_call *call, const char *where, const char *why)
     kiln_text_printf(&text, "%s: %s %" PRId64 " (", where,
                      kiln_onnx_quote(&call->onnx->scope->arena, domain), call->opset);
     for (uint32_t i = 0; i < call->n_inputs; i++) {
-        const kiln_type *type =
-            call->inputs[i].id ? kiln_graph_type(call->graph, call->inputs[i]) : NULL;
-        kiln_text_printf(&text, "%s%s", i ? ", " : "", type ? kiln_dtype_name(type->dtype) : "-");
+        kiln_value operand = call->inputs[i];
+        bool is_sequence = operand.graph == KILN_ONNX_SEQUENCE;
+        const char *name = is_sequence ? "sequence" : "-";
+        if (operand.id && !is_sequence)
+            name = kiln_dtype_name(kiln_graph_type(call->graph, operand)->dtype);
+        kiln_text_printf(&text, "%s%s", i ? ", " : "", name);
     }
     kiln_text_printf(&text, "): %s", why);
     kiln_vec_push(&call->onnx->unsupported, &call->onnx->scope->arena, kiln_text_string(&text));

@@ -118,6 +118,9 @@ kiln_value kiln_onnx_matmul(kiln_onnx_call *call, kiln_value a, kiln_value b,
 kiln_value kiln_onnx_cast_float(kiln_onnx_call *call, kiln_value a, kiln_dtype dtype,
                                 bool is_saturating);
 
+/* onnx_decoder.c: RotaryEmbedding and GroupQueryAttention of com.microsoft. */
+kiln_value kiln_onnx_import_rotary(kiln_onnx_call *call);
+kiln_value kiln_onnx_import_group_query(kiln_onnx_call *call);
 /* onnx_tree.c: TreeEnsemble. */
 kiln_value kiln_onnx_import_trees(kiln_onnx_call *call);
 

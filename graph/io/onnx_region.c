@@ -62,7 +62,7 @@ kiln_value kiln_onnx_capture_value(kiln_onnx_call *call, kiln_value value)
 {
     kiln_onnx_level *path[KILN_MAX_NESTING + 1], *level = call->onnx->level;
     uint32_t n = 0;
-    if (!value.id) return value;
+    if (!value.id || value.graph == KILN_ONNX_SEQUENCE) return value;
     for (; level->outer && level->graph->id != value.graph; level = level->outer) {
         if (n == KILN_MAX_NESTING)
             kiln_fail(call->scope, KILN_LIMIT, "graphs nest deeper than %d; expected less", n);

@@ -19,6 +19,7 @@ static const kiln_onnx_family families[] = {
     {"", kiln_onnx_resize_rows, "Resizing"},
     {"", kiln_onnx_source_rows, "Constants"},
     {"", kiln_onnx_flow_rows, "Control flow"},
+    {"", kiln_onnx_sequence_rows, "Sequences"},
     {"", kiln_onnx_recurrent_rows, "Recurrent networks"},
     {"", kiln_onnx_quant_rows, "Quantisation"},
     {"", kiln_onnx_attention_rows, "Attention"},

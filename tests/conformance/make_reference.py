@@ -204,6 +204,36 @@ def sizes_from_data():
         {"x": random(3, low=4, high=9)}, {"n": np.array(12, np.int64)}, 13
 
 
+def decoders():
+    """Operators of com.microsoft."""
+    heads, groups, width, positions = 4, 2, 16, 16
+    angles = np.outer(np.arange(positions), 1.0 / 100 ** (np.arange(width // 2) / 4)).astype(np.float32)
+    caches = {"cos": np.cos(angles), "sin": np.sin(angles)}
+    yield "RotaryEmbedding_contrib", \
+        [N("RotaryEmbedding", ["x", "at", "cos", "sin"], ["y"], domain="com.microsoft", num_heads=heads)], \
+        {"x": random(2, 3, heads * width), "at": ints([3, 4, 5], [0, 1, 2])}, caches, 17
+    yield "RotaryEmbedding_contrib_offset", \
+        [N("RotaryEmbedding", ["x", "at", "cos", "sin"], ["y"], domain="com.microsoft", interleaved=1)], \
+        {"x": random(2, heads, 3, width)}, dict(caches, at=ints(4)), 17
+    for name, rows, past, lengths, rotary in [("prompt", 5, 0, [4, 4], 1), ("decode", 1, 6, [6, 6], 1),
+                                              ("ragged", 1, 6, [6, 3], 0), ("window", 1, 6, [6, 5], 0)]:
+        pasts = ["pk", "pv"] if past else ["", ""]
+        inputs = {"q": random(2, rows, heads * width, seed=1), "k": random(2, rows, groups * width, seed=2),
+                  "v": random(2, rows, groups * width, seed=3)}
+        if past:
+            inputs.update(pk=random(2, groups, past, width, seed=4), pv=random(2, groups, past, width, seed=5))
+        attributes = dict(num_heads=heads, kv_num_heads=groups, do_rotary=rotary)
+        if name == "window":
+            attributes["local_window_size"] = 3
+        # behind its length the present of a shorter sequence is nobody's
+        nodes = [N("GroupQueryAttention", ["q", "k", "v"] + pasts + ["n", "total"] + (["cos", "sin"] if rotary else []),
+                   ["y", "nk", "nv"], domain="com.microsoft", **attributes)]
+        if name in ("ragged", "window"):
+            nodes.append(N("Neg", ["y"], ["z"]))
+        yield "GroupQueryAttention_" + name, nodes, inputs, \
+            dict(caches if rotary else {}, n=np.array(lengths, np.int32), total=np.array(past + rows, np.int32)), 17
+
+
 def norms():
     x = random(2, 4, 6)
     yield "LayerNormalization", [N("LayerNormalization", ["x", "s", "b"], ["y"], axis=-1)], {"x": x}, \
@@ -230,7 +260,8 @@ def model_make(nodes, inputs, constants, opset):
         [helper.make_tensor_value_info(name, of[array.dtype], array.shape) for name, array in inputs.items()],
         [onnx.ValueInfoProto(name=name) for name in outputs],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)],
+                             ir_version=8)
 
 
 def models_write(folder):
@@ -238,7 +269,8 @@ def models_write(folder):
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     n = 0
-    for family in (convolutions, pools, resizes, linears, sequences, quantised, shapes, sizes_from_data, norms):
+    for family in (convolutions, pools, resizes, linears, sequences, quantised, shapes, sizes_from_data, decoders,
+                   norms):
         for name, nodes, inputs, constants, opset in family():
             model = model_make(nodes, inputs, constants, opset)
             session = onnxruntime.InferenceSession(model.SerializeToString(), options,
