@@ -96,6 +96,15 @@ static void note_bounds(fuzz_run *run, kiln_scope *scope, const fuzz_case *c)
 /* The seed at work, for the day that a compile or a run dies. */
 static volatile uint64_t seed_now;
 
+/* An interrupted run still sums up. */
+static volatile sig_atomic_t is_stopped;
+
+static void stop(int signal)
+{
+    (void)signal;
+    is_stopped = 1;
+}
+
 static void tell_seed(int signal)
 {
     char text[40];
@@ -226,7 +235,9 @@ static bool run_seeds(fuzz_run *run, const fuzz_options *options)
 {
     double start = seconds_now();
     for (int i = 0; i < 4; i++) signal((int[]){SIGSEGV, SIGBUS, SIGILL, SIGFPE}[i], tell_seed);
-    for (uint64_t i = 0; i < options->count; i++) {
+    signal(SIGTERM, stop);
+    signal(SIGINT, stop);
+    for (uint64_t i = 0; i < options->count && !is_stopped; i++) {
         if (options->seconds > 0 && seconds_now() - start > options->seconds) break;
         if (!run_seed(run, options->seed + i) && !options->keeps_going) break;
     }
