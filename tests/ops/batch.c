@@ -94,8 +94,20 @@ static double make_float(op_batch *batch, op_values values, int64_t index)
         return index < n * n ? float_specials[index % n] : any_float(batch);
     case OP_VALUES_RIGHT:
         return index < n * n ? float_specials[index / n] : any_float(batch);
+    case OP_VALUES_WIDE:
+        break; /* wide_float */
     }
     return 0;
+}
+
+/* Every exponent of the dtype as often, denormals too. */
+static double wide_float(op_batch *batch, kiln_dtype dtype)
+{
+    int least = dtype == KILN_f64 ? -1075 : dtype == KILN_f16 ? -25 : -150;
+    int most = dtype == KILN_f64 ? 1023 : dtype == KILN_f16 ? 15 : 127;
+    int exponent = least + (int)(op_random(batch) % (uint64_t)(most - least + 1));
+    double value = ldexp(1 + unit(batch), exponent);
+    return op_random(batch) & 1 ? -value : value;
 }
 
 static uint64_t make_int(op_batch *batch, kiln_dtype dtype, op_values values, int64_t index)
@@ -106,6 +118,7 @@ static uint64_t make_int(op_batch *batch, kiln_dtype dtype, op_values values, in
     if (values == OP_VALUES_SMALL)
         return is_unsigned ? any % 10 : (uint64_t)((int64_t)(any % 19) - 9);
     if (values == OP_VALUES_UNIT) return 1 + any % 2;
+    if (values == OP_VALUES_WIDE) return any >> any % 64; /* every length as often */
     if (op_random(batch) & 1) any = (uint64_t)((int64_t)(any % 257) - 128);
     if (values == OP_VALUES_ANY) return index < n ? (uint64_t)int_specials[index] : any;
     if (index >= n * n) return any;
@@ -116,7 +129,8 @@ static void fill_input(op_batch *batch, kiln_dtype dtype, int64_t n, op_values v
 {
     for (int64_t i = 0; i < n; i++) {
         if (is_float_dtype(dtype)) {
-            double value = make_float(batch, values, i);
+            bool is_wide = values == OP_VALUES_WIDE;
+            double value = is_wide ? wide_float(batch, dtype) : make_float(batch, values, i);
             kiln_element_store_double(dtype, data, i, 1, &value);
         } else {
             uint64_t value = make_int(batch, dtype, values, i);

@@ -30,6 +30,7 @@ typedef enum op_values {
     OP_VALUES_ANY,   /* the special values, then numbers of every size */
     OP_VALUES_LEFT,  /* with RIGHT: every pair of special values, then numbers of every size */
     OP_VALUES_RIGHT,
+    OP_VALUES_WIDE, /* every exponent, or number of bits, as often */
     OP_VALUES_UNIT, /* 0.25 … 1.75: factors of products, variances */
 } op_values;
 
