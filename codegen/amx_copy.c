@@ -1,14 +1,15 @@
 /* The first operand of a contraction by tiles. It is read in place when it is bf16 or bytes,
- * row-major, whole in steps and tiles, and its rows do not fight for one set of the first cache;
- * else a block of rows is copied to a local, [row / 16][part][k / 32][row % 16][k % 32], rounded or
- * split, zeros past k. Rows past the last one hold anything: they only reach sums that are not
- * stored. */
+ * row-major, whole in steps and tiles, its rows do not fight for one set of the first cache and few
+ * columns read them; else a block of rows is copied to a local, [row / 16][part][k / 32][row %
+ * 16][k % 32], rounded or split, zeros past k. Rows past the last one hold anything: they only
+ * reach sums that are not stored. */
 #include "codegen/amx.h"
 
 #include "base/checked.h"
 #include "codegen/math.h"
 
-#define SAME_SET_BYTES 1024
+#define SAME_SET_BYTES 1024 /* rows at multiples of this fight for one set */
+#define MANY_COLUMNS 256    /* tiles whose lines lie together load faster, which pays from here */
 
 static kiln_dtype a_dtype(const kiln_amx *amx)
 {
@@ -38,6 +39,7 @@ void kiln_amx_find_rows(kiln_amx *amx)
     dot->a.mode = KILN_DOT_COPY_K;
     amx->is_by_m = is_regular && dot->a.step == 1 && dot->a.k_step != 1;
     if (!is_regular || !is_whole || dot->a.k_step != 1 || !is_plain(amx)) return;
+    if (dot->roles.n_size >= MANY_COLUMNS) return;
     if (dot->a.step * (64 / amx->tile_k) % SAME_SET_BYTES) dot->a.mode = KILN_DOT_DIRECT;
 }
 
