@@ -113,7 +113,8 @@ static void input_import(kiln_onnx *onnx, kiln_onnx_frame *frame, uint32_t index
     kiln_arena *arena = &onnx->scope->arena;
     const char *where =
         kiln_arena_format(arena, "%s: input %s", onnx->source->where, kiln_onnx_quote(arena, name));
-    kiln_dtype dtype = kiln_onnx_dtype(onnx, given->elem_type, where);
+    bool is_scale = given->elem_type == KILN_ONNX_E8M0;
+    kiln_dtype dtype = is_scale ? KILN_u8 : kiln_onnx_dtype(onnx, given->elem_type, where);
     const kiln_shape_binding *shape = shape_bound(onnx, name);
     size_t rank = given->shape ? given->shape->n_dim : shape ? shape->rank : 0;
     if (!given->shape && !shape)
@@ -146,6 +147,7 @@ static void input_import(kiln_onnx *onnx, kiln_onnx_frame *frame, uint32_t index
         kiln_onnx_name_add(onnx, frame, &(kiln_onnx_name){.name = name, .index = index});
     const kiln_type *type = kiln_graph_tensor(onnx->graph, dtype, (uint32_t)rank, dims);
     made->value = kiln_add_input(onnx->graph, type, name, false);
+    if (is_scale) kiln_onnx_scale_note(onnx, made->value);
     value_bind(onnx, name, made->value);
 }
 
@@ -239,8 +241,10 @@ static void output_import(kiln_onnx *onnx, kiln_onnx_frame *frame, kiln_onnx_fra
         const kiln_type *type = kiln_graph_type(onnx->graph, found->value);
         kiln_onnx_call call = {.onnx = onnx, .graph = onnx->graph, .scope = onnx->scope};
         const kiln_onnx_extent *extent = kiln_onnx_extent_find(&call, found->value);
-        if (!is_declared_type(type, given, kiln_onnx_dtype(onnx, given->elem_type, where),
-                              extent)) {
+        bool is_scale = given->elem_type == KILN_ONNX_E8M0;
+        kiln_dtype dtype = is_scale ? KILN_u8 : kiln_onnx_dtype(onnx, given->elem_type, where);
+        if (is_scale != kiln_onnx_is_scale(onnx, found->value) ||
+            !is_declared_type(type, given, dtype, extent)) {
             kiln_text text = {.arena = arena};
             kiln_text_type(&text, type->dtype, type->rank, type->dims);
             kiln_fail(onnx->scope, KILN_MODEL, "%s: is %s; expected the declared shape and dtype",

@@ -17,6 +17,7 @@
 #define KILN_ONNX_MIN_OPSET 1
 #define KILN_ONNX_MAX_OPSET 28
 #define KILN_ONNX_NEWEST 9999 /* rows: to the newest operator set */
+#define KILN_ONNX_E8M0 24     /* ONNX's number of float8e8m0 */
 #define KILN_ONNX_ANY 255     /* rows: any number of operands */
 
 typedef struct kiln_onnx kiln_onnx;
@@ -157,6 +158,7 @@ struct kiln_onnx {
     bool *is_dim_used;                  /* of options->dims */
     uint32_t n_stamps; /* of searches in onnx_known.c */
     kiln_vec(kiln_onnx_sequence) sequences;
+    kiln_vec(kiln_value) scales; /* float8e8m0 values, of all graphs; onnx_scale.c */
 };
 
 struct kiln_onnx_call {

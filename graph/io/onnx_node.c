@@ -111,6 +111,10 @@ static void call_run(kiln_onnx_call *call)
         if (call->inputs[i].graph == KILN_ONNX_SEQUENCE)
             kiln_onnx_refuse(call, "operand %u is a sequence; expected a tensor", i);
     }
+    for (uint32_t i = 0; i < call->n_inputs && strncmp(call->row->op, "Cast", 4); i++) {
+        if (kiln_onnx_is_scale(call->onnx, call->inputs[i]))
+            kiln_onnx_refuse(call, "operand %u is float8e8m0; expected another dtype", i);
+    }
     kiln_value value = call->row->import(call);
     if (call->is_tainted) return;
     if (call->n_outputs && !call->outputs[0].id) call->outputs[0] = value;

@@ -121,6 +121,12 @@ kiln_value kiln_onnx_cast_float(kiln_onnx_call *call, kiln_value a, kiln_dtype d
 /* onnx_decoder.c: RotaryEmbedding and GroupQueryAttention of com.microsoft. */
 kiln_value kiln_onnx_import_rotary(kiln_onnx_call *call);
 kiln_value kiln_onnx_import_group_query(kiln_onnx_call *call);
+/* float8e8m0, u8 patterns in the graph: whether a value is one, making it known as one, to a float
+ * and from one as the attribute round_mode says. */
+bool kiln_onnx_is_scale(const kiln_onnx *onnx, kiln_value value);
+kiln_value kiln_onnx_scale_note(kiln_onnx *onnx, kiln_value value);
+kiln_value kiln_onnx_scale_decode(kiln_onnx_call *call, kiln_value a, kiln_dtype dtype);
+kiln_value kiln_onnx_scale_encode(kiln_onnx_call *call, kiln_value a, bool is_saturating);
 /* onnx_tree.c: TreeEnsemble. */
 kiln_value kiln_onnx_import_trees(kiln_onnx_call *call);
 

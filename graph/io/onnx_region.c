@@ -40,6 +40,8 @@ static kiln_value capture(kiln_onnx_call *call, kiln_onnx_level *level, kiln_val
     for (uint32_t i = 0; i < level->captures.n; i++) {
         if (level->captures.at[i].outer.id == value.id) return level->captures.at[i].inner;
     }
+    if (kiln_onnx_is_scale(call->onnx, value))
+        kiln_onnx_refuse(call, "the body reads a value of float8e8m0");
     if (kiln_onnx_extent_find(call, value))
         kiln_onnx_refuse(call, "the body reads a value whose size depends on the data");
     const kiln_type *type = kiln_graph_retype(level->graph, node->type);

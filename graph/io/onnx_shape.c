@@ -222,18 +222,39 @@ static kiln_value cast(kiln_onnx_call *call, kiln_dtype dtype)
     return kiln_add_convert(call->graph, a, dtype);
 }
 
+/* The same where one side is float8e8m0. */
+static kiln_value cast_scale(kiln_onnx_call *call, bool is_result, kiln_dtype dtype)
+{
+    kiln_value a = kiln_onnx_operand(call, 0);
+    bool is_saturating = kiln_onnx_int(call, "saturate", 1) != 0;
+    bool is_operand = kiln_onnx_is_scale(call->onnx, a);
+    if (is_operand && is_result) return a;
+    if (is_operand) return kiln_onnx_scale_decode(call, a, dtype);
+    if (!kiln_onnx_is_float(kiln_onnx_type(call, 0)->dtype))
+        kiln_onnx_refuse(call, "float8e8m0 from %s; expected a float",
+                         kiln_dtype_name(kiln_onnx_type(call, 0)->dtype));
+    return kiln_onnx_scale_encode(call, a, is_saturating);
+}
+
 static kiln_value import_cast(kiln_onnx_call *call)
 {
     if (!kiln_onnx_has_attribute(call, "to"))
         kiln_onnx_fail(call, "attr 'to' is missing; expected a dtype");
+    int64_t to = kiln_onnx_int(call, "to", 0);
+    bool is_result = to == KILN_ONNX_E8M0;
     kiln_onnx_ignore(call, "round_mode");
-    return cast(call, kiln_onnx_dtype(call->onnx, kiln_onnx_int(call, "to", 0), "attr 'to'"));
+    kiln_dtype dtype = is_result ? KILN_u8 : kiln_onnx_dtype(call->onnx, to, "attr 'to'");
+    bool is_scale = is_result || kiln_onnx_is_scale(call->onnx, kiln_onnx_operand(call, 0));
+    return is_scale ? cast_scale(call, is_result, dtype) : cast(call, dtype);
 }
 
 static kiln_value import_cast_like(kiln_onnx_call *call)
 {
+    kiln_dtype dtype = kiln_onnx_type(call, 1)->dtype;
+    bool is_result = kiln_onnx_is_scale(call->onnx, call->inputs[1]);
     kiln_onnx_ignore(call, "round_mode");
-    return cast(call, kiln_onnx_type(call, 1)->dtype);
+    bool is_scale = is_result || kiln_onnx_is_scale(call->onnx, kiln_onnx_operand(call, 0));
+    return is_scale ? cast_scale(call, is_result, dtype) : cast(call, dtype);
 }
 
 static kiln_value import_bit_cast(kiln_onnx_call *call)
