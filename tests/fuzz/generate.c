@@ -70,9 +70,7 @@ static kiln_value add_input(fuzz_graph *g, const kiln_type *type, op_values valu
 kiln_value fuzz_input(fuzz_graph *g, kiln_dtype dtype, uint32_t rank, const int64_t *dims)
 {
     uint64_t kind = fuzz_below(g, 100);
-    op_values values = kind < 20   ? OP_VALUES_ANY
-                       : kind < 28 ? OP_VALUES_WIDE
-                                   : OP_VALUES_SMALL;
+    op_values values = kind < 20 ? OP_VALUES_ANY : kind < 28 ? OP_VALUES_WIDE : OP_VALUES_SMALL;
     return add_input(g, kiln_graph_tensor(g->batch.graph, dtype, rank, dims), values);
 }
 

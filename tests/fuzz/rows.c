@@ -1,14 +1,18 @@
 /* The generator draws every row of the op table and every dtype, and nine pairs of classes in ten,
- * within a few thousand seeds; a seed gives one graph, another seed another one. */
+ * within a few thousand seeds; a seed gives one graph, another seed another one. The shrinker
+ * leaves what a failure needs, and a file gives the case back that was saved. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "fuzz/generate.h"
+#include "fuzz/saved.h"
 
 #define SEEDS 10000
 
@@ -93,11 +97,67 @@ static void test_a_seed_is_one_graph(void **state)
     for (uint64_t seed = 1; seed <= 100; seed++) check_seed(seed);
 }
 
+static bool has_op(const fuzz_case *c, kiln_op op)
+{
+    for (uint32_t id = 1; id < c->graph->nodes.n; id++) {
+        if (c->graph->nodes.at[id]->op == op) return true;
+    }
+    return false;
+}
+
+static bool has_tanh(void *user, const fuzz_case *candidate)
+{
+    (void)user;
+    return has_op(candidate, KILN_OP_tanh);
+}
+
+static const char *print_case(kiln_scope *scope, const fuzz_case *c)
+{
+    kiln_text text = {.arena = &scope->arena};
+    kiln_graph_print(c->graph, &text);
+    return kiln_text_string(&text);
+}
+
+/* Shrinks the first large graph with a tanh from the seed on; saves it and reads it again. */
+static void check_shrinking(kiln_scope *scope, uint64_t seed, const char *path)
+{
+    fuzz_case large;
+    do {
+        fuzz_graph *g = fuzz_generate(scope, seed++);
+        large = (fuzz_case){g->batch.graph, g->batch.inputs.at};
+    } while (large.graph->nodes.n < 12 || !has_op(&large, KILN_OP_tanh) ||
+             has_op(&large, KILN_OP_custom_call));
+    fuzz_case small = fuzz_shrink(scope, large, has_tanh, NULL);
+    assert_true(has_tanh(NULL, &small));
+    assert_int_equal(small.graph->nodes.n, 3); /* none, the input, the tanh */
+    assert_true(fuzz_save(scope, path, &small, "a tanh"));
+    fuzz_case again = fuzz_load(scope, NULL, path);
+    assert_string_equal(print_case(scope, &again), print_case(scope, &small));
+    assert_int_equal(again.inputs[0].bytes, small.inputs[0].bytes);
+    assert_memory_equal(again.inputs[0].data, small.inputs[0].data, small.inputs[0].bytes);
+}
+
+static void test_a_case_is_shrunk_and_saved(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/kiln-fuzz-case-XXXXXX";
+    int file = mkstemp(path);
+    assert_true(file >= 0);
+    close(file);
+    kiln_error error = {0};
+    kiln_scope scope;
+    kiln_scope_open(&scope, &error);
+    if (kiln_scope_try(&scope)) check_shrinking(&scope, 1, path);
+    if (kiln_scope_close(&scope)) fail_msg("%s", error.message);
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_row_and_dtype_is_drawn),
         cmocka_unit_test(test_a_seed_is_one_graph),
+        cmocka_unit_test(test_a_case_is_shrunk_and_saved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

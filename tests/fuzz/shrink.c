@@ -12,13 +12,15 @@
  * another. */
 typedef struct rebuild_plan {
     int32_t output; /* -1: all */
+    uint32_t value; /* id of what becomes the only output, or 0 */
     uint32_t cut;   /* id, or 0 */
     uint32_t bypass, by;
 } rebuild_plan;
 
 static void mark_needed(const kiln_graph *graph, const rebuild_plan *plan, bool *is_needed)
 {
-    for (uint32_t i = 0; i < graph->outputs.n; i++) {
+    is_needed[plan->value] = plan->value != 0;
+    for (uint32_t i = 0; !plan->value && i < graph->outputs.n; i++) {
         if (plan->output < 0 || (uint32_t)plan->output == i)
             is_needed[graph->outputs.at[i].value.id] = true;
     }
@@ -73,7 +75,8 @@ static fuzz_case rebuild(kiln_scope *scope, const fuzz_case *from, void **values
             map[id] = kiln_graph_copy(graph, from->graph, node, map);
         }
     }
-    for (uint32_t i = 0; i < from->graph->outputs.n; i++) {
+    if (plan->value) kiln_add_output(graph, map[plan->value], NULL);
+    for (uint32_t i = 0; !plan->value && i < from->graph->outputs.n; i++) {
         const kiln_graph_output *output = &from->graph->outputs.at[i];
         if (is_needed[output->value.id] && (plan->output < 0 || (uint32_t)plan->output == i)) {
             kiln_add_output(graph, map[output->value.id], output->name);
@@ -154,11 +157,26 @@ static bool try_zeros(shrink_run *run, uint32_t i)
     return true;
 }
 
+/* An operand of the only output in its place. */
+static bool try_operands(shrink_run *run)
+{
+    const kiln_graph *graph = run->best.graph;
+    if (graph->outputs.n != 1) return false;
+    const kiln_node *node = kiln_graph_node(graph, graph->outputs.at[0].value);
+    for (uint32_t i = 0; i < node->n_inputs; i++) {
+        uint32_t id = node->inputs[i].id;
+        if (graph->nodes.at[id]->type->n_items) continue;
+        if (try_plan(run, &(rebuild_plan){.output = -1, .value = id})) return true;
+    }
+    return false;
+}
+
 static bool shrink_once(shrink_run *run)
 {
     for (uint32_t i = 0; run->best.graph->outputs.n > 1 && i < run->best.graph->outputs.n; i++) {
         if (try_plan(run, &(rebuild_plan){.output = (int32_t)i})) return true;
     }
+    if (try_operands(run)) return true;
     for (uint32_t id = run->best.graph->nodes.n; id-- > 1;) {
         if (try_node(run, id)) return true;
     }

@@ -1,5 +1,6 @@
-/* Making a failing graph small: one output, nodes cut off by inputs that hold what the evaluator
- * gave, nodes bypassed by an operand of their type, as long as the failure stays. */
+/* Making a failing graph small: one output, then an operand of it, nodes cut off by inputs that
+ * hold what the evaluator gave, nodes bypassed by an operand of their type, inputs of zeros, as
+ * long as the failure stays. */
 #ifndef KILN_TESTS_FUZZ_SHRINK_H
 #define KILN_TESTS_FUZZ_SHRINK_H
 
