@@ -237,25 +237,35 @@ def roofline_share(details, milliseconds, limits):
     return least / milliseconds
 
 
+def time_engines(engines, args):
+    """By engine: the median over the rounds' medians, and the least time, in milliseconds."""
+    medians = {engine: [] for engine in engines}
+    least = {engine: float("inf") for engine in engines}
+    for _ in range(args.rounds):
+        time_round(engines, args, medians, least)
+    return {engine: statistics.median(values) for engine, values in medians.items()}, least
+
+
+def time_round(engines, args, medians, least):
+    for engine, (function, _, _) in engines.items():
+        function()
+        median, best = round_median(function, args.seconds)
+        medians[engine].append(median)
+        least[engine] = min(least[engine], best)
+
+
 def compare(name, args, model=None):
     with torch.inference_mode():
         engines, notes = find_engines(name, args, model)
-        medians = {engine: [] for engine in engines}
-        least = {engine: float("inf") for engine in engines}
-        for _ in range(args.rounds):
-            for engine, (function, _, _) in engines.items():
-                function()
-                median, best = round_median(function, args.seconds)
-                medians[engine].append(median)
-                least[engine] = min(least[engine], best)
+        medians, least = time_engines(engines, args)
     is_plain = args.precision in ("fma", "f64") or args.precision in name or "i8" in name
     label = name if is_plain else f"{name} {args.precision}"
     row = {"workload": label, "threads": args.threads, "precision": args.precision, "notes": notes,
            "engines": {}}
     for engine, (_, first, details) in engines.items():
         loaded = details.pop("model", None)
-        row["engines"][engine] = {"median_ms": statistics.median(medians[engine]),
-                                  "min_ms": least[engine], "first_s": first, **details}
+        row["engines"][engine] = {"median_ms": medians[engine], "min_ms": least[engine],
+                                  "first_s": first, **details}
         if loaded:
             loaded.close()
     if args.precision == "fma":
@@ -327,7 +337,7 @@ def run_here(args):
 def run_apart(args, threads):
     """The same in a process of its own: peers settle on their threads when they start."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        command = [sys.executable, __file__, *sys.argv[1:], "--threads", str(threads), "--part", "--out",
+        command = [sys.executable, sys.argv[0], *sys.argv[1:], "--threads", str(threads), "--part", "--out",
                    file.name]
         subprocess.run(command, check=True)
         with open(file.name, encoding="utf-8") as written:

@@ -86,7 +86,7 @@ class Library:
         return graph
 
     def build(self, context, name, size):
-        """The graph that benchmarks/ocean.h declares as build_NAME."""
+        """The graph that ocean.h or workloads.h declare as build_NAME; the latter have no size."""
         graph = C.c_void_p()
         self.lib.kiln_graph_create(context, name.encode(), C.byref(graph))
         getattr(self.workloads(), "build_" + name)(graph, C.c_int64(size))
@@ -150,6 +150,17 @@ class Model:
             views[i] = Tensor(port.dtype, port.rank, port.dims, array.ctypes.data, array.nbytes)
         return views
 
+    @property
+    def output_bytes(self):
+        """Of the outputs that have no donated input's memory."""
+        donated = {port.donated_to for port in self.inputs}
+        return sum(array.nbytes for i, array in enumerate(self.outputs) if i not in donated)
+
+    def ones(self):
+        """Inputs of the right types, all 1."""
+        return {name: np.ones(tuple(port.dims[:port.rank]), DTYPES[port.dtype])
+                for name, port in zip(self.input_names, self.inputs)}
+
     def bind(self, feed):
         """Fixes the inputs (kept alive here); each call runs once and returns the same output arrays."""
         arrays = [np.ascontiguousarray(feed[name]) for name in self.input_names]
@@ -158,6 +169,10 @@ class Model:
             if (array.dtype.type, array.shape) != expected:
                 raise ValueError(f"{port.name}: {array.dtype}{array.shape}; expected {expected}")
         self.bound = arrays
+        for array, port in zip(arrays, self.inputs):
+            if port.donated_to < len(self.outputs):  # with `array` spent, its memory is the output's
+                self.outputs[port.donated_to] = array.reshape(self.outputs[port.donated_to].shape)
+                self.output_views[port.donated_to].data = array.ctypes.data
         views = self._tensors(arrays, self.inputs)
         run, workspace, outputs = self.lib.kiln_run, self.workspace, self.output_views
         n_inputs, n_outputs = len(arrays), len(self.outputs)

@@ -1,6 +1,6 @@
 /* One step of training as a graph: forward, backward written out by the rules of calculus, and
- * gradient descent. The activations that the backward pass reads stay alive across the forward one,
- * which is what planning memory for training is about. */
+ * gradient descent in place: weights are donated. The activations that the backward pass reads stay
+ * alive across the forward one, which is what planning memory for training is about. */
 #include "benchmarks/workloads.h"
 
 enum { BATCH = 128, CLASSES = 10 };
@@ -55,8 +55,8 @@ void build_train_mlp(kiln_graph *graph)
     kiln_value h[LAYERS + 1], w[LAYERS], b[LAYERS];
     h[0] = kiln_input(graph, "x", KILN_f32, 2, (int64_t[]){BATCH, widths[0]});
     for (int i = 0; i < LAYERS; i++) {
-        w[i] = kiln_input(graph, names[i][0], KILN_f32, 2, widths + i);
-        b[i] = kiln_input(graph, names[i][1], KILN_f32, 1, widths + i + 1);
+        w[i] = kiln_input_donated(graph, names[i][0], KILN_f32, 2, widths + i);
+        b[i] = kiln_input_donated(graph, names[i][1], KILN_f32, 1, widths + i + 1);
         h[i + 1] = kiln_linear(graph, h[i], w[i], b[i]);
         if (i + 1 < LAYERS) h[i + 1] = kiln_relu(graph, h[i + 1]);
     }
@@ -123,10 +123,10 @@ void build_train_cnn(kiln_graph *graph)
     h[0] = kiln_input(graph, "x", KILN_f32, 4, (int64_t[]){BATCH, 3, 32, 32});
     for (int i = 0; i < LAYERS; i++) {
         int64_t dims[] = {layers[i].out, layers[i].in, 3, 3};
-        kernels[i] = kiln_input(graph, names[i], KILN_f32, 4, dims);
+        kernels[i] = kiln_input_donated(graph, names[i], KILN_f32, 4, dims);
         h[i + 1] = kiln_relu(graph, convolve(graph, h[i], kernels[i], layers[i]));
     }
-    kiln_value w = kiln_input(graph, "w", KILN_f32, 2, (int64_t[]){LAST, CLASSES});
+    kiln_value w = kiln_input_donated(graph, "w", KILN_f32, 2, (int64_t[]){LAST, CLASSES});
     kiln_value means = kiln_mean(graph, h[LAYERS], 2, (int64_t[]){2, 3});
     kiln_value gradient = loss_gradient(graph, kiln_matmul(graph, means, w));
     output_trained(graph, "w", w, kiln_matmul(graph, transposed(graph, means), gradient));

@@ -19,10 +19,10 @@ extern const unsigned n_workloads;
 /* models.c */
 void build_resnet50(kiln_graph *graph);
 void build_bert_base(kiln_graph *graph);
-void build_unet(kiln_graph *graph);
+KILN_API void build_unet(kiln_graph *graph);
 /* train.c */
-void build_train_mlp(kiln_graph *graph);
-void build_train_cnn(kiln_graph *graph);
+KILN_API void build_train_mlp(kiln_graph *graph);
+KILN_API void build_train_cnn(kiln_graph *graph);
 
 /* One output without elements and no work: what a call costs by itself. */
 KILN_API void build_nothing(kiln_graph *graph);

@@ -85,6 +85,45 @@ class Bert(nn.Module):
         return h
 
 
+class UNet(nn.Module):
+    """The layers of build_unet in models.c."""
+
+    def __init__(self, widths=(32, 64, 128, 256), bottom=256):
+        super().__init__()
+
+        def two_convs(inputs, outputs):
+            return nn.Sequential(*(layer for n in (inputs, outputs) for layer in (
+                nn.Conv2d(n, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())))
+        self.down = nn.ModuleList(two_convs(a, b) for a, b in zip((3, *widths), widths))
+        self.bottom = two_convs(widths[-1], bottom)
+        self.up = nn.ModuleList(two_convs(a + b, a) for a, b in zip(widths[::-1], (bottom, *widths[:0:-1])))
+        self.last = nn.Conv2d(widths[0], 2, 1)
+
+    def forward(self, x):
+        skips = []
+        for layer in self.down:
+            skips.append(layer(x))
+            x = F.max_pool2d(skips[-1], 2)
+        x = self.bottom(x)
+        for layer in self.up:
+            x = layer(torch.cat([skips.pop(), F.interpolate(x, scale_factor=2.0)], 1))
+        return self.last(x)
+
+
+def deep_mlp():
+    widths = (784, 512, 512, 512, 512, 10)
+    layers = [layer for a, b in zip(widths, widths[1:]) for layer in (nn.Linear(a, b), nn.ReLU())]
+    return nn.Sequential(*layers[:-1])
+
+
+def small_cnn():
+    """The layers of build_train_cnn in train.c."""
+    sizes = ((3, 32, 1), (32, 64, 2), (64, 64, 1), (64, 64, 2))
+    layers = [layer for a, b, stride in sizes
+              for layer in (nn.Conv2d(a, b, 3, stride, 1, bias=False), nn.ReLU())]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10, bias=False))
+
+
 def vision(name):
     def make():
         import torchvision
@@ -123,6 +162,11 @@ WORKLOADS = {
     "bert_base_b1_s128": (Bert, [tokens(1, 128)]),
     "bert_base_b8_s128": (Bert, [tokens(8, 128)]),
 }
+
+
+# Graphs of the C builder whose memory is compared.
+BUILT = {"unet": (UNet, [normal(1, 3, 128, 128)]), "train_mlp": (deep_mlp, [normal(128, 784)]),
+         "train_cnn": (small_cnn, [normal(128, 3, 32, 32)])}
 
 
 # The rows of each precision mode; f32 by chains of fma is the default.
