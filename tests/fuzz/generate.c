@@ -231,6 +231,7 @@ fuzz_graph *fuzz_generate(kiln_scope *scope, uint64_t seed)
     g->batch.name = kiln_arena_format(&scope->arena, "seed %llu", (unsigned long long)seed);
     g->batch.graph = kiln_graph_open(scope, NULL, "fuzz");
     g->max_elements = fuzz_chance(g, 10) ? 20000 : 3000;
+    if (fuzz_chance(g, 1)) g->max_elements = 200000; /* enough for threads to share */
     g->n_wanted = pick_count(g);
     pick_sizes(g);
     uint32_t n_inputs = 1 + (uint32_t)fuzz_below(g, 3);
