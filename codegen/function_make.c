@@ -186,6 +186,8 @@ static void fill_outputs(kiln_function *function, kiln_entry *entry, const kiln_
         *output = (kiln_output_type){.dtype = type->dtype, .rank = type->rank};
         output->name = keep_name(function, i, graph->outputs.at[i].name);
         output->bytes = (size_t)type->bytes;
+        output->counted_by = graph->outputs.at[i].counted_by;
+        output->counted_axis = graph->outputs.at[i].counted_axis;
         memcpy(output->dims, type->dims, type->rank * sizeof *type->dims);
     }
 }

@@ -42,22 +42,16 @@ kiln_status kiln_rows_count(const kiln_function *function, const kiln_tensor *in
 kiln_status kiln_rows_prove(const kiln_function *function, const kiln_graph *graph, int64_t n,
                             unsigned char out_form[KILN_SHA256_BYTES])
 {
-    static const char *const passes[] = {"inline", "expand"};
     kiln_error error = {0};
     kiln_scope scope;
     kiln_scope_open(&scope, &error);
     if (kiln_scope_try(&scope)) {
         kiln_compilation *compilation =
             kiln_compilation_open(&scope, graph, &function->compile, true);
-        const kiln_graph *plain = graph;
-        for (size_t i = 0; i < sizeof passes / sizeof *passes; i++) {
-            const kiln_pass *pass = kiln_pass_find(passes[i], strlen(passes[i]));
-            plain = kiln_pass_run(&compilation->pipeline, pass, plain);
-        }
         bool *batched = kiln_new_array(&scope.arena, bool, graph->inputs.n + 1);
         for (uint32_t i = 0; i < graph->inputs.n; i++) batched[i] = is_batched(function, i);
         kiln_rows_spec spec = {.n = n, .is_batched = batched};
-        const char *form = kiln_rows_form(&scope, plain, graph, &spec);
+        const char *form = kiln_rows_form(&compilation->pipeline, graph, &spec);
         kiln_sha256_of(form, strlen(form), out_form);
     }
     kiln_status status = kiln_scope_close(&scope);

@@ -68,6 +68,7 @@ static uint64_t hash_attrs(kiln_arena *arena, const kiln_rows *rows, const kiln_
 {
     if (!node->attrs) return 0;
     kiln_attrs attrs = *node->attrs;
+    if (rows->inner[node->id]) kiln_attrs_set_regions(&attrs, (kiln_regions){0}); /* printed */
     if (attrs.family == KILN_FAMILY_input) attrs.input.serial = 0;
     kiln_ints *lists[] = {
         attrs.family == KILN_FAMILY_slice ? &attrs.slice.limits : NULL,
@@ -115,7 +116,8 @@ static void print_dims(kiln_text *text, const kiln_rows *rows, const kiln_node *
 static void print_counted(kiln_text *text, const kiln_rows *rows, const kiln_node *node)
 {
     const kiln_row_state *state = &rows->states[node->id];
-    if (state->kind == KILN_ROW_FIXED && is_length_free(node)) return;
+    bool is_walked = rows->inner[node->id] != NULL; /* its parameters show their dims */
+    if (is_walked || (state->kind == KILN_ROW_FIXED && is_length_free(node))) return;
     bool is_beside = kiln_node_row(node)->class_ == KILN_ELEMENTWISE ||
                      node->op == KILN_OP_concat || node->op == KILN_OP_dynamic_update;
     for (uint32_t i = 0; i < node->n_inputs; i++) {
@@ -133,13 +135,16 @@ static void print_counted(kiln_text *text, const kiln_rows *rows, const kiln_nod
 static void print_node(kiln_scope *scope, kiln_text *text, const kiln_rows *rows,
                        const kiln_node *node, const uint32_t *numbers)
 {
-    bool is_tuple = node->type->n_items > 0;
     kiln_text_append(text, kiln_node_row(node)->name);
     for (uint32_t i = 0; i < node->n_inputs; i++)
         kiln_text_printf(text, " %u", numbers[node->inputs[i].id]);
-    kiln_text_printf(text, " %s",
-                     is_tuple ? kiln_type_string(&scope->arena, node->type)
-                              : kiln_dtype_name(node->type->dtype));
+    if (rows->inner[node->id]) {
+        kiln_text_printf(text, " (%u)", node->type->n_items); /* items show their dims */
+    } else if (node->type->n_items) {
+        kiln_text_printf(text, " %s", kiln_type_string(&scope->arena, node->type));
+    } else {
+        kiln_text_printf(text, " %s", kiln_dtype_name(node->type->dtype));
+    }
     print_dims(text, rows, node);
     print_counted(text, rows, node);
     if (node->op == KILN_OP_constant) {
@@ -151,36 +156,66 @@ static void print_node(kiln_scope *scope, kiln_text *text, const kiln_rows *rows
     kiln_text_append(text, "\n");
 }
 
-static const char *print_form(kiln_scope *scope, const kiln_rows *rows)
+static void print_form(kiln_scope *scope, kiln_text *text, const kiln_rows *rows);
+
+/* The regions of a node, with what is known in them; they nest at most KILN_MAX_NESTING deep. */
+static void print_inner(kiln_scope *scope, kiln_text *text, const kiln_rows *rows, uint32_t id)
+{
+    uint32_t n = kiln_attrs_regions(rows->graph->nodes.at[id]->attrs).n;
+    for (uint32_t i = 0; rows->inner[id] && i < n; i++) {
+        kiln_text_append(text, "{\n");
+        print_form(scope, text, rows->inner[id][i]);
+        kiln_text_append(text, "}\n");
+    }
+}
+
+static void print_form(kiln_scope *scope, kiln_text *text, const kiln_rows *rows)
 {
     const kiln_graph *graph = rows->graph;
     const bool *is_live = kiln_live_nodes(scope, graph);
     uint32_t *numbers = kiln_new_array(&scope->arena, uint32_t, graph->nodes.n), n = 0;
-    kiln_text text = {.arena = &scope->arena};
     for (uint32_t id = 1; id < graph->nodes.n; id++) {
         if (!is_live[id]) continue;
         numbers[id] = ++n;
-        print_node(scope, &text, rows, graph->nodes.at[id], numbers);
+        print_node(scope, text, rows, graph->nodes.at[id], numbers);
+        if (graph->nodes.at[id]->attrs) print_inner(scope, text, rows, id);
     }
+    for (uint32_t i = 0; i < graph->inputs.n; i++) /* 0: not used */
+        kiln_text_printf(text, "input %u\n", numbers[graph->inputs.at[i].id]);
     for (uint32_t i = 0; i < graph->outputs.n; i++)
-        kiln_text_printf(&text, "output %u\n", numbers[graph->outputs.at[i].value.id]);
+        kiln_text_printf(text, "output %u\n", numbers[graph->outputs.at[i].value.id]);
     for (uint32_t i = 0; i < graph->checks.n; i++)
-        kiln_text_printf(&text, "check %u\n", numbers[graph->checks.at[i].value.id]);
-    return kiln_text_string(&text);
+        kiln_text_printf(text, "check %u\n", numbers[graph->checks.at[i].value.id]);
 }
 
-const char *kiln_rows_form(kiln_scope *scope, const kiln_graph *graph, const kiln_graph *source,
+kiln_rows *kiln_rows_open(kiln_pipeline *pipeline, const kiln_graph *graph, int64_t n)
+{
+    kiln_scope *scope = pipeline->scope;
+    kiln_rows *rows = kiln_new(&scope->arena, kiln_rows);
+    graph = kiln_pass_expand(pipeline, kiln_pass_inline(pipeline, graph));
+    *rows = (kiln_rows){.pipeline = pipeline, .scope = scope, .graph = graph, .n = n};
+    rows->states = kiln_new_array(&scope->arena, kiln_row_state, graph->nodes.n);
+    rows->items = kiln_new_array(&scope->arena, kiln_row_state *, graph->nodes.n);
+    rows->inner = kiln_new_array(&scope->arena, kiln_rows **, graph->nodes.n);
+    return rows;
+}
+
+const char *kiln_rows_form(kiln_pipeline *pipeline, const kiln_graph *graph,
                            const kiln_rows_spec *spec)
 {
-    kiln_rows rows = {.graph = graph, .n = spec->n};
-    rows.states = kiln_new_array(&scope->arena, kiln_row_state, graph->nodes.n);
-    bool *has_rows = kiln_new_array(&scope->arena, bool, graph->nodes.n);
-    for (uint32_t i = 0; i < graph->inputs.n; i++)
-        has_rows[graph->inputs.at[i].id] = spec->is_batched[i];
-    for (uint32_t id = 1; id < graph->nodes.n; id++) {
-        rows.states[id] = kiln_row_visit(&rows, graph->nodes.at[id]);
-        if (has_rows[id]) rows.states[id] = (kiln_row_state){.kind = KILN_ROW_EACH, .each = 1};
+    kiln_scope *scope = pipeline->scope;
+    kiln_rows *rows = kiln_rows_open(pipeline, graph, spec->n);
+    const kiln_graph *plain = rows->graph;
+    bool *has_rows = kiln_new_array(&scope->arena, bool, plain->nodes.n);
+    kiln_text text = {.arena = &scope->arena};
+    rows->n_walks = kiln_new(&scope->arena, uint32_t);
+    for (uint32_t i = 0; i < plain->inputs.n; i++)
+        has_rows[plain->inputs.at[i].id] = spec->is_batched[i];
+    for (uint32_t id = 1; id < plain->nodes.n; id++) {
+        rows->states[id] = kiln_row_visit(rows, plain->nodes.at[id]);
+        if (has_rows[id]) rows->states[id] = (kiln_row_state){.kind = KILN_ROW_EACH, .each = 1};
     }
-    check_outputs(scope, &rows, source);
-    return print_form(scope, &rows);
+    check_outputs(scope, rows, graph);
+    print_form(scope, &text, rows);
+    return kiln_text_string(&text);
 }

@@ -74,7 +74,8 @@ static kiln_row_state join_beside(const kiln_rows *rows, const kiln_node *node, 
                                   kiln_ints axes)
 {
     kiln_row_state state = join(rows, node, 0, n);
-    if (state.kind == KILN_ROW_FIXED) return fixed(all_axes(node->type));
+    for (uint32_t i = 0; i < axes.n; i++) state.varies |= 1u << axes.at[i];
+    if (state.kind == KILN_ROW_FIXED) return fixed(state.varies & all_axes(node->type));
     if (state.kind == KILN_ROW_EACH && ints_have(axes, state.axis))
         return mixed(node, "it works along the axis of the rows");
     return state;
@@ -311,6 +312,24 @@ static uint32_t free_place(const kiln_rows *rows, const kiln_node *node, uint32_
     return place;
 }
 
+/* A product of values without rows: batch axes differ where an operand does, free ones as theirs.
+ */
+static kiln_row_state fixed_dot(const kiln_rows *rows, const kiln_node *node)
+{
+    kiln_ints batch[] = {node->attrs->dot.lhs_batch, node->attrs->dot.rhs_batch};
+    kiln_ints contract[] = {node->attrs->dot.lhs_contract, node->attrs->dot.rhs_contract};
+    uint32_t varies = 0;
+    for (uint32_t side = 0; side < 2; side++) {
+        uint32_t own = operand_state(rows, node, side)->varies;
+        for (uint32_t axis = 0; axis < operand_type(rows, node, side)->rank; axis++) {
+            int64_t at = place_of(batch[side], axis);
+            if (!(own >> axis & 1) || ints_have(contract[side], axis)) continue;
+            varies |= 1u << (at >= 0 ? (uint32_t)at : free_place(rows, node, side, axis));
+        }
+    }
+    return fixed(varies);
+}
+
 static kiln_row_state visit_dot(const kiln_rows *rows, const kiln_node *node)
 {
     kiln_ints batch[] = {node->attrs->dot.lhs_batch, node->attrs->dot.rhs_batch};
@@ -318,7 +337,7 @@ static kiln_row_state visit_dot(const kiln_rows *rows, const kiln_node *node)
     uint32_t side = operand_state(rows, node, 0)->kind == KILN_ROW_FIXED;
     const kiln_row_state *state = operand_state(rows, node, side);
     const kiln_row_state *other = operand_state(rows, node, !side);
-    if (state->kind == KILN_ROW_FIXED) return fixed(all_axes(node->type));
+    if (state->kind == KILN_ROW_FIXED) return fixed_dot(rows, node);
     if (ints_have(contract[side], state->axis)) return mixed(node, "it sums over the rows");
     int64_t at = place_of(batch[side], state->axis);
     if (at < 0 && other->kind == KILN_ROW_FIXED)
@@ -406,6 +425,17 @@ static kiln_row_state visit_source(const kiln_node *node)
     return fixed(is_splat ? 0 : all_axes(node->type));
 }
 
+static kiln_row_state visit_region(const kiln_rows *rows, const kiln_node *node, bool is_fixed)
+{
+    if (node->op == KILN_OP_item) {
+        const kiln_row_state *items = rows->items[node->inputs[0].id];
+        return items ? items[node->attrs->item.index] : fixed(all_axes(node->type));
+    }
+    bool is_opaque = node->op == KILN_OP_custom_call || kiln_node_is_scalar_region(node);
+    if (!is_opaque) return kiln_row_visit_region(rows, node);
+    return is_fixed ? fixed(0) : mixed(node, "what happens to rows inside is not known");
+}
+
 kiln_row_state kiln_row_visit(const kiln_rows *rows, const kiln_node *node)
 {
     bool is_fixed = true;
@@ -436,9 +466,9 @@ kiln_row_state kiln_row_visit(const kiln_rows *rows, const kiln_node *node)
     case KILN_ROUTINE:
         return visit_routine(rows, node);
     case KILN_REGION:
+        return visit_region(rows, node, is_fixed);
     case KILN_COMPOSITE:
         break;
     }
-    if (is_fixed) return fixed(all_axes(node->type));
-    return mixed(node, "what happens to rows inside is not known");
+    return is_fixed ? fixed(all_axes(node->type)) : mixed(node, "its expansion is not known");
 }

@@ -22,11 +22,23 @@ typedef struct kiln_row_state {
 } kiln_row_state;
 
 typedef struct kiln_rows {
-    const kiln_graph *graph;
+    kiln_pipeline *pipeline;
+    kiln_scope *scope;       /* the pipeline's */
+    const kiln_graph *graph; /* without composites */
     int64_t n;
-    kiln_row_state *states; /* by node id */
+    kiln_row_state *states;    /* by node id; of a tuple, MIXED or nothing */
+    kiln_row_state **items;    /* by node id, of regions: by item */
+    struct kiln_rows ***inner; /* by node id: the regions' own */
+    uint32_t *n_walks;         /* of regions so far, over all of the graph */
 } kiln_rows;
 
+/* For one graph, expanded here; nothing known yet. */
+kiln_rows *kiln_rows_open(kiln_pipeline *pipeline, const kiln_graph *graph, int64_t n);
+
+#define KILN_MAX_ROW_WALKS 4096 /* loops in loops are walked again and again */
+
+/* rows_region.c: if, case, call, while and scan; sets the states of the items. */
+kiln_row_state kiln_row_visit_region(const kiln_rows *rows, const kiln_node *node);
 /* The state of a node whose operands have theirs. */
 kiln_row_state kiln_row_visit(const kiln_rows *rows, const kiln_node *node);
 #endif

@@ -83,8 +83,11 @@ typedef struct kiln_output_type {
     const char *name; /* lent until the function is destroyed */
     kiln_dtype dtype;
     uint32_t rank;
-    int64_t dims[KILN_MAX_RANK];
+    int64_t dims[KILN_MAX_RANK]; /* of the bound, where the size depends on the data: */
     size_t bytes;
+    uint32_t counted_by; /* the output that counts the entries of counted_axis, or
+                            KILN_NONE */
+    uint32_t counted_axis;
 } kiln_output_type;
 
 /* Compiles for these inputs if that is still to be done, and says what the outputs will be.

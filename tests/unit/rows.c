@@ -9,117 +9,164 @@ typedef struct graph_case {
     const char *name, *text, *refusal;
 } graph_case;
 
-static const graph_case
-    cases[] =
-        {
-            {"mlp",
-             "graph g(%x: f32[$1,6], %w: f32[6,5], %b: f32[5]) {"
-             "  %0: f32[$1,5] = linear %x, %w, %b"
-             "  %1: f32[$1,5] = gelu %0 {tanh = false}"
-             "  %2: f32[$1,5] = softmax %1 {axis = 1}"
-             "  return %2 }",
-             NULL},
-            {"attention over each row",
-             "graph g(%x: f32[$1,6,8]) {"
-             "  %0: f32[$1,6,2,4] = reshape %x"
-             "  %1: f32[$1,2,6,4] = transpose %0 {permutation = [0, 2, 1, 3]}"
-             "  %2: f32[$1,2,6,4] = attention %1, %1, %1 {scale = 0, causal = true}"
-             "  %3: f32[$1,6,2,4] = transpose %2 {permutation = [0, 2, 1, 3]}"
-             "  %4: f32[$6,8] = reshape %3"
-             "  return %4 }",
-             NULL},
-            {"rows moved to a later axis and back",
-             "graph g(%x: f32[$1,3,4]) {"
-             "  %0: f32[3,$1,4] = transpose %x {permutation = [1, 0, 2]}"
-             "  %1: f32[$1,4] = reduce_max %0 {axes = [0]}"
-             "  %2: i64[$1] = argmax %1 {axis = 1, last = false}"
-             "  return %1, %2 }",
-             NULL},
-            {"a table",
-             "graph g(%x: i64[$1,3], %t: f32[9,4]) {"
-             "  %0: f32[$1,3,4] = take %t, %x {axis = 0}"
-             "  %1: f32[$1,4] = reduce_sum %0 {axes = [1]}"
-             "  return %1 }",
-             NULL},
-            {"sorted, padded, joined, cut",
-             "graph g(%x: f32[$1,5]) {"
-             "  %0: f32[$1,5] = sort %x {axis = 1, descending = true}"
-             "  %1: f32[] = constant {value = splat 0.5}"
-             "  %2: f32[$1,7] = pad %0, %1 {low = [0, 1], high = [0, 1], interior = [0, 0]}"
-             "  %3: f32[$1,5] = cumulative_sum %x {axis = 1, exclusive = false, reverse = false}"
-             "  %4: f32[$1,12] = concat %2, %3 {axis = 1}"
-             "  %5: f32[$1,4] = slice %4 {starts = [0, 2], limits = [$1, 10], strides = [1, 2]}"
-             "  %6: f32[$1,4] = reverse %5 {axes = [1]}"
-             "  return %6 }",
-             NULL},
-            {"image",
-             "graph g(%x: f32[$1,2,6,6], %w: f32[3,2,3,3]) {"
-             "  %0: f32[$1,3,6,6] = convolution %x, %w {strides = [1, 1], low = [1, 1], high = [1, "
-             "1],"
-             "    lhs_dilation = [1, 1], rhs_dilation = [1, 1], groups = 1, input_axes = [0, 1, 2, "
-             "3],"
-             "    kernel_axes = [0, 1, 2, 3], output_axes = [0, 1, 2, 3], accumulate = f32}"
-             "  %1: f32[$1,3,3,3] = window_max %0 {sizes = [1, 1, 2, 2], strides = [1, 1, 2, 2],"
-             "    low = [0, 0, 0, 0], high = [0, 0, 0, 0], dilations = [1, 1, 1, 1]}"
-             "  return %1 }",
-             NULL},
-            {"two inputs, products of rows with themselves",
-             "graph g(%x: f32[$1,3,4], %y: f32[$1,4]) {"
-             "  %0: f32[$1,3] = dot_general %x, %y " DOT(
-                 "lhs_batch = [0], rhs_batch = [0],"
-                 " lhs_contract = [2], rhs_contract = [1]") "  %1: f32[3] = dot_general %x, "
-                                                            "%y " DOT("lhs_batch = [], rhs_batch = "
-                                                                      "[],"
-                                                                      " lhs_contract = [0, 2], "
-                                                                      "rhs_contract = [0, 1]") "  "
-                                                                                               "ret"
-                                                                                               "urn"
-                                                                                               " %"
-                                                                                               "0 "
-                                                                                               "}",
-             NULL},
-            {"sums over the batch",
-             "graph g(%x: f32[$1,3]) {"
-             "  %0: f32[3] = mean %x {axes = [0]}"
-             "  %1: f32[$1,3] = broadcast %0 {axes = [1]}"
-             "  %2: f32[$1,3] = sub %x, %1"
-             "  return %2 }",
-             "node %0: f32[3] = mean %x {axes = [0]} mixes the rows of the batch: it reduces over "
-             "the "
-             "rows; expected rows apart"},
-            {"each row with every other",
-             "graph g(%x: f32[$1,3]) {"
-             "  %0: f32[$1,$1] = dot_general %x, %x " DOT(
-                 "lhs_batch = [], rhs_batch = [],"
-                 " lhs_contract = [1], rhs_contract = [1]") "  return %0 }",
-             "dot_general %x, %x"},
-            {"transposed",
-             "graph g(%x: f32[$1,3]) {"
-             "  %0: f32[3,$1] = transpose %x {permutation = [1, 0]} return %0 }",
-             "output \"y\" is f32[3,13], without the rows of the batch along its first axis"},
-            {"reversed",
-             "graph g(%x: f32[$1,3]) { %0: f32[$1,3] = reverse %x {axes = [0]} return %0 }",
-             "it works along the axis of the rows"},
-            {"the first row",
-             "graph g(%x: f32[$1,3]) {"
-             "  %0: f32[1,3] = slice %x {starts = [0, 0], limits = [1, 3], strides = [1, 1]}"
-             "  %1: f32[$1,3] = broadcast %0 {axes = [0, 1]} return %1 }",
-             "it takes some of the rows"},
-            {"rows numbered",
-             "graph g(%x: f32[$1,3]) {"
-             "  %0: f32[$1,3] = iota {axis = 0} %1: f32[$1,3] = add %x, %0 return %1 }",
-             "an operand without rows differs from row to row"},
-            {"shuffled into columns",
-             "graph g(%x: f32[$1,3]) { %0: f32[3,$1] = reshape %x return %0 }",
-             "no axis of its result counts rows"},
-            {"rows as places",
-             "graph g(%x: i64[$1,3]) {"
-             "  %0: i64[$1,3,3] = take %x, %x {axis = 0} return %0 }",
-             "it takes from other rows"},
-            {"no rows at all",
-             "graph g(%x: f32[$1,3]) { %0: f32[2] = constant {value = splat 1}"
-             "  return %0 }",
-             "without the rows"},
+static const graph_case cases[] = {
+    {"mlp",
+     "graph g(%x: f32[$1,6], %w: f32[6,5], %b: f32[5]) {"
+     "  %0: f32[$1,5] = linear %x, %w, %b"
+     "  %1: f32[$1,5] = gelu %0 {tanh = false}"
+     "  %2: f32[$1,5] = softmax %1 {axis = 1}"
+     "  return %2 }",
+     NULL},
+    {"attention over each row",
+     "graph g(%x: f32[$1,6,8]) {"
+     "  %0: f32[$1,6,2,4] = reshape %x"
+     "  %1: f32[$1,2,6,4] = transpose %0 {permutation = [0, 2, 1, 3]}"
+     "  %2: f32[$1,2,6,4] = attention %1, %1, %1 {scale = 0, causal = true}"
+     "  %3: f32[$1,6,2,4] = transpose %2 {permutation = [0, 2, 1, 3]}"
+     "  %4: f32[$6,8] = reshape %3"
+     "  return %4 }",
+     NULL},
+    {"rows moved to a later axis and back",
+     "graph g(%x: f32[$1,3,4]) {"
+     "  %0: f32[3,$1,4] = transpose %x {permutation = [1, 0, 2]}"
+     "  %1: f32[$1,4] = reduce_max %0 {axes = [0]}"
+     "  %2: i64[$1] = argmax %1 {axis = 1, last = false}"
+     "  return %1, %2 }",
+     NULL},
+    {"a table",
+     "graph g(%x: i64[$1,3], %t: f32[9,4]) {"
+     "  %0: f32[$1,3,4] = take %t, %x {axis = 0}"
+     "  %1: f32[$1,4] = reduce_sum %0 {axes = [1]}"
+     "  return %1 }",
+     NULL},
+    {"sorted, padded, joined, cut",
+     "graph g(%x: f32[$1,5]) {"
+     "  %0: f32[$1,5] = sort %x {axis = 1, descending = true}"
+     "  %1: f32[] = constant {value = splat 0.5}"
+     "  %2: f32[$1,7] = pad %0, %1 {low = [0, 1], high = [0, 1], interior = [0, 0]}"
+     "  %3: f32[$1,5] = cumulative_sum %x {axis = 1, exclusive = false, reverse = false}"
+     "  %4: f32[$1,12] = concat %2, %3 {axis = 1}"
+     "  %5: f32[$1,4] = slice %4 {starts = [0, 2], limits = [$1, 10], strides = [1, 2]}"
+     "  %6: f32[$1,4] = reverse %5 {axes = [1]}"
+     "  return %6 }",
+     NULL},
+    {"image",
+     "graph g(%x: f32[$1,2,6,6], %w: f32[3,2,3,3]) {"
+     "  %0: f32[$1,3,6,6] = convolution %x, %w {strides = [1, 1], low = [1, 1], high = [1, "
+     "1],"
+     "    lhs_dilation = [1, 1], rhs_dilation = [1, 1], groups = 1, input_axes = [0, 1, 2, "
+     "3],"
+     "    kernel_axes = [0, 1, 2, 3], output_axes = [0, 1, 2, 3], accumulate = f32}"
+     "  %1: f32[$1,3,3,3] = window_max %0 {sizes = [1, 1, 2, 2], strides = [1, 1, 2, 2],"
+     "    low = [0, 0, 0, 0], high = [0, 0, 0, 0], dilations = [1, 1, 1, 1]}"
+     "  return %1 }",
+     NULL},
+    {"two inputs, products of rows with themselves",
+     "graph g(%x: f32[$1,3,4], %y: f32[$1,4]) {"
+     "  %0: f32[$1,3] = dot_general %x, %y " DOT(
+         "lhs_batch = [0], rhs_batch = [0],"
+         " lhs_contract = [2], rhs_contract = [1]") "  %1: f32[3] = dot_general %x, "
+                                                    "%y " DOT("lhs_batch = [], rhs_batch = "
+                                                              "[],"
+                                                              " lhs_contract = [0, 2], "
+                                                              "rhs_contract = [0, 1]") "  "
+                                                                                       "ret"
+                                                                                       "urn"
+                                                                                       " %"
+                                                                                       "0 "
+                                                                                       "}",
+     NULL},
+    {"a recurrent state",
+     "graph g(%s: f32[$1,40,3], %w: f32[3,3], %r: f32[$1,3]) {"
+     "  %9: f32[40,$1,3] = transpose %s {permutation = [1, 0, 2]}"
+     "  %0: f32[$1,3] = constant {value = splat 0}"
+     "  %1: (f32[$1,3], f32[40,$1,3]) = scan %0, %9, %w {n_carried = 1, n_slices = 1,"
+     "    length = 40, regions = [graph b(%h: f32[$1,3], %x: f32[$1,3], %w: f32[3,3]) {"
+     "      %0: f32[$1,3] = linear %h, %w"
+     "      %1: f32[$1,3] = add %0, %x"
+     "      %2: f32[$1,3] = tanh %1 return %2, %1 }]}"
+     "  %2: f32[$1,3] = item %1 {index = 0}"
+     "  %3: f32[40,$1,3] = item %1 {index = 1}"
+     "  %4: f32[$1,3] = reduce_sum %3 {axes = [0]}"
+     "  %5: f32[$1,3] = add %r, %4"
+     "  return %2, %5 }",
+     NULL},
+    {"a loop and a choice",
+     "graph g(%x: f32[$1,3], %n: i64[], %c: bool[]) {"
+     "  %0: i64[] = constant {value = splat 0}"
+     "  %1: (i64[], f32[$1,3]) = while %0, %x, %n {n_carried = 2, limit = 9, regions = ["
+     "    graph c(%i: i64[], %x: f32[$1,3], %n: i64[]) { %0: bool[] = lt %i, %n return %0 },"
+     "    graph b(%i: i64[], %x: f32[$1,3], %n: i64[]) {"
+     "      %0: i64[] = constant {value = splat 1} %1: i64[] = add %i, %0"
+     "      %2: f32[$1,3] = tanh %x return %1, %2 }]}"
+     "  %2: f32[$1,3] = item %1 {index = 1}"
+     "  %3: (f32[$1,3]) = if %c, %2 {regions = ["
+     "    graph t(%x: f32[$1,3]) { %0: f32[$1,3] = neg %x return %0 },"
+     "    graph e(%x: f32[$1,3]) { %0: f32[$1,3] = abs %x return %0 }]}"
+     "  %4: f32[$1,3] = item %3 {index = 0}"
+     "  return %4 }",
+     NULL},
+    {"sums over the batch in a loop",
+     "graph g(%x: f32[$1,3], %n: i64[]) {"
+     "  %0: i64[] = constant {value = splat 0}"
+     "  %1: (i64[], f32[$1,3]) = while %0, %x, %n {n_carried = 2, limit = 9, regions = ["
+     "    graph c(%i: i64[], %x: f32[$1,3], %n: i64[]) { %0: bool[] = lt %i, %n return %0 },"
+     "    graph b(%i: i64[], %x: f32[$1,3], %n: i64[]) {"
+     "      %0: i64[] = constant {value = splat 1} %1: i64[] = add %i, %0"
+     "      %2: f32[3] = reduce_max %x {axes = [0]}"
+     "      %3: f32[$1,3] = broadcast %2 {axes = [1]} return %1, %3 }]}"
+     "  %2: f32[$1,3] = item %1 {index = 1}"
+     "  return %2 }",
+     "while %0, %x, %n"},
+    {"rows decide how often",
+     "graph g(%x: f32[$1], %n: i64[]) {"
+     "  %0: (f32[$1]) = while %x {n_carried = 1, limit = 9, regions = ["
+     "    graph c(%x: f32[$1]) { %0: f32[] = reduce_sum %x {axes = [0]}"
+     "      %1: f32[] = constant {value = splat 1} %2: bool[] = lt %0, %1 return %2 },"
+     "    graph b(%x: f32[$1]) { %0: f32[$1] = add %x, %x return %0 }]}"
+     "  %1: f32[$1] = item %0 {index = 0}"
+     "  return %1 }",
+     "how often it repeats depends on rows"},
+    {"sums over the batch",
+     "graph g(%x: f32[$1,3]) {"
+     "  %0: f32[3] = mean %x {axes = [0]}"
+     "  %1: f32[$1,3] = broadcast %0 {axes = [1]}"
+     "  %2: f32[$1,3] = sub %x, %1"
+     "  return %2 }",
+     "node %0: f32[3] = mean %x {axes = [0]} mixes the rows of the batch: it reduces over "
+     "the "
+     "rows; expected rows apart"},
+    {"each row with every other",
+     "graph g(%x: f32[$1,3]) {"
+     "  %0: f32[$1,$1] = dot_general %x, %x " DOT(
+         "lhs_batch = [], rhs_batch = [],"
+         " lhs_contract = [1], rhs_contract = [1]") "  return %0 }",
+     "dot_general %x, %x"},
+    {"transposed",
+     "graph g(%x: f32[$1,3]) {"
+     "  %0: f32[3,$1] = transpose %x {permutation = [1, 0]} return %0 }",
+     "output \"y\" is f32[3,13], without the rows of the batch along its first axis"},
+    {"reversed", "graph g(%x: f32[$1,3]) { %0: f32[$1,3] = reverse %x {axes = [0]} return %0 }",
+     "it works along the axis of the rows"},
+    {"the first row",
+     "graph g(%x: f32[$1,3]) {"
+     "  %0: f32[1,3] = slice %x {starts = [0, 0], limits = [1, 3], strides = [1, 1]}"
+     "  %1: f32[$1,3] = broadcast %0 {axes = [0, 1]} return %1 }",
+     "it takes some of the rows"},
+    {"rows numbered",
+     "graph g(%x: f32[$1,3]) {"
+     "  %0: f32[$1,3] = iota {axis = 0} %1: f32[$1,3] = add %x, %0 return %1 }",
+     "an operand without rows differs from row to row"},
+    {"shuffled into columns", "graph g(%x: f32[$1,3]) { %0: f32[3,$1] = reshape %x return %0 }",
+     "no axis of its result counts rows"},
+    {"rows as places",
+     "graph g(%x: i64[$1,3]) {"
+     "  %0: i64[$1,3,3] = take %x, %x {axis = 0} return %0 }",
+     "it takes from other rows"},
+    {"no rows at all",
+     "graph g(%x: f32[$1,3]) { %0: f32[2] = constant {value = splat 1}"
+     "  return %0 }",
+     "without the rows"},
 };
 
 static void add_inputs(bench_call *call, const char *text, int64_t rows)
@@ -128,9 +175,9 @@ static void add_inputs(bench_call *call, const char *text, int64_t rows)
         if (*at != ':') continue;
         int64_t dims[8];
         uint32_t rank = 0;
-        kiln_dtype dtype = at[2] == 'i' ? KILN_i64 : KILN_f32;
+        kiln_dtype dtype = at[2] == 'i' ? KILN_i64 : at[2] == 'b' ? KILN_bool : KILN_f32;
         at = strchr(at, '[');
-        while (*at != ']') {
+        while (*at != ']' && at[1] != ']') {
             int is_rows = at[1] == '$';
             char *end;
             dims[rank++] = strtoll(at + 1 + is_rows, &end, 10) * (is_rows ? rows : 1);
