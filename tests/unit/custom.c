@@ -225,6 +225,25 @@ static void test_missing_and_other_functions_are_refused(void **state)
     }
 }
 
+/* They would see other bytes than their signature says. */
+static void test_narrow_operands_are_refused(void **state)
+{
+    (void)state;
+    static const char narrow[] = "graph f(%x: f8e5m2[4]) {\n"
+                                 "  %0: (f8e5m2[4]) = custom_call %x {target = \"scale\"}\n"
+                                 "  %1: f8e5m2[4] = item %0 {index = 0}\n"
+                                 "  return %1\n"
+                                 "}\n";
+    kiln_context *context = open_context(NULL, scale);
+    kiln_graph *graph = NULL;
+    kiln_executable *executable = NULL;
+    assert_int_equal(kiln_parse_text(context, narrow, strlen(narrow), &graph), KILN_OK);
+    assert_int_equal(kiln_compile(graph, NULL, &executable), KILN_UNSUPPORTED);
+    assert_non_null(strstr(kiln_graph_message(graph), "a custom call of narrow or complex values"));
+    kiln_graph_destroy(graph);
+    kiln_context_destroy(context);
+}
+
 static void test_names_are_checked(void **state)
 {
     (void)state;
@@ -242,6 +261,7 @@ int main(void)
         cmocka_unit_test(test_loaded_models_find_them),
         cmocka_unit_test(test_a_library_is_given_them),
         cmocka_unit_test(test_missing_and_other_functions_are_refused),
+        cmocka_unit_test(test_narrow_operands_are_refused),
         cmocka_unit_test(test_names_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
