@@ -91,6 +91,29 @@ static void test_elementwise(void **state)
     check(&asinh_, FLOATS(-2, 0, 1e20f), 1, DIMS(3), FLOATS(-1.4436355f, 0, 46.744849f));
 }
 
+/* com.microsoft: images are [batch, height, width, channel], weights as those of Conv. */
+static void test_convolution_with_channels_last(void **state)
+{
+    static const char *const ops[] = {"NhwcConv", "NhwcFusedConv"};
+    for (int i = 0; i < 2; i++) {
+        bytes graph = {0}, id = {0}, output = {0}, conv = node(ops[i], "x,w,b", "y");
+        put_text(&conv, 7, "com.microsoft");
+        if (i) put(&conv, 5, attribute_text("activation", "Relu"));
+        put(&graph, 1, conv);
+        put(&graph, 5, F32("w", 4, DIMS(2, 2, 1, 2), 1, 10, 100, 1000, -1, 0, 0, -1));
+        put(&graph, 5, F32("b", 1, DIMS(2), 0.5f, 0));
+        put(&graph, 11, value("x", FLOAT, 4, DIMS(1, 1, 3, 2)));
+        put_text(&output, 1, "y");
+        put(&graph, 12, output);
+        bytes file = model(graph, 17);
+        put_text(&id, 1, "com.microsoft");
+        put_int(&id, 2, 1);
+        put(&file, 8, id);
+        check_model(&file, FLOATS(1, 2, 3, 4, 5, 6), 4, DIMS(1, 1, 2, 2),
+                    i ? FLOATS(4231.5f, 0, 6453.5f, 0) : FLOATS(4231.5f, -5, 6453.5f, -9));
+    }
+}
+
 static void test_softmax_flattens_before_13(void **state)
 {
     one_node softmax = {
@@ -471,6 +494,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_elementwise),
+        cmocka_unit_test(test_convolution_with_channels_last),
         cmocka_unit_test(test_softmax_flattens_before_13),
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_slices),
