@@ -46,22 +46,24 @@ typedef struct tile_place {
 /* What a product of the block does for one register tile. */
 typedef void tile_fn(attention *a, const row_block *block, kiln_tile *tile, const tile_place *at);
 
-/* Copies one operand of a product to a local of panels: vectors along n, element by element of
- * k. */
-static void pack_panels(attention *a, kiln_dot *dot, uint32_t local)
+/* Where column `column` of an operand with `depth` steps of k starts in its local of panels. */
+static kiln_kv panel_offset(kiln_kernel *k, kiln_kv column, int64_t depth)
+{
+    kiln_kv panel = kiln_k_mul_imm(k, kiln_k_div_imm(k, column, KILN_PANEL), depth * KILN_PANEL);
+    return kiln_k_binary(k, KILN_K_add, panel, kiln_k_rem_imm(k, column, KILN_PANEL));
+}
+
+/* Vectors along n, element by element of k. */
+static void pack_vectors(attention *a, kiln_dot *dot, uint32_t local, kiln_kv column)
 {
     kiln_lower *lower = a->lower;
     kiln_kernel *k = lower->kernel;
     int64_t n = dot->roles.n_size, depth = dot->roles.k_size;
-    kiln_kv zero = kiln_k_const_i64(k, 0);
-    kiln_kv column = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, kiln_k_const_i64(k, n), dot->lanes);
-    uint32_t outer = kiln_lower_mark(lower);
     kiln_kv mask = n % dot->lanes ? kiln_k_active(k, dot->lanes, kiln_k_binary(k, KILN_K_sub,
                                                   kiln_k_const_i64(k, n), column)) : 0;
-    kiln_kv panel = kiln_k_mul_imm(k, kiln_k_div_imm(k, column, KILN_PANEL), depth * KILN_PANEL);
-    kiln_kv base = kiln_k_binary(k, KILN_K_add, panel, kiln_k_rem_imm(k, column, KILN_PANEL));
+    kiln_kv base = panel_offset(k, column, depth), zero = kiln_k_const_i64(k, 0);
     kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, kiln_k_const_i64(k, depth), 1);
-    uint32_t inner = kiln_lower_mark(lower);
+    uint32_t mark = kiln_lower_mark(lower);
     lower->lanes = dot->lanes;
     lower->mask = mask;
     kiln_index index =
@@ -72,9 +74,53 @@ static void pack_panels(attention *a, kiln_dot *dot, uint32_t local)
     lower->mask = 0;
     kiln_kv to = kiln_k_binary(k, KILN_K_add, base, kiln_k_mul_imm(k, at, KILN_PANEL));
     kiln_k_store(k, local, to, value, 0, 0);
-    kiln_lower_cut(lower, inner);
+    kiln_lower_cut(lower, mark);
     kiln_k_end(k);
-    kiln_lower_cut(lower, outer);
+}
+
+/* Vectors along k, transposed in registers: for an operand whose k lies together. */
+static void pack_squares(attention *a, kiln_dot *dot, uint32_t local, kiln_kv column)
+{
+    kiln_lower *lower = a->lower;
+    kiln_kernel *k = lower->kernel;
+    int64_t depth = dot->roles.k_size;
+    kiln_kv base = panel_offset(k, column, depth), zero = kiln_k_const_i64(k, 0);
+    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, kiln_k_const_i64(k, depth), dot->lanes);
+    uint32_t mark = kiln_lower_mark(lower);
+    kiln_kv rows[KILN_PANEL];
+    lower->lanes = dot->lanes;
+    for (uint32_t i = 0; i < dot->lanes; i++) {
+        kiln_axis_index row = kiln_axis_scalar(kiln_k_add_imm(k, column, i), 1);
+        kiln_index index = kiln_dot_b_index(dot, row, kiln_axis_vector(at, dot->lanes));
+        rows[i] = kiln_lower_value(lower, dot->b.value, &index);
+    }
+    kiln_lower_transpose(k, rows, dot->lanes);
+    kiln_kv to = kiln_k_binary(k, KILN_K_add, base, kiln_k_mul_imm(k, at, KILN_PANEL));
+    for (uint32_t i = 0; i < dot->lanes; i++)
+        kiln_k_store(k, local, kiln_k_add_imm(k, to, i * KILN_PANEL), rows[i], 0, 0);
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+}
+
+static bool has_squares(const kiln_dot *dot)
+{
+    return dot->b.k_step == 1 && dot->b.step != 1 && dot->roles.n_size % dot->lanes == 0 &&
+           dot->roles.k_size % dot->lanes == 0;
+}
+
+/* Copies one operand of a product to a local of panels. */
+static void pack_panels(attention *a, kiln_dot *dot, uint32_t local)
+{
+    kiln_lower *lower = a->lower;
+    kiln_kernel *k = lower->kernel;
+    kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, dot->roles.n_size);
+    kiln_kv column = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, dot->lanes);
+    uint32_t mark = kiln_lower_mark(lower);
+    if (has_squares(dot))
+        pack_squares(a, dot, local, column);
+    else
+        pack_vectors(a, dot, local, column);
+    kiln_lower_cut(lower, mark);
     kiln_k_end(k);
 }
 
