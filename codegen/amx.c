@@ -127,6 +127,12 @@ static kiln_kv offset_in_a(const kiln_amx *amx, kiln_kv number)
     return kiln_k_binary(k, KILN_K_add, at, start);
 }
 
+kiln_kv kiln_amx_step_offset(const kiln_amx *amx, const kiln_amx_block *block, kiln_kv step)
+{
+    kiln_kernel *k = amx->dot.lower->kernel;
+    return offset_in_a(amx, amx->stretch ? kiln_k_binary(k, KILN_K_add, block->first, step) : step);
+}
+
 /* Steps of k from `first` on, `n` of them in a row. */
 static void emit_steps(tile_step *step, kiln_kv first, int64_t n)
 {
@@ -159,7 +165,7 @@ static tile_step open_step(kiln_amx *amx, const kiln_amx_block *block)
     return step;
 }
 
-static int64_t pitch_of(const kiln_amx *amx, const kiln_amx_block *block)
+int64_t kiln_amx_pitch(const kiln_amx *amx, const kiln_amx_block *block)
 {
     return block->pitch ? block->pitch : amx->dot.vectors * KILN_TILE_SIDE;
 }
@@ -168,7 +174,7 @@ static int64_t pitch_of(const kiln_amx *amx, const kiln_amx_block *block)
 static kiln_kv tile_of_sums(const kiln_amx *amx, const kiln_amx_block *block, uint32_t i)
 {
     int64_t row = i / block->vectors * KILN_TILE_SIDE;
-    int64_t offset = row * pitch_of(amx, block) + i % block->vectors * KILN_TILE_SIDE;
+    int64_t offset = row * kiln_amx_pitch(amx, block) + i % block->vectors * KILN_TILE_SIDE;
     return kiln_k_add_imm(amx->dot.lower->kernel, block->at, offset);
 }
 
@@ -194,11 +200,33 @@ static void emit_rest(kiln_amx *amx, const kiln_amx_block *block, kiln_kv at, in
     rest->emit(amx, rest, range, step);
 }
 
+/* What is left of the block before, where no steps are in between. */
+static void emit_all_rest(kiln_amx *amx, const kiln_amx_block *block)
+{
+    kiln_kernel *k = amx->dot.lower->kernel;
+    int64_t iterations = rest_iterations(block), here = block->n / UNROLL * UNROLL;
+    kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, here);
+    if (!iterations) {
+        emit_rest(amx, block, zero, block->rest->n_rows);
+        return;
+    }
+    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, UNROLL), number = at;
+    if (block->rest->n_steps) number = kiln_k_binary(k, KILN_K_add, block->rest->begin, at);
+    emit_rest(amx, block, kiln_k_div_imm(k, number, UNROLL),
+              kiln_ceil_div(block->rest->n_rows, iterations));
+    kiln_k_end(k);
+}
+
 void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block)
 {
     kiln_kernel *k = amx->dot.lower->kernel;
+    if (!amx->dot.lower->machine->has_amx) {
+        kiln_amx_run_vectors(amx, block);
+        if (block->rest) emit_all_rest(amx, block);
+        return;
+    }
     uint32_t n_sums = block->rows * block->vectors;
-    int64_t whole = block->n / UNROLL * UNROLL, width = pitch_of(amx, block);
+    int64_t whole = block->n / UNROLL * UNROLL, width = kiln_amx_pitch(amx, block);
     kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, whole);
     tile_step step = open_step(amx, block);
     for (uint32_t i = 0; i < n_sums; i++) {

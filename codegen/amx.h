@@ -95,6 +95,12 @@ typedef struct kiln_amx_block {
     const kiln_amx_rest *rest; /* or NULL */
 } kiln_amx_block;
 void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block);
+/* The same for bytes on machines without tiles; what is left of the block before apart. */
+void kiln_amx_run_vectors(kiln_amx *amx, const kiln_amx_block *block);
+/* Elements from a row of the block's sums to the next; elements of A from the block's start to a
+ * step of it. */
+int64_t kiln_amx_pitch(const kiln_amx *amx, const kiln_amx_block *block);
+kiln_kv kiln_amx_step_offset(const kiln_amx *amx, const kiln_amx_block *block, kiln_kv step);
 
 /* Decides how A is read, adds its local; then copies rows first … end of the batch and the
  * block of k at work. */

@@ -199,7 +199,7 @@ static const kiln_machine *find_machine(kiln_scope *scope, const kiln_compile_op
     if (!machine || machine->kind != KILN_MACHINE_CPU) {
         kiln_fail(scope, KILN_INVALID,
                   "target cpu \"%s\" is unknown; expected host, x86-64, x86-64-v3, "
-                  "x86-64-v4 or x86-64-amx",
+                  "x86-64-v4, x86-64-vnni or x86-64-amx",
                   cpu);
     }
     if (is_run_here && (machine->cpu_features & ~kiln_cpu_features())) {

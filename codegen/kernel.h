@@ -170,6 +170,8 @@ kiln_kv kiln_k_binary(kiln_kernel *k, kiln_instr_op op, kiln_kv a,
                       kiln_kv b); /* compares included */
 /* On machines without fma: mul then add. */
 kiln_kv kiln_k_fma(kiln_kernel *k, kiln_kv a, kiln_kv b, kiln_kv c);
+/* a · b + c by words of four bytes; `op` is a dot4 row, or the row of tiles with its signs. */
+kiln_kv kiln_k_dot4(kiln_kernel *k, kiln_instr_op op, kiln_kv a, kiln_kv b, kiln_kv c);
 kiln_kv kiln_k_select(kiln_kernel *k, kiln_kv condition, kiln_kv a, kiln_kv b);
 kiln_kv kiln_k_convert(kiln_kernel *k, kiln_kv a, kiln_dtype dtype);
 kiln_kv kiln_k_bitcast(kiln_kernel *k, kiln_kv a, kiln_dtype dtype);

@@ -259,6 +259,15 @@ kiln_kv kiln_k_fma(kiln_kernel *k, kiln_kv a, kiln_kv b, kiln_kv c)
     return kiln_kernel_push(k, &instr);
 }
 
+kiln_kv kiln_k_dot4(kiln_kernel *k, kiln_instr_op op, kiln_kv a, kiln_kv b, kiln_kv c)
+{
+    if (op >= KILN_K_tile_dot_i8 && op <= KILN_K_tile_dot_u8)
+        op = (kiln_instr_op)(op - KILN_K_tile_dot_i8 + KILN_K_dot4_i8);
+    kiln_instr instr = {
+        .op = (uint8_t)op, .dtype = KILN_i32, .lanes = at(k, c)->lanes, .args = {a, b, c}};
+    return kiln_kernel_push(k, &instr);
+}
+
 kiln_kv kiln_k_select(kiln_kernel *k, kiln_kv condition, kiln_kv a, kiln_kv b)
 {
     int64_t value;

@@ -247,6 +247,10 @@ kiln_status kiln_instr_check(const kiln_kernel *k, const kiln_instr *instr, kiln
         if (instr->args[i] >= k->instrs.n)
             return FAIL("%s: operand %u is not defined", kiln_instr_name(instr->op), i);
     }
+    bool is_dot4 = instr->op >= KILN_K_dot4_i8 && instr->op <= KILN_K_dot4_u8;
+    if (is_dot4 && instr->dtype != KILN_i32)
+        return FAIL("%s: dtype is %s; expected i32", kiln_instr_name(instr->op),
+                    kiln_dtype_name(instr->dtype));
     switch (kiln_instr_rule_of(instr->op)) {
     case KILN_RULE_VALUE:
         return check_value(k, instr, error);

@@ -11,6 +11,13 @@ typedef struct printer {
     int depth;
 } printer;
 
+/* Bytes of words, by their signs. */
+#define DOT4(a, b)                                                                                 \
+    "(kiln_i32)((kiln_u32)$c + (kiln_u32)((kiln_" a ")$a * (kiln_" b ")$b) + "                     \
+    "(kiln_u32)((kiln_" a ")($a >> 8) * (kiln_" b ")($b >> 8)) + "                                 \
+    "(kiln_u32)((kiln_" a ")($a >> 16) * (kiln_" b ")($b >> 16)) + "                               \
+    "(kiln_u32)((kiln_" a ")($a >> 24) * (kiln_" b ")($b >> 24)))"
+
 static const struct {
     const char *floats, *ints;
 } templates[KILN_N_INSTRS] = {
@@ -48,6 +55,10 @@ static const struct {
     [KILN_K_popcnt] = {NULL, "($T)kiln_popcnt(($N)$a)"},
     [KILN_K_clz] = {NULL, "($T)(kiln_clz(($N)$a) - $Z)"},
     [KILN_K_select] = {"$a ? $b : $c", "$a ? $b : $c"},
+    [KILN_K_dot4_i8] = {NULL, DOT4("i8", "i8")},
+    [KILN_K_dot4_u8i8] = {NULL, DOT4("u8", "i8")},
+    [KILN_K_dot4_i8u8] = {NULL, DOT4("i8", "u8")},
+    [KILN_K_dot4_u8] = {NULL, DOT4("u8", "u8")},
     [KILN_K_splat] = {"$a", "$a"},
 };
 

@@ -33,7 +33,7 @@ static const char option_help[] =
     "  --dim NAME=?           run, bench: leaves the batch open; it is run in chunks\n"
     "  --rows N[,N...]        run, bench: the batches to call it with\n"
     "  --target cpu|cuda      what to compile for (cpu)\n"
-    "  --target-cpu NAME      host, x86-64, x86-64-v3, x86-64-v4 or x86-64-amx (host)\n"
+    "  --target-cpu NAME      host, x86-64, or that with -v3, -v4, -vnni or -amx (host)\n"
     "  --threads N            workers of a run (all that this process may use)\n"
     "  --seed N               of the random inputs (1)\n"
     "  --strict               only rewrites that keep every bit\n"

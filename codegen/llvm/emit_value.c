@@ -261,6 +261,11 @@ LLVMValueRef kiln_llvm_emit_value(kiln_llvm *e, const kiln_instr *instr)
         return emit_splat(e, instr);
     case KILN_K_shuffle:
         return emit_shuffle(e, instr);
+    case KILN_K_dot4_i8:
+    case KILN_K_dot4_u8i8:
+    case KILN_K_dot4_i8u8:
+    case KILN_K_dot4_u8:
+        return kiln_llvm_emit_dot4(e, instr);
     case KILN_K_lookup:
         return kiln_llvm_emit_lookup(e, instr);
     default:

@@ -226,8 +226,21 @@ static int64_t int_op(kiln_dtype dtype, kiln_instr_op op, element a, element b)
     }
 }
 
+static int64_t dot4(kiln_instr_op op, element a, element b, element c)
+{
+    bool is_a_signed = op == KILN_K_dot4_i8 || op == KILN_K_dot4_i8u8;
+    bool is_b_signed = op == KILN_K_dot4_i8 || op == KILN_K_dot4_u8i8;
+    int64_t sum = (int32_t)c;
+    for (uint32_t shift = 0; shift < 32; shift += 8) {
+        uint8_t x = (uint8_t)(a >> shift), y = (uint8_t)(b >> shift);
+        sum += (is_a_signed ? (int8_t)x : x) * (is_b_signed ? (int8_t)y : y);
+    }
+    return sum;
+}
+
 element reference(kiln_dtype dtype, kiln_instr_op op, element a, element b, element c)
 {
+    if (op >= KILN_K_dot4_i8 && op <= KILN_K_dot4_u8) return from_int(dtype, dot4(op, a, b, c));
     if (op == KILN_K_select) return a & 1 ? b : c;
     if (kiln_dtype_is_float(dtype)) return float_op(dtype, op, a, b, c);
     bool is_compare = kiln_instr_rule_of(op) == KILN_RULE_COMPARE;
