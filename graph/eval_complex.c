@@ -105,6 +105,44 @@ static pair z_ne(pair a, pair b)
     return !(creal(a) == creal(b) && cimag(a) == cimag(b));
 }
 
+/* By the real part, then by the imaginary one. */
+static pair z_lt(pair a, pair b)
+{
+    return creal(a) < creal(b) || (creal(a) == creal(b) && cimag(a) < cimag(b));
+}
+static pair z_gt(pair a, pair b)
+{
+    return z_lt(b, a);
+}
+static pair z_le(pair a, pair b)
+{
+    return z_lt(a, b) != 0 || z_eq(a, b) != 0;
+}
+static pair z_ge(pair a, pair b)
+{
+    return z_le(b, a);
+}
+static bool is_nan(pair a)
+{
+    return isnan(creal(a)) || isnan(cimag(a));
+}
+static pair z_max(pair a, pair b)
+{
+    if (is_nan(a) || is_nan(b)) return is_nan(a) ? a : b;
+    return z_lt(a, b) != 0 ? b : a;
+}
+static pair z_min(pair a, pair b)
+{
+    if (is_nan(a) || is_nan(b)) return is_nan(a) ? a : b;
+    return z_lt(b, a) != 0 ? b : a;
+}
+static pair z_atan2(pair a, pair b)
+{
+    pair turned = pair_of(creal(b) - cimag(a), cimag(b) + creal(a)); /* b + a i */
+    pair log = clog(z_div(turned, csqrt(z_mul(a, a) + z_mul(b, b))));
+    return pair_of(cimag(log), -creal(log));
+}
+
 typedef struct pair_row {
     pair (*unary)(pair a);
     pair (*binary)(pair a, pair b);
@@ -124,7 +162,11 @@ static const pair_row rows[KILN_N_OPS] = {
     [KILN_OP_mul] = {.binary = z_mul},         [KILN_OP_div] = {.binary = z_div},
     [KILN_OP_pow] = {.binary = z_pow},         [KILN_OP_eq] = {.binary = z_eq},
     [KILN_OP_ne] = {.binary = z_ne},           [KILN_OP_reduce_sum] = {.binary = z_add},
-    [KILN_OP_reduce_prod] = {.binary = z_mul},
+    [KILN_OP_reduce_prod] = {.binary = z_mul}, [KILN_OP_lt] = {.binary = z_lt},
+    [KILN_OP_le] = {.binary = z_le},           [KILN_OP_gt] = {.binary = z_gt},
+    [KILN_OP_ge] = {.binary = z_ge},           [KILN_OP_max] = {.binary = z_max},
+    [KILN_OP_min] = {.binary = z_min},         [KILN_OP_atan2] = {.binary = z_atan2},
+    [KILN_OP_clamp] = {.binary = z_max}, /* and then min */
 };
 
 static bool is_complex(const kiln_type *type)
@@ -138,7 +180,7 @@ bool kiln_eval_is_complex(const kiln_eval_call *call)
     for (uint32_t i = 0; i < call->node->n_inputs; i++) has_complex |= is_complex(call->types[i]);
     uint16_t op = call->node->op;
     return has_complex && (rows[op].unary || rows[op].binary || op == KILN_OP_convert ||
-                           op == KILN_OP_dot_general);
+                           op == KILN_OP_dot_general || op == KILN_OP_convolution);
 }
 
 /* A whole operand; the imaginary part of a real one is 0. */
@@ -258,9 +300,59 @@ static void eval_dot(const kiln_eval_call *call)
     }
 }
 
+/* One part of an operand as a whole array. */
+static double *part_of(const kiln_eval_call *call, const pair *values, uint32_t operand, bool is_im)
+{
+    int64_t n = call->types[operand]->n_elements;
+    double *part = kiln_new_array(call->scratch, double, n + 1);
+    for (int64_t i = 0; i < n; i++) part[i] = is_im ? cimag(values[i]) : creal(values[i]);
+    return part;
+}
+
+static kiln_type as_double(const kiln_type *type)
+{
+    kiln_type real = *type;
+    real.dtype = KILN_f64;
+    real.bytes = 8 * type->n_elements;
+    return real;
+}
+
+/* The node over real arrays of doubles. */
+static double *real_result(const kiln_eval_call *call, const double *a, const double *b)
+{
+    kiln_type type = as_double(call->node->type), lhs = as_double(call->types[0]),
+              rhs = as_double(call->types[1]);
+    kiln_attrs attrs = *call->node->attrs;
+    attrs.conv.accumulate = KILN_f64;
+    kiln_node node = *call->node;
+    node.type = &type;
+    node.attrs = &attrs;
+    double *out = kiln_new_array(call->scratch, double, type.n_elements + 1);
+    kiln_eval_contract(&(kiln_eval_call){call->scope, call->scratch, &node,
+                                         (const kiln_type *[]){&lhs, &rhs}, (const void *[]){a, b},
+                                         out, call->context});
+    return out;
+}
+
+/* (a + b i)(c + d i) with convolutions for products. */
+static void eval_convolution(const kiln_eval_call *call)
+{
+    pair *x = load_pairs(call, 0), *y = load_pairs(call, 1);
+    double *a = part_of(call, x, 0, false), *b = part_of(call, x, 0, true);
+    double *c = part_of(call, y, 1, false), *d = part_of(call, y, 1, true);
+    double *ac = real_result(call, a, c), *bd = real_result(call, b, d);
+    double *ad = real_result(call, a, d), *bc = real_result(call, b, c);
+    for (int64_t i = 0; i < call->node->type->n_elements; i++)
+        store_pair(call, i, pair_of(ac[i] - bd[i], ad[i] + bc[i]));
+}
+
 void kiln_eval_complex(const kiln_eval_call *call)
 {
     uint16_t op = call->node->op;
+    if (op == KILN_OP_convolution) {
+        eval_convolution(call);
+        return;
+    }
     if (op == KILN_OP_dot_general) {
         eval_dot(call);
         return;
@@ -270,10 +362,12 @@ void kiln_eval_complex(const kiln_eval_call *call)
         return;
     }
     pair *a = load_pairs(call, 0), *b = call->node->n_inputs > 1 ? load_pairs(call, 1) : NULL;
+    pair *high = op == KILN_OP_clamp ? load_pairs(call, 2) : NULL;
     for (int64_t i = 0; i < call->node->type->n_elements; i++) {
         pair value = a[i];
         if (rows[op].unary) value = rows[op].unary(a[i]);
         if (rows[op].binary) value = rows[op].binary(a[i], b[i]);
+        if (high) value = z_min(value, high[i]);
         store_pair(call, i, value);
     }
 }

@@ -80,13 +80,14 @@ void kiln_eval_gather(const kiln_eval_call *call)
 static void combine(const kiln_eval_call *call, kiln_op op, int64_t to, int64_t from)
 {
     const kiln_eval_scalar *scalar = &kiln_eval_scalars[op];
-    kiln_dtype dtype = call->node->type->dtype;
-    if (kiln_eval_is_float(call->node->type)) {
-        double a, b;
-        kiln_element_load_double(dtype, call->out, to, 1, &a);
-        kiln_element_load_double(dtype, call->in[2], from, 1, &b);
-        a = scalar->binary(a, b);
-        kiln_element_store_double(dtype, call->out, to, 1, &a);
+    kiln_dtype dtype = call->node->type->dtype, part = kiln_dtype_part(dtype);
+    int n = part == dtype ? 1 : 2; /* sums of complex numbers are sums of their parts */
+    if (n == 2 || kiln_eval_is_float(call->node->type)) {
+        double a[2], b[2];
+        kiln_element_load_double(part, call->out, n * to, n, a);
+        kiln_element_load_double(part, call->in[2], n * from, n, b);
+        for (int i = 0; i < n; i++) a[i] = scalar->binary(a[i], b[i]);
+        kiln_element_store_double(part, call->out, n * to, n, a);
         return;
     }
     uint64_t a, b;

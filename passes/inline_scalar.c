@@ -92,11 +92,16 @@ static const combination *find_combination(const kiln_graph *region, kiln_dtype 
     return NULL;
 }
 
+static bool has_dtype(kiln_op op, kiln_dtype dtype)
+{
+    return op && kiln_dtype_in(dtype, kiln_op_rows[op].types);
+}
+
 kiln_op kiln_region_scatter(const kiln_graph *region, kiln_dtype dtype)
 {
     const combination *kind = find_combination(region, dtype);
-    return kind && !(dtype == KILN_bool && kind->op != KILN_OP_input) ? kind->scatter
-                                                                      : KILN_OP_none;
+    bool is_known = kind && !(dtype == KILN_bool && kind->op != KILN_OP_input);
+    return is_known && has_dtype(kind->scatter, dtype) ? kind->scatter : KILN_OP_none;
 }
 
 /* Whether the scalar, as it stands in the target, changes nothing. */
@@ -218,7 +223,7 @@ static kiln_value *put_reduce(kiln_rewrite *rewrite, const kiln_node *node, kiln
     uint32_t n = node->n_inputs / 2;
     const kiln_type *item = node->type->items[0];
     const combination *kind = n == 1 ? find_combination(region, item->dtype) : NULL;
-    if (kind && kind->reduce) {
+    if (kind && has_dtype(kind->reduce, item->dtype)) {
         kiln_value value = kiln_add_reduce(graph, kind->reduce, inputs[0], axes.n, axes.at);
         out[0] = with_initial(graph, kind, value, inputs[1]);
         return out;
@@ -289,7 +294,7 @@ static bool put_known_window(kiln_rewrite *rewrite, const kiln_node *node,
         is_padded |= node->attrs->reduce_window.low.at[i] > 0;
         is_padded |= node->attrs->reduce_window.high.at[i] > 0;
     }
-    if (!kind || !kind->window || node->type->items[0]->dtype == KILN_bool) return false;
+    if (!kind || !has_dtype(kind->window, node->type->items[0]->dtype)) return false;
     if (is_padded && !is_identity(graph, inputs[1], kind)) return false;
     kiln_attrs attrs = {KILN_FAMILY_window};
     attrs.window.sizes = node->attrs->reduce_window.sizes;
@@ -420,6 +425,9 @@ static kiln_value *put_sort(kiln_rewrite *rewrite, const kiln_node *node, kiln_v
     int64_t axis = node->attrs->sort_by.axis;
     bool is_descending = false;
     uint32_t key = find_key(region, &is_descending);
+    bool is_known = key != KILN_MAX_REGIONS;
+    if (is_known && !has_dtype(KILN_OP_argsort, kiln_graph_type(graph, inputs[key])->dtype))
+        key = KILN_MAX_REGIONS;
     if (key == KILN_MAX_REGIONS && node->type->items[0]->rank + 1 > KILN_MAX_RANK) return NULL;
     kiln_attrs attrs = {KILN_FAMILY_sort, .sort = {axis, is_descending}};
     if (key == KILN_MAX_REGIONS) attrs.sort.descending = false;

@@ -74,6 +74,10 @@ kiln_parts kiln_legal_complex_node(kiln_legal *legal, const kiln_node *node);
 kiln_parts kiln_parts_split(kiln_graph *graph, kiln_value port);
 kiln_value kiln_parts_join(kiln_graph *graph, kiln_parts parts);
 
+/* legalize_solve.c */
+kiln_parts kiln_parts_cholesky(kiln_legal *legal, const kiln_node *node);
+kiln_parts kiln_parts_forward_solve(kiln_legal *legal, const kiln_node *node);
+
 /* Regions (legalize_region.c). The graph in dtypes that kernels have. */
 kiln_graph *kiln_legalize_graph(kiln_pipeline *pipeline, const kiln_graph *graph, bool is_region);
 /* Whether a region of the node has a dtype that kernels lack. */

@@ -281,6 +281,64 @@ static kiln_parts z_ne(kiln_graph *graph, kiln_parts a, kiln_parts b)
     return (kiln_parts){.re = op2(graph, KILN_OP_or, other.re, other.im)};
 }
 
+/* By the real part, then by the imaginary one. */
+static kiln_value is_less(kiln_graph *graph, kiln_parts a, kiln_parts b)
+{
+    kiln_value im = op2(graph, KILN_OP_lt, a.im, b.im);
+    im = op2(graph, KILN_OP_and, op2(graph, KILN_OP_eq, a.re, b.re), im);
+    return op2(graph, KILN_OP_or, op2(graph, KILN_OP_lt, a.re, b.re), im);
+}
+
+static kiln_parts z_lt(kiln_graph *graph, kiln_parts a, kiln_parts b)
+{
+    return (kiln_parts){.re = is_less(graph, a, b)};
+}
+
+static kiln_parts z_gt(kiln_graph *graph, kiln_parts a, kiln_parts b)
+{
+    return z_lt(graph, b, a);
+}
+
+static kiln_parts z_le(kiln_graph *graph, kiln_parts a, kiln_parts b)
+{
+    kiln_value is_same = z_eq(graph, a, b).re;
+    return (kiln_parts){.re = op2(graph, KILN_OP_or, is_less(graph, a, b), is_same)};
+}
+
+static kiln_parts z_ge(kiln_graph *graph, kiln_parts a, kiln_parts b)
+{
+    return z_le(graph, b, a);
+}
+
+/* b where it is chosen or has a NaN, but a where that has one. */
+static kiln_parts choose_parts(kiln_graph *graph, kiln_value is_b, kiln_parts a, kiln_parts b)
+{
+    is_b = op2(graph, KILN_OP_or, is_b, z_ne(graph, b, b).re);
+    is_b = op2(graph, KILN_OP_and, is_b, z_eq(graph, a, a).re);
+    kiln_value re = kiln_legal_select(graph, is_b, b.re, a.re);
+    return (kiln_parts){re, kiln_legal_select(graph, is_b, b.im, a.im)};
+}
+
+static kiln_parts z_max(kiln_graph *graph, kiln_parts a, kiln_parts b)
+{
+    return choose_parts(graph, is_less(graph, a, b), a, b);
+}
+
+static kiln_parts z_min(kiln_graph *graph, kiln_parts a, kiln_parts b)
+{
+    return choose_parts(graph, is_less(graph, b, a), a, b);
+}
+
+/* -i log((b + a i) / sqrt(a^2 + b^2)) */
+static kiln_parts z_atan2(kiln_graph *graph, kiln_parts a, kiln_parts b)
+{
+    kiln_value re = op2(graph, KILN_OP_sub, b.re, a.im);
+    kiln_parts turned = {re, op2(graph, KILN_OP_add, b.im, a.re)};
+    kiln_parts length = z_add(graph, z_mul(graph, a, a), z_mul(graph, b, b));
+    kiln_parts log = z_log(graph, z_div(graph, turned, z_sqrt(graph, length)));
+    return (kiln_parts){log.im, op1(graph, KILN_OP_neg, log.re)};
+}
+
 static kiln_parts z_finite(kiln_graph *graph, kiln_parts a)
 {
     kiln_value re = op1(graph, KILN_OP_is_finite, a.re);
@@ -320,5 +378,8 @@ const kiln_parts_row kiln_parts_rows[KILN_N_OPS] = {
     [KILN_OP_add] = {.binary = z_add},         [KILN_OP_sub] = {.binary = z_sub},
     [KILN_OP_mul] = {.binary = z_mul},         [KILN_OP_div] = {.binary = z_div},
     [KILN_OP_pow] = {.binary = z_pow},         [KILN_OP_eq] = {.binary = z_eq},
-    [KILN_OP_ne] = {.binary = z_ne},
+    [KILN_OP_ne] = {.binary = z_ne},           [KILN_OP_lt] = {.binary = z_lt},
+    [KILN_OP_le] = {.binary = z_le},           [KILN_OP_gt] = {.binary = z_gt},
+    [KILN_OP_ge] = {.binary = z_ge},           [KILN_OP_max] = {.binary = z_max},
+    [KILN_OP_min] = {.binary = z_min},         [KILN_OP_atan2] = {.binary = z_atan2},
 };

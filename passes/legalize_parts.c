@@ -129,13 +129,31 @@ static kiln_parts convert(kiln_legal *legal, const kiln_node *node)
     return (kiln_parts){re, im};
 }
 
+/* min(max(a, b), c) */
+static kiln_parts clamp(kiln_legal *legal, const kiln_node *node)
+{
+    kiln_parts in[3];
+    for (uint32_t i = 0; i < 3; i++) in[i] = kiln_legal_parts(legal, node->inputs[i]);
+    in[1] = kiln_parts_rows[KILN_OP_max].binary(legal->target, in[0], in[1]);
+    return kiln_parts_rows[KILN_OP_min].binary(legal->target, in[1], in[2]);
+}
+
+static bool is_part_wise(const kiln_node *node)
+{
+    return node->op == KILN_OP_reduce_sum || node->op == KILN_OP_scatter ||
+           node->op == KILN_OP_scatter_add || kiln_legal_is_move(node);
+}
+
 kiln_parts kiln_legal_complex_node(kiln_legal *legal, const kiln_node *node)
 {
     const kiln_parts_row *row = &kiln_parts_rows[node->op];
     if (node->op == KILN_OP_convert) return convert(legal, node);
     if (node->op == KILN_OP_reduce_prod) return product(legal, node);
-    if (node->op == KILN_OP_dot_general) return contract(legal, node);
-    if (node->op == KILN_OP_reduce_sum || kiln_legal_is_move(node)) return each_part(legal, node);
+    if (kiln_node_row(node)->class_ == KILN_CONTRACT) return contract(legal, node);
+    if (node->op == KILN_OP_clamp) return clamp(legal, node);
+    if (node->op == KILN_OP_cholesky) return kiln_parts_cholesky(legal, node);
+    if (node->op == KILN_OP_forward_solve) return kiln_parts_forward_solve(legal, node);
+    if (is_part_wise(node)) return each_part(legal, node);
     kiln_parts a = kiln_legal_parts(legal, node->inputs[0]);
     if (row->unary) return row->unary(legal->target, a);
     if (row->binary) return row->binary(legal->target, a, kiln_legal_parts(legal, node->inputs[1]));

@@ -2,6 +2,7 @@
  * back at the end, so odd functions are odd to the bit and keep -0. */
 #include <math.h>
 
+#include "graph/element.h"
 #include "graph/rules/terms.h"
 
 #define RULE(name)                                                                                 \
@@ -12,6 +13,10 @@
  * numbers grow first, so that y^3 is not denormal. */
 RULE(cbrt)
 {
+    if (kiln_dtype_in(kiln_graph_type(g, inputs[0])->dtype, KILN_TYPES_COMPLEX)) {
+        kiln_value root = power(g, over_n(g, natural(g, inputs[0]), 3));
+        return choose(g, is_number(g, inputs[0], 0), inputs[0], root);
+    }
     kiln_value a = widen_f64(g, inputs[0]), small = is_below(g, size(g, a), 0x1p-900);
     kiln_value b = choose(g, small, times_n(g, size(g, a), 0x1p162), size(g, a));
     kiln_value y = power(g, over_n(g, natural(g, b), 3)), square = times(g, y, y);

@@ -445,8 +445,9 @@ KILN_API kiln_value kiln_dropout(kiln_graph *graph, kiln_value a, kiln_value key
 KILN_API kiln_value kiln_threefry2x32(kiln_graph *graph, kiln_value key, kiln_value counter);
 KILN_API kiln_value kiln_philox4x32(kiln_graph *graph, kiln_value key, kiln_value counter);
 
-/* Over the last two axes. cholesky: L with L L^T = a, or U with U^T U = a where `lower` is 0; only
- * that triangle of `a` is read, NaN where `a` is not positive definite. */
+/* Over the last two axes. cholesky: L with L L^T = a, or U with U^T U = a where `lower` is 0 (of
+ * complex values the conjugate transpose); only that triangle of `a` is read, NaN where `a` is not
+ * positive definite. */
 KILN_API kiln_value kiln_cholesky(kiln_graph *graph, kiln_value a, int lower);
 /* x with op(a) x = b, or x op(a) = b where `right` is not 0; a is lower, or upper where `upper` is
  * not 0, op transposes where `transpose` is not 0. NULL options are all 0. */
@@ -458,10 +459,17 @@ KILN_API kiln_value kiln_triangular_solve(kiln_graph *graph, kiln_value a, kiln_
 KILN_API kiln_value kiln_forward_solve(kiln_graph *graph, kiln_value a, kiln_value b,
                                        int unit_diagonal);
 
-/* Along `axes` of `a`, whose last axis holds real and imaginary part; the inverse divides by the
- * lengths. A prime factor of a length is at most 4096. */
+/* Along `axes` of `a`, which is complex, or whose last axis holds real and imaginary part; the
+ * inverse divides by the lengths. A prime factor of a length is at most 4096. */
 KILN_API kiln_value kiln_fft(kiln_graph *graph, kiln_value a, uint32_t n_axes, const int64_t *axes,
                              int inverse);
+
+/* Of real values: elements 0 … n / 2 along the last of the axes, complex; and back, to `length` of
+ * them. Floats are f32 or f64. */
+KILN_API kiln_value kiln_rfft(kiln_graph *graph, kiln_value a, uint32_t n_axes,
+                              const int64_t *axes);
+KILN_API kiln_value kiln_irfft(kiln_graph *graph, kiln_value a, uint32_t n_axes,
+                               const int64_t *axes, int64_t length);
 
 /* Axes as in reductions. */
 KILN_API kiln_value kiln_mean(kiln_graph *graph, kiln_value a, uint32_t n_axes,

@@ -43,7 +43,7 @@ static void build_ops(bench *b, kiln_dtype dtype)
         const kiln_op_row *row = &kiln_op_rows[op];
         bool is_plain = row->class_ == KILN_ELEMENTWISE || row->class_ == KILN_COMPOSITE;
         if (!is_plain || op == KILN_OP_select || row->result == KILN_RESULT_GIVEN) continue;
-        if (op == KILN_OP_pow) continue;
+        if (op == KILN_OP_pow || op == KILN_OP_atan2) continue;
         if (row->attrs || row->min_inputs > 2 || !kiln_dtype_in(dtype, row->types)) continue;
         kiln_node_spec spec = {(kiln_op)op, NULL, inputs, row->min_inputs, NULL, NULL};
         kiln_add_output(b->graph, kiln_graph_add(b->graph, &spec), row->name);

@@ -66,6 +66,7 @@
     CALL(kiln_pixel_shuffle(graph, none, 0)) CALL(kiln_pixel_unshuffle(graph, none, 0)) \
     CALL(kiln_channel_shuffle(graph, none, 0)) CALL(kiln_resize(graph, none, NULL)) \
     CALL(kiln_grid_sample(graph, none, none, NULL)) \
+    CALL(kiln_rfft(graph, none, 0, NULL)) CALL(kiln_irfft(graph, none, 0, NULL, 0)) \
     CALL(kiln_not(graph, none)) CALL(kiln_popcnt(graph, none)) CALL(kiln_clz(graph, none)) \
     CALL(kiln_convert(graph, none, KILN_NO_DTYPE)) CALL(kiln_bitcast(graph, none, KILN_NO_DTYPE)) \
     CALL(kiln_add(graph, none, none)) CALL(kiln_sub(graph, none, none)) \
