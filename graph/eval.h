@@ -53,8 +53,9 @@ void kiln_eval_region_run_once(const kiln_eval_region_run *run, const kiln_tenso
 /* Regions over scalars. */
 kiln_eval_fn kiln_eval_map, kiln_eval_reduce_region, kiln_eval_reduce_window;
 kiln_eval_fn kiln_eval_select_and_scatter, kiln_eval_scatter_with, kiln_eval_sort_by;
-/* eval_gather.c: by element of the updates, the place in the operand; -1 when outside. */
-void kiln_eval_scatter_places(const kiln_eval_call *call, int64_t *out_places);
+/* eval_gather.c: in the order of the law, elements of the updates and their places in the operand;
+ * -1 when outside. */
+void kiln_eval_scatter_places(const kiln_eval_call *call, int64_t *out_places, int64_t *out_from);
 /* Nodes that compute with complex values. */
 bool kiln_eval_is_complex(const kiln_eval_call *call);
 void kiln_eval_complex(const kiln_eval_call *call);

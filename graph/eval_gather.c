@@ -1,5 +1,5 @@
-/* The evaluator of gather and the scatters: element by element, in row-major order of the slices.
- */
+/* The evaluator of gather and the scatters: element by element; scatters in row-major order of the
+ * index vectors, the elements of each one's block in theirs. */
 #include <string.h>
 
 #include "graph/eval.h"
@@ -98,6 +98,49 @@ static void combine(const kiln_eval_call *call, kiln_op op, int64_t to, int64_t 
     kiln_element_store_int(dtype, call->out, to, 1, &a, kind.is_signed);
 }
 
+/* Walks the updates with the axes of the index vectors before those of the blocks. */
+typedef struct updates_walk {
+    kiln_eval_walk walk; /* offset[0]: the element of the updates */
+    int64_t dims[KILN_MAX_RANK], strides[KILN_MAX_RANK];
+    uint32_t axes[KILN_MAX_RANK]; /* of the updates, in the order they are walked in */
+} updates_walk;
+
+static void updates_open(updates_walk *out, const kiln_type *updates, kiln_ints window_axes)
+{
+    int64_t strides[KILN_MAX_RANK];
+    uint32_t is_window = 0, n = 0;
+    for (uint32_t i = 0; i < window_axes.n; i++) is_window |= 1u << window_axes.at[i];
+    for (uint32_t pass = 0; pass < 2; pass++) {
+        for (uint32_t i = 0; i < updates->rank; i++) {
+            if ((is_window >> i & 1) == pass) out->axes[n++] = i;
+        }
+    }
+    kiln_eval_strides(updates->rank, updates->dims, strides);
+    for (uint32_t i = 0; i < n; i++) {
+        out->dims[i] = updates->dims[out->axes[i]];
+        out->strides[i] = strides[out->axes[i]];
+    }
+    out->walk = (kiln_eval_walk){.rank = n, .dims = out->dims, .strides = {out->strides}};
+}
+
+void kiln_eval_scatter_places(const kiln_eval_call *call, int64_t *out_places, int64_t *out_from)
+{
+    gather_run run;
+    updates_walk order;
+    const kiln_type *updates = call->types[2];
+    int64_t at[KILN_MAX_RANK];
+    if (updates->n_elements == 0) return;
+    gather_open(&run, call, updates);
+    updates_open(&order, updates, call->node->attrs->scatter.window_axes);
+    for (int64_t i = 0; i < updates->n_elements; i++) {
+        for (uint32_t axis = 0; axis < updates->rank; axis++)
+            at[order.axes[axis]] = order.walk.at[axis];
+        out_from[i] = order.walk.offset[0];
+        out_places[i] = element_of(&run, at, false);
+        kiln_eval_walk_next(&order.walk);
+    }
+}
+
 void kiln_eval_scatter(const kiln_eval_call *call)
 {
     static const kiln_op combining[KILN_N_OPS] = {
@@ -106,34 +149,18 @@ void kiln_eval_scatter(const kiln_eval_call *call)
         [KILN_OP_scatter_max] = KILN_OP_max,
         [KILN_OP_scatter_min] = KILN_OP_min,
     };
-    gather_run run;
     const kiln_type *type = call->node->type, *updates = call->types[2];
     size_t element = kiln_dtype_bytes(type->dtype);
     kiln_op op = combining[call->node->op];
-    kiln_eval_walk walk = {.rank = updates->rank, .dims = updates->dims};
+    int64_t *places = kiln_new_array(call->scratch, int64_t, updates->n_elements + 1);
+    int64_t *from = kiln_new_array(call->scratch, int64_t, updates->n_elements + 1);
     if (type->bytes) memcpy(call->out, call->in[0], (size_t)type->bytes);
-    if (updates->n_elements == 0) return;
-    gather_open(&run, call, updates);
+    kiln_eval_scatter_places(call, places, from);
     for (int64_t i = 0; i < updates->n_elements; i++) {
-        int64_t to = element_of(&run, walk.at, false);
-        if (to >= 0 && op)
-            combine(call, op, to, i);
-        else if (to >= 0)
-            memcpy((char *)call->out + (size_t)to * element,
-                   (const char *)call->in[2] + (size_t)i * element, element);
-        kiln_eval_walk_next(&walk);
-    }
-}
-
-void kiln_eval_scatter_places(const kiln_eval_call *call, int64_t *out_places)
-{
-    gather_run run;
-    const kiln_type *updates = call->types[2];
-    kiln_eval_walk walk = {.rank = updates->rank, .dims = updates->dims};
-    if (updates->n_elements == 0) return;
-    gather_open(&run, call, updates);
-    for (int64_t i = 0; i < updates->n_elements; i++) {
-        out_places[i] = element_of(&run, walk.at, false);
-        kiln_eval_walk_next(&walk);
+        if (places[i] >= 0 && op)
+            combine(call, op, places[i], from[i]);
+        else if (places[i] >= 0)
+            memcpy((char *)call->out + (size_t)places[i] * element,
+                   (const char *)call->in[2] + (size_t)from[i] * element, element);
     }
 }

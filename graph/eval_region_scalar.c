@@ -191,12 +191,13 @@ void kiln_eval_scatter_with(const kiln_eval_call *call)
     const kiln_type *type = call->types[0], *updates = call->types[2];
     scalar_run scalar = scalar_open(call, call->node->attrs->scatter_with.regions.at[0]);
     int64_t *places = kiln_new_array(call->scratch, int64_t, updates->n_elements + 1);
-    kiln_eval_scatter_places(call, places);
+    int64_t *from = kiln_new_array(call->scratch, int64_t, updates->n_elements + 1);
+    kiln_eval_scatter_places(call, places, from);
     if (type->bytes) memcpy(call->out, call->in[0], (size_t)type->bytes);
     for (int64_t i = 0; i < updates->n_elements; i++) {
         if (places[i] < 0) continue;
         scalar_input(&scalar, 0, call->out, places[i]);
-        scalar_input(&scalar, 1, call->in[2], i);
+        scalar_input(&scalar, 1, call->in[2], from[i]);
         scalar_run_once(&scalar);
         scalar_output(&scalar, 0, call->out, places[i]);
     }
