@@ -79,7 +79,8 @@ static wide_value log2_near(kiln_kernel *k, kiln_kv e, kiln_kv m, kiln_kv interv
     kiln_kv main_part = mul_num(k, f, LOG2_E);
     kiln_kv low = product_low(k, f, num(k, f, LOG2_E), main_part);
     low = fma_scale(k, f, 0x1.777d0ffda0d24p-56, low); /* log2(e) - LOG2_E */
-    low = fma_scale(k, product_low(k, m, c, product), LOG2_E, low);
+    kiln_kv lost = mul_num(k, product_low(k, m, c, product), LOG2_E);
+    low = add(k, low, kiln_k_fma(k, negative(k, lost), f, lost)); /* lost / (1 + f) */
     kiln_kv square = mul(k, f, f);
     low = kiln_k_fma(k, square, poly_of(k, f, pow_tail), low);
     low = add(k, low, entry(k, pow_log_low, interval));
