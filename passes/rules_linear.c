@@ -152,6 +152,30 @@ static kiln_value rule_scale_weights(kiln_rewrite *rewrite, const kiln_node *nod
     return kiln_rewrite_with(rewrite, inner, inputs, NULL);
 }
 
+/* The other operand of a product with one number that nothing else reads, and that number. */
+static const kiln_node *match_scaled(const kiln_rewrite *rewrite, const kiln_node *node,
+                                     uint32_t number, double *out_scale)
+{
+    const kiln_node *scaled = kiln_match(rewrite, node, number, KILN_OP_mul);
+    if (!scaled || rewrite->n_users[scaled->id] != 1) return NULL;
+    return kiln_match_splat(kiln_operand_node(rewrite, scaled, 1), out_scale) ? scaled : NULL;
+}
+
+/* dot(a * s, b * t) => dot(a * (s t), b): one operand less to write, as attention scales queries
+ * and keys. With |t| <= 1 nothing grows, so nothing overflows that did not. */
+static kiln_value rule_scale_once(kiln_rewrite *rewrite, const kiln_node *node)
+{
+    double left, right;
+    const kiln_node *a = match_scaled(rewrite, node, 0, &left),
+                    *b = match_scaled(rewrite, node, 1, &right);
+    if (!a || !b || !kiln_node_is_float(node) || !(fabs(right) <= 1)) return none;
+    kiln_value from = kiln_mapped(rewrite, a->inputs[0]);
+    kiln_value scale = kiln_add_splat_like(rewrite->target, from, left * right);
+    kiln_value inputs[] = {kiln_add_binary(rewrite->target, KILN_OP_mul, from, scale),
+                           kiln_mapped(rewrite, b->inputs[0])};
+    return kiln_rewrite_with(rewrite, node, inputs, NULL);
+}
+
 /* convolution(pad(x, 0)) over spatial axes => convolution(x) with that padding */
 static kiln_value rule_conv_pad(kiln_rewrite *rewrite, const kiln_node *node)
 {
@@ -189,6 +213,8 @@ const kiln_rule kiln_rules_linear[] = {
      rule_sum_sum},
     {"scale-weights", "contraction(x, w) * k => contraction(x, w * k)", KILN_GRADE_ROUND,
      KILN_OP_mul, rule_scale_weights},
+    {"scale-once", "dot(a * s, b * t) => dot(a * (s t), b)", KILN_GRADE_ROUND, KILN_OP_dot_general,
+     rule_scale_once},
     {"conv-pad", "convolution(pad(x, 0)) => convolution(x)", KILN_GRADE_ROUND, KILN_OP_convolution,
      rule_conv_pad},
     {NULL, NULL, KILN_GRADE_EXACT, KILN_OP_none, NULL},
