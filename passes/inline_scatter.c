@@ -171,12 +171,14 @@ static kiln_value pad(select_state *state, kiln_value value, kiln_value scalar,
 /* What every window has under one tap. */
 static kiln_value under_tap(select_state *state, kiln_value padded, const int64_t *tap)
 {
-    int64_t limits[KILN_MAX_RANK];
+    int64_t starts[KILN_MAX_RANK], limits[KILN_MAX_RANK];
     uint32_t n = state->rank;
     kiln_ints strides = state->attrs->reduce_window.strides;
-    for (uint32_t i = 0; i < n; i++)
-        limits[i] = tap[i] + (state->source->dims[i] - 1) * strides.at[i] + 1;
-    kiln_attrs attrs = {KILN_FAMILY_slice, .slice = {{n, tap}, {n, limits}, {n, strides.at}}};
+    for (uint32_t i = 0; i < n; i++) {
+        starts[i] = tap[i] * state->attrs->reduce_window.dilations.at[i];
+        limits[i] = starts[i] + (state->source->dims[i] - 1) * strides.at[i] + 1;
+    }
+    kiln_attrs attrs = {KILN_FAMILY_slice, .slice = {{n, starts}, {n, limits}, {n, strides.at}}};
     return node1(state->graph, KILN_OP_slice, padded, &attrs);
 }
 
@@ -189,7 +191,8 @@ static kiln_value from_tap(select_state *state, kiln_value value, kiln_value sca
     for (uint32_t i = 0; i < n; i++) {
         int64_t stride = state->attrs->reduce_window.strides.at[i];
         int64_t length = (state->source->dims[i] - 1) * stride + 1;
-        low[i] = tap[i] - state->attrs->reduce_window.low.at[i];
+        low[i] = tap[i] * state->attrs->reduce_window.dilations.at[i] -
+                 state->attrs->reduce_window.low.at[i];
         high[i] = type->dims[i] - low[i] - length;
         interior[i] = stride - 1;
     }
