@@ -89,6 +89,21 @@ static kiln_value find_places(kiln_graph *graph, const kiln_node *node, const ki
     return select3(graph, is_out, splat_long(graph, long_type, -1), place);
 }
 
+/* A value over the updates in the order of the index vectors: the axes of windows last, flat. */
+static kiln_value in_order(kiln_graph *graph, const kiln_node *node, kiln_value a)
+{
+    const kiln_type *type = kiln_graph_type(graph, a);
+    kiln_ints windows = node->attrs->scatter_with.window_axes;
+    int64_t axes[KILN_MAX_RANK], n_elements = type->n_elements;
+    uint32_t n = 0, in_window = 0;
+    for (uint32_t i = 0; i < windows.n; i++) in_window |= 1u << windows.at[i];
+    for (uint32_t i = 0; i < type->rank; i++)
+        if (!(in_window >> i & 1)) axes[n++] = i;
+    for (uint32_t i = 0; i < type->rank; i++)
+        if (in_window >> i & 1) axes[n++] = i;
+    return kiln_add_reshape(graph, kiln_add_transpose(graph, a, axes), 1, &n_elements);
+}
+
 /* One trip: (flat, place, update) -> flat. */
 static kiln_graph *update_region(kiln_rewrite *rewrite, const kiln_graph *region,
                                  const kiln_type *flat)
@@ -136,11 +151,11 @@ kiln_value *kiln_inline_scatter_with(kiln_rewrite *rewrite, const kiln_node *nod
     out[0] = known ? node3(graph, known, inputs, &attrs) : out[0];
     if (known) return out;
     int64_t n = updates->n_elements, all = type->n_elements;
-    kiln_value places = kiln_add_reshape(graph, find_places(graph, node, inputs), 1, &n);
+    kiln_value places = in_order(graph, node, find_places(graph, node, inputs));
     kiln_value flat = kiln_add_reshape(graph, inputs[0], 1, &all);
     const kiln_graph *body = update_region(rewrite, region, kiln_graph_type(graph, flat));
     kiln_attrs scan = {KILN_FAMILY_scan, .scan = {1, 2, n, {1, &body}}};
-    kiln_value operands[] = {flat, places, kiln_add_reshape(graph, inputs[2], 1, &n)};
+    kiln_value operands[] = {flat, places, in_order(graph, node, inputs[2])};
     kiln_value tuple = node3(graph, KILN_OP_scan, operands, &scan);
     out[0] = kiln_add_reshape(graph, kiln_add_item(graph, tuple, 0), type->rank, type->dims);
     return out;

@@ -319,6 +319,8 @@ static kiln_value legalize_real(kiln_legal *legal, const kiln_node *node, bool h
         return from_pattern(legal->target, to_pattern(legal->target, a, from), to);
     }
     if (kiln_legal_is_move(node)) return legalize_move(legal, node);
+    bool is_chain = node->op == KILN_OP_scatter_add || node->op == KILN_OP_scatter_mul;
+    if (is_chain && has_float) return kiln_legal_scatter(legal, node);
     return has_float ? legalize_float(legal, node) : kiln_legal_int_node(legal, node);
 }
 

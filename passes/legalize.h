@@ -83,6 +83,8 @@ kiln_graph *kiln_legalize_graph(kiln_pipeline *pipeline, const kiln_graph *graph
 /* Whether a region of the node has a dtype that kernels lack. */
 bool kiln_legal_has_regions(const kiln_node *node);
 kiln_parts kiln_legal_region_node(kiln_legal *legal, const kiln_node *node);
+/* scatter_add and scatter_mul of narrow floats: each step rounds, so their region does. */
+kiln_value kiln_legal_scatter(kiln_legal *legal, const kiln_node *node);
 /* What stands for a value, a complex one in one piece. */
 kiln_value kiln_legal_whole(kiln_legal *legal, kiln_value source);
 

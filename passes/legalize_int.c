@@ -107,7 +107,8 @@ static kiln_value adapt_result(kiln_graph *graph, const kiln_node *node, kiln_va
     kiln_dtype dtype = node->type->dtype;
     switch ((int)node->op) {
     case KILN_OP_clz:
-        return kiln_legal_with(graph, KILN_OP_sub, a, 8 - (double)kiln_dtype_bits(dtype));
+        a = kiln_legal_with(graph, KILN_OP_sub, a, 8 - (double)kiln_dtype_bits(dtype));
+        return kiln_packed_wrap(graph, a, dtype); /* the 2 zeros of an i2 are -2 */
     case KILN_OP_reduce_max: /* an empty range gives the least of 8 bits */
     case KILN_OP_reduce_min:
     case KILN_OP_window_max:

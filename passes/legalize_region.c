@@ -63,3 +63,37 @@ kiln_parts kiln_legal_region_node(kiln_legal *legal, const kiln_node *node)
     kiln_node_spec spec = {(kiln_op)node->op, NULL, inputs, node->n_inputs, &attrs, node->label};
     return (kiln_parts){.re = kiln_graph_add(legal->target, &spec)};
 }
+
+/* (there, update) -> their sum or product, rounded; patterns of narrow floats. */
+static kiln_graph *combine_region(kiln_legal *legal, kiln_op op, kiln_dtype dtype)
+{
+    kiln_graph *region = kiln_graph_open(legal->pipeline->scope, legal->target->context, "combine");
+    const kiln_type *pattern = kiln_graph_tensor(region, KILN_u8, 0, NULL);
+    kiln_value there = kiln_add_input(region, pattern, "there", false);
+    kiln_value update = kiln_add_input(region, pattern, "update", false);
+    there = kiln_float_decode(region, there, dtype);
+    update = kiln_float_decode(region, update, dtype);
+    kiln_value both = kiln_add_binary(region, op, there, update);
+    kiln_add_output(region, kiln_float_encode(region, both, dtype), NULL);
+    kiln_region_close(legal->pipeline->scope, region);
+    return region;
+}
+
+kiln_value kiln_legal_scatter(kiln_legal *legal, const kiln_node *node)
+{
+    bool is_sum = node->op == KILN_OP_scatter_add;
+    const kiln_graph *region =
+        combine_region(legal, is_sum ? KILN_OP_add : KILN_OP_mul, node->type->dtype);
+    kiln_attrs attrs = {KILN_FAMILY_scatter_with};
+    attrs.scatter_with.window_axes = node->attrs->scatter.window_axes;
+    attrs.scatter_with.inserted_axes = node->attrs->scatter.inserted_axes;
+    attrs.scatter_with.operand_batch = node->attrs->scatter.operand_batch;
+    attrs.scatter_with.indices_batch = node->attrs->scatter.indices_batch;
+    attrs.scatter_with.start_map = node->attrs->scatter.start_map;
+    attrs.scatter_with.index_axis = node->attrs->scatter.index_axis;
+    attrs.scatter_with.regions = (kiln_regions){1, &region};
+    kiln_value inputs[3];
+    for (uint32_t i = 0; i < 3; i++) inputs[i] = legal->values[node->inputs[i].id];
+    kiln_node_spec spec = {KILN_OP_scatter_with, NULL, inputs, 3, &attrs, node->label};
+    return kiln_add_item(legal->target, kiln_graph_add(legal->target, &spec), 0);
+}
