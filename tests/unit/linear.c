@@ -77,8 +77,10 @@ static wire node_of(const char *op, const char *a, const char *b, const char *to
 static wire value_of(const char *name, uint64_t dtype, uint64_t dim)
 {
     wire out = {0}, outer = {0}, type = {0}, shape = {0}, size = {0};
-    put_int(&size, 1, dim);
-    if (dim) put_message(&shape, 1, size);
+    if (dim) {
+        put_int(&size, 1, dim);
+        put_message(&shape, 1, size);
+    }
     put_int(&type, 1, dtype);
     put_message(&type, 2, shape);
     put_message(&outer, 1, type);
