@@ -23,6 +23,8 @@ bounds *bounds_open(kiln_scope *scope, const kiln_graph *graph, const kiln_tenso
 double bound_ulps(kiln_op op);
 /* The distance between neighbours of `dtype` at x (floats). */
 double bound_ulp(kiln_dtype dtype, double x);
+/* The largest finite number. */
+double bound_largest(kiln_dtype dtype);
 
 typedef struct bound_miss {
     int64_t index; /* -1: all elements are within their bounds */
