@@ -177,6 +177,14 @@ static kiln_parts z_log1p(kiln_graph *graph, kiln_parts a)
     return (kiln_parts){kiln_legal_select(graph, is_small, small, large.re), large.im};
 }
 
+/* -0 too, on which side of a branch cut it lies. */
+static kiln_value has_sign(kiln_graph *graph, kiln_value a)
+{
+    bool is_wide = kiln_graph_type(graph, a)->dtype == KILN_f64;
+    kiln_value pattern = kiln_legal_bitcast(graph, a, is_wide ? KILN_i64 : KILN_i32);
+    return kiln_legal_with(graph, KILN_OP_lt, pattern, 0);
+}
+
 /* t = sqrt((|a| + |re|) / 2) is the larger part, |im| / (2 t) the smaller. */
 static kiln_parts z_sqrt(kiln_graph *graph, kiln_parts a)
 {
@@ -187,7 +195,7 @@ static kiln_parts z_sqrt(kiln_graph *graph, kiln_parts a)
     kiln_value other = half_of(graph, ratio(graph, im, t));
     kiln_value is_right = kiln_legal_with(graph, KILN_OP_ge, a.re, 0);
     kiln_value size = kiln_legal_select(graph, is_right, other, t);
-    kiln_value is_below = kiln_legal_with(graph, KILN_OP_lt, a.im, 0);
+    kiln_value is_below = has_sign(graph, a.im);
     kiln_value down = op1(graph, KILN_OP_neg, size);
     return (kiln_parts){kiln_legal_select(graph, is_right, t, other),
                         kiln_legal_select(graph, is_below, down, size)};
