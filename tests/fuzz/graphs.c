@@ -83,9 +83,9 @@ static void note_bounds(fuzz_run *run, kiln_scope *scope, const fuzz_case *c)
     const fuzz_oracle *oracle = fuzz_oracle_open(scope, c);
     for (uint32_t i = 0; i < c->graph->outputs.n; i++) {
         const kiln_type *type = oracle->types[i];
-        const double *errors = oracle->errors[i];
+        const double *errors = oracle->free.errors[i];
         run->n_elements += (uint64_t)type->n_elements;
-        for (int64_t at = 0; at < type->n_elements && !oracle->is_loose; at++) {
+        for (int64_t at = 0; at < type->n_elements && !oracle->free.is_loose; at++) {
             double expected;
             kiln_element_load_double(type->dtype, oracle->values[i], at, 1, &expected);
             run->n_bounded += !errors || errors[at] <= fabs(expected) * 1e-3 || errors[at] == 0;

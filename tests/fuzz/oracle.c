@@ -296,6 +296,20 @@ static const kiln_graph *write_out(kiln_scope *scope, const fuzz_case *c, bool *
     return graph;
 }
 
+/* `n` outputs are the case's own, those behind them decide paths. */
+static fuzz_bound bound_of(kiln_scope *scope, const bounds *b, const kiln_graph *graph, uint32_t n)
+{
+    fuzz_bound out = {.errors = kiln_new_array(&scope->arena, const double *, n + 1)};
+    for (uint32_t i = 0; i < graph->outputs.n; i++) {
+        const double *errors = b->errors[b->map[graph->outputs.at[i].value.id].id];
+        if (i < n)
+            out.errors[i] = errors;
+        else
+            out.is_loose |= errors != NULL;
+    }
+    return out;
+}
+
 fuzz_oracle *fuzz_oracle_open(kiln_scope *scope, const fuzz_case *c)
 {
     kiln_arena *arena = &scope->arena;
@@ -305,23 +319,20 @@ fuzz_oracle *fuzz_oracle_open(kiln_scope *scope, const fuzz_case *c)
     kiln_tensor *inputs = kiln_new_array(arena, kiln_tensor, graph->inputs.n + 1);
     for (uint32_t i = 0; i < graph->inputs.n; i++)
         inputs[i] = tensor_of(kiln_graph_type(graph, graph->inputs.at[i]), c->inputs[i].data);
-    const bounds *b = bounds_open(scope, graph, inputs);
+    const bounds *b = bounds_open(scope, graph, inputs, false);
     oracle->bounds = b;
+    oracle->free = oracle->strict = bound_of(scope, b, graph, n);
+    if (b->has_inverses)
+        oracle->strict = bound_of(scope, bounds_open(scope, graph, inputs, true), graph, n);
     oracle->is_complex = has_dtype(c->graph, is_complex);
     oracle->types = kiln_new_array(arena, const kiln_type *, n + 1);
     oracle->values = kiln_new_array(arena, const void *, n + 1);
-    oracle->errors = kiln_new_array(arena, const double *, n + 1);
-    for (uint32_t i = 0; i < graph->outputs.n; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         kiln_value value = b->map[graph->outputs.at[i].value.id];
-        if (i >= n) {
-            oracle->is_loose |= b->errors[value.id] != NULL;
-            continue;
-        }
         oracle->types[i] = kiln_graph_type(b->graph, value);
         const kiln_type *own = kiln_graph_type(c->graph, c->graph->outputs.at[i].value);
         if (is_small_float(own->dtype)) oracle->types[i] = own; /* all NaNs are one */
         oracle->values[i] = b->values[value.id];
-        oracle->errors[i] = b->errors[value.id];
     }
     oracle->evaluated = tensors_new(scope, c->graph);
     kiln_eval(scope, c->graph, c->inputs, oracle->evaluated);

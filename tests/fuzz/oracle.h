@@ -8,13 +8,17 @@
 #include "fuzz/shrink.h"
 #include "ops/bound.h"
 
+typedef struct fuzz_bound {
+    const double **errors; /* by output; NULL: exact */
+    bool is_loose;         /* what decides a path is itself inexact: nothing is known */
+} fuzz_bound;
+
 typedef struct fuzz_oracle {
     const bounds *bounds;    /* of the graph written out */
     const kiln_type **types; /* by output: how its bytes are compared */
     const void **values;     /* by output: of the graph written out */
-    const double **errors;   /* by output; NULL: exact */
+    fuzz_bound strict, free; /* without and with rules of grade ROUND */
     kiln_tensor *evaluated;  /* by output: of the graph as it stands */
-    bool is_loose;           /* what decides a path is itself inexact: nothing is known */
     bool has_chains;         /* sums that the evaluator rounds one by one */
     bool is_complex;         /* the evaluator has other formulas for it */
 } fuzz_oracle;

@@ -66,7 +66,8 @@ static void insert_dim(int64_t *dims, uint32_t *rank, uint32_t at, int64_t dim)
     ++*rank;
 }
 
-/* The roles of the operand's axes; the slices' own sizes in slice_dims for now. */
+/* The roles of the operand's axes. Slice_dims gets the slices' own sizes only; those of the indices
+ * are put between them by the caller. */
 static void plan_axes(fuzz_graph *g, const kiln_type *type, index_plan *plan)
 {
     for (uint32_t i = 0; i < type->rank; i++) {

@@ -426,20 +426,23 @@ static double element_distance(const bound_run *run, const double *x, const doub
     return distance;
 }
 
-/* Quotients that rules of grade ROUND make products with an inverse: by one number, by roots of
- * rows. */
+/* Quotients that rules of grade ROUND make products with an inverse: by one number from 1 to 2^13,
+ * by roots of rows. */
 static bool is_by_inverse(const bound_run *run)
 {
-    if (run->node->op != KILN_OP_div) return false;
+    if (run->node->op != KILN_OP_div || run->out->is_strict) return false;
     const kiln_graph *graph = run->out->graph;
     const kiln_node *divisor = kiln_graph_node(graph, run->node->inputs[1]);
     if (divisor->op == KILN_OP_broadcast)
         if (kiln_graph_node(graph, divisor->inputs[0])->op == KILN_OP_sqrt) return true;
     size_t bytes = kiln_dtype_bytes(divisor->type->dtype);
     const char *data = operand_data(run, 1);
+    double number = 0;
     for (int64_t i = 1; i < divisor->type->n_elements; i++)
         if (memcmp(data, data + (size_t)i * bytes, bytes) != 0) return false;
-    return true;
+    if (divisor->type->n_elements)
+        kiln_element_load_double(divisor->type->dtype, data, 0, 1, &number);
+    return fabs(number) >= 1 && fabs(number) <= 0x1p13;
 }
 
 /* Rounding of the node itself: none where both sides round the same exact result. */
@@ -447,7 +450,9 @@ static double own_ulps(const bound_run *run, bool is_moved)
 {
     kiln_op op = (kiln_op)run->node->op;
     if (is_result_exact(run) || is_exact_op(op)) return 0;
-    double ulps = is_by_inverse(run) ? 1.5 : bound_ulps(op);
+    bool is_inverse = is_by_inverse(run);
+    run->out->has_inverses |= is_inverse;
+    double ulps = is_inverse ? 1.5 : bound_ulps(op);
     bool is_narrow = run->node->type->dtype == KILN_bf16 || run->node->type->dtype == KILN_f16;
     bool is_wide =
         run->node->type->dtype == KILN_f64; /* where the evaluator's library rounds too */
@@ -559,9 +564,11 @@ static void bound_node(bound_run *run)
     }
 }
 
-bounds *bounds_open(kiln_scope *scope, const kiln_graph *graph, const kiln_tensor *inputs)
+bounds *bounds_open(kiln_scope *scope, const kiln_graph *graph, const kiln_tensor *inputs,
+                    bool is_strict)
 {
     bounds *out = kiln_new(&scope->arena, bounds);
+    out->is_strict = is_strict;
     out->map = kiln_new_array(&scope->arena, kiln_value, graph->nodes.n);
     out->graph = kiln_eval_expand(scope, graph, out->map);
     out->values = kiln_eval_nodes(scope, out->graph, inputs);

@@ -13,10 +13,13 @@ typedef struct bounds {
     kiln_value *map;         /* by id of the original graph: the value in `graph` */
     void **values;           /* by id in `graph`: what the evaluator gives */
     double **errors;         /* by id in `graph`: one bound an element, or NULL for all 0 */
+    bool is_strict;          /* without rules of grade ROUND */
+    bool has_inverses;       /* such rules widened a bound */
 } bounds;
 
 /* Everything lives in the scope's arena. */
-bounds *bounds_open(kiln_scope *scope, const kiln_graph *graph, const kiln_tensor *inputs);
+bounds *bounds_open(kiln_scope *scope, const kiln_graph *graph, const kiln_tensor *inputs,
+                    bool is_strict);
 
 /* Units in the last place that a function may be off by: the promise of docs/accuracy.md. 0 for
  * operations that are correctly rounded or exact. */

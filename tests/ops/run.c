@@ -183,7 +183,7 @@ static void run_batch(kiln_scope *scope, ops_run *run, const op_family *member, 
     batch.graph = kiln_graph_open(scope, NULL, batch.name);
     member->add(&batch);
     if (batch.graph->outputs.n == 0) return;
-    const bounds *b = bounds_open(scope, batch.graph, batch.inputs.at);
+    const bounds *b = bounds_open(scope, batch.graph, batch.inputs.at, true);
     for (uint32_t i = 0; i < batch.graph->outputs.n; i++) {
         kiln_value value = b->map[batch.graph->outputs.at[i].value.id];
         check_reference(&run->counts, &batch, i, b->values[value.id]);
