@@ -363,7 +363,8 @@ void kiln_graph_print(const kiln_graph *graph, kiln_text *text);
 void kiln_graph_print_brief(const kiln_graph *graph, kiln_text *text);
 /* "%x" for an input, "%7" for a node, as the text form numbers them. */
 void kiln_value_print(kiln_text *text, const kiln_graph *graph, kiln_value value);
-/* MODEL with "line:column: " before the sentence; the graph is owned by the scope. */
+/* MODEL with "line:column: " before the sentence, the text there and a caret after it; the graph is
+ * owned by the scope. */
 kiln_graph *kiln_graph_parse(kiln_scope *scope, kiln_context *context, const char *text, size_t n);
 /* One node, as the text form spells it, for error sentences: "%7: f32[2,3] = add %5, %6". */
 const char *kiln_node_string(kiln_arena *arena, const kiln_graph *graph, kiln_value value);

@@ -10,6 +10,8 @@
 #include "graph/describe.h"
 #include "graph/table.h"
 
+#define CARET_BYTES 80 /* of the text's line that a message shows */
+
 /* A value that text has named: an input by its name, a node by its number. */
 typedef struct named {
     const char *name; /* NULL for a node */
@@ -449,6 +451,21 @@ static kiln_status parse_run(graph_parser *parser, kiln_error *error)
     return kiln_scope_close(&scope);
 }
 
+/* Two lines: the bytes around the place, and a caret below it. */
+static const char *quote_place(kiln_scope *scope, const kiln_parser *scan, const char *line_start)
+{
+    const char *from = scan->place - line_start < CARET_BYTES ? line_start
+                                                              : scan->place - CARET_BYTES / 2;
+    kiln_text text = {.arena = &scope->arena};
+    kiln_text_append(&text, "\n  ");
+    for (const char *at = from; at < scan->end && at < from + CARET_BYTES && *at != '\n'; at++) {
+        char c = *at >= ' ' && *at <= '~' ? *at : *at == '\t' || *at == '\r' ? ' ' : '?';
+        kiln_text_append_n(&text, &c, 1);
+    }
+    kiln_text_printf(&text, "\n  %*s", (int)(scan->place - from) + 1, "^");
+    return kiln_text_string(&text);
+}
+
 kiln_graph *kiln_graph_parse(kiln_scope *scope, kiln_context *context, const char *text, size_t n)
 {
     graph_parser *parser = kiln_new(&scope->arena, graph_parser);
@@ -461,13 +478,15 @@ kiln_graph *kiln_graph_parse(kiln_scope *scope, kiln_context *context, const cha
     kiln_status status = parse_run(parser, error);
     kiln_graph_attach(graph, scope);
     if (status == KILN_OK) return graph;
-    uint32_t line = 1;
+    const kiln_parser *scan = &parser->scan;
     const char *line_start = text;
-    for (const char *at = text; at < parser->scan.place; at++) {
+    uint32_t line = 1;
+    for (const char *at = text; at < scan->place; at++) {
         if (*at != '\n') continue;
         line++;
         line_start = at + 1;
     }
-    kiln_fail(scope, status == KILN_INVALID ? KILN_MODEL : status, "%u:%u: %s", line,
-              (uint32_t)(parser->scan.place - line_start) + 1, error->message);
+    kiln_fail(scope, status == KILN_INVALID ? KILN_MODEL : status, "%u:%u: %s%s", line,
+              (uint32_t)(scan->place - line_start) + 1, error->message,
+              quote_place(scope, scan, line_start));
 }

@@ -138,6 +138,13 @@ static const bad_call bad_calls[] = {
     {"opt relu.kiln", 2, "--run PASS"},
 };
 
+/* The end of line `n`, counted from 0. */
+static const char *skip_lines(const char *at, int n)
+{
+    for (at = strchr(at, '\n'); at && n; n--) at = strchr(at + 1, '\n');
+    return at;
+}
+
 static void test_bad_calls_end_with_one_line_and_the_right_code(void **state)
 {
     (void)state;
@@ -152,7 +159,8 @@ static void test_bad_calls_end_with_one_line_and_the_right_code(void **state)
         assert_int_equal(exit_code, bad_calls[i].exit_code);
         assert_non_null(strstr(line, bad_calls[i].message));
         assert_memory_equal(line, "kiln: ", 6);
-        assert_ptr_equal(strchr(line, '\n'), line + n - 1);
+        int has_caret = n > 2 && line[n - 2] == '^'; /* two lines more show a place in a text */
+        assert_ptr_equal(skip_lines(line, 2 * has_caret), line + n - 1);
     }
     assert_int_equal(access("model.so", F_OK), -1);
 }

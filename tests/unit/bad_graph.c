@@ -293,6 +293,18 @@ static const struct {
      "1:"},
     {"G8 deep types", "graph g(%x: ((((((((f32[2])))))))) { return %x }", KILN_MODEL,
      "1:14: found \"(\"; expected a dtype"},
+    {"G8 a place in a line", "graph g(%x: f32[2]) {\n\t%0: f32[2] = exp %z\n return %0 }",
+     KILN_MODEL,
+     "2:19: %\"z\" is not defined above\n   %0: f32[2] = exp %z\n                    ^"},
+    {"G8 a place at the end", "graph g(%x: f32[2]) {\n return %x", KILN_MODEL,
+     "\n   return %x\n            ^"},
+    {"G8 a place in a long line",
+     "graph g(%xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx: f32[2]) "
+     "{ %0: \x01\xff return %0 }",
+     KILN_MODEL,
+     "1:99: found \"\\x01\"; expected a dtype\n"
+     "  xxxxxxxxxxxxxxxxxxxxxxxx: f32[2]) { %0: ?? return %0 }\n"
+     "                                          ^"},
     {"G8 an id twice",
      "graph g(%x: f32[2]) {\n %0: f32[2] = exp %x\n %0: f32[2] = neg %x return %0 }", KILN_MODEL,
      "3:2: %0 is defined twice"},
