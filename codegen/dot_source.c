@@ -224,10 +224,30 @@ static void fetch(kiln_dot *dot, const kiln_dot_operand *operand, kiln_kv from, 
         kiln_k_prefetch_far(k, source.buffer, kiln_k_add_imm(k, from, i));
 }
 
+static bool is_on_constant(const kiln_graph *graph, kiln_value value)
+{
+    return kiln_graph_node(graph, kiln_view_base(graph, value))->op == KILN_OP_constant;
+}
+
+/* What stands in memory at the index of a value that elementwise nodes of the group compute: the
+ * first operand of each that is no constant. */
+static kiln_value stored_under(const kiln_lower *lower, kiln_value value)
+{
+    while (kiln_lower_position(lower, value) != KILN_NONE) {
+        const kiln_node *node = kiln_graph_node(lower->graph, value);
+        if (kiln_node_row(node)->class_ != KILN_ELEMENTWISE) break;
+        uint32_t i = 0;
+        while (i + 1 < node->n_inputs && is_on_constant(lower->graph, node->inputs[i])) i++;
+        value = node->inputs[i];
+    }
+    return value;
+}
+
 void kiln_dot_fetch_a(kiln_dot *dot, kiln_kv at)
 {
     kiln_dot_operand a = dot->a;
     const kiln_matmul_roles *roles = &dot->roles;
+    a.value = stored_under(dot->lower, a.value);
     if (!is_regular(dot, &a, roles->a_m, dot->m_dims, roles->a_k) || a.k_step != 1) return;
     kiln_kv start = batch_offset(dot, &a, roles->a_batch);
     fetch(dot, &a,

@@ -57,19 +57,43 @@ static bool stores_fit(kiln_fusion *fusion, uint32_t producer, uint32_t consumer
     return true;
 }
 
+/* Whether node `id` belongs to the producer, or reads it through floating nodes. */
+static bool reads_producer(kiln_fusion *fusion, uint32_t producer, uint32_t id)
+{
+    kiln_ids *sources = &fusion->found;
+    if (fusion->cluster_of[id] == producer) return true;
+    if (fusion->cluster_of[id] != KILN_NONE || !fusion->is_floating[id]) return false;
+    sources->n = 0;
+    kiln_fusion_sources(fusion, id, sources);
+    for (uint32_t i = 0; i < sources->n; i++) {
+        if (fusion->cluster_of[sources->at[i]] == producer) return true;
+    }
+    return false;
+}
+
+/* Queries of an attention in f32: a block of rows is copied once, for all keys, so what makes them
+ * runs in the copy. */
+static bool is_copied_once(const kiln_fusion *fusion, const kiln_cluster *cluster, uint32_t id,
+                           uint32_t operand)
+{
+    if (cluster->kind != KILN_GROUP_ATTENTION || id == cluster->anchor || operand != 0)
+        return false;
+    return kiln_graph_type(fusion->graph, kiln_fusion_node(fusion, id)->inputs[0])->dtype ==
+           KILN_f32;
+}
+
 /* Whether a contraction reads the producer as an operand, which it can only do from memory. */
 static bool is_contraction_operand(kiln_fusion *fusion, uint32_t producer, uint32_t consumer)
 {
-    kiln_ids *sources = &fusion->found;
     const kiln_cluster *cluster = &fusion->clusters.at[consumer];
-    sources->n = 0;
     for (uint32_t i = 0; i < cluster->nodes.n; i++) {
         uint32_t id = cluster->nodes.at[i];
-        if (kiln_fusion_class(fusion, id) == KILN_CONTRACT)
-            kiln_fusion_sources(fusion, id, sources);
-    }
-    for (uint32_t i = 0; i < sources->n; i++) {
-        if (fusion->cluster_of[sources->at[i]] == producer) return true;
+        if (kiln_fusion_class(fusion, id) != KILN_CONTRACT) continue;
+        const kiln_node *node = kiln_fusion_node(fusion, id);
+        for (uint32_t operand = 0; operand < node->n_inputs; operand++) {
+            if (is_copied_once(fusion, cluster, id, operand)) continue;
+            if (reads_producer(fusion, producer, node->inputs[operand].id)) return true;
+        }
     }
     return false;
 }

@@ -16,13 +16,15 @@ typedef struct shape {
     int is_causal, is_masked,
         is_transposed; /* transposed: [batch, length, heads, width] in memory */
     uint32_t n_groups;                       /* of the fused schedule */
+    int is_computed; /* queries are made of an input, elementwise */
 } shape;
 
 static const shape shapes[] = {
     {1, 2, 2, 37, 53, 16, 16, 0, 0, 0, 1},  {2, 4, 2, 33, 64, 24, 20, 1, 0, 0, 1},
     {1, 2, 1, 5, 17, 7, 9, 0, 1, 0, 1},     {1, 12, 12, 128, 128, 64, 64, 0, 0, 1, 1},
     {1, 1, 1, 1, 100, 32, 32, 0, 0, 0, 1},  {3, 1, 1, 16, 1, 16, 16, 0, 0, 0, 1},
-    {1, 2, 2, 14, 513, 8, 48, 0, 1, 1, 1},
+    {1, 2, 2, 14, 513, 8, 48, 0, 1, 1, 1},  {2, 2, 2, 61, 80, 32, 32, 0, 0, 0, 1, 1},
+    {1, 3, 3, 40, 33, 20, 24, 1, 1, 1, 1, 1},
 };
 
 static kiln_value add_operand(kiln_graph *graph, const char *name, const int64_t *dims,
@@ -45,6 +47,10 @@ static kiln_graph *build(kiln_context *context, const shape *s)
     kiln_value query = add_operand(graph, "q", q, s->is_transposed);
     kiln_value key = add_operand(graph, "k", k, s->is_transposed);
     kiln_value value = add_operand(graph, "v", v, s->is_transposed);
+    if (s->is_computed) {
+        kiln_value shift = kiln_input(graph, "shift", KILN_f32, 1, &s->width);
+        query = kiln_tanh(graph, kiln_add(graph, query, shift));
+    }
     if (s->is_masked) {
         options.mask =
             kiln_input(graph, "m", KILN_f32, 4, (int64_t[]){s->batch, 1, s->rows, s->columns});
@@ -96,7 +102,7 @@ static void check_shape(const shape *s)
     assert_int_equal(report.n_groups, s->n_groups);
 
     const kiln_program *program = kiln_executable_program(executables[0]);
-    kiln_tensor inputs[4], outputs[4];
+    kiln_tensor inputs[5], outputs[4];
     for (uint32_t i = 0; i < program->n_inputs; i++)
         inputs[i] = make_port(&program->inputs[i], i + 1);
     for (int i = 0; i < 4; i++) outputs[i] = make_port(&program->outputs[0], 0);
