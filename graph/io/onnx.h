@@ -158,6 +158,7 @@ struct kiln_onnx {
     bool *is_dim_used;                  /* of options->dims */
     uint32_t n_stamps; /* of searches in onnx_known.c */
     kiln_vec(kiln_onnx_sequence) sequences;
+    uint64_t n_listed; /* tensors of all of them */
     kiln_vec(kiln_value) scales; /* float8e8m0 values, of all graphs; onnx_scale.c */
 };
 

@@ -9,6 +9,7 @@
 #define MAX_DEPTH 64
 #define MAX_TRIPS 4096
 #define MAX_UNROLLED 16384 /* nodes of all trips */
+#define MAX_CHANGING 131072 /* of a loop that nothing else can stand for: its shapes change */
 
 /* Imports what a frame holds and looks its outputs up. False when one of them is tainted. */
 static bool frame_import(kiln_onnx_call *call, kiln_onnx_frame *frame, uint32_t n,
@@ -26,9 +27,6 @@ static bool frame_import(kiln_onnx_call *call, kiln_onnx_frame *frame, uint32_t 
         if (!found)
             kiln_onnx_fail(call, "output %s of the body is not defined; expected a node's output",
                            kiln_onnx_quote(&call->scope->arena, names[i]));
-        if (found->value.graph == KILN_ONNX_SEQUENCE)
-            kiln_onnx_refuse(call, "output %s of the body is a sequence; expected a tensor",
-                             kiln_onnx_quote(&call->scope->arena, names[i]));
         out[i] = kiln_onnx_capture_value(call, found->value);
         is_good = is_good && !found->is_tainted;
     }
@@ -90,6 +88,8 @@ static kiln_value rows_join(kiln_onnx_call *call, uint32_t n, const kiln_value *
                             bool is_reversed)
 {
     if (n == 0) kiln_onnx_refuse(call, "a loop of no trips has scan outputs of unknown shape");
+    if (rows[0].graph == KILN_ONNX_SEQUENCE)
+        kiln_onnx_refuse(call, "a scan output is a sequence; expected a tensor");
     const kiln_type *type = kiln_graph_type(call->graph, rows[0]);
     kiln_value *parts = kiln_new_array(&call->scope->arena, kiln_value, n);
     int64_t dims[KILN_MAX_RANK];
@@ -101,11 +101,15 @@ static kiln_value rows_join(kiln_onnx_call *call, uint32_t n, const kiln_value *
     return kiln_onnx_concat(call, n, parts, axis);
 }
 
+/* A trip takes the number of the trip and a condition, in Loop only, then the carried values; it
+ * gives a condition, in Loop only, the carried values and a row of each scan output. */
 typedef struct loop_state {
     const Kiln__Onnx__Graph *body;
-    uint32_t n_carried, n_scanned, n_trips;
+    uint32_t n_fixed; /* results before the carried values; twice as many operands are */
+    uint32_t n_inputs, n_carried, n_scanned, n_trips;
+    bool is_changing; /* a carried value had another type after a trip than before it */
     kiln_value *inputs, *outputs;
-    kiln_value *rows[KILN_ONNX_ANY]; /* of scan output i, by trip */
+    kiln_vec(kiln_value) rows[KILN_ONNX_ANY]; /* of scan output i, by trip */
 } loop_state;
 
 static void loop_open(kiln_onnx_call *call, loop_state *loop, uint32_t n_fixed, uint32_t n_in)
@@ -115,49 +119,67 @@ static void loop_open(kiln_onnx_call *call, loop_state *loop, uint32_t n_fixed, 
         loop->body->n_output > KILN_ONNX_ANY)
         kiln_onnx_fail(call, "the body has %zu outputs; expected at least %u", loop->body->n_output,
                        n_fixed + loop->n_carried);
+    loop->n_fixed = n_fixed;
+    loop->n_inputs = n_in;
     loop->n_scanned = (uint32_t)loop->body->n_output - n_fixed - loop->n_carried;
     if (call->n_outputs > loop->n_carried + loop->n_scanned)
         kiln_onnx_fail(call, "%u outputs; expected at most %u", call->n_outputs,
                        loop->n_carried + loop->n_scanned);
     loop->inputs = kiln_new_array(arena, kiln_value, n_in + 1);
     loop->outputs = kiln_new_array(arena, kiln_value, loop->body->n_output + 1);
-    for (uint32_t i = 0; i < loop->n_scanned; i++)
-        loop->rows[i] = kiln_new_array(arena, kiln_value, MAX_TRIPS);
 }
 
-/* One trip: the body on loop->inputs; keeps its scan outputs. */
-static bool loop_trip(kiln_onnx_call *call, loop_state *loop, uint32_t n_in, uint32_t n_fixed)
+/* Whether a carried value that was `before` is of another type, or a sequence, when it is `after`.
+ */
+static bool is_change(const kiln_graph *graph, kiln_value before, kiln_value after)
 {
-    kiln_onnx_ports ports = {n_in, (uint32_t)loop->body->n_output, loop->inputs, loop->outputs};
+    if (before.graph == KILN_ONNX_SEQUENCE || after.graph == KILN_ONNX_SEQUENCE) return true;
+    return !kiln_type_equal(kiln_graph_type(graph, before), kiln_graph_type(graph, after));
+}
+
+/* One trip: the body on loop->inputs; keeps its rows, and what it carries for the next. */
+static bool loop_trip(kiln_onnx_call *call, loop_state *loop)
+{
+    kiln_onnx_ports ports = {loop->n_inputs, (uint32_t)loop->body->n_output, loop->inputs,
+                             loop->outputs};
     kiln_onnx_count(call);
     if (!kiln_onnx_body(call, loop->body, &ports)) return false;
+    const kiln_value *results = loop->outputs + loop->n_fixed;
+    kiln_value *carried = loop->inputs + 2 * loop->n_fixed;
+    for (uint32_t i = 0; i < loop->n_carried; i++) {
+        loop->is_changing |= is_change(call->graph, carried[i], results[i]);
+        carried[i] = results[i];
+    }
     for (uint32_t i = 0; i < loop->n_scanned; i++)
-        loop->rows[i][loop->n_trips] = loop->outputs[n_fixed + loop->n_carried + i];
+        kiln_vec_push(&loop->rows[i], &call->scope->arena, results[loop->n_carried + i]);
     loop->n_trips++;
     return true;
 }
 
-static bool is_long(const loop_state *loop)
+/* Whether so many trips are left to a region, where there can be one. */
+static bool is_long(const loop_state *loop, int64_t n_trips)
 {
-    return loop->n_trips == MAX_TRIPS || loop->n_trips * loop->body->n_node > MAX_UNROLLED;
+    int64_t n_nodes = n_trips * (int64_t)(loop->body->n_node + 1);
+    return loop->is_changing ? n_nodes > MAX_CHANGING
+                             : n_trips >= MAX_TRIPS || n_nodes > MAX_UNROLLED;
 }
 
 /* Unrolls while the condition is known to be true. False when it depends on the data, or when there
- * are too many trips; the call is tainted when the body cannot be imported. */
+ * are too many trips, as many as the limit if that is short; the first one shows whether shapes
+ * change. The call is tainted when the body cannot be imported. */
 static bool loop_unroll(kiln_onnx_call *call, loop_state *loop, int64_t limit)
 {
     kiln_value condition = kiln_onnx_has(call, 1) ? call->inputs[1] : (kiln_value){0};
-    uint32_t n_in = loop->n_carried + 2;
     for (int64_t trip = 0; trip < limit; trip++) {
         const void *known = condition.id ? kiln_onnx_known(call, condition) : NULL;
-        if ((condition.id && !known) || is_long(loop)) return false;
+        int64_t n_trips = trip && limit <= INT32_MAX ? limit : trip;
+        if ((condition.id && !known) || is_long(loop, n_trips)) return false;
         if (known && !kiln_onnx_int_at(KILN_bool, known, 0)) break;
         const kiln_type *scalar = kiln_graph_tensor(call->graph, KILN_i64, 0, NULL);
         loop->inputs[0] = kiln_add_constant(call->graph, scalar, &trip);
         loop->inputs[1] = condition.id ? condition : kiln_onnx_scalar(call, KILN_bool, 1);
-        if (!loop_trip(call, loop, n_in, 1)) return true;
+        if (!loop_trip(call, loop)) return true;
         condition = loop->outputs[0];
-        for (uint32_t i = 0; i < loop->n_carried; i++) loop->inputs[i + 2] = loop->outputs[i + 1];
     }
     return true;
 }
@@ -170,6 +192,9 @@ static kiln_value import_loop(kiln_onnx_call *call)
     loop_open(call, &loop, 1, loop.n_carried + 2);
     for (uint32_t i = 0; i < loop.n_carried; i++)
         loop.inputs[i + 2] = kiln_onnx_operand(call, i + 2);
+    for (uint32_t i = 0; i < 2; i++)
+        if (kiln_onnx_has(call, i) && call->inputs[i].graph == KILN_ONNX_SEQUENCE)
+            kiln_onnx_fail(call, "operand %u is a sequence; expected a tensor", i);
     if (kiln_onnx_has(call, 1) && kiln_onnx_type(call, 1)->dtype != KILN_bool)
         kiln_onnx_fail(call, "operand 1 is no bool; expected one");
     if (kiln_onnx_has(call, 0) && kiln_onnx_type(call, 0)->n_elements != 1)
@@ -177,15 +202,13 @@ static kiln_value import_loop(kiln_onnx_call *call)
                        (long long)kiln_onnx_type(call, 0)->n_elements);
     bool is_open = kiln_onnx_has(call, 0) && !known; /* who knows how many trips */
     int64_t limit = known ? kiln_onnx_int_at(kiln_onnx_type(call, 0)->dtype, known, 0) : INT64_MAX;
-    bool is_long_run = known && limit <= INT32_MAX &&
-                       limit * (int64_t)(loop.body->n_node + 1) > MAX_UNROLLED;
-    if (is_open || is_long_run || !loop_unroll(call, &loop, limit))
+    if (is_open || !loop_unroll(call, &loop, limit))
         return kiln_onnx_loop_region(call, loop.body, known ? limit : -1);
     if (call->is_tainted) return (kiln_value){0};
     for (uint32_t i = 0; i < call->n_outputs; i++) {
         bool is_carried = i < loop.n_carried;
         if (!kiln_onnx_wants(call, i)) continue;
-        kiln_value *rows = is_carried ? NULL : loop.rows[i - loop.n_carried];
+        const kiln_value *rows = is_carried ? NULL : loop.rows[i - loop.n_carried].at;
         call->outputs[i] =
             is_carried ? loop.inputs[i + 2] : rows_join(call, loop.n_trips, rows, 0, false);
     }
@@ -241,18 +264,17 @@ static kiln_value import_scan(kiln_onnx_call *call)
             int64_t at = kiln_onnx_scan_is_back(call, i) ? trips - 1 - trip : trip;
             loop.inputs[loop.n_carried + i] = scan_element(call, loop.n_carried + i, axis, at);
         }
-        if (!loop_trip(call, &loop, call->n_inputs, 0)) return (kiln_value){0};
-        for (uint32_t i = 0; i < loop.n_carried; i++) loop.inputs[i] = loop.outputs[i];
+        if (!loop_trip(call, &loop)) return (kiln_value){0};
     }
     for (uint32_t i = 0; i < call->n_outputs; i++) {
         uint32_t k = i - loop.n_carried;
         call->outputs[i] = loop.inputs[i];
         if (i < loop.n_carried) continue;
-        uint32_t rank = kiln_graph_type(call->graph, loop.rows[k][0])->rank + 1;
+        uint32_t rank = kiln_graph_type(call->graph, loop.rows[k].at[0])->rank + 1;
         int64_t given = kiln_onnx_list_entry(call, "scan_output_axes", k);
         uint32_t axis = kiln_onnx_axis(call, given, rank);
         bool is_reversed = kiln_onnx_list_entry(call, "scan_output_directions", k) != 0;
-        call->outputs[i] = rows_join(call, loop.n_trips, loop.rows[k], axis, is_reversed);
+        call->outputs[i] = rows_join(call, loop.n_trips, loop.rows[k].at, axis, is_reversed);
     }
     return call->outputs[0];
 }
@@ -341,7 +363,7 @@ static kiln_value import_get_element(kiln_onnx_call *call)
 
 const kiln_onnx_row kiln_onnx_flow_rows[] = {
     {"If", 6, KILN_ONNX_NEWEST, 1, 1, import_if},
-    {"Loop", 6, KILN_ONNX_NEWEST, 0, KILN_ONNX_ANY, import_loop},
+    {"Loop", 6, KILN_ONNX_NEWEST, 0, KILN_ONNX_ANY, import_loop, .takes_sequences = true},
     {"Scan", 8, 8, 2, KILN_ONNX_ANY, import_scan_batch},
     {"Scan", 9, KILN_ONNX_NEWEST, 1, KILN_ONNX_ANY, import_scan},
     {"OptionalHasElement", 15, KILN_ONNX_NEWEST, 0, 1, import_has_element},

@@ -3,6 +3,7 @@
  * made from that graph, with the parameters in the order of the op. */
 #include <string.h>
 
+#include "graph/describe.h"
 #include "graph/io/onnx_extent.h"
 #include "graph/io/onnx_region.h"
 
@@ -99,6 +100,8 @@ static bool body_open(kiln_onnx_call *call, const Kiln__Onnx__Graph *body, uint3
     kiln_onnx_ports ports = {n, out->n_outputs, inputs, out->outputs};
     bool is_good = kiln_onnx_body(call, body, &ports);
     for (uint32_t i = 0; is_good && i < ports.n_outputs; i++) {
+        if (ports.outputs[i].graph == KILN_ONNX_SEQUENCE)
+            kiln_onnx_refuse(call, "result %u of the body is a sequence; expected a tensor", i);
         if (kiln_onnx_extent_find(call, ports.outputs[i]))
             kiln_onnx_refuse(call, "result %u of the body has a size that depends on the data", i);
     }
@@ -217,7 +220,11 @@ static void check_carried(kiln_onnx_call *call, const body_graph *body, uint32_t
         const kiln_type *before = kiln_onnx_type(call, n_fixed_inputs + i);
         const kiln_type *after = output_type(body, n_fixed_outputs + i);
         if (!kiln_type_equal(before, after))
-            kiln_onnx_refuse(call, "carried value %u changes its type from trip to trip", i);
+            kiln_onnx_refuse(call,
+                             "carried value %u is %s before a trip and %s after it; expected one "
+                             "type, or trips whose number is known at import",
+                             i, kiln_type_string(&call->scope->arena, before),
+                             kiln_type_string(&call->scope->arena, after));
     }
 }
 
@@ -365,7 +372,14 @@ kiln_value kiln_onnx_loop_region(kiln_onnx_call *call, const Kiln__Onnx__Graph *
         kiln_new_array(&call->scope->arena, const kiln_type *, n_carried + 2);
     body_graph body;
     types[0] = kiln_graph_tensor(graph, KILN_i64, 0, NULL);
-    for (uint32_t i = 0; i < n_carried; i++) types[i + 2] = kiln_onnx_type(call, i + 2);
+    for (uint32_t i = 0; i < n_carried; i++) {
+        if (call->inputs[i + 2].graph == KILN_ONNX_SEQUENCE)
+            kiln_onnx_refuse(call,
+                             "carried value %u is a sequence; expected trips whose number is known "
+                             "at import",
+                             i);
+        types[i + 2] = kiln_onnx_type(call, i + 2);
+    }
     if (!body_open(call, source, n_carried + 2, types, &body)) return (kiln_value){0};
     check_carried(call, &body, n_carried, 2, 1);
     if (output_type(&body, 0)->dtype != KILN_bool || output_type(&body, 0)->n_elements != 1)

@@ -5,6 +5,8 @@
 
 #include "graph/io/onnx_op.h"
 
+#define MAX_LISTED (1 << 23) /* each change of a sequence is a new list */
+
 typedef struct sequence {
     uint32_t n;
     const kiln_value *at;
@@ -21,6 +23,10 @@ static sequence list_of(kiln_onnx_call *call, uint32_t i)
 
 static kiln_value list_keep(kiln_onnx_call *call, uint32_t n, const kiln_value *values)
 {
+    call->onnx->n_listed += n;
+    if (call->onnx->n_listed > MAX_LISTED)
+        kiln_fail(call->scope, KILN_LIMIT, "sequences of over %d tensors in all; expected less",
+                  MAX_LISTED);
     kiln_arena *arena = &call->onnx->scope->arena;
     kiln_onnx_sequence kept = {n, kiln_arena_copy(arena, values, n * sizeof *values)};
     kiln_vec_push(&call->onnx->sequences, arena, kept);

@@ -223,7 +223,10 @@ static bool modify(kiln_onnx_call *call, const char *name, kiln_value *value)
 {
     const Kiln__Onnx__Graph *body = kiln_onnx_graph_attribute(call, name);
     kiln_value from = *value;
-    return !body || kiln_onnx_body(call, body, &(kiln_onnx_ports){1, 1, &from, value});
+    if (body && !kiln_onnx_body(call, body, &(kiln_onnx_ports){1, 1, &from, value})) return false;
+    if (value->graph == KILN_ONNX_SEQUENCE)
+        kiln_onnx_refuse(call, "graph '%s' gives a sequence; expected a tensor", name);
+    return true;
 }
 
 static kiln_value heads_shared(kiln_onnx_call *call, kiln_value a, int64_t heads)

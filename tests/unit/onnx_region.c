@@ -1,5 +1,5 @@
 /* If, Loop and Scan of ONNX that depend on the data, or are too long to unroll: imported as
- * regions, evaluated and compiled. */
+ * regions, evaluated and compiled; loops whose values change their shapes, unrolled. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -62,7 +62,8 @@ static bytes constant(const char *name, int dtype, const void *data, size_t n)
 }
 
 /* Imports, then evaluates and runs; "y" must be `expected`, two numbers. */
-static void check(graph_bytes graph, const void *const *inputs, const float *expected)
+static void check_as(int is_region, graph_bytes graph, const void *const *inputs,
+                     const float *expected)
 {
     put_text(&graph.at, 2, "g");
     bytes file = model(graph.at, 17);
@@ -71,7 +72,7 @@ static void check(graph_bytes graph, const void *const *inputs, const float *exp
     kiln_workspace *workspace = NULL;
     if (kiln_import_onnx_memory(context, file.at, file.n, NULL, &made))
         fail_msg("%s", kiln_context_message(context));
-    assert_true(made->depth > 0);
+    assert_int_equal(made->depth > 0, is_region);
     kiln_tensor ins[4], out = {KILN_f32, 1, (const int64_t[]){2}, (float[2]){0}, 8};
     for (uint32_t i = 0; i < made->inputs.n; i++) {
         const kiln_type *type = kiln_graph_type(made, made->inputs.at[i]);
@@ -90,6 +91,11 @@ static void check(graph_bytes graph, const void *const *inputs, const float *exp
     kiln_workspace_destroy(workspace);
     kiln_executable_destroy(executable);
     kiln_graph_destroy(made);
+}
+
+static void check(graph_bytes graph, const void *const *inputs, const float *expected)
+{
+    check_as(1, graph, inputs, expected);
 }
 
 /* y = p ? x + k : neg(-x * k): a constant and a value of the graph around are captured, one by
@@ -197,6 +203,107 @@ static void test_a_long_loop_stacks_its_rows(void **state)
     check(graph, (const void *[]){x}, (const float[]){9000, 9000.5f});
 }
 
+/* v = (v, i) each trip; y is what stands at places 0 and `last`. Bodies have `n_more` nodes more.
+ */
+static graph_bytes growing_graph(const char *operands, int64_t last, int n_more)
+{
+    graph_bytes graph = {0}, body = {0};
+    const int64_t trips[] = {5, 1000}, places[] = {0, last}, one = 1;
+    bytes cast = node("Cast", "i", "f"), joined = node("Concat", "v,r", "w");
+    put(&cast, 5, attribute_int("to", FLOAT));
+    put(&joined, 5, attribute_int("axis", 0));
+    add_node(&body, cast);
+    add_node(&body, node("Reshape", "f,one", "r"));
+    for (int i = 0; i < n_more; i++)
+        add_node(&body, node("Abs", "r", (char[]){(char)('A' + i), 0}));
+    add_node(&body, joined);
+    add_node(&body, node("Identity", "c", "on"));
+    add_input(&body, scalar("i", INT64));
+    add_input(&body, scalar("c", BOOL));
+    add_input(&body, f32_pair("v"));
+    add_output(&body, scalar("on", BOOL));
+    add_output(&body, f32_pair("w"));
+    bytes loop = node("Loop", operands, "z");
+    put(&loop, 5, attribute_graph("body", body));
+    add_node(&graph, loop);
+    add_node(&graph, node("Gather", "z,places", "y"));
+    put(&graph.at, 5, constant("five", INT64, &trips[0], 8));
+    put(&graph.at, 5, constant("many", INT64, &trips[1], 8));
+    put(&graph.at, 5, tensor("places", INT64, 1, (const int64_t[]){2}, places, 16));
+    put(&graph.at, 5, tensor("one", INT64, 1, &one, &one, 8));
+    add_input(&graph, f32_pair("x"));
+    if (!strncmp(operands, "n,", 2)) add_input(&graph, scalar("n", INT64));
+    add_output(&graph, f32_pair("y"));
+    return graph;
+}
+
+static void test_shapes_change_from_trip_to_trip(void **state)
+{
+    (void)state;
+    const float x[] = {1.5f, 2};
+    check_as(0, growing_graph("five,,x", 6, 0), (const void *[]){x}, (const float[]){1.5f, 4});
+    /* 18,000 nodes: more than are unrolled where a region will do */
+    check_as(0, growing_graph("many,,x", 1001, 13), (const void *[]){x},
+             (const float[]){1.5f, 999});
+}
+
+/* What no region can say names the node and what to do. */
+static void test_shapes_that_depend_on_the_data_are_refused(void **state)
+{
+    (void)state;
+    graph_bytes graph = growing_graph("n,,x", 2, 0);
+    put_text(&graph.at, 2, "g");
+    bytes file = model(graph.at, 17);
+    kiln_graph *made = NULL;
+    assert_int_equal(kiln_import_onnx_memory(context, file.at, file.n, NULL, &made),
+                     KILN_UNSUPPORTED);
+    const char *message = kiln_context_message(context);
+    if (!strstr(message, "node 0 'Loop' ('Loop'): 'ai.onnx' 17 (i64, -, f32): carried value 0 is "
+                         "f32[2] before a trip and f32[3] after it; expected one type, or trips "
+                         "whose number is known at import"))
+        fail_msg("%s", message);
+    /* with the number bound there is a size */
+    const int64_t three = 3;
+    const kiln_value_binding bound = {"n", {KILN_i64, 0, NULL, (void *)(uintptr_t)&three, 8}};
+    const kiln_import_options options = {
+        .struct_bytes = sizeof options, .values = &bound, .n_values = 1};
+    if (kiln_import_onnx_memory(context, file.at, file.n, &options, &made))
+        fail_msg("%s", kiln_context_message(context));
+    kiln_graph_destroy(made);
+}
+
+/* A sequence is carried: y = the first and the last of x, x + 1, ... , each a tensor. */
+static void test_sequences_are_carried(void **state)
+{
+    (void)state;
+    graph_bytes graph = {0}, body = {0};
+    const int64_t trips = 4, last = -1;
+    float one = 1;
+    add_node(&body, node("SequenceInsert", "s,v", "t"));
+    add_node(&body, node("Add", "v,one", "w"));
+    add_node(&body, node("Identity", "c", "on"));
+    add_input(&body, scalar("i", INT64));
+    add_input(&body, scalar("c", BOOL));
+    add_input(&body, scalar("s", FLOAT)); /* no importer reads the types of a body */
+    add_input(&body, f32_pair("v"));
+    add_output(&body, scalar("on", BOOL));
+    add_output(&body, scalar("t", FLOAT));
+    add_output(&body, f32_pair("w"));
+    bytes loop = node("Loop", "trips,,empty,x", "list,w");
+    put(&loop, 5, attribute_graph("body", body));
+    add_node(&graph, node("SequenceEmpty", "", "empty"));
+    add_node(&graph, loop);
+    add_node(&graph, node("SequenceAt", "list,last", "e"));
+    add_node(&graph, node("Mul", "e,x", "y"));
+    put(&graph.at, 5, constant("one", FLOAT, &one, 4));
+    put(&graph.at, 5, constant("trips", INT64, &trips, 8));
+    put(&graph.at, 5, constant("last", INT64, &last, 8));
+    add_input(&graph, f32_pair("x"));
+    add_output(&graph, f32_pair("y"));
+    const float x[] = {1, 2};
+    check_as(0, graph, (const void *[]){x}, (const float[]){4, 10});
+}
+
 /* 30 Ifs within each other, all true: text and time grow with the depth, not with its power. */
 static void test_nested_choices_take_linear_time(void **state)
 {
@@ -231,6 +338,9 @@ int main(void)
         cmocka_unit_test(test_a_branch_is_chosen_by_the_data),
         cmocka_unit_test(test_a_loop_ends_by_the_data),
         cmocka_unit_test(test_a_long_loop_stacks_its_rows),
+        cmocka_unit_test(test_shapes_change_from_trip_to_trip),
+        cmocka_unit_test(test_shapes_that_depend_on_the_data_are_refused),
+        cmocka_unit_test(test_sequences_are_carried),
         cmocka_unit_test(test_nested_choices_take_linear_time),
     };
     kiln_context_create(
