@@ -2,6 +2,7 @@
  * bf16 value rounded from x shares its leading bits, so x - value fits f32. */
 #include "codegen/amx.h"
 #include "codegen/math.h"
+#include "codegen/pack.h"
 
 static kiln_kv bits_op(kiln_kernel *k, kiln_instr_op op, kiln_kv a, uint32_t b)
 {
@@ -14,34 +15,42 @@ static kiln_kv round_bits(kiln_kernel *k, kiln_kv value)
     return kiln_k_bitcast(k, kiln_math_round_to(k, value, KILN_bf16), KILN_u32);
 }
 
-/* Rounded, but towards zero where rounding would leave the finite numbers: the next part makes up.
- */
-static kiln_kv first_part(kiln_kernel *k, kiln_kv value)
+/* The bits rounded to the nearest bf16, halves away from zero: what is left over is exact, so halves
+ * may go either way, and two instructions do it. The low half holds anything. */
+static kiln_kv round_up(kiln_kernel *k, kiln_kv bits)
 {
-    kiln_kv bits = kiln_k_bitcast(k, value, KILN_u32), near = round_bits(k, value);
-    kiln_kv size = bits_op(k, KILN_K_and, near, 0x7fffffff);
+    return bits_op(k, KILN_K_add, bits, 0x8000);
+}
+
+/* Of the finite numbers near infinity and of what is not finite the first part is cut, not rounded:
+ * the next part makes up. What is left of infinities is nothing; of NaNs whose first part looks
+ * like infinity it is a NaN. */
+static void three_parts(kiln_kernel *k, kiln_kv value, kiln_kv *out_parts)
+{
+    uint32_t lanes = kiln_kernel_at(k, value)->lanes;
+    kiln_kv zero = kiln_k_const_bits(k, KILN_f32, lanes, 0);
+    kiln_kv bits = kiln_k_bitcast(k, value, KILN_u32);
+    kiln_kv size = bits_op(k, KILN_K_and, bits, 0x7fffffff);
+    kiln_kv is_rounded = bits_op(k, KILN_K_lt, size, KILN_BF16_CUT);
     kiln_kv is_infinite = bits_op(k, KILN_K_eq, size, 0x7f800000);
-    kiln_kv cut = bits_op(k, KILN_K_and, bits, 0xffff0000);
-    return kiln_k_select(k, is_infinite, cut, near);
+    kiln_kv first = kiln_k_select(k, is_rounded, round_up(k, bits), bits);
+    out_parts[0] = bits_op(k, KILN_K_and, first, 0xffff0000);
+    kiln_kv part = kiln_k_bitcast(k, out_parts[0], KILN_f32);
+    kiln_kv rest = kiln_k_select(k, is_infinite, zero, kiln_k_binary(k, KILN_K_sub, value, part));
+    kiln_kv second = round_up(k, kiln_k_bitcast(k, rest, KILN_u32));
+    out_parts[1] = bits_op(k, KILN_K_and, second, 0xffff0000);
+    part = kiln_k_bitcast(k, out_parts[1], KILN_f32);
+    rest = kiln_k_binary(k, KILN_K_sub, rest, part);
+    out_parts[2] = round_up(k, kiln_k_bitcast(k, rest, KILN_u32));
+    out_parts[2] = bits_op(k, KILN_K_and, out_parts[2], 0xffff0000);
 }
 
 void kiln_bf16_parts(kiln_kernel *k, kiln_kv value, uint32_t n_parts, kiln_kv *out_parts)
 {
-    if (n_parts == 1) {
+    if (n_parts == 1)
         out_parts[0] = round_bits(k, value);
-        return;
-    }
-    uint32_t lanes = kiln_kernel_at(k, value)->lanes;
-    kiln_kv zero = kiln_k_const_bits(k, KILN_f32, lanes, 0);
-    kiln_kv bits = kiln_k_bitcast(k, value, KILN_u32);
-    kiln_kv exponent = bits_op(k, KILN_K_and, bits, 0x7f800000);
-    kiln_kv is_finite = bits_op(k, KILN_K_ne, exponent, 0x7f800000);
-    out_parts[0] = first_part(k, value);
-    kiln_kv part = kiln_k_bitcast(k, out_parts[0], KILN_f32);
-    kiln_kv rest = kiln_k_select(k, is_finite, kiln_k_binary(k, KILN_K_sub, value, part), zero);
-    out_parts[1] = round_bits(k, rest);
-    part = kiln_k_bitcast(k, out_parts[1], KILN_f32);
-    out_parts[2] = round_bits(k, kiln_k_binary(k, KILN_K_sub, rest, part));
+    else
+        three_parts(k, value, out_parts);
 }
 
 void kiln_bf16_parts_of(kiln_kernel *k, kiln_kv value, kiln_dtype dtype, uint32_t n_parts,

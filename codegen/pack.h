@@ -16,6 +16,10 @@ typedef struct kiln_pack_offsets {
 void kiln_pack_find_offsets(kiln_arena *arena, const kiln_graph *graph, kiln_operand operand,
                             kiln_pack_offsets *out_offsets);
 
+/* The bits of the size of a number from which on the first of three bf16 parts is cut, not rounded:
+ * rounded it would be infinite. */
+#define KILN_BF16_CUT 0x7f7f8000u
+
 /* The same in the tile formats; kiln_pack_operand calls it. */
 void kiln_pack_tiles(kiln_scope *scope, const kiln_graph *graph, kiln_operand operand,
                      const void *dense, void *out);

@@ -23,18 +23,17 @@ static uint32_t to_bits(float value)
 
 static void split(float value, uint32_t n_parts, uint16_t *out_parts)
 {
-    uint32_t bits = to_bits(value), first = kiln_bf16_pattern(value);
     if (n_parts == 1) {
-        out_parts[0] = (uint16_t)(first >> 16);
+        out_parts[0] = (uint16_t)(kiln_bf16_pattern(value) >> 16);
         return;
     }
-    if ((first & 0x7fffffff) == 0x7f800000) first = bits & 0xffff0000;
-    bool is_finite = (bits & 0x7f800000) != 0x7f800000;
-    float rest = is_finite ? value - from_bits(first) : 0;
-    uint32_t second = kiln_bf16_pattern(rest);
+    uint32_t bits = to_bits(value), size = bits & 0x7fffffff;
+    uint32_t first = (size < KILN_BF16_CUT ? bits + 0x8000 : bits) & 0xffff0000;
+    float rest = size == 0x7f800000 ? 0 : value - from_bits(first);
+    uint32_t second = (to_bits(rest) + 0x8000) & 0xffff0000;
     out_parts[0] = (uint16_t)(first >> 16);
     out_parts[1] = (uint16_t)(second >> 16);
-    out_parts[2] = (uint16_t)(kiln_bf16_pattern(rest - from_bits(second)) >> 16);
+    out_parts[2] = (uint16_t)((to_bits(rest - from_bits(second)) + 0x8000) >> 16);
 }
 
 /* One step of k of one panel, all parts. */

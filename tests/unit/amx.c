@@ -450,6 +450,31 @@ static void x6_keeps_huge_numbers_finite(void **state)
     problem_destroy(&p);
 }
 
+/* Packing when compiling and packing at run time split numbers alike. */
+static void x6_splits_constants_as_inputs(void **state)
+{
+    (void)state;
+    need_amx();
+    static const uint32_t odd[] = {0x7f7fffff, 0xff7f8000, 0x7f800000, 0xff800000, 0x7fc00000,
+                                   0x7f800001, 0xffffffff, 0x00000001, 0x807fffff, 0x3f808000,
+                                   0x3f818000, 0x3f80ffff, 0x00808000, 0x0b808080};
+    shape s = {1, 16, 64, 64, 0, 0, 1, 0};
+    problem p = problem_create(&s, KILN_f32, false);
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
+        memcpy((float *)p.b + 65 * i, &odd[i], sizeof odd[i]);
+    float *constant = problem_run(&p, KILN_PRECISION_X6, 1);
+    s.is_constant = 0;
+    float *input = problem_run(&p, KILN_PRECISION_X6, 1);
+    for (int64_t i = 0; i < s.m * s.n; i++) {
+        bool is_same = constant[i] == input[i] || (isnan(constant[i]) && isnan(input[i]));
+        if (!is_same) fail_msg("element %lld: %a and %a", (long long)i, constant[i], input[i]);
+        if (i % s.n == 4 || i % s.n == 5 || i % s.n == 6) assert_true(isnan(input[i]));
+    }
+    free(constant);
+    free(input);
+    problem_destroy(&p);
+}
+
 static void precision_wants_a_machine_with_tiles(void **state)
 {
     (void)state;
@@ -529,6 +554,7 @@ int main(void)
         cmocka_unit_test(x6_is_near_the_evaluator),
         cmocka_unit_test(x6_is_as_accurate_as_fma),
         cmocka_unit_test(x6_keeps_huge_numbers_finite),
+        cmocka_unit_test(x6_splits_constants_as_inputs),
         cmocka_unit_test(precision_wants_a_machine_with_tiles),
         cmocka_unit_test(a_compile_in_bf16_says_what_it_rounds),
         cmocka_unit_test(programs_need_what_their_kernels_use),
