@@ -28,7 +28,12 @@ typedef struct tile_step {
     kiln_amx *amx;
     const kiln_amx_block *block;
     tile_pool a, b;
-    kiln_kv a_at, b_at; /* element offsets of the step */
+    kiln_kv a_at, b_at, ahead; /* element offsets of the step */
+    /* A share of the rest follows every pair of parts where it is short: share number `slot` of
+     * the iteration, slots of them, share rows each. */
+    kiln_kv first_slot;
+    uint32_t slot;
+    int64_t share;
 } tile_step;
 
 /* The register of a pool that holds (part, number); one is given up when none does: then *is_new.
@@ -81,39 +86,57 @@ static void forget(tile_pool *pool)
     for (uint32_t i = 0; i < KILN_N_TILES; i++) pool->part[i] = EMPTY;
 }
 
-static void emit_step(tile_step *step)
+static uint32_t count_pairs(const kiln_amx *amx)
+{
+    return amx->n_parts == 3 ? 6 : 1;
+}
+
+/* Products of one pair of parts, along the rows and back. */
+static void emit_pair(tile_step *step, part_pair pair, bool *is_back)
 {
     const kiln_amx_block *block = step->block;
     kiln_kernel *k = step->amx->dot.lower->kernel;
-    bool is_x6 = step->amx->n_parts == 3, is_back = false;
-    const part_pair *pairs = is_x6 ? six_pairs : one_pair;
-    uint32_t n_pairs = is_x6 ? 6 : 1;
-    forget(&step->a);
-    forget(&step->b);
-    for (uint32_t p = 0; p < n_pairs; p++) {
-        for (uint32_t r = 0; r < block->rows; r++) {
-            for (uint32_t i = 0; i < block->vectors; i++) {
-                uint32_t v = is_back ? block->vectors - 1 - i : i;
-                uint32_t a = take_rows(step, pairs[p].a, r);
-                uint32_t b = take_columns(step, pairs[p].b, v);
-                kiln_k_tile_dot(k, step->amx->product, r * block->vectors + v, a, b);
-            }
-            is_back = !is_back;
+    for (uint32_t r = 0; r < block->rows; r++) {
+        for (uint32_t i = 0; i < block->vectors; i++) {
+            uint32_t v = *is_back ? block->vectors - 1 - i : i;
+            uint32_t a = take_rows(step, pair.a, r);
+            uint32_t b = take_columns(step, pair.b, v);
+            kiln_k_tile_dot(k, step->amx->product, r * block->vectors + v, a, b);
+        }
+        *is_back = !*is_back;
+    }
+}
+
+/* The share of pair number `p` in what a step fetches. */
+static void fetch_ahead(const tile_step *step, uint32_t p)
+{
+    const kiln_amx *amx = step->amx;
+    kiln_kernel *k = amx->dot.lower->kernel;
+    uint32_t n_tiles = step->block->vectors * amx->n_parts;
+    for (uint32_t tile = p; step->block->lines && tile < n_tiles; tile += count_pairs(amx)) {
+        int64_t from = b_tile(amx, tile % amx->n_parts, tile / amx->n_parts);
+        for (uint32_t i = 0; i < step->block->lines; i++) {
+            kiln_kv line = kiln_k_add_imm(k, step->ahead, from + i * LINE_WORDS);
+            kiln_k_prefetch_far(k, amx->b_buffer, line);
         }
     }
 }
 
-static void fetch_ahead(const tile_step *step, kiln_kv at)
+static void emit_rest(kiln_amx *amx, const kiln_amx_block *block, kiln_kv at, int64_t share);
+
+static void emit_step(tile_step *step)
 {
-    const kiln_amx *amx = step->amx;
-    kiln_kernel *k = amx->dot.lower->kernel;
-    for (uint32_t v = 0; v < step->block->vectors; v++) {
-        for (uint32_t p = 0; p < amx->n_parts; p++) {
-            for (uint32_t i = 0; i < step->block->lines; i++) {
-                kiln_kv line = kiln_k_add_imm(k, at, b_tile(amx, p, v) + i * LINE_WORDS);
-                kiln_k_prefetch_far(k, amx->b_buffer, line);
-            }
-        }
+    kiln_kernel *k = step->amx->dot.lower->kernel;
+    const part_pair *pairs = step->amx->n_parts == 3 ? six_pairs : one_pair;
+    bool is_back = false;
+    forget(&step->a);
+    forget(&step->b);
+    for (uint32_t p = 0; p < count_pairs(step->amx); p++) {
+        fetch_ahead(step, p);
+        emit_pair(step, pairs[p], &is_back);
+        if (!step->share) continue;
+        kiln_kv at = kiln_k_add_imm(k, step->first_slot, step->slot++);
+        emit_rest(step->amx, step->block, at, step->share);
     }
 }
 
@@ -144,13 +167,14 @@ static void emit_steps(tile_step *step, kiln_kv first, int64_t n)
     kiln_kv a = kiln_k_binary(k, KILN_K_add, block->a, offset_in_a(amx, number));
     kiln_kv b = kiln_k_binary(k, KILN_K_add, block->b, b_offset), ahead = block->ahead;
     if (block->lines) ahead = kiln_k_binary(k, KILN_K_add, ahead, b_offset);
+    step->slot = 0;
     for (int64_t i = 0; i < n; i++) {
         if (amx->stretch && i)
             a = kiln_k_binary(k, KILN_K_add, block->a,
                               offset_in_a(amx, kiln_k_add_imm(k, number, i)));
         step->a_at = kiln_k_add_imm(k, a, amx->stretch ? 0 : i * amx->a_step);
         step->b_at = kiln_k_add_imm(k, b, i * KILN_TILE_WORDS);
-        if (block->lines) fetch_ahead(step, kiln_k_add_imm(k, ahead, i * KILN_TILE_WORDS));
+        if (block->lines) step->ahead = kiln_k_add_imm(k, ahead, i * KILN_TILE_WORDS);
         emit_step(step);
     }
 }
@@ -178,10 +202,16 @@ static kiln_kv tile_of_sums(const kiln_amx *amx, const kiln_amx_block *block, ui
     return kiln_k_add_imm(amx->dot.lower->kernel, block->at, offset);
 }
 
-/* Iterations over which the rest is spread. */
-static int64_t rest_iterations(const kiln_amx_block *block)
+/* Steps of an iteration of the loop over k: in x6 one is long enough. */
+static int64_t unrolled(const kiln_amx *amx)
 {
-    return (block->rest->n_steps ? block->rest->n_steps : block->n) / UNROLL;
+    return amx->n_parts == 3 ? 1 : UNROLL;
+}
+
+/* Iterations over which the rest is spread. */
+static int64_t rest_iterations(const kiln_amx *amx, const kiln_amx_block *block)
+{
+    return (block->rest->n_steps ? block->rest->n_steps : block->n) / unrolled(amx);
 }
 
 /* Rows at * share … of the rest, `share` of them, none past its end. */
@@ -204,17 +234,44 @@ static void emit_rest(kiln_amx *amx, const kiln_amx_block *block, kiln_kv at, in
 static void emit_all_rest(kiln_amx *amx, const kiln_amx_block *block)
 {
     kiln_kernel *k = amx->dot.lower->kernel;
-    int64_t iterations = rest_iterations(block), here = block->n / UNROLL * UNROLL;
+    int64_t unroll = unrolled(amx), here = block->n / unroll * unroll;
+    int64_t iterations = rest_iterations(amx, block);
     kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, here);
     if (!iterations) {
         emit_rest(amx, block, zero, block->rest->n_rows);
         return;
     }
-    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, UNROLL), number = at;
+    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, unroll), number = at;
     if (block->rest->n_steps) number = kiln_k_binary(k, KILN_K_add, block->rest->begin, at);
-    emit_rest(amx, block, kiln_k_div_imm(k, number, UNROLL),
+    emit_rest(amx, block, kiln_k_div_imm(k, number, unroll),
               kiln_ceil_div(block->rest->n_rows, iterations));
     kiln_k_end(k);
+}
+
+/* The loop over k, with the rest between its steps. */
+static void emit_loop(kiln_amx *amx, tile_step *step, kiln_kv end)
+{
+    kiln_kernel *k = amx->dot.lower->kernel;
+    const kiln_amx_block *block = step->block;
+    const kiln_amx_rest *rest = block->rest;
+    kiln_kv zero = kiln_k_const_i64(k, 0);
+    int64_t unroll = unrolled(amx), iterations = rest ? rest_iterations(amx, block) : 0;
+    int64_t slots = unroll * count_pairs(amx);
+    if (rest && !iterations) emit_rest(amx, block, zero, rest->n_rows);
+    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, unroll);
+    if (iterations && rest->is_short) {
+        step->share = kiln_ceil_div(rest->n_rows, iterations * slots);
+        step->first_slot = kiln_k_mul_imm(k, kiln_k_div_imm(k, at, unroll), slots);
+    }
+    emit_steps(step, at, unroll);
+    if (iterations && !rest->is_short) {
+        kiln_kv number = at;
+        if (rest->n_steps) number = kiln_k_binary(k, KILN_K_add, rest->begin, at);
+        emit_rest(amx, block, kiln_k_div_imm(k, number, unroll),
+                  kiln_ceil_div(rest->n_rows, iterations));
+    }
+    kiln_k_end(k);
+    step->share = 0;
 }
 
 void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block)
@@ -226,8 +283,9 @@ void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block)
         return;
     }
     uint32_t n_sums = block->rows * block->vectors;
-    int64_t whole = block->n / UNROLL * UNROLL, width = kiln_amx_pitch(amx, block);
-    kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, whole);
+    int64_t unroll = unrolled(amx), whole = block->n / unroll * unroll;
+    int64_t width = kiln_amx_pitch(amx, block);
+    kiln_kv end = kiln_k_const_i64(k, whole);
     tile_step step = open_step(amx, block);
     for (uint32_t i = 0; i < n_sums; i++) {
         if (block->is_fresh)
@@ -235,17 +293,7 @@ void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block)
         else
             kiln_k_tile_load(k, i, block->sums, tile_of_sums(amx, block, i), width);
     }
-    int64_t iterations = block->rest ? rest_iterations(block) : 0;
-    if (block->rest && !iterations) emit_rest(amx, block, zero, block->rest->n_rows);
-    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, UNROLL);
-    emit_steps(&step, at, UNROLL);
-    if (iterations) {
-        kiln_kv number = at;
-        if (block->rest->n_steps) number = kiln_k_binary(k, KILN_K_add, block->rest->begin, at);
-        emit_rest(amx, block, kiln_k_div_imm(k, number, UNROLL),
-                  kiln_ceil_div(block->rest->n_rows, iterations));
-    }
-    kiln_k_end(k);
+    emit_loop(amx, &step, end);
     if (whole < block->n) emit_steps(&step, end, block->n - whole);
     for (uint32_t i = 0; i < n_sums; i++)
         kiln_k_tile_store(k, i, block->sums, tile_of_sums(amx, block, i), width);

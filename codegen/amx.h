@@ -1,5 +1,5 @@
 /* Contractions by matrix tiles: bf16 products summed in f32, bytes summed in i32. Shared by
- * lower_amx.c (planning, blocks), amx.c (the tiles of a block), amx_copy.c (the first operand),
+ * lower_amx.c (blocks), amx_plan.c, amx.c (the tiles of a block), amx_copy.c (the first operand),
  * amx_conv.c and amx_band.c (convolutions), amx_store.c (the results), bf16_parts.c and the
  * packers.
  *
@@ -39,10 +39,11 @@ struct kiln_amx {
     uint32_t b_buffer;   /* u32 */
     int64_t panel_words; /* elements of a panel of 16 columns, all parts */
     bool is_ahead;       /* runs fetch what the next one reads of B */
+    bool is_fresh;       /* every run begins at zero and is added to the sums of the runs before */
     bool is_deferred;    /* the results of a group of columns wait for all runs of the next one */
     /* Locals of the sums' dtype: scratch holds the fresh sums of two blocks, [2][rows * 16][vectors
      * * 16]; sums those of all blocks of a group of columns, [block_rows][vectors * 16], of two
-     * groups where they wait, in x6 of all groups, one by one. One run uses the scratch only. */
+     * groups where they wait, where runs are fresh of all groups, one by one. One run uses the scratch only. */
     uint32_t scratch, sums;
     kiln_kv is_aligned; /* i64: 1 where the outputs are written past the caches; none: never */
     /* How A is read where it is not an operand with rows and k: adds the local, and copies rows of
@@ -74,6 +75,7 @@ typedef struct kiln_amx_rest {
     const void *user;
     kiln_kv row;
     int64_t n_rows;
+    bool is_short;   /* little code, which may stand in many places */
     kiln_kv exists;  /* i64: 1, or 0 where nothing is left */
     int64_t n_steps; /* of the runs that share in it; 0: this one alone */
     kiln_kv begin;   /* there: the first step of this one */
@@ -102,6 +104,9 @@ void kiln_amx_run_vectors(kiln_amx *amx, const kiln_amx_block *block);
 int64_t kiln_amx_pitch(const kiln_amx *amx, const kiln_amx_block *block);
 kiln_kv kiln_amx_step_offset(const kiln_amx *amx, const kiln_amx_block *block, kiln_kv step);
 
+/* Decides how A is read and k, rows and columns are cut. */
+void kiln_amx_plan(kiln_amx *amx);
+
 /* Decides how A is read, adds its local; then copies rows first … end of the batch and the
  * block of k at work. */
 void kiln_amx_find_rows(kiln_amx *amx);
@@ -114,9 +119,11 @@ void kiln_amx_copy_rows(kiln_amx *amx, kiln_kv first, kiln_kv end);
 void kiln_amx_find_streams(kiln_amx *amx);
 /* Computes and stores the outputs of rows row + range[0] … row + range[1] - 1, `step` at a time,
  * and `vectors` panels from `column` on, `last` columns of the last one; sums of `row` are at
- * `sums`. */
+ * `sums`, those of the last run at `fresh` of the scratch where runs are fresh, alone if there was
+ * no other. */
 typedef struct kiln_amx_result {
-    kiln_kv row, column, sums;
+    kiln_kv row, column, sums, fresh;
+    bool is_alone;
     uint32_t vectors, last;
 } kiln_amx_result;
 void kiln_amx_store(kiln_amx *amx, const kiln_amx_result *result, const kiln_kv range[2],

@@ -44,6 +44,22 @@ static bool is_wide(const kiln_lower *lower)
     return true;
 }
 
+/* A vector of sums, `at` elements from those of the result's first row. */
+static kiln_kv load_sums(const kiln_amx *amx, const kiln_amx_result *result, kiln_kv at,
+                         uint32_t lanes)
+{
+    kiln_kernel *k = amx->dot.lower->kernel;
+    kiln_kv fresh = 0;
+    if (amx->is_fresh) {
+        fresh = kiln_k_binary(k, KILN_K_add, result->fresh, at);
+        fresh = kiln_k_load(k, amx->scratch, fresh, lanes, 0, 0);
+        if (result->is_alone) return fresh;
+    }
+    at = kiln_k_binary(k, KILN_K_add, result->sums, at);
+    kiln_kv sums = kiln_k_load(k, amx->sums, at, lanes, 0, 0);
+    return fresh ? kiln_k_binary(k, KILN_K_add, sums, fresh) : sums;
+}
+
 static void store_rows(kiln_amx *amx, const kiln_amx_result *result, const kiln_kv range[2],
                        uint32_t step)
 {
@@ -68,11 +84,10 @@ static void store_rows(kiln_amx *amx, const kiln_amx_result *result, const kiln_
         row = amx->result_row(amx, row, &exists);
         kiln_k_loop(k, KILN_LOOP_SERIAL, kiln_k_const_i64(k, 0), exists, 1);
     }
-    kiln_kv base = kiln_k_binary(k, KILN_K_add, result->sums, kiln_k_mul_imm(k, at, width));
+    kiln_kv base = kiln_k_mul_imm(k, at, width);
     for (uint32_t i = 0; i < step * tile.vectors; i++) {
         int64_t offset = i / tile.vectors * width + i % tile.vectors * tile.lanes;
-        kiln_kv from = kiln_k_add_imm(k, base, offset);
-        tile.sums[i] = kiln_k_load(k, amx->sums, from, tile.lanes, 0, 0);
+        tile.sums[i] = load_sums(amx, result, kiln_k_add_imm(k, base, offset), tile.lanes);
     }
     kiln_axis_index column = kiln_axis_vector(result->column, tile.lanes);
     kiln_epilogue_emit(&amx->dot.epilogue, &tile, row, column, last);

@@ -1,8 +1,8 @@
 /* Dot groups by matrix tiles: [batch, row block, column block] work tiles. Inside one, for each
- * group of panels, runs over k as long as the panels' part stays in the first cache; in a run,
- * blocks of tiles down the rows, whose operand streams from the second cache. Sums stand in a local
- * between runs (in x6 every run has fresh ones, which are added to it), whence they go to the
- * epilogue, row by row, while the next group of panels is at work. On a Xeon with AMX: 2.2 to 2.5
+ * block of k and group of panels, runs over k as long as the panels' part stays in the first cache;
+ * in a run, blocks of tiles down the rows, whose operand streams from the second cache. Sums stand
+ * in a local between runs (or every run has fresh ones, which are added to it), whence they go to
+ * the epilogue, row by row, while the next block or group of panels is at work. On a Xeon with AMX: 2.2 to 2.5
  * TFLOP/s a core where both operands stand in the second cache, 1.4 with all of k in one run, 3.1
  * from registers. */
 
@@ -11,22 +11,12 @@
 #include "codegen/math.h"
 #include "kiln/program.h"
 
-#define BLOCK_BYTES (1024 * 1024) /* of A, in the second cache */
-#define RUN_STEPS 16              /* of bf16: 32 KiB of two panels in the first cache */
-#define X6_K 512                  /* k of a block in x6 */
-#define AHEAD_BYTES (512 * 1024)  /* more of B than this does not wait in the second cache */
-#define X6_ROWS 256               /* with X6_COLUMNS: sums that stay in the second cache */
-#define X6_COLUMNS 2048
-#define NEAR_BYTES (256 * 1024)
-#define NEAR_ROWS 96
-#define TILE_CYCLES 20000.0 /* fewer are not worth handing out */
-#define TILES_PER_THREAD 4
-
 typedef struct column_group column_group;
 /* What happens to `n_rows` rows from `row` on. */
 typedef void block_fn(kiln_amx *amx, kiln_kv row, int64_t n_rows, const column_group *group);
 struct column_group {
-    bool is_stored;         /* x6: the sums are ready, only the outputs are left */
+    bool is_stored;         /* the sums are ready, only the outputs are left */
+    bool is_end;            /* the block of k at work is the last one */
     kiln_kv first, column;  /* of the work tile, of the group */
     uint32_t vectors, last; /* lanes of the last vector that exist */
     /* the run at work: steps of the block of k, n from number `begin` on */
@@ -72,7 +62,13 @@ static kiln_kv sums_at(const kiln_amx *amx, kiln_kv row, const column_group *gro
     return kiln_k_mul_imm(k, kiln_k_binary(k, KILN_K_add, number, in_block), width);
 }
 
-/* bf16: rows of the block at rest->row to the outputs. */
+/* Whether the run at work is the first one of all. */
+static bool is_start(const kiln_amx *amx, const column_group *group)
+{
+    return group->is_first && amx->k_block == amx->k_padded;
+}
+
+/* Rows of the block at rest->row to the outputs. */
 static void store_block_rows(kiln_amx *amx, const kiln_amx_rest *rest, const kiln_kv range[2],
                              uint32_t step)
 {
@@ -82,10 +78,14 @@ static void store_block_rows(kiln_amx *amx, const kiln_amx_rest *rest, const kil
                               .sums = sums_at(amx, rest->row, group),
                               .vectors = group->vectors,
                               .last = group->last};
+    if (amx->is_fresh) {
+        result.fresh = scratch_at(amx, rest->row);
+        result.is_alone = is_start(amx, group);
+    }
     kiln_amx_store(amx, &result, range, step);
 }
 
-/* x6: sums += scratch */
+/* sums += scratch; the first run has nothing to add to. */
 static void add_block_rows(kiln_amx *amx, const kiln_amx_rest *rest, const kiln_kv range[2],
                            uint32_t step)
 {
@@ -93,16 +93,26 @@ static void add_block_rows(kiln_amx *amx, const kiln_amx_rest *rest, const kiln_
     kiln_kernel *k = amx->dot.lower->kernel;
     int64_t width = amx->dot.vectors * KILN_TILE_SIDE;
     kiln_kv sums = sums_at(amx, rest->row, group), scratch = scratch_at(amx, rest->row);
+    kiln_kv is_first = 0, none = kiln_k_const_i64(k, 0);
+    if (group->is_first && !group->is_end) {
+        is_first = kiln_k_binary(k, KILN_K_eq, amx->k_first, none);
+        is_first = kiln_k_splat(k, is_first, KILN_TILE_SIDE);
+    }
     kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, range[0], range[1], step);
     kiln_kv base = kiln_k_mul_imm(k, row, width);
     for (uint32_t i = 0; i < step * group->vectors; i++) {
         int64_t offset = i / group->vectors * width + i % group->vectors * KILN_TILE_SIDE;
         kiln_kv at = kiln_k_add_imm(k, base, offset);
         kiln_kv from = kiln_k_binary(k, KILN_K_add, scratch, at);
-        kiln_kv to = kiln_k_binary(k, KILN_K_add, sums, at);
+        kiln_kv to = kiln_k_binary(k, KILN_K_add, sums, at), sum;
         kiln_kv more = kiln_k_load(k, amx->scratch, from, KILN_TILE_SIDE, 0, KILN_MEM_ALIGNED);
-        kiln_kv sum = kiln_k_load(k, amx->sums, to, KILN_TILE_SIDE, 0, KILN_MEM_ALIGNED);
-        sum = kiln_k_binary(k, KILN_K_add, sum, more);
+        if (is_start(amx, group)) {
+            sum = more;
+        } else {
+            sum = kiln_k_load(k, amx->sums, to, KILN_TILE_SIDE, 0, KILN_MEM_ALIGNED);
+            sum = kiln_k_binary(k, KILN_K_add, sum, more);
+        }
+        if (is_first) sum = kiln_k_select(k, is_first, more, sum);
         kiln_k_store(k, amx->sums, to, sum, 0, KILN_MEM_ALIGNED);
     }
     kiln_k_end(k);
@@ -111,12 +121,12 @@ static void add_block_rows(kiln_amx *amx, const kiln_amx_rest *rest, const kiln_
 /* What is left to do once the block at `row` has its sums. */
 static kiln_amx_rest rest_of(kiln_amx *amx, kiln_kv row, int64_t n_rows, const column_group *group)
 {
-    kiln_amx_rest rest = {.emit = amx->n_parts == 3 ? add_block_rows : store_block_rows,
-                          .user = group,
-                          .row = row,
-                          .n_rows = n_rows};
-    if (group->is_stored) rest.emit = store_block_rows;
-    return rest;
+    bool is_added = amx->is_fresh && !(group->is_last && group->is_end);
+    return (kiln_amx_rest){.emit = is_added ? add_block_rows : store_block_rows,
+                           .user = group,
+                           .row = row,
+                           .n_rows = n_rows,
+                           .is_short = is_added};
 }
 
 /* All of it, at once. */
@@ -180,7 +190,7 @@ static kiln_amx_block find_block(kiln_amx *amx, kiln_kv row, int64_t n_rows,
 /* Whether blocks leave something to the next one. */
 static bool has_rest(const kiln_amx *amx, const column_group *group)
 {
-    return amx->n_parts == 3 || (group->is_last && !amx->is_deferred);
+    return amx->is_fresh || (group->is_last && !amx->is_deferred);
 }
 
 /* What the block of a run does between its steps: what is left of the block before, or a share of
@@ -212,9 +222,9 @@ static void run_block(kiln_amx *amx, kiln_kv row, int64_t n_rows, const column_g
     int64_t rows = amx->dot.rows * KILN_TILE_SIDE;
     kiln_amx_block block = find_block(amx, row, n_rows, group);
     column_group before;
-    block.sums = amx->n_parts == 3 ? amx->scratch : amx->sums;
-    block.at = amx->n_parts == 3 ? scratch_at(amx, row) : sums_at(amx, row, group);
-    block.is_fresh = amx->n_parts == 3 || group->is_first;
+    block.sums = amx->is_fresh ? amx->scratch : amx->sums;
+    block.at = amx->is_fresh ? scratch_at(amx, row) : sums_at(amx, row, group);
+    block.is_fresh = amx->is_fresh || group->is_first;
     bool is_shared = amx->is_deferred || (n_rows == rows && has_rest(amx, group));
     kiln_amx_rest rest;
     if (is_shared) rest = find_rest(amx, row, n_rows, group, &before);
@@ -346,20 +356,7 @@ static void emit_deferred(kiln_amx *amx, column_group group)
     emit_columns(amx, kiln_k_max(k, group.first, whole), amx->column_end, group, amx->row_end);
 }
 
-static void zero_sums(kiln_amx *amx)
-{
-    kiln_kernel *k = amx->dot.lower->kernel;
-    int64_t n = kiln_kernel_buffer_elements(k, amx->sums);
-    kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, n);
-    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 4 * KILN_TILE_SIDE);
-    kiln_kv zero = kiln_k_const_bits(k, KILN_f32, KILN_TILE_SIDE, 0);
-    for (int64_t i = 0; i < 4; i++)
-        kiln_k_store(k, amx->sums, kiln_k_add_imm(k, at, i * KILN_TILE_SIDE), zero, 0,
-                     KILN_MEM_ALIGNED);
-    kiln_k_end(k);
-}
-
-/* x6, one block of k: `size` of it from `first` on. */
+/* A block of k: `size` of it from `first` on. */
 static void add_k(kiln_amx *amx, kiln_kv first, int64_t size, const column_group *group)
 {
     kiln_lower *lower = amx->dot.lower;
@@ -372,20 +369,20 @@ static void add_k(kiln_amx *amx, kiln_kv first, int64_t size, const column_group
     kiln_lower_cut(lower, mark);
 }
 
-static void emit_x6(kiln_amx *amx, column_group group)
+/* The blocks of k; the last one, with code of its own, makes the outputs. */
+static void emit_k(kiln_amx *amx, column_group group)
 {
     kiln_kernel *k = amx->dot.lower->kernel;
-    int64_t size = amx->dot.roles.k_size, whole = size / amx->k_block * amx->k_block;
-    zero_sums(amx);
-    if (whole) {
+    int64_t size = amx->dot.roles.k_size, whole = (size - 1) / amx->k_block * amx->k_block;
+    if (whole > 0) {
         kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, whole);
         kiln_kv first = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, amx->k_block);
         add_k(amx, first, amx->k_block, &group);
         kiln_k_end(k);
     }
-    if (whole < size) add_k(amx, kiln_k_const_i64(k, whole), size - whole, &group);
-    group.is_stored = true;
-    emit_groups(amx, group, amx->column_end, amx->row_end);
+    whole = whole > 0 ? whole : 0;
+    group.is_end = true;
+    add_k(amx, kiln_k_const_i64(k, whole), size - whole, &group);
 }
 
 static void emit_tile(kiln_amx *amx, kiln_kv number)
@@ -406,80 +403,8 @@ static void emit_tile(kiln_amx *amx, kiln_kv number)
     group.first = kiln_k_mul_imm(k, column_block, dot->block_columns);
     kiln_kv column_end = kiln_k_add_imm(k, group.first, dot->block_columns);
     amx->column_end = kiln_k_min(k, column_end, kiln_k_const_i64(k, dot->roles.n_size));
-    if (amx->n_parts == 3) {
-        emit_x6(amx, group);
-        return;
-    }
-    amx->k_first = kiln_k_const_i64(k, 0);
-    amx->k_here = dot->roles.k_size;
-    amx->k_here_padded = amx->k_padded;
-    kiln_amx_copy_rows(amx, dot->first_row, amx->row_end);
-    emit_groups(amx, group, amx->column_end, amx->row_end);
+    emit_k(amx, group);
     if (amx->is_deferred) emit_deferred(amx, group);
-}
-
-/* Tiles of a block. More sums mean fewer loads a product; a last block of one tile's rows would be
- * bound by the latency of its few sums, so numbers of rows that leave one are cut in twos. */
-static void choose_block(kiln_amx *amx)
-{
-    kiln_dot *dot = &amx->dot;
-    int64_t rows = kiln_ceil_div(dot->roles.m_size, KILN_TILE_SIDE);
-    int64_t panels = kiln_ceil_div(dot->roles.n_size, KILN_TILE_SIDE);
-    bool is_two = rows % 2 == 0 || amx->n_parts == 3 || rows % 3 == 1;
-    dot->rows = rows == 1 ? 1 : is_two ? 2 : 3;
-    dot->vectors = rows == 1 ? 4 : 2;
-    if (panels < dot->vectors) dot->vectors = (uint32_t)panels;
-}
-
-/* Runs of one length, a whole number of iterations. */
-static void choose_runs(kiln_amx *amx)
-{
-    amx->run = KILN_X6_CHUNK / KILN_TILE_K;
-    if (amx->n_parts == 3) return;
-    int64_t n = amx->k_padded / amx->tile_k, n_runs = kiln_ceil_div(n, RUN_STEPS);
-    amx->run = kiln_round_up(kiln_ceil_div(n, n_runs), 2);
-    amx->is_deferred = n > amx->run;
-}
-
-/* Row blocks as high as the second cache holds; then cut until every thread has some. */
-static void choose_work(kiln_amx *amx)
-{
-    kiln_dot *dot = &amx->dot;
-    const kiln_matmul_roles *roles = &dot->roles;
-    int64_t rows = dot->rows * KILN_TILE_SIDE, width = dot->vectors * KILN_TILE_SIDE;
-    int64_t row_bytes = 64 / amx->tile_k * amx->n_parts * amx->k_block;
-    int64_t most_rows = kiln_max_i64(rows, BLOCK_BYTES / row_bytes / rows * rows);
-    int64_t near_rows = amx->near_rows ? amx->near_rows : NEAR_ROWS;
-    /* Where all of B stays in the cache, few rows at a time: their results and what is added to
-     * them lie together. */
-    if (amx->n_parts == 1 && roles->n_size * row_bytes <= NEAR_BYTES)
-        most_rows = kiln_min_i64(most_rows, near_rows / rows * rows);
-    int64_t n_rows = kiln_ceil_div(roles->m_size, most_rows), n_columns = 1;
-    if (amx->n_parts == 3) {
-        most_rows = kiln_min_i64(most_rows, X6_ROWS / rows * rows);
-        n_rows = kiln_ceil_div(roles->m_size, most_rows);
-        n_columns = kiln_ceil_div(roles->n_size, X6_COLUMNS);
-    }
-    double products = amx->n_parts == 3 ? 6 : 1;
-    double tiles =
-        (double)kiln_round_up(roles->m_size, KILN_TILE_SIDE) * (double)roles->n_size / 256;
-    double cycles = tiles * 16 * (double)(amx->k_padded / amx->tile_k) * products;
-    double wanted = cycles * (double)roles->batch_size / TILE_CYCLES;
-    double threads = dot->lower->schedule->n_threads, enough = threads * TILES_PER_THREAD;
-    /* blocks of columns copy the same rows */
-    bool is_by_rows = roles->m_size >= roles->n_size;
-    if (!is_by_rows && dot->a.mode != KILN_DOT_DIRECT) enough = threads;
-    if (wanted > enough) wanted = enough;
-    if (threads <= 1) wanted = 1;
-    int64_t missing = (int64_t)(wanted / (double)(roles->batch_size * n_rows * n_columns) + 0.999);
-    if (missing > 1 && is_by_rows)
-        n_rows = kiln_min_i64(n_rows * missing, kiln_ceil_div(roles->m_size, rows));
-    else if (missing > 1)
-        n_columns = kiln_min_i64(n_columns * missing, kiln_ceil_div(roles->n_size, width));
-    dot->block_rows = kiln_round_up(kiln_ceil_div(roles->m_size, n_rows), rows);
-    dot->n_row_blocks = kiln_ceil_div(roles->m_size, dot->block_rows);
-    dot->block_columns = kiln_round_up(kiln_ceil_div(roles->n_size, n_columns), width);
-    dot->n_column_blocks = kiln_ceil_div(roles->n_size, dot->block_columns);
 }
 
 static void set_work(kiln_dot *dot)
@@ -503,7 +428,7 @@ static void add_sums(kiln_amx *amx)
     }
     amx->scratch = amx->sums =
         kiln_kernel_add_local(k, dot->dtype, 2 * dot->rows * KILN_TILE_SIDE * width);
-    if (amx->n_parts == 3)
+    if (amx->is_fresh)
         amx->sums = kiln_kernel_add_local(k, dot->dtype, rows * dot->block_columns);
 }
 
@@ -535,20 +460,11 @@ void kiln_amx_lower(kiln_amx *amx)
     kiln_dot *dot = &amx->dot;
     kiln_lower *lower = dot->lower;
     kiln_kernel *k = lower->kernel;
-    const kiln_matmul_roles *roles = &dot->roles;
     uint32_t input = kiln_amx_input(lower);
     kiln_value anchor = lower->group->anchor;
     kiln_amx_set_format(amx, lower->group->inputs[input].format);
     amx->b_buffer = lower->buffer_of[input];
-    amx->k_padded = kiln_round_up(roles->k_size, amx->tile_k);
-    amx->k_block = amx->n_parts == 3 ? kiln_min_i64(X6_K, amx->k_padded) : amx->k_padded;
-    choose_runs(amx);
-    amx->panel_words = amx->k_padded / amx->tile_k * KILN_TILE_WORDS * amx->n_parts;
-    kiln_amx_find_rows(amx);
-    choose_block(amx);
-    choose_work(amx);
-    int64_t b_bytes = kiln_ceil_div(roles->n_size, KILN_TILE_SIDE) * amx->panel_words * 4;
-    amx->is_ahead = b_bytes * roles->batch_size >= AHEAD_BYTES;
+    kiln_amx_plan(amx);
     kiln_amx_add_local(amx);
     add_sums(amx);
     set_work(dot);
