@@ -29,8 +29,8 @@ typedef struct tile_step {
     const kiln_amx_block *block;
     tile_pool a, b;
     kiln_kv a_at, b_at, ahead; /* element offsets of the step */
-    /* A share of the rest follows every pair of parts where it is short: share number `slot` of
-     * the iteration, slots of them, share rows each. */
+    /* A short rest has a share after every pair of parts, `share` rows; the slots are numbered
+     * through the loop over k. 0: none. */
     kiln_kv first_slot;
     uint32_t slot;
     int64_t share;

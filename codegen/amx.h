@@ -41,9 +41,10 @@ struct kiln_amx {
     bool is_ahead;       /* runs fetch what the next one reads of B */
     bool is_fresh;       /* every run begins at zero and is added to the sums of the runs before */
     bool is_deferred;    /* the results of a group of columns wait for all runs of the next one */
-    /* Locals of the sums' dtype: scratch holds the fresh sums of two blocks, [2][rows * 16][vectors
-     * * 16]; sums those of all blocks of a group of columns, [block_rows][vectors * 16], of two
-     * groups where they wait, where runs are fresh of all groups, one by one. One run uses the scratch only. */
+    /* Locals of the sums' dtype: scratch holds those of two blocks, [2][rows * 16][vectors * 16];
+     * sums those of all blocks of a group of columns, [block_rows][vectors * 16], of two groups
+     * where they wait, of all groups, one by one, where runs are fresh. One run of k uses the
+     * scratch only. */
     uint32_t scratch, sums;
     kiln_kv is_aligned; /* i64: 1 where the outputs are written past the caches; none: never */
     /* How A is read where it is not an operand with rows and k: adds the local, and copies rows of

@@ -7,8 +7,8 @@
 #define FRESH_STEPS 32            /* of more than so many every run has fresh sums */
 #define X6_K 512                  /* k of a block */
 #define FRESH_K 1024
-#define AHEAD_BYTES (512 * 1024)  /* more of B than this does not wait in the second cache */
-#define FRESH_ROWS 256            /* with FRESH_COLUMNS: sums that stay near the second cache */
+#define AHEAD_BYTES (512 * 1024) /* more of B than this does not wait in the second cache */
+#define FRESH_ROWS 256           /* with FRESH_COLUMNS: sums that stay near the second cache */
 #define FRESH_COLUMNS 2048
 #define NEAR_BYTES (256 * 1024)
 #define NEAR_ROWS 96

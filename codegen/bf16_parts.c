@@ -15,8 +15,8 @@ static kiln_kv round_bits(kiln_kernel *k, kiln_kv value)
     return kiln_k_bitcast(k, kiln_math_round_to(k, value, KILN_bf16), KILN_u32);
 }
 
-/* The bits rounded to the nearest bf16, halves away from zero: what is left over is exact, so halves
- * may go either way, and two instructions do it. The low half holds anything. */
+/* Rounds to the nearest bf16, in the upper half; the lower one holds anything. What is left over is
+ * exact, so that halves may go either way. */
 static kiln_kv round_up(kiln_kernel *k, kiln_kv bits)
 {
     return bits_op(k, KILN_K_add, bits, 0x8000);

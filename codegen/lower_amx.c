@@ -2,9 +2,7 @@
  * block of k and group of panels, runs over k as long as the panels' part stays in the first cache;
  * in a run, blocks of tiles down the rows, whose operand streams from the second cache. Sums stand
  * in a local between runs (or every run has fresh ones, which are added to it), whence they go to
- * the epilogue, row by row, while the next block or group of panels is at work. On a Xeon with AMX: 2.2 to 2.5
- * TFLOP/s a core where both operands stand in the second cache, 1.4 with all of k in one run, 3.1
- * from registers. */
+ * the epilogue, row by row, while the next block or group of panels is at work. */
 
 #include "base/checked.h"
 #include "codegen/amx.h"
@@ -428,8 +426,7 @@ static void add_sums(kiln_amx *amx)
     }
     amx->scratch = amx->sums =
         kiln_kernel_add_local(k, dot->dtype, 2 * dot->rows * KILN_TILE_SIDE * width);
-    if (amx->is_fresh)
-        amx->sums = kiln_kernel_add_local(k, dot->dtype, rows * dot->block_columns);
+    if (amx->is_fresh) amx->sums = kiln_kernel_add_local(k, dot->dtype, rows * dot->block_columns);
 }
 
 /* By the signs of A and B. */
