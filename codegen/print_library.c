@@ -77,7 +77,7 @@ static void print_plain_tables(kiln_text *text, const kiln_program *program)
         const kiln_step_row *row = &program->steps[i];
         kiln_text_printf(text, "\t.long %u, %u, %u, %u, %u, %u\n\t.quad %llu\n\t.long %u, %u\n",
                          row->kind, row->target, row->first_operand, row->n_operands, row->n_tiles,
-                         row->region, (ull)row->cost, row->label, row->reserved);
+                         row->region, (ull)row->cost, row->label, row->n_written);
     }
     kiln_text_append(text, ".Loperands:\n");
     for (uint32_t i = 0; i < program->n_operands; i++)

@@ -151,6 +151,7 @@ static kiln_step_row group_step(kiln_tables *tables, uint32_t number, uint32_t g
         .region = 1,
         .cost = group->ns < 1 ? 1 : (uint64_t)group->ns,
         .label = kiln_tables_string(tables, group->label),
+        .n_written = group->n_outputs,
     };
     for (uint32_t i = 0; i < group->n_inputs; i++) {
         uint32_t row = operand_row(tables, number, group->inputs[i]);

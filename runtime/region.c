@@ -1,6 +1,7 @@
 /* A region: neighbouring steps inside one fork. Workers take chunks of a step's tiles until none is
- * left, wait until all tiles of the step are done, and go on to the next step. A step is done when
- * its tiles are, not when every worker has come: one that is late finds nothing to do and follows.
+ * left, wait until all tiles so far are done unless the next step may run beside this one, and go
+ * on. A step is done when its tiles are, not when every worker has come: one that is late finds
+ * nothing to do and follows.
  *
  * A cursor counts the chunks taken of one worker's range. It carries the step's tag, higher for
  * every later step, so nobody resets it and a slow worker cannot take a chunk of another step. */
@@ -86,7 +87,11 @@ static uint32_t share_run(const region_job *job, uint32_t step, uint32_t worker,
 {
     const kiln_step_plan *plan = &job->workspace->plans[step];
     if (plan->n_workers == 1) {
-        return worker == 0 ? serial_run(job->workspace, plan, args) : 0;
+        uint64_t tag = job->tag + (step - job->first);
+        bool is_mine = plan->is_grouped
+                           ? chunk_take(&job->workspace->cursors[0], tag, 1) != NO_CHUNK
+                           : worker == 0;
+        return is_mine ? serial_run(job->workspace, plan, args) : 0;
     }
     uint32_t owner = worker % plan->n_workers, n_run = 0;
     for (uint32_t i = 0; i < plan->n_workers; i++) {
@@ -124,8 +129,8 @@ static void region_body(void *state, uint32_t worker)
         uint32_t n_run = share_run(job, step, worker, &args);
         if (n_run) atomic_fetch_add_explicit(&job->n_done, n_run, memory_order_acq_rel);
         n_tiles += plan->n_tiles;
-        bool is_last = step + 1 == job->last;
-        if ((!is_last || begin) && !wait_for_tiles(job, n_tiles)) break;
+        bool is_over = step + 1 == job->last || (plan + 1)->is_beside;
+        if ((!is_over || workspace->is_profiled) && !wait_for_tiles(job, n_tiles)) break;
         if (begin) {
             int64_t end = kiln_clock_ns();
             workspace->step_times[step] += (uint64_t)(end - begin);

@@ -176,7 +176,7 @@ static bool copy_is_right(const kiln_program *program, const kiln_step_row *step
 
 static bool kernel_is_right(const kiln_program *program, const kiln_step_row *step)
 {
-    if (step->target >= program->n_kernels) return false;
+    if (step->target >= program->n_kernels || step->n_written > step->n_operands) return false;
     if (!program->device_kernels) return program->kernels[step->target] != NULL;
     const kiln_device_kernel *kernel = &program->device_kernels[step->target];
     return kernel->image && kernel->symbol && kernel->block_threads >= 1 &&

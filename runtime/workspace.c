@@ -108,10 +108,6 @@ static void plan_regions(kiln_workspace *workspace)
         plans[i].region_end = plans[i + 1].region_end;
         plans[i].is_forked |= plans[i + 1].is_forked;
     }
-    for (uint32_t i = 1; i < program->n_steps; i++) {
-        bool is_same = plans[i - 1].region_end > i;
-        plans[i].tiles_before = is_same ? plans[i - 1].tiles_before + plans[i - 1].n_tiles : 0;
-    }
 }
 
 static void bind_fixed(kiln_workspace *workspace)
@@ -220,6 +216,7 @@ static kiln_status workspace_fill(kiln_workspace *workspace)
     }
     for (uint32_t i = 0; i < program->n_steps; i++) step_plan(workspace, i);
     plan_regions(workspace);
+    kiln_plan_beside(workspace);
     bind_fixed(workspace);
     list_uses(workspace);
     if (!is_device) return KILN_OK;

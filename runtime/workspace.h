@@ -18,13 +18,15 @@ typedef struct kiln_step_plan {
     const struct kiln_custom_entry *custom; /* LIBRARY */
     void *const *buffers;
     const int64_t *sizes;  /* COPY: see copy_bytes; else NULL */
-    uint64_t tiles_before; /* of the steps of the same region before this one */
     uint32_t n_tiles;
     uint32_t n_workers;    /* 1: the caller alone */
     uint32_t chunk;        /* tiles of one call in a shared step */
     uint32_t serial_chunk; /* tiles of one call on one worker: about 5 ms */
     uint32_t region_end;   /* the first step after this one's region */
     uint32_t is_forked;    /* this step or a later one of the region has n_workers > 1 */
+    bool is_beside;        /* starts without waiting for the step before it */
+    bool is_grouped;       /* it or the step after it is beside: whoever comes first runs what is
+                              for one worker */
 } kiln_step_plan;
 
 /* tag << 16 | chunks taken. An older tag means none taken. */
@@ -78,6 +80,9 @@ kiln_status kiln_steps_run(kiln_workspace *workspace);
 
 /* Runs steps first … last - 1, all with kernels, in one region. */
 void kiln_region_run(kiln_workspace *workspace, uint32_t first, uint32_t last);
+
+/* Marks the steps that may run beside those before them; the regions are known. */
+void kiln_plan_beside(kiln_workspace *workspace);
 
 /* True when the run is to end; notices a deadline. */
 bool kiln_run_should_stop(kiln_workspace *workspace);

@@ -90,7 +90,8 @@ typedef struct kiln_step_row {
     uint32_t region;        /* neighbours of one number > 0 may share a parallel region */
     uint64_t cost;          /* estimated nanoseconds of all tiles on one thread */
     uint32_t label;         /* in strings: what profiles call the step, or KILN_NONE */
-    uint32_t reserved;      /* 0 */
+    uint32_t n_written;     /* KERNEL and PACK: the last n_written operands are written, the others
+                               only read; 0: not known, nothing runs beside the step */
 } kiln_step_row;
 
 /* A kernel for a device: code that its driver loads. */

@@ -167,6 +167,93 @@ static void test_every_tile_once_and_steps_in_order(void **state)
     kiln_context_destroy(context);
 }
 
+/* Steps 0, 1 and 2 write memory of their own, 3 reads all of it, 4 overwrites what 3 reads. */
+#define N_BESIDE 5
+static _Atomic uint32_t n_done_of[N_BESIDE];
+static _Atomic int n_met, n_early;
+
+static void require_done(uint32_t step, uint32_t n)
+{
+    if (n_done_of[step] != n) n_early++;
+}
+
+/* Its first tile waits for the next step to begin, as long as a loaded machine may take. */
+static void beside_0(const kiln_kernel_args *args, uint32_t begin, uint32_t end)
+{
+    (void)args;
+    struct timespec nap = {0, 100000};
+    for (int i = 0; begin == 0 && i < 20000 && !n_done_of[1]; i++) nanosleep(&nap, NULL);
+    if (begin == 0 && n_done_of[1]) n_met++;
+    n_done_of[0] += end - begin;
+}
+
+static void beside_1(const kiln_kernel_args *args, uint32_t begin, uint32_t end)
+{
+    (void)args;
+    n_done_of[1] += end - begin;
+}
+
+static void beside_2(const kiln_kernel_args *args, uint32_t begin, uint32_t end)
+{
+    (void)args;
+    n_done_of[2] += end - begin;
+}
+
+static void beside_3(const kiln_kernel_args *args, uint32_t begin, uint32_t end)
+{
+    (void)args;
+    require_done(0, 8);
+    require_done(1, 8);
+    require_done(2, 1);
+    n_done_of[3] += end - begin;
+}
+
+static void beside_4(const kiln_kernel_args *args, uint32_t begin, uint32_t end)
+{
+    (void)args;
+    require_done(3, 8);
+    n_done_of[4] += end - begin;
+}
+
+static void test_independent_steps_run_beside_each_other(void **state)
+{
+    (void)state;
+    static kiln_kernel_fn *const kernels[] = {beside_0, beside_1, beside_2, beside_3, beside_4};
+    static const kiln_buffer_row buffers[] = {{KILN_BUFFER_ARENA, KILN_NONE, 0, 64},
+                                              {KILN_BUFFER_ARENA, KILN_NONE, 64, 64},
+                                              {KILN_BUFFER_ARENA, KILN_NONE, 128, 128},
+                                              {KILN_BUFFER_ARENA, KILN_NONE, 256, 64},
+                                              {KILN_BUFFER_ARENA, KILN_NONE, 192, 64}};
+    static const uint32_t operands[] = {0, 1, 2, 0, 1, 2, 3, 4};
+    static const kiln_step_row steps[N_BESIDE] = {
+        {KILN_STEP_KERNEL, 0, 0, 1, 8, 1, 1000000, KILN_NONE, 1},
+        {KILN_STEP_KERNEL, 1, 1, 1, 8, 1, 1000000, KILN_NONE, 1},
+        {KILN_STEP_KERNEL, 2, 2, 1, 1, 1, 100, KILN_NONE, 1},
+        {KILN_STEP_KERNEL, 3, 3, 4, 8, 1, 1000000, KILN_NONE, 1},
+        {KILN_STEP_KERNEL, 4, 7, 1, 8, 1, 1000000, KILN_NONE, 1}};
+    kiln_program program = {.abi = KILN_PROGRAM_ABI, .struct_bytes = sizeof program,
+                            .buffers = buffers, .operands = operands, .steps = steps,
+                            .kernels = kernels, .n_buffers = 5, .n_operands = 8,
+                            .n_steps = N_BESIDE, .n_kernels = 5, .arena_bytes = 320};
+    kiln_context_options options = {.struct_bytes = sizeof options, .threads = 2};
+    kiln_context *context;
+    kiln_executable *executable;
+    kiln_workspace *workspace;
+    assert_int_equal(kiln_context_create(&options, &context), KILN_OK);
+    assert_int_equal(kiln_executable_create(context, &program, &executable), KILN_OK);
+    assert_int_equal(kiln_workspace_create(executable, &workspace), KILN_OK);
+    for (int run = 0; run < 5; run++) {
+        for (uint32_t i = 0; i < N_BESIDE; i++) n_done_of[i] = 0;
+        assert_int_equal(kiln_run(workspace, NULL, 0, NULL, 0), KILN_OK);
+        for (uint32_t i = 0; i < N_BESIDE; i++) assert_int_equal(n_done_of[i], i == 2 ? 1 : 8);
+    }
+    assert_int_equal(n_met, 5);
+    assert_int_equal(n_early, 0);
+    kiln_workspace_destroy(workspace);
+    kiln_executable_destroy(executable);
+    kiln_context_destroy(context);
+}
+
 /* in, out: out = in + 1 */
 static void add_one(const kiln_kernel_args *args, uint32_t begin, uint32_t end)
 {
@@ -279,6 +366,7 @@ int main(void)
         cmocka_unit_test(test_time_until_both_workers_have_met),
         cmocka_unit_test(test_a_busy_pool_says_so),
         cmocka_unit_test(test_every_tile_once_and_steps_in_order),
+        cmocka_unit_test(test_independent_steps_run_beside_each_other),
         cmocka_unit_test(test_runs_side_by_side_on_one_context),
         cmocka_unit_test(test_a_forked_child_runs_alone),
     };
