@@ -1,6 +1,6 @@
 /* inline: regions that need not be any. A call becomes what it calls, a choice on a constant the
- * chosen branch, a short scan its trips one after the other; operands that are constants, or that
- * no region reads, go into the regions or away.
+ * chosen branch, a short scan or loop its trips one after the other; operands that are constants,
+ * or that no region reads, go into the regions or away.
  *
  *     %0: (f32[4]) = call %x {regions = [graph g(%a: f32[4]) { … %1 = neg %a return %1 }]}
  *     %1: f32[4] = item %0 {index = 0}                     =>   %0: f32[4] = neg %x

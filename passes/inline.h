@@ -11,7 +11,7 @@ kiln_value *kiln_inline_scalar(kiln_rewrite *rewrite, const kiln_node *node);
 /* The same for one op: `inputs` mapped, `out` with room for the items. */
 typedef kiln_value *kiln_inline_fn(kiln_rewrite *rewrite, const kiln_node *node,
                                    kiln_value *inputs, kiln_value *out);
-kiln_inline_fn kiln_inline_scatter_with, kiln_inline_select;
+kiln_inline_fn kiln_inline_scatter_with, kiln_inline_select, kiln_inline_while;
 
 /* The region at every index of `args`, whose dims are those of `like`. */
 void kiln_region_widen(kiln_graph *graph, const kiln_graph *region, const kiln_type *like,

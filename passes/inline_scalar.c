@@ -452,6 +452,7 @@ kiln_value *kiln_inline_scalar(kiln_rewrite *rewrite, const kiln_node *node)
         [KILN_OP_sort_by] = put_sort,
         [KILN_OP_scatter_with] = kiln_inline_scatter_with,
         [KILN_OP_select_and_scatter] = kiln_inline_select,
+        [KILN_OP_while] = kiln_inline_while,
     };
     kiln_arena *arena = &rewrite->pipeline->scope->arena;
     kiln_value *inputs = kiln_new_array(arena, kiln_value, node->n_inputs + 1);

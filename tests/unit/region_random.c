@@ -99,13 +99,20 @@ static void build_if(kiln_scope *scope, kiln_graph *graph, uint64_t seed)
     add_results(graph, add_region_node(graph, KILN_OP_if, 5, inputs, &attrs), 4);
 }
 
-/* Three trips; a, b and c go around, d stays. */
+static kiln_value add_barrier(kiln_graph *graph, kiln_value value)
+{
+    kiln_attrs attrs = {KILN_FAMILY_serial, .serial = {graph->n_serials}};
+    kiln_node_spec spec = {KILN_OP_barrier, NULL, &value, 1, &attrs, NULL};
+    return kiln_graph_add(graph, &spec);
+}
+
+/* Three trips, which no pass may know; a, b and c go around, d stays. */
 static void build_while(kiln_scope *scope, kiln_graph *graph, uint64_t seed)
 {
     kiln_value inputs[RANDOM_GRAPH_INPUTS + 1];
     const kiln_graph *regions[2];
     add_inputs(scope, graph, seed, inputs + 1);
-    inputs[0] = long_scalar(graph, 0);
+    inputs[0] = add_barrier(graph, long_scalar(graph, 0));
     for (uint32_t r = 0; r < 2; r++) {
         kiln_graph *region = kiln_graph_open(scope, NULL, r ? "body" : "condition");
         kiln_value args[RANDOM_GRAPH_INPUTS], results[RANDOM_GRAPH_INPUTS];
