@@ -17,6 +17,7 @@
 #define KILN_ONNX_MIN_OPSET 1
 #define KILN_ONNX_MAX_OPSET 28
 #define KILN_ONNX_NEWEST 9999 /* rows: to the newest operator set */
+#define KILN_ONNX_TRAINING "ai.onnx.preview.training"
 #define KILN_ONNX_E8M0 24     /* ONNX's number of float8e8m0 */
 #define KILN_ONNX_ANY 255     /* rows: any number of operands */
 
@@ -52,6 +53,7 @@ extern const kiln_onnx_row kiln_onnx_math_rows[], kiln_onnx_activation_rows[],
     kiln_onnx_einsum_rows[], kiln_onnx_loss_rows[], kiln_onnx_vision_rows[],
     kiln_onnx_scatter_rows[], kiln_onnx_state_rows[], kiln_onnx_preview_rows[],
     kiln_onnx_signal_rows[], kiln_onnx_random_rows[], kiln_onnx_train_rows[],
+    kiln_onnx_gradient_rows[],
     kiln_onnx_patch_rows[], kiln_onnx_matrix_rows[], kiln_onnx_ml_rows[], kiln_onnx_deform_rows[],
     kiln_onnx_contrib_rows[], kiln_onnx_contrib_default_rows[], kiln_onnx_dynamic_rows[],
     kiln_onnx_sequence_rows[];

@@ -61,10 +61,37 @@ kiln_onnx_name *kiln_onnx_name_add(kiln_onnx *onnx, kiln_onnx_frame *frame,
     return &frame->names.at[frame->names.n - 1];
 }
 
-/* The node of this frame that must come before node `user` because of operand i, or -1. */
-static int64_t needed_node(kiln_onnx_frame *frame, uint32_t user, size_t i)
+/* Whether a node names values in its attributes, too. */
+static bool is_gradient(const Kiln__Onnx__Node *node)
 {
-    const char *name = frame->nodes[user]->input[i];
+    return node->op_type && !strcmp(node->op_type, "Gradient") && node->domain &&
+           !strcmp(node->domain, KILN_ONNX_TRAINING);
+}
+
+static const char *text_of(kiln_arena *arena, const ProtobufCBinaryData *bytes)
+{
+    char *text = kiln_new_array(arena, char, bytes->len + 1);
+    if (bytes->len) memcpy(text, bytes->data, bytes->len);
+    return text;
+}
+
+/* Name i that a node needs: operands, then what attributes name; NULL after the last. */
+static const char *need_at(kiln_arena *arena, const Kiln__Onnx__Node *node, size_t i)
+{
+    if (i < node->n_input) return node->input[i];
+    i -= node->n_input;
+    for (size_t k = 0; is_gradient(node) && k < node->n_attribute; k++) {
+        const Kiln__Onnx__Attribute *attribute = node->attribute[k];
+        if (i < attribute->n_strings) return text_of(arena, &attribute->strings[i]);
+        i -= attribute->n_strings;
+        if (attribute->has_s && i-- == 0) return text_of(arena, &attribute->s);
+    }
+    return NULL;
+}
+
+/* The node of this frame that must come before the user of a name, or -1. */
+static int64_t needed_node(kiln_onnx_frame *frame, const char *name)
+{
     const kiln_onnx_name *found = *name ? find_here(frame, name) : NULL;
     return found && found->origin == KILN_ONNX_NODE ? (int64_t)found->index : -1;
 }
@@ -72,8 +99,9 @@ static int64_t needed_node(kiln_onnx_frame *frame, uint32_t user, size_t i)
 static bool is_ordered(kiln_onnx_frame *frame)
 {
     for (uint32_t node = 0; node < frame->n_nodes; node++) {
-        for (size_t i = 0; i < frame->nodes[node]->n_input; i++) {
-            if (needed_node(frame, node, i) >= (int64_t)node) return false;
+        const char *name;
+        for (size_t i = 0; (name = need_at(frame->arena, frame->nodes[node], i)); i++) {
+            if (needed_node(frame, name) >= (int64_t)node) return false;
         }
     }
     return true;
@@ -115,13 +143,14 @@ const uint32_t *kiln_onnx_order(kiln_onnx *onnx, kiln_onnx_frame *frame)
         while (stack.n) {
             order_step *top = &stack.at[stack.n - 1];
             state[top->node] = OPEN;
-            if (top->operand == frame->nodes[top->node]->n_input) {
+            const char *name = need_at(arena, frame->nodes[top->node], top->operand++);
+            if (!name) {
                 state[top->node] = DONE;
                 order[n_order++] = top->node;
                 stack.n--;
                 continue;
             }
-            int64_t needed = needed_node(frame, top->node, top->operand++);
+            int64_t needed = needed_node(frame, name);
             if (needed < 0 || state[needed] == DONE) continue;
             if (state[needed] == OPEN) {
                 uint32_t from = 0;

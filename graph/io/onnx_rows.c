@@ -35,7 +35,8 @@ static const kiln_onnx_family families[] = {
     {"", kiln_onnx_random_rows, "Random numbers"},
     {"", kiln_onnx_state_rows, "Models with a state"},
     {"ai.onnx.preview", kiln_onnx_preview_rows, "Previews"},
-    {"ai.onnx.preview.training", kiln_onnx_train_rows, "Training"},
+    {KILN_ONNX_TRAINING, kiln_onnx_train_rows, "Training"},
+    {KILN_ONNX_TRAINING, kiln_onnx_gradient_rows, "Gradients"},
     {"com.microsoft", kiln_onnx_contrib_rows, "Fused operators"},
     {"", kiln_onnx_contrib_default_rows, "Fused operators in the default domain"},
 };

@@ -521,6 +521,16 @@ typedef struct kiln_attention_options {
 KILN_API kiln_value kiln_attention(kiln_graph *graph, kiln_value query, kiln_value key,
                                    kiln_value value, const kiln_attention_options *options);
 
+/* Gradients, as ordinary nodes: out_gradients[i] is that of the sum of of * cotangent with respect
+ * to value i, and has its type; they may be differentiated again. The zero value as cotangent is 1,
+ * for an `of` of one element. Values are floats, inputs or anything on the way to `of`, also on the
+ * way to each other; one that `of` does not depend on gets zeros. At a kink of relu, abs and clamp
+ * the flat side counts; max and min halve between equals; steps such as floor have slope 0.
+ * UNSUPPORTED, with the op and the reason, where something between them has no derivative:
+ * graph/rules/derivatives.def lists all. On failure out_gradients are zero values. */
+KILN_API void kiln_gradient(kiln_graph *graph, kiln_value of, kiln_value cotangent,
+                            const kiln_arguments *values, kiln_value *out_gradients);
+
 #ifdef __cplusplus
 }
 #endif

@@ -169,6 +169,7 @@
     CALL(kiln_function_run(NULL, NULL, 0, NULL, 0))
 
 #define OTHER_CALLS(CALL) \
+    CALL(kiln_gradient(graph, none, none, NULL, NULL)) \
     CALL(kiln_status_name(KILN_OK)) CALL(kiln_status_meaning(KILN_OK)) \
     CALL(kiln_dtype_bits(KILN_NO_DTYPE)) CALL(kiln_dtype_bytes(KILN_NO_DTYPE)) \
     CALL(kiln_dtype_name(KILN_NO_DTYPE)) \
