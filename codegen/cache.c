@@ -214,6 +214,7 @@ static kiln_artifact *read_entry(kiln_cache *cache, kiln_compilation *compilatio
         entry->constants =
             kiln_context_allocate(artifact->context, artifact->program.constant_bytes);
         artifact->constants = entry->constants;
+        artifact->constant_capacity = artifact->program.constant_bytes;
         if (!entry->constants) return NULL;
     }
     uint32_t n_threads = compilation->options->compile_threads;

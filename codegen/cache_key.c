@@ -63,22 +63,42 @@ static void add_weights(kiln_sha256 *sha, kiln_scope *scope, const kiln_graph *g
     }
 }
 
+/* The graph's text, and the weights of it and of its regions, which the text leaves out. */
+static void add_graph(kiln_sha256 *sha, kiln_scope *scope, const kiln_graph *source)
+{
+    kiln_text text = {.arena = &scope->arena};
+    kiln_graph_print_brief(source, &text);
+    kiln_sha256_add(sha, kiln_text_string(&text), text.n);
+    kiln_vec(const kiln_graph *) graphs = {0};
+    kiln_vec_push(&graphs, text.arena, source);
+    for (uint32_t i = 0; i < graphs.n; i++) {
+        const kiln_graph *graph = graphs.at[i];
+        add_weights(sha, scope, graph);
+        for (uint32_t j = 0; j < graph->regions.n; j++)
+            kiln_vec_push(&graphs, text.arena, graph->regions.at[j]);
+    }
+}
+
+static void print_batch(kiln_text *text, const kiln_compilation *compilation)
+{
+    if (!compilation->rows) return;
+    kiln_text_printf(text, "open batch, %u larger, inputs", compilation->n_larger);
+    for (uint32_t i = 0; i < compilation->source->inputs.n; i++)
+        kiln_text_printf(text, " %d", compilation->is_batched[i]);
+    kiln_text_append(text, "\n");
+}
+
 void kiln_cache_key(const kiln_compilation *compilation, unsigned char out_key[KILN_SHA256_BYTES])
 {
     kiln_text text = {.arena = &compilation->scope->arena};
     print_build(&text, compilation->scope);
     print_options(&text, &compilation->pipeline);
-    kiln_graph_print_brief(compilation->source, &text);
+    print_batch(&text, compilation);
     kiln_sha256 sha;
     kiln_sha256_init(&sha);
     kiln_sha256_add(&sha, kiln_text_string(&text), text.n);
-    kiln_vec(const kiln_graph *) graphs = {0}; /* the text has the regions in it, but no weights */
-    kiln_vec_push(&graphs, text.arena, compilation->source);
-    for (uint32_t i = 0; i < graphs.n; i++) {
-        const kiln_graph *graph = graphs.at[i];
-        add_weights(&sha, compilation->scope, graph);
-        for (uint32_t j = 0; j < graph->regions.n; j++)
-            kiln_vec_push(&graphs, text.arena, graph->regions.at[j]);
-    }
+    add_graph(&sha, compilation->scope, compilation->source);
+    for (uint32_t i = 0; i < compilation->n_larger; i++)
+        add_graph(&sha, compilation->scope, compilation->larger[i]->source);
     kiln_sha256_finish(&sha, out_key);
 }

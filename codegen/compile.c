@@ -71,6 +71,7 @@ static uint32_t find_unit(kiln_compilation *compilation, const kiln_kernel *kern
     return compilation->units.n - 1;
 }
 
+/* Units are the head's. */
 static void lower_groups(kiln_compilation *compilation, kiln_part *part)
 {
     kiln_scope *scope = compilation->scope;
@@ -95,18 +96,28 @@ static void lower_groups(kiln_compilation *compilation, kiln_part *part)
     }
 }
 
+/* Passes, fusion and planning of one size. */
+static void plan_size(kiln_compilation *compilation)
+{
+    kiln_parts_open(compilation);
+    kiln_parts_plan(compilation);
+    dump_schedules(compilation);
+}
+
 void kiln_compilation_run(kiln_compilation *compilation)
 {
     kiln_pipeline *pipeline = &compilation->pipeline;
     kiln_scope *scope = compilation->scope;
+    uint32_t n_sizes = compilation->n_larger + 1;
     report_progress(compilation, "passes", 0, 1);
-    kiln_parts_open(compilation);
-    kiln_parts_plan(compilation);
-    dump_schedules(compilation);
+    for (uint32_t s = 0; s < n_sizes; s++) plan_size(kiln_compilation_size(compilation, s));
     bool is_gpu = pipeline->machine->kind == KILN_MACHINE_GPU;
     compilation->backend = is_gpu ? kiln_backend_cuda() : kiln_backend_open(scope, "llvm");
-    for (uint32_t i = 0; i < compilation->parts.n; i++)
-        lower_groups(compilation, &compilation->parts.at[i]);
+    for (uint32_t s = 0; s < n_sizes; s++) {
+        kiln_compilation *size = kiln_compilation_size(compilation, s);
+        for (uint32_t i = 0; i < size->parts.n; i++)
+            lower_groups(compilation, &size->parts.at[i]);
+    }
     for (uint32_t i = 0; i < compilation->units.n; i++)
         dump_unit(compilation, &compilation->units.at[i]);
     report_progress(compilation, "compile", 0, compilation->units.n);
@@ -121,8 +132,7 @@ void kiln_artifact_destroy(void *object)
     if (!artifact) return;
     kiln_code_unload(artifact->code);
     if (artifact->constants) {
-        kiln_context_release(artifact->context, artifact->constants,
-                             artifact->program.constant_bytes);
+        kiln_context_release(artifact->context, artifact->constants, artifact->constant_capacity);
     }
     kiln_arena_fini(&artifact->arena);
     free(artifact);
@@ -138,6 +148,7 @@ void kiln_artifact_load(kiln_scope *scope, kiln_artifact *artifact)
         kernels[i] = kiln_code_function(artifact->code, i);
     }
     program->kernels = kernels;
+    kiln_artifact_share(artifact);
 }
 
 static void fill_report(const kiln_compilation *compilation, kiln_compile_report *report)
@@ -258,6 +269,7 @@ kiln_compilation *kiln_compilation_open(kiln_scope *scope, const kiln_graph *gra
     check_precision(scope, filled, compilation->pipeline.machine);
     if (is_run_here) compilation->pipeline.run_constant = run_constant;
     compilation->pipeline.run_constant_user = compilation;
+    if (filled->open_batch) kiln_batch_open(compilation);
     return compilation;
 }
 

@@ -30,7 +30,12 @@ struct kiln_compilation {
     kiln_schedule *schedule;             /* of the first part */
     kiln_vec(kiln_part) parts;           /* the user's graph, then regions */
     const kiln_backend *backend;
-    kiln_vec(kiln_unit) units;
+    kiln_vec(kiln_unit) units;           /* of all sizes of an open batch */
+    int64_t rows;                        /* of an open batch, else 0 */
+    const bool *is_batched;              /* open batch: by input */
+    uint32_t n_larger;
+    kiln_compilation **larger;           /* open batch: for more rows; what they compile to is the
+                                            head's: no options, units or backend of their own */
     uint32_t n_compiled;                 /* units the context did not know */
 };
 
@@ -41,8 +46,10 @@ typedef struct kiln_artifact {
     kiln_program program;
     kiln_code *code;                /* NULL for an artifact that is only written to a file */
     kiln_object *objects;           /* by kernel of the program */
+    kiln_program **larger;          /* program.larger, program.n_larger of them */
     kiln_context *context;          /* whose memory the constants are; outlives the artifact */
     void *constants;                /* on huge pages where the context has them */
+    int64_t constant_capacity;      /* bytes allocated; program.constant_bytes of them are used */
     kiln_compile_report report;
 } kiln_artifact;
 
@@ -51,6 +58,8 @@ void kiln_artifact_destroy(void *artifact);
 kiln_artifact *kiln_artifact_open(kiln_scope *scope);
 /* Loads the objects of a complete artifact into this process. */
 void kiln_artifact_load(kiln_scope *scope, kiln_artifact *artifact);
+/* Gives the larger sizes what the program has: code and constants. */
+void kiln_artifact_share(kiln_artifact *artifact);
 
 /* A compilation in `scope`; options are copied with the defaults of a shorter struct. INVALID for
  * options out of range, a graph that holds its builder's error, or one without outputs. */
@@ -64,12 +73,25 @@ void kiln_compilation_run(kiln_compilation *compilation);
  * error (in unit order) is raised. */
 void kiln_compile_units(kiln_compilation *compilation, uint32_t n_threads);
 
-/* Offsets of the constants in schedule->places order, 64-byte aligned, from `start` on; returns the
- * end of the last. */
-int64_t kiln_layout_constants(const kiln_schedule *schedule, int64_t start, int64_t *offsets);
-/* Writes every constant in its format to memory + its offset. */
-void kiln_fill_constants(kiln_scope *scope, const kiln_schedule *schedule, const int64_t *offsets,
-                         char *memory);
+/* batch.c: opens the compilations of the larger sizes and proves that all treat the rows of a batch
+ * apart and alike. For a head whose options have open_batch. */
+void kiln_batch_open(kiln_compilation *head);
+/* Size `i`: the head, then the larger ones. */
+kiln_compilation *kiln_compilation_size(kiln_compilation *head, uint32_t i);
+
+/* One block with the constants of all sizes; one that a former size has too is there once. */
+typedef struct kiln_constant_block {
+    char *memory;
+    int64_t end;                 /* the next constant's place, 64-byte aligned */
+    kiln_vec(kiln_stretch) kept; /* in memory */
+    uint32_t n_former;           /* of `kept`: those of former sizes */
+} kiln_constant_block;
+
+/* The most bytes that the constants of a schedule take. */
+int64_t kiln_bound_constants(const kiln_schedule *schedule, int64_t start);
+/* Writes every constant in its format to the block and its offset to offsets, by place. */
+void kiln_fill_constants(kiln_scope *scope, const kiln_schedule *schedule,
+                         kiln_constant_block *block, int64_t *offsets);
 
 /* Fills artifact->program from the schedule: buffers, steps, ports, kernel names; not the code. */
 void kiln_fill_program(kiln_compilation *compilation, kiln_artifact *artifact, const char *name);

@@ -7,14 +7,18 @@
 #include "codegen/compile.h"
 #include "codegen/pack.h"
 
-int64_t kiln_layout_constants(const kiln_schedule *schedule, int64_t start, int64_t *offsets)
+static bool is_stored(const kiln_place *place)
+{
+    return place->kind == KILN_PLACE_CONSTANT && place->inside == KILN_NONE;
+}
+
+int64_t kiln_bound_constants(const kiln_schedule *schedule, int64_t start)
 {
     int64_t total = start;
     for (uint32_t i = 0; i < schedule->places.n; i++) {
         const kiln_place *place = &schedule->places.at[i];
-        if (place->kind != KILN_PLACE_CONSTANT || place->inside != KILN_NONE) continue;
-        offsets[i] = total;
         int64_t end;
+        if (!is_stored(place)) continue;
         if (!kiln_checked_add(total, place->bytes, &end) || !kiln_checked_align(end, 64, &total)) {
             kiln_fail(schedule->scope, KILN_LIMIT, "constants: more than 2^63 bytes");
         }
@@ -50,12 +54,32 @@ static void fill_alone(kiln_scope *scope, const kiln_graph *graph, const kiln_pl
     if (kiln_scope_close(&inner) != KILN_OK) kiln_fail_with(scope, &error);
 }
 
-void kiln_fill_constants(kiln_scope *scope, const kiln_schedule *schedule, const int64_t *offsets,
-                         char *memory)
+/* Where a former size has the same bytes, or -1. */
+static int64_t find_same(const kiln_constant_block *block, const char *data, int64_t bytes)
+{
+    for (uint32_t i = 0; i < block->n_former; i++) {
+        const kiln_stretch *kept = &block->kept.at[i];
+        if (kept->bytes == bytes && memcmp(block->memory + kept->offset, data, (size_t)bytes) == 0)
+            return kept->offset;
+    }
+    return -1;
+}
+
+void kiln_fill_constants(kiln_scope *scope, const kiln_schedule *schedule,
+                         kiln_constant_block *block, int64_t *offsets)
 {
     for (uint32_t i = 0; i < schedule->places.n; i++) {
         const kiln_place *place = &schedule->places.at[i];
-        if (place->kind != KILN_PLACE_CONSTANT || place->inside != KILN_NONE) continue;
-        fill_alone(scope, schedule->graph, place, memory + offsets[i]);
+        if (!is_stored(place)) continue;
+        char *memory = block->memory + block->end;
+        int64_t padded = kiln_round_up(place->bytes, 64);
+        memset(memory, 0, (size_t)padded);
+        fill_alone(scope, schedule->graph, place, memory);
+        offsets[i] = find_same(block, memory, place->bytes);
+        if (offsets[i] >= 0) continue;
+        offsets[i] = block->end;
+        kiln_stretch kept = {block->end, place->bytes};
+        kiln_vec_push(&block->kept, &scope->arena, kept);
+        block->end += padded;
     }
 }

@@ -58,4 +58,7 @@ void kiln_fill_device_kernels(const kiln_compilation *compilation, kiln_artifact
     }
     artifact->program.device_kernels = kernels;
     artifact->program.scratch_bytes = 0; /* is shared memory there */
+    for (uint32_t i = 0; i < artifact->program.n_larger; i++)
+        artifact->larger[i]->scratch_bytes = 0;
+    kiln_artifact_share(artifact);
 }

@@ -7,7 +7,7 @@
 #include "base/checked.h"
 
 /* What stands here field by field: a change there is a change here. */
-_Static_assert(sizeof(kiln_program) == 176, "program");
+_Static_assert(sizeof(kiln_program) == 208, "program");
 _Static_assert(sizeof(kiln_port_row) == 40, "port row");
 
 static void write_bytes(kiln_text *text, const void *data, size_t bytes)
@@ -50,15 +50,10 @@ static void write_ports(kiln_text *text, const kiln_port_row *ports, uint32_t n)
     }
 }
 
-void kiln_image_write(const kiln_artifact *artifact, kiln_text *text)
+/* What each size of an open batch has of its own. */
+static void write_size(kiln_text *text, const kiln_program *program)
 {
-    const kiln_program *program = &artifact->program;
-    write_bytes(text, &artifact->report, sizeof artifact->report);
-    write_string(text, program->name);
-    write_string(text, program->target);
-    write_u64(text, program->cpu_features);
-    write_u64(text, program->flags);
-    write_u64(text, (uint64_t)program->constant_bytes);
+    write_u64(text, (uint64_t)program->rows);
     write_u64(text, (uint64_t)program->arena_bytes);
     write_u64(text, (uint64_t)program->scratch_bytes);
     write_ports(text, program->inputs, program->n_inputs);
@@ -67,6 +62,22 @@ void kiln_image_write(const kiln_artifact *artifact, kiln_text *text)
     write_table(text, program->operands, program->n_operands, sizeof *program->operands);
     write_table(text, program->steps, program->n_steps, sizeof *program->steps);
     write_strings(text, program->strings, program->n_strings);
+}
+
+void kiln_image_write(const kiln_artifact *artifact, kiln_text *text)
+{
+    const kiln_program *program = &artifact->program;
+    uint32_t n_batched = program->rows ? program->n_inputs + program->n_outputs : 0;
+    write_bytes(text, &artifact->report, sizeof artifact->report);
+    write_string(text, program->name);
+    write_string(text, program->target);
+    write_u64(text, program->cpu_features);
+    write_u64(text, program->flags);
+    write_u64(text, (uint64_t)program->constant_bytes);
+    write_size(text, program);
+    write_table(text, program->is_batched, n_batched, 1);
+    write_u64(text, program->n_larger);
+    for (uint32_t i = 0; i < program->n_larger; i++) write_size(text, program->larger[i]);
     write_strings(text, program->kernel_names, program->n_kernels);
     for (uint32_t i = 0; i < program->n_kernels; i++) {
         const kiln_object *object = &artifact->objects[i];
@@ -162,6 +173,41 @@ static void take_objects(image_reader *reader, kiln_artifact *artifact)
     }
 }
 
+static void take_size(image_reader *reader, kiln_program *program)
+{
+    program->rows = (int64_t)take_u64(reader);
+    program->arena_bytes = (int64_t)take_u64(reader);
+    program->scratch_bytes = (int64_t)take_u64(reader);
+    program->inputs = take_ports(reader, &program->n_inputs);
+    program->outputs = take_ports(reader, &program->n_outputs);
+    program->buffers = take_table(reader, sizeof *program->buffers, &program->n_buffers);
+    program->operands = take_table(reader, sizeof *program->operands, &program->n_operands);
+    program->steps = take_table(reader, sizeof *program->steps, &program->n_steps);
+    program->strings = take_strings(reader, &program->n_strings);
+}
+
+/* The larger sizes begin as copies of the smallest, whose kernels and constants they get when those
+ * are there. */
+static void take_larger(image_reader *reader, kiln_artifact *artifact)
+{
+    kiln_program *program = &artifact->program;
+    uint32_t n_batched, n_ports = program->n_inputs + program->n_outputs;
+    const unsigned char *is_batched = take_table(reader, 1, &n_batched);
+    if (n_batched != (program->rows ? n_ports : 0))
+        kiln_fail(reader->scope, KILN_CORRUPT, "image: %u of %u ports are known", n_batched,
+                  n_ports);
+    program->is_batched = n_batched ? is_batched : NULL;
+    uint32_t n = take_count(reader, sizeof(uint64_t));
+    kiln_program **larger = kiln_new_array(reader->arena, kiln_program *, n + 1);
+    for (uint32_t i = 0; i < n; i++) {
+        larger[i] = kiln_arena_copy(reader->arena, program, sizeof *program);
+        take_size(reader, larger[i]);
+    }
+    artifact->larger = larger;
+    program->larger = (const kiln_program *const *)larger;
+    program->n_larger = n;
+}
+
 void kiln_image_read(kiln_scope *scope, const void *image, size_t bytes, kiln_artifact *artifact)
 {
     image_reader reader = {scope, &artifact->arena, image, bytes};
@@ -177,14 +223,8 @@ void kiln_image_read(kiln_scope *scope, const void *image, size_t bytes, kiln_ar
     program->cpu_features = take_u64(&reader);
     program->flags = (uint32_t)take_u64(&reader);
     program->constant_bytes = (int64_t)take_u64(&reader);
-    program->arena_bytes = (int64_t)take_u64(&reader);
-    program->scratch_bytes = (int64_t)take_u64(&reader);
-    program->inputs = take_ports(&reader, &program->n_inputs);
-    program->outputs = take_ports(&reader, &program->n_outputs);
-    program->buffers = take_table(&reader, sizeof *program->buffers, &program->n_buffers);
-    program->operands = take_table(&reader, sizeof *program->operands, &program->n_operands);
-    program->steps = take_table(&reader, sizeof *program->steps, &program->n_steps);
-    program->strings = take_strings(&reader, &program->n_strings);
+    take_size(&reader, program);
+    take_larger(&reader, artifact);
     program->kernel_names = take_strings(&reader, &program->n_kernels);
     take_objects(&reader, artifact);
     if (reader.left) kiln_fail(scope, KILN_CORRUPT, "image: %zu bytes too many", reader.left);

@@ -186,13 +186,14 @@ static void write_inputs(workshop *shop, const kiln_library_spec *spec, argument
          shop_write(shop, "runtime.o", kiln_aot_object, (size_t)kiln_aot_object_bytes));
 }
 
-static const char *write_exports(workshop *shop, const char *prefix, bool has_calls)
+static const char *write_exports(workshop *shop, const char *prefix, const kiln_program *program)
 {
     kiln_text text = {.arena = &shop->scope->arena};
     kiln_text_printf(&text,
                      "{ global: %s_program; %s_run; %s_arena_bytes; %s_inputs; %s_outputs; ",
                      prefix, prefix, prefix, prefix, prefix);
-    if (has_calls) kiln_text_printf(&text, "%s_call; ", prefix);
+    if (kiln_library_has_calls(program)) kiln_text_printf(&text, "%s_call; ", prefix);
+    if (program->rows) kiln_text_printf(&text, "%s_run_rows; ", prefix);
     kiln_text_append(&text, "local: *; };\n");
     return shop_write_text(shop, "exports", &text);
 }
@@ -214,8 +215,7 @@ static const char *link_library(workshop *shop, const kiln_library_spec *spec, c
     };
     kiln_scope *scope = shop->scope;
     arguments args = {0};
-    bool has_calls = kiln_library_has_calls(spec->program);
-    const char *exports = write_exports(shop, prefix, has_calls);
+    const char *exports = write_exports(shop, prefix, spec->program);
     const char *out = shop_path(shop, "library.so");
     push(scope, &args, "cc");
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) push(scope, &args, flags[i]);

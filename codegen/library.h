@@ -17,8 +17,8 @@ typedef struct kiln_library_spec {
 
 /* Writes both files whole or not at all. The object needs libc only and exports PREFIX_program,
  * PREFIX_run, PREFIX_arena_bytes, PREFIX_inputs and PREFIX_outputs, with LIBRARY steps PREFIX_call
- * too. The same spec gives the same
- * bytes with the same compiler driver. INVALID (prefix), IO, or UNSUPPORTED when there is no cc. */
+ * too, with an open batch PREFIX_run_rows. The same spec gives the same bytes with the same
+ * compiler driver. INVALID (prefix), IO, or UNSUPPORTED when there is no cc. */
 void kiln_library_write(kiln_scope *scope, const kiln_library_spec *spec);
 
 /* Whether the program has LIBRARY steps. */

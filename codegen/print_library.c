@@ -7,7 +7,7 @@
 _Static_assert(sizeof(kiln_port_row) == 40, "port row");
 _Static_assert(sizeof(kiln_buffer_row) == 24, "buffer row");
 _Static_assert(sizeof(kiln_step_row) == 40, "step row");
-_Static_assert(sizeof(kiln_program) == 176, "program");
+_Static_assert(sizeof(kiln_program) == 208, "program");
 
 typedef unsigned long long ull;
 
@@ -36,21 +36,36 @@ static void print_string(kiln_text *text, const char *label, uint32_t i, const c
     kiln_text_append(text, "\n");
 }
 
+/* One size of an open batch, or the whole program; its labels begin with the tag. */
+typedef struct sized {
+    const kiln_program *program;
+    const char *tag;
+} sized;
+
+static const char *join(const kiln_text *text, const char *tag, const char *label)
+{
+    return kiln_arena_format(text->arena, "%s%s", tag, label);
+}
+
+static void print_own_strings(kiln_text *text, sized size)
+{
+    const kiln_program *program = size.program;
+    const char *input = join(text, size.tag, "input"), *output = join(text, size.tag, "output");
+    for (uint32_t i = 0; i < program->n_inputs; i++)
+        print_string(text, input, i, program->inputs[i].name);
+    for (uint32_t i = 0; i < program->n_outputs; i++)
+        print_string(text, output, i, program->outputs[i].name);
+    for (uint32_t i = 0; i < program->n_strings; i++)
+        print_string(text, join(text, size.tag, "string"), i, program->strings[i]);
+}
+
 static void print_strings(kiln_text *text, const kiln_program *program)
 {
-    kiln_text_append(text, "\t.section .rodata\n");
     print_string(text, "word", 0, program->name);
     print_string(text, "word", 1, program->target);
     print_string(text, "word", 2, program->producer);
-    for (uint32_t i = 0; i < program->n_inputs; i++)
-        print_string(text, "input", i, program->inputs[i].name);
-    for (uint32_t i = 0; i < program->n_outputs; i++)
-        print_string(text, "output", i, program->outputs[i].name);
     for (uint32_t i = 0; i < program->n_kernels; i++)
         print_string(text, "kernel", i, program->kernel_names[i]);
-    for (uint32_t i = 0; i < program->n_strings; i++)
-        print_string(text, "string", i, program->strings[i]);
-    kiln_text_append(text, "\t.balign 8\n");
 }
 
 static void print_dims(kiln_text *text, const char *label, const kiln_port_row *ports, uint32_t n)
@@ -62,24 +77,25 @@ static void print_dims(kiln_text *text, const char *label, const kiln_port_row *
     }
 }
 
-static void print_plain_tables(kiln_text *text, const kiln_program *program)
+static void print_plain_tables(kiln_text *text, sized size)
 {
-    print_dims(text, "input", program->inputs, program->n_inputs);
-    print_dims(text, "output", program->outputs, program->n_outputs);
-    kiln_text_append(text, ".Lbuffers:\n");
+    const kiln_program *program = size.program;
+    print_dims(text, join(text, size.tag, "input"), program->inputs, program->n_inputs);
+    print_dims(text, join(text, size.tag, "output"), program->outputs, program->n_outputs);
+    kiln_text_printf(text, ".L%sbuffers:\n", size.tag);
     for (uint32_t i = 0; i < program->n_buffers; i++) {
         const kiln_buffer_row *row = &program->buffers[i];
         kiln_text_printf(text, "\t.long %u, %u\n\t.quad %lld, %lld\n", row->kind, row->index,
                          (long long)row->offset, (long long)row->bytes);
     }
-    kiln_text_append(text, ".Lsteps:\n");
+    kiln_text_printf(text, ".L%ssteps:\n", size.tag);
     for (uint32_t i = 0; i < program->n_steps; i++) {
         const kiln_step_row *row = &program->steps[i];
         kiln_text_printf(text, "\t.long %u, %u, %u, %u, %u, %u\n\t.quad %llu\n\t.long %u, %u\n",
                          row->kind, row->target, row->first_operand, row->n_operands, row->n_tiles,
                          row->region, (ull)row->cost, row->label, row->n_written);
     }
-    kiln_text_append(text, ".Loperands:\n");
+    kiln_text_printf(text, ".L%soperands:\n", size.tag);
     for (uint32_t i = 0; i < program->n_operands; i++)
         kiln_text_printf(text, "\t.long %u\n", program->operands[i]);
 }
@@ -96,12 +112,19 @@ static void print_ports(kiln_text *text, const char *label, const kiln_port_row 
     }
 }
 
-static void print_pointer_tables(kiln_text *text, const kiln_library_spec *spec)
+static void print_pointer_tables(kiln_text *text, sized size)
+{
+    const kiln_program *program = size.program;
+    print_ports(text, join(text, size.tag, "input"), program->inputs, program->n_inputs);
+    print_ports(text, join(text, size.tag, "output"), program->outputs, program->n_outputs);
+    kiln_text_printf(text, ".L%sstrings:\n", size.tag);
+    for (uint32_t i = 0; i < program->n_strings; i++)
+        kiln_text_printf(text, "\t.quad .L%sstring%u\n", size.tag, i);
+}
+
+static void print_kernel_tables(kiln_text *text, const kiln_library_spec *spec)
 {
     const kiln_program *program = spec->program;
-    kiln_text_append(text, "\t.section .data.rel.ro, \"aw\", @progbits\n\t.balign 8\n");
-    print_ports(text, "input", program->inputs, program->n_inputs);
-    print_ports(text, "output", program->outputs, program->n_outputs);
     kiln_text_append(text, ".Lkernels:\n");
     for (uint32_t i = 0; i < program->n_kernels; i++) {
         const char *symbol = spec->objects[i].symbol;
@@ -110,22 +133,20 @@ static void print_pointer_tables(kiln_text *text, const kiln_library_spec *spec)
     kiln_text_append(text, ".Lkernel_names:\n");
     for (uint32_t i = 0; i < program->n_kernels; i++)
         kiln_text_printf(text, "\t.quad .Lkernel%u\n", i);
-    kiln_text_append(text, ".Lstrings:\n");
-    for (uint32_t i = 0; i < program->n_strings; i++)
-        kiln_text_printf(text, "\t.quad .Lstring%u\n", i);
 }
 
-/* The struct has two labels: the exported one, and one that code here may address directly. */
-static void print_program(kiln_text *text, const char *prefix, const kiln_program *program)
+static void print_struct(kiln_text *text, sized size)
 {
-    kiln_text_printf(text,
-                     "\t.globl %s_program\n\t.type %s_program, @object\n\t.size %s_program, %zu\n",
-                     prefix, prefix, prefix, sizeof(kiln_program));
-    kiln_text_printf(text, "%s_program:\n.Lprogram:\n\t.long %u, %zu\n", prefix, KILN_PROGRAM_ABI,
+    const kiln_program *program = size.program;
+    const char *tag = size.tag;
+    bool is_head = !*tag;
+    kiln_text_printf(text, ".L%sprogram:\n\t.long %u, %zu\n", tag, KILN_PROGRAM_ABI,
                      sizeof(kiln_program));
     kiln_text_printf(text, "\t.quad .Lword0, .Lword1, .Lword2, %llu\n", (ull)program->cpu_features);
-    kiln_text_append(text, "\t.quad .Linputs, .Loutputs, .Lbuffers, .Loperands, .Lsteps\n"
-                           "\t.quad .Lkernels, .Lkernel_names, .Lstrings\n");
+    kiln_text_printf(text,
+                     "\t.quad .L%sinputs, .L%soutputs, .L%sbuffers, .L%soperands, .L%ssteps\n"
+                     "\t.quad .Lkernels, .Lkernel_names, .L%sstrings\n",
+                     tag, tag, tag, tag, tag, tag);
     kiln_text_printf(text, "\t.long %u, %u, %u, %u, %u, %u, %u, %u\n", program->n_inputs,
                      program->n_outputs, program->n_buffers, program->n_operands, program->n_steps,
                      program->n_kernels, program->n_strings, program->flags);
@@ -133,6 +154,53 @@ static void print_program(kiln_text *text, const char *prefix, const kiln_progra
                      (long long)program->constant_bytes, (long long)program->arena_bytes,
                      (long long)program->scratch_bytes);
     kiln_text_append(text, "\t.quad 0\n"); /* device_kernels */
+    kiln_text_printf(text, "\t.quad %lld, %s, %s\n\t.long %u, 0\n", (long long)program->rows,
+                     is_head && program->rows ? ".Lis_batched" : "0",
+                     is_head && program->n_larger ? ".Llarger" : "0", program->n_larger);
+}
+
+/* The struct has two labels: the exported one, and one that code here may address directly. */
+static void print_program(kiln_text *text, const char *prefix, const kiln_program *program)
+{
+    kiln_text_printf(text,
+                     "\t.globl %s_program\n\t.type %s_program, @object\n\t.size %s_program, %zu\n"
+                     "%s_program:\n",
+                     prefix, prefix, prefix, sizeof(kiln_program), prefix);
+    print_struct(text, (sized){program, ""});
+}
+
+static const char *tag_of(const kiln_text *text, uint32_t larger)
+{
+    return kiln_arena_format(text->arena, "b%u_", larger);
+}
+
+/* The tables of all sizes, each kind where it belongs. */
+static void print_tables(kiln_text *text, const kiln_library_spec *spec)
+{
+    const kiln_program *program = spec->program;
+    kiln_text_append(text, "\t.section .rodata\n");
+    print_strings(text, program);
+    print_own_strings(text, (sized){program, ""});
+    for (uint32_t i = 0; i < program->n_larger; i++)
+        print_own_strings(text, (sized){program->larger[i], tag_of(text, i)});
+    if (program->rows) kiln_text_append(text, ".Lis_batched:\n");
+    for (uint32_t i = 0; program->rows && i < program->n_inputs + program->n_outputs; i++)
+        kiln_text_printf(text, "\t.byte %u\n", program->is_batched[i]);
+    kiln_text_append(text, "\t.balign 8\n");
+    print_plain_tables(text, (sized){program, ""});
+    for (uint32_t i = 0; i < program->n_larger; i++)
+        print_plain_tables(text, (sized){program->larger[i], tag_of(text, i)});
+    kiln_text_append(text, "\t.section .data.rel.ro, \"aw\", @progbits\n\t.balign 8\n");
+    print_pointer_tables(text, (sized){program, ""});
+    print_kernel_tables(text, spec);
+    for (uint32_t i = 0; i < program->n_larger; i++) {
+        sized size = {program->larger[i], tag_of(text, i)};
+        print_pointer_tables(text, size);
+        print_struct(text, size);
+    }
+    if (program->n_larger) kiln_text_append(text, ".Llarger:\n");
+    for (uint32_t i = 0; i < program->n_larger; i++)
+        kiln_text_printf(text, "\t.quad .L%sprogram\n", tag_of(text, i));
 }
 
 static void print_entry(kiln_text *text, const char *prefix, const char *name, const char *moves)
@@ -156,9 +224,7 @@ void kiln_library_print_assembly(const kiln_library_spec *spec, const char *cons
                                  kiln_text *text)
 {
     const char *prefix = spec->prefix ? spec->prefix : "model";
-    print_strings(text, spec->program);
-    print_plain_tables(text, spec->program);
-    print_pointer_tables(text, spec);
+    print_tables(text, spec);
     print_program(text, prefix, spec->program);
     kiln_text_append(
         text, "\t.section .rodata.constants, \"a\", @progbits\n\t.balign 64\n.Lconstants:\n");
@@ -170,6 +236,10 @@ void kiln_library_print_assembly(const kiln_library_spec *spec, const char *cons
     print_entry(text, prefix, "run", "\tmovq %rdx, %rcx\n\tmovq %rsi, %rdx\n\tmovq %rdi, %rsi\n");
     if (kiln_library_has_calls(spec->program))
         print_entry(text, prefix, "call",
+                    "\tmovq %rcx, %r8\n\tmovq %rdx, %rcx\n\tmovq %rsi, %rdx\n"
+                    "\tmovq %rdi, %rsi\n");
+    if (spec->program->rows)
+        print_entry(text, prefix, "run_rows",
                     "\tmovq %rcx, %r8\n\tmovq %rdx, %rcx\n\tmovq %rsi, %rdx\n"
                     "\tmovq %rdi, %rsi\n");
     print_entry(text, prefix, "arena_bytes", "");
@@ -189,19 +259,23 @@ static const char *upper(kiln_arena *arena, const char *prefix)
     return out;
 }
 
-static void print_port_comments(kiln_text *text, const char *word, const kiln_port_row *ports,
-                                uint32_t n)
+static void print_port_comments(kiln_text *text, const char *word, const kiln_program *program)
 {
+    bool is_inputs = !strcmp(word, "input");
+    const kiln_port_row *ports = is_inputs ? program->inputs : program->outputs;
+    uint32_t n = is_inputs ? program->n_inputs : program->n_outputs;
+    const unsigned char *is_batched = program->rows ? program->is_batched : NULL;
+    if (is_batched && !is_inputs) is_batched += program->n_inputs;
     for (uint32_t i = 0; i < n; i++) {
         kiln_text_printf(text, " *   %s %u ", word, i);
         print_name(text, ports[i].name ? ports[i].name : "");
         kiln_text_append(text, ": ");
         kiln_text_type(text, ports[i].dtype, ports[i].rank, ports[i].dims);
         kiln_text_printf(text, ", %lld bytes", (long long)ports[i].bytes);
-        bool is_input = !strcmp(word, "input");
-        if (ports[i].donated_to != KILN_NONE && is_input)
+        if (is_batched && is_batched[i]) kiln_text_append(text, " a row");
+        if (ports[i].donated_to != KILN_NONE && is_inputs)
             kiln_text_printf(text, "; may be the memory of output %u", ports[i].donated_to);
-        if (ports[i].donated_to != KILN_NONE && !is_input)
+        if (ports[i].donated_to != KILN_NONE && !is_inputs)
             kiln_text_printf(text, "; axis %u is counted by output %u", ports[i].counted_axis,
                              ports[i].donated_to);
         kiln_text_append(text, "\n");
@@ -252,8 +326,8 @@ void kiln_library_print_header(const kiln_library_spec *spec, kiln_text *text)
         text,
         ", compiled by %s for %s. Tensors are dense and row-major, aligned to the element.\n *\n",
         program->producer, program->target);
-    print_port_comments(text, "input", program->inputs, program->n_inputs);
-    print_port_comments(text, "output", program->outputs, program->n_outputs);
+    print_port_comments(text, "input", program);
+    print_port_comments(text, "output", program);
     kiln_text_printf(text, " */\n#ifndef %s_H\n#define %s_H\n\n#include <stdint.h>\n\n", macro,
                      macro);
     print_port_macros(text, macro, "INPUT", program->inputs, program->n_inputs);
@@ -268,6 +342,14 @@ void kiln_library_print_header(const kiln_library_spec *spec, kiln_text *text)
         "int64_t %s_arena_bytes(void);\n\n",
         prefix, prefix, prefix);
     if (kiln_library_has_calls(program)) print_call(text, prefix, program);
+    if (program->rows)
+        kiln_text_printf(
+            text,
+            "/* The same for any number of rows >= 0, of which %s_run takes one: as many in\n"
+            " * each port that is said to have bytes a row. Outputs lie apart from inputs. */\n"
+            "int %s_run_rows(int64_t rows, const void *const *inputs, void *const *outputs,\n"
+            "    void *arena);\n\n",
+            prefix, prefix);
     kiln_text_printf(
         text,
         "/* Ports with names, types and dims, and the program itself, as kiln/program.h\n"

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "base/checked.h"
 #include "runtime/context.h"
 
 static void fill_port(kiln_tables *tables, kiln_port_row *port, const kiln_type *type,
@@ -24,7 +25,7 @@ static void fill_port(kiln_tables *tables, kiln_port_row *port, const kiln_type 
 static void fill_ports(kiln_tables *tables)
 {
     const kiln_graph *graph = tables->compilation->source;
-    kiln_program *program = &tables->artifact->program;
+    kiln_program *program = tables->program;
     program->n_inputs = graph->inputs.n;
     program->n_outputs = graph->outputs.n;
     kiln_port_row *inputs = kiln_new_array(tables->arena, kiln_port_row, graph->inputs.n);
@@ -213,7 +214,7 @@ static void fill_steps(kiln_tables *tables, uint32_t number)
 
 static void fill_tables(kiln_tables *tables)
 {
-    kiln_program *program = &tables->artifact->program;
+    kiln_program *program = tables->program;
     uint32_t n = tables->compilation->parts.n;
     for (uint32_t i = 0; i < n; i++) fill_rows(tables, i);
     for (uint32_t i = n; i-- > 0;) fill_steps(tables, i);
@@ -227,52 +228,63 @@ static void fill_tables(kiln_tables *tables)
     program->n_strings = tables->strings.n;
 }
 
-/* Constants of all parts, one after the other, and zeros for the first trip of loops. */
-static int64_t layout_constants(kiln_tables *tables)
+/* Zeros for the first trip of loops. */
+static bool needs_zeros(const kiln_compilation *compilation)
+{
+    return compilation->parts.n > 1;
+}
+
+static int64_t bound_constants(kiln_compilation *head)
+{
+    int64_t total = 0;
+    for (uint32_t s = 0; s <= head->n_larger; s++) {
+        const kiln_compilation *size = kiln_compilation_size(head, s);
+        for (uint32_t i = 0; i < size->parts.n; i++)
+            total = kiln_bound_constants(size->parts.at[i].schedule, total);
+        if (needs_zeros(size) && !kiln_checked_add(total, 64, &total))
+            kiln_fail(head->scope, KILN_LIMIT, "constants: more than 2^63 bytes");
+    }
+    return total;
+}
+
+static void open_block(kiln_compilation *head, kiln_artifact *artifact, kiln_constant_block *block)
+{
+    int64_t capacity = bound_constants(head);
+    if (!capacity) return;
+    artifact->context = head->source->context;
+    artifact->constants = kiln_context_allocate(artifact->context, capacity);
+    artifact->constant_capacity = capacity;
+    if (!artifact->constants)
+        kiln_fail(head->scope, KILN_NO_MEMORY, "constants: %lld bytes", (long long)capacity);
+    block->memory = artifact->constants;
+}
+
+/* Constants of all parts of one size, one after the other. */
+static void fill_constants(kiln_tables *tables, kiln_constant_block *block)
 {
     const kiln_compilation *compilation = tables->compilation;
-    int64_t total = 0;
+    block->n_former = block->kept.n;
     for (uint32_t i = 0; i < compilation->parts.n; i++) {
         const kiln_schedule *schedule = compilation->parts.at[i].schedule;
         int64_t *offsets = kiln_new_array(tables->arena, int64_t, schedule->places.n + 1);
-        total = kiln_layout_constants(schedule, total, offsets);
+        kiln_fill_constants(compilation->scope, schedule, block, offsets);
         tables->parts[i].constant_offsets = offsets;
     }
     tables->zero_row = KILN_NONE;
-    if (compilation->parts.n == 1) return total;
-    kiln_buffer_row zeros = {.kind = KILN_BUFFER_CONSTANT, .index = KILN_NONE, .offset = total};
-    zeros.bytes = 8;
+    if (!needs_zeros(compilation)) return;
+    kiln_buffer_row zeros = {.kind = KILN_BUFFER_CONSTANT, .index = KILN_NONE, .bytes = 8};
+    zeros.offset = block->end;
+    memset(block->memory + block->end, 0, 64);
+    block->end += 64;
     tables->zero_row = kiln_tables_row(tables, zeros);
-    return total + 64;
 }
 
-static void fill_constants(kiln_tables *tables)
+static void fill_kernels(const kiln_compilation *compilation, kiln_artifact *artifact)
 {
-    const kiln_compilation *compilation = tables->compilation;
-    kiln_artifact *artifact = tables->artifact;
     kiln_program *program = &artifact->program;
-    if (!program->constant_bytes) return;
-    artifact->context = compilation->source->context;
-    artifact->constants = kiln_context_allocate(artifact->context, program->constant_bytes);
-    if (!artifact->constants) {
-        kiln_fail(compilation->scope, KILN_NO_MEMORY, "constants: %lld bytes",
-                  (long long)program->constant_bytes);
-    }
-    memset(artifact->constants, 0, (size_t)program->constant_bytes);
-    for (uint32_t i = 0; i < compilation->parts.n; i++) {
-        kiln_fill_constants(compilation->scope, compilation->parts.at[i].schedule,
-                            tables->parts[i].constant_offsets, artifact->constants);
-    }
-    program->constants = artifact->constants;
-}
-
-static void fill_kernels(kiln_tables *tables)
-{
-    const kiln_compilation *compilation = tables->compilation;
-    kiln_program *program = &tables->artifact->program;
-    const char **names = kiln_new_array(tables->arena, const char *, compilation->units.n);
+    const char **names = kiln_new_array(&artifact->arena, const char *, compilation->units.n);
     for (uint32_t i = 0; i < compilation->units.n; i++) {
-        names[i] = kiln_arena_string(tables->arena, compilation->units.at[i].symbol);
+        names[i] = kiln_arena_string(&artifact->arena, compilation->units.at[i].symbol);
     }
     program->kernel_names = names;
     program->n_kernels = compilation->units.n;
@@ -294,14 +306,64 @@ static uint64_t needed_features(const kiln_compilation *compilation)
     return features;
 }
 
-void kiln_fill_program(kiln_compilation *compilation, kiln_artifact *artifact, const char *name)
+static void fill_size(kiln_compilation *compilation, kiln_artifact *artifact,
+                      kiln_program *program, kiln_constant_block *block)
 {
     kiln_tables tables = {
         .compilation = compilation,
-        .artifact = artifact,
+        .program = program,
         .arena = &artifact->arena,
         .parts = kiln_new_array(&artifact->arena, kiln_part_tables, compilation->parts.n),
     };
+    program->arena_bytes = compilation->schedule->arena_bytes;
+    program->rows = compilation->rows;
+    fill_constants(&tables, block);
+    fill_ports(&tables);
+    fill_tables(&tables);
+}
+
+/* By port; a proved batch has rows in every output. */
+static const unsigned char *list_batched(const kiln_compilation *head, kiln_arena *arena)
+{
+    uint32_t n_inputs = head->source->inputs.n, n_outputs = head->source->outputs.n;
+    unsigned char *is_batched = kiln_new_array(arena, unsigned char, n_inputs + n_outputs + 1);
+    for (uint32_t i = 0; i < n_inputs; i++) is_batched[i] = head->is_batched[i];
+    for (uint32_t i = 0; i < n_outputs; i++) is_batched[n_inputs + i] = 1;
+    return is_batched;
+}
+
+void kiln_artifact_share(kiln_artifact *artifact)
+{
+    const kiln_program *program = &artifact->program;
+    for (uint32_t i = 0; i < program->n_larger; i++) {
+        kiln_program *larger = artifact->larger[i];
+        larger->kernels = program->kernels;
+        larger->kernel_names = program->kernel_names;
+        larger->n_kernels = program->n_kernels;
+        larger->device_kernels = program->device_kernels;
+        larger->constants = program->constants;
+        larger->constant_bytes = program->constant_bytes;
+    }
+}
+
+/* Larger sizes begin as copies of the smallest. */
+static void fill_larger(kiln_compilation *head, kiln_artifact *artifact, kiln_constant_block *block)
+{
+    kiln_arena *arena = &artifact->arena;
+    kiln_program *program = &artifact->program;
+    artifact->larger = kiln_new_array(arena, kiln_program *, head->n_larger + 1);
+    for (uint32_t i = 0; i < head->n_larger; i++) {
+        artifact->larger[i] = kiln_arena_copy(arena, program, sizeof *program);
+        fill_size(head->larger[i], artifact, artifact->larger[i], block);
+    }
+    if (head->rows) program->is_batched = list_batched(head, arena);
+    program->larger = (const kiln_program *const *)artifact->larger;
+    program->n_larger = head->n_larger;
+}
+
+void kiln_fill_program(kiln_compilation *compilation, kiln_artifact *artifact, const char *name)
+{
+    kiln_constant_block block = {0};
     kiln_program *program = &artifact->program;
     *program = (kiln_program){
         .abi = KILN_PROGRAM_ABI,
@@ -311,11 +373,12 @@ void kiln_fill_program(kiln_compilation *compilation, kiln_artifact *artifact, c
         .producer = "kiln " KILN_VERSION,
         .cpu_features = needed_features(compilation),
         .flags = compilation->options->flush_denormals ? KILN_PROGRAM_FLUSH_DENORMALS : 0,
-        .constant_bytes = layout_constants(&tables),
-        .arena_bytes = compilation->schedule->arena_bytes,
     };
-    fill_ports(&tables);
-    fill_kernels(&tables);
-    fill_tables(&tables);
-    fill_constants(&tables);
+    open_block(compilation, artifact, &block);
+    fill_kernels(compilation, artifact);
+    fill_size(compilation, artifact, program, &block);
+    fill_larger(compilation, artifact, &block);
+    program->constants = artifact->constants;
+    program->constant_bytes = block.end;
+    kiln_artifact_share(artifact);
 }

@@ -23,7 +23,7 @@ typedef struct kiln_part_tables {
 
 typedef struct kiln_tables {
     kiln_compilation *compilation;
-    kiln_artifact *artifact;
+    kiln_program *program; /* to be filled; of an open batch, of one size */
     kiln_arena *arena;
     kiln_part_tables *parts;
     kiln_vec(kiln_buffer_row) rows;

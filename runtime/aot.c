@@ -10,6 +10,7 @@
 
 #include "base/checked.h"
 #include "kiln/types.h"
+#include "runtime/batch.h"
 #include "runtime/copy.h"
 #include "runtime/cpu.h"
 
@@ -18,7 +19,9 @@
 #define FEATURES_ARE_KNOWN (1ull << 63)
 
 typedef struct aot_run {
-    const kiln_program *program;
+    const kiln_program *program; /* of an open batch: the size of the chunk at hand */
+    const kiln_program *head;
+    int64_t first;               /* row of the chunk */
     const void *const *inputs;
     void *const *outputs;
     char *arena, *scratch;
@@ -47,11 +50,19 @@ static uint32_t most_operands(const kiln_program *program)
     return most;
 }
 
-int64_t kiln_aot_arena_bytes(const kiln_program *program)
+static int64_t size_arena_bytes(const kiln_program *program)
 {
     int64_t pointers = (int64_t)most_operands(program) * (int64_t)sizeof(void *);
     return kiln_round_up(program->arena_bytes, 64) + kiln_round_up(program->scratch_bytes, 64) +
            kiln_round_up(pointers, 64);
+}
+
+int64_t kiln_aot_arena_bytes(const kiln_program *program)
+{
+    int64_t most = 0;
+    for (uint32_t i = 0; i < kiln_program_n_sizes(program); i++)
+        most = kiln_max_i64(most, size_arena_bytes(kiln_program_size(program, i)));
+    return most;
 }
 
 const kiln_port_row *kiln_aot_inputs(const kiln_program *program, uint32_t *out_n)
@@ -86,14 +97,22 @@ static bool addresses_are_right(const aot_run *run)
     return (uintptr_t)run->arena % 64 == 0;
 }
 
+/* Bytes of a port before the chunk at hand. */
+static int64_t port_offset(const aot_run *run, uint32_t port)
+{
+    if (run->first == 0 || !run->head->is_batched[port]) return 0;
+    return run->first * kiln_program_port(run->head, port)->bytes;
+}
+
 static void *buffer_address(const aot_run *run, uint32_t number)
 {
     const kiln_buffer_row *row = &run->program->buffers[number];
     switch ((kiln_buffer_kind)row->kind) {
     case KILN_BUFFER_INPUT:
-        return (void *)(uintptr_t)run->inputs[row->index];
+        return (char *)(uintptr_t)run->inputs[row->index] + port_offset(run, row->index);
     case KILN_BUFFER_OUTPUT:
-        return run->outputs[row->index];
+        return (char *)run->outputs[row->index] +
+               port_offset(run, run->head->n_inputs + row->index);
     case KILN_BUFFER_CONSTANT:
         return (char *)(uintptr_t)run->program->constants + row->offset;
     case KILN_BUFFER_ARENA:
@@ -202,6 +221,36 @@ static kiln_status steps_run(aot_run *run)
     return status;
 }
 
+/* The chunks of an open batch, or the one run of another program (rows 0). */
+static kiln_status rows_run(aot_run *run, int64_t rows)
+{
+    kiln_status status = KILN_OK;
+    if (rows == 0) return steps_run(run);
+    for (int64_t done = 0; done < rows && !status;) {
+        uint32_t size = kiln_batch_next(run->head, rows, done, &run->first);
+        run->program = kiln_program_size(run->head, size);
+        status = steps_run(run);
+        done = run->first + run->program->rows;
+    }
+    return status;
+}
+
+static int call(aot_run *run, int64_t rows)
+{
+    const kiln_program *program = run->program;
+    run->head = program;
+    if (program->cpu_features & ~features_known()) return KILN_UNSUPPORTED;
+    if (!kiln_cpu_enable(program->cpu_features)) return KILN_UNSUPPORTED;
+    if (!addresses_are_right(run)) return KILN_INVALID;
+    if (!functions_are_there(run)) return KILN_UNSUPPORTED;
+    if (run->arena) return (int)rows_run(run, rows);
+    run->arena = aligned_alloc(64, (size_t)kiln_aot_arena_bytes(program) + 64);
+    if (!run->arena) return KILN_NO_MEMORY;
+    kiln_status status = rows_run(run, rows);
+    free(run->arena);
+    return (int)status;
+}
+
 int kiln_aot_call(const kiln_program *program, const void *const *inputs, void *const *outputs,
                   void *arena, const kiln_custom_functions *functions)
 {
@@ -210,20 +259,19 @@ int kiln_aot_call(const kiln_program *program, const void *const *inputs, void *
                    .outputs = outputs,
                    .arena = arena,
                    .functions = functions};
-    if (program->cpu_features & ~features_known()) return KILN_UNSUPPORTED;
-    if (!kiln_cpu_enable(program->cpu_features)) return KILN_UNSUPPORTED;
-    if (!addresses_are_right(&run)) return KILN_INVALID;
-    if (!functions_are_there(&run)) return KILN_UNSUPPORTED;
-    if (arena) return (int)steps_run(&run);
-    run.arena = aligned_alloc(64, (size_t)kiln_aot_arena_bytes(program) + 64);
-    if (!run.arena) return KILN_NO_MEMORY;
-    kiln_status status = steps_run(&run);
-    free(run.arena);
-    return (int)status;
+    return call(&run, 0);
 }
 
 int kiln_aot_run(const kiln_program *program, const void *const *inputs, void *const *outputs,
                  void *arena)
 {
     return kiln_aot_call(program, inputs, outputs, arena, NULL);
+}
+
+int kiln_aot_run_rows(const kiln_program *program, int64_t rows, const void *const *inputs,
+                      void *const *outputs, void *arena)
+{
+    aot_run run = {.program = program, .inputs = inputs, .outputs = outputs, .arena = arena};
+    if (rows < 0 || !kiln_program_is_open(program)) return KILN_INVALID;
+    return rows ? call(&run, rows) : KILN_OK;
 }

@@ -17,6 +17,12 @@
  *                    const kiln_custom_functions *functions)
  *         { return kiln_aot_call(&model_program, inputs, outputs, arena, functions); }
  *
+ * and, for one with an open batch,
+ *
+ *     int model_run_rows(int64_t rows, const void *const *inputs, void *const *outputs,
+ *                        void *arena)
+ *         { return kiln_aot_run_rows(&model_program, rows, inputs, outputs, arena); }
+ *
  * The functions and the table are exported, nothing else. */
 #ifndef KILN_RUNTIME_AOT_H
 #define KILN_RUNTIME_AOT_H
@@ -37,6 +43,11 @@ int kiln_aot_run(const kiln_program *program, const void *const *inputs, void *c
  * ends the run. */
 int kiln_aot_call(const kiln_program *program, const void *const *inputs, void *const *outputs,
                   void *arena, const kiln_custom_functions *functions);
+/* An open batch: any number of rows, each port of its batch with as many. Of 0 rows nothing is
+ * looked at; INVALID below, and for a program without an open batch. */
+int kiln_aot_run_rows(const kiln_program *program, int64_t rows, const void *const *inputs,
+                      void *const *outputs, void *arena);
+/* Of the largest size. */
 int64_t kiln_aot_arena_bytes(const kiln_program *program);
 /* `out_n` may be NULL. */
 const kiln_port_row *kiln_aot_inputs(const kiln_program *program, uint32_t *out_n);

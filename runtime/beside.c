@@ -51,8 +51,8 @@ static bool is_independent(const kiln_program *program, uint32_t first, uint32_t
 
 void kiln_plan_beside(kiln_workspace *workspace)
 {
-    const kiln_program *program = workspace->executable->program;
-    kiln_step_plan *plans = workspace->plans;
+    const kiln_program *program = workspace->now.program;
+    kiln_step_plan *plans = workspace->now.plans;
     uint32_t first = 0;
     for (uint32_t i = 1; i < program->n_steps; i++) {
         bool is_neighbour = plans[i - 1].region_end > i;

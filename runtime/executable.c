@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "runtime/batch.h"
 #include "runtime/cpu.h"
 #include "runtime/custom.h"
 
@@ -108,6 +109,11 @@ kiln_status kiln_executable_output_dims(const kiln_executable *executable, uint3
         return KILN_INVALID;
     const kiln_port_row *port = &executable->program->outputs[output];
     for (uint32_t i = 0; i < port->rank; i++) out_dims[i] = port->dims[i];
+    const kiln_program *program = executable->program;
+    bool is_open = kiln_program_is_open(program) && program->is_batched[program->n_inputs + output];
+    if (is_open && (outputs[output].rank != port->rank || !outputs[output].dims))
+        return KILN_INVALID;
+    if (is_open) out_dims[0] = outputs[output].dims[0];
     if (port->donated_to == KILN_NONE) return KILN_OK;
     const kiln_tensor *counter = &outputs[port->donated_to];
     if (counter->dtype != KILN_i64 || counter->rank || !counter->data) return KILN_INVALID;
@@ -119,12 +125,18 @@ kiln_status kiln_executable_output_dims(const kiln_executable *executable, uint3
 
 int64_t kiln_program_arena_bytes(const kiln_program *program)
 {
-    return kiln_round_up(program->arena_bytes, 64);
+    int64_t most = program->arena_bytes;
+    for (uint32_t i = 1; i < kiln_program_n_sizes(program); i++)
+        most = kiln_max_i64(most, program->larger[i - 1]->arena_bytes);
+    return kiln_round_up(most, 64);
 }
 
 int64_t kiln_program_scratch_bytes(const kiln_program *program)
 {
-    return kiln_round_up(program->scratch_bytes, 64);
+    int64_t most = program->scratch_bytes;
+    for (uint32_t i = 1; i < kiln_program_n_sizes(program); i++)
+        most = kiln_max_i64(most, program->larger[i - 1]->scratch_bytes);
+    return kiln_round_up(most, 64);
 }
 
 int64_t kiln_executable_peak_bytes(const kiln_executable *executable, uint32_t threads)

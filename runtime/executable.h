@@ -33,7 +33,11 @@ kiln_status kiln_program_verify(const kiln_program *program, uint64_t cpu_featur
 /* The abi and the size only, before anything else is read. */
 kiln_status kiln_program_verify_abi(const kiln_program *program, kiln_error *error);
 
-/* Bytes of arena and of one worker's scratch, in whole cache lines. */
+/* verify_batch.c: what the sizes of an open batch have to do with each other; each of them is
+ * verified like a program of its own besides. */
+kiln_status kiln_program_verify_batch(const kiln_program *program, kiln_error *error);
+
+/* Bytes of arena and of one worker's scratch, in whole cache lines; of the largest size. */
 int64_t kiln_program_arena_bytes(const kiln_program *program);
 int64_t kiln_program_scratch_bytes(const kiln_program *program);
 #endif

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/batch.h"
 #include "runtime/workspace.h"
 
 #define NAME_BYTES 80
@@ -35,12 +36,6 @@ static const char *dims_text(const int64_t *dims, uint32_t rank, char *text)
     return text;
 }
 
-static const kiln_port_row *port_row(const kiln_program *program, uint32_t port)
-{
-    return port < program->n_inputs ? &program->inputs[port]
-                                    : &program->outputs[port - program->n_inputs];
-}
-
 static const char *port_kind(const kiln_program *program, uint32_t port)
 {
     return port < program->n_inputs ? "input" : "output";
@@ -65,11 +60,10 @@ static bool tensor_is_right(const kiln_tensor *tensor, const kiln_port_row *row)
 }
 
 /* Says what is wrong with a tensor that tensor_is_right refused. */
-static kiln_status tensor_refuse(kiln_workspace *workspace, uint32_t port,
+static kiln_status tensor_refuse(kiln_workspace *workspace, uint32_t port, const kiln_port_row *row,
                                  const kiln_tensor *tensor)
 {
     const kiln_program *program = workspace->executable->program;
-    const kiln_port_row *row = port_row(program, port);
     kiln_error *error = &workspace->error;
     char name[NAME_BYTES], found[DIMS_BYTES], expected[DIMS_BYTES];
     const char *kind = port_kind(program, port);
@@ -106,6 +100,12 @@ static kiln_status tensor_refuse(kiln_workspace *workspace, uint32_t port,
                           kiln_dtype_bytes(tensor->dtype));
 }
 
+kiln_status kiln_port_check(kiln_workspace *workspace, uint32_t port, const kiln_port_row *row,
+                            const kiln_tensor *tensor)
+{
+    return tensor_is_right(tensor, row) ? KILN_OK : tensor_refuse(workspace, port, row, tensor);
+}
+
 /* Shell sort: in place, and quick on the nearly sorted order of the run before. */
 static void spans_sort(kiln_span *spans, uint32_t n)
 {
@@ -139,8 +139,8 @@ static kiln_status overlap_refuse(kiln_workspace *workspace, const kiln_span *a,
     const kiln_span *output = a->port >= program->n_inputs ? a : b;
     const kiln_span *other = output == a ? b : a;
     char name[NAME_BYTES], other_name[NAME_BYTES];
-    name_quote(port_row(program, output->port)->name, name);
-    name_quote(port_row(program, other->port)->name, other_name);
+    name_quote(kiln_program_port(program, output->port)->name, name);
+    name_quote(kiln_program_port(program, other->port)->name, other_name);
     return kiln_error_set(&workspace->error, KILN_INVALID,
                           "output %s: its memory overlaps %s %s; expected memory of its own, or "
                           "exactly that of the input donated to it",
@@ -174,15 +174,16 @@ static kiln_status overlaps_check(kiln_workspace *workspace, uint32_t n)
     return KILN_OK;
 }
 
-static void port_bind(kiln_workspace *workspace, uint32_t port, void *data)
+void kiln_port_point(kiln_workspace *workspace, uint32_t port, void *data)
 {
+    const kiln_program_plan *now = &workspace->now;
     workspace->port_data[port] = data;
-    for (uint32_t u = workspace->first_use[port]; u < workspace->first_use[port + 1]; u++) {
-        workspace->pointers[workspace->uses[u]] = data;
+    for (uint32_t u = now->first_use[port]; u < now->first_use[port + 1]; u++) {
+        now->pointers[now->uses[u]] = data;
     }
 }
 
-static kiln_status overlaps_check_all(kiln_workspace *workspace, const kiln_tensor *inputs,
+kiln_status kiln_ports_check_overlaps(kiln_workspace *workspace, const kiln_tensor *inputs,
                                       const kiln_tensor *outputs)
 {
     const kiln_program *program = workspace->executable->program;
@@ -220,24 +221,27 @@ kiln_status kiln_ports_bind(kiln_workspace *workspace, const kiln_tensor *inputs
     const kiln_program *program = workspace->executable->program;
     kiln_status status = counts_check(workspace, inputs, n_inputs, outputs, n_outputs);
     if (status) return status;
+    if (workspace->is_open) return kiln_batch_bind(workspace, inputs, outputs);
     bool is_same = workspace->is_checked;
     for (uint32_t i = 0; i < n_inputs; i++) {
         if (!tensor_is_right(&inputs[i], &program->inputs[i])) {
-            return tensor_refuse(workspace, i, &inputs[i]);
+            return tensor_refuse(workspace, i, &program->inputs[i], &inputs[i]);
         }
         is_same = is_same && inputs[i].data == workspace->port_data[i];
     }
     for (uint32_t i = 0; i < n_outputs; i++) {
         if (!tensor_is_right(&outputs[i], &program->outputs[i])) {
-            return tensor_refuse(workspace, n_inputs + i, &outputs[i]);
+            const kiln_port_row *row = &program->outputs[i];
+            return tensor_refuse(workspace, n_inputs + i, row, &outputs[i]);
         }
         is_same = is_same && outputs[i].data == workspace->port_data[n_inputs + i];
     }
     if (is_same) return KILN_OK;
-    status = overlaps_check_all(workspace, inputs, outputs);
+    status = kiln_ports_check_overlaps(workspace, inputs, outputs);
     if (status) return status;
-    for (uint32_t i = 0; i < n_inputs; i++) port_bind(workspace, i, inputs[i].data);
-    for (uint32_t i = 0; i < n_outputs; i++) port_bind(workspace, n_inputs + i, outputs[i].data);
+    for (uint32_t i = 0; i < n_inputs; i++) kiln_port_point(workspace, i, inputs[i].data);
+    for (uint32_t i = 0; i < n_outputs; i++)
+        kiln_port_point(workspace, n_inputs + i, outputs[i].data);
     workspace->is_checked = true;
     return KILN_OK;
 }

@@ -50,7 +50,7 @@ static uint32_t range_run(const region_job *job, uint32_t step, uint32_t owner,
                           const kiln_kernel_args *args)
 {
     kiln_workspace *workspace = job->workspace;
-    const kiln_step_plan *plan = &workspace->plans[step];
+    const kiln_step_plan *plan = &workspace->now.plans[step];
     uint64_t tag = job->tag + (step - job->first);
     range tiles = worker_range(plan, owner);
     uint32_t n_chunks = (uint32_t)(((uint64_t)(tiles.end - tiles.begin) + plan->chunk - 1) /
@@ -85,7 +85,7 @@ static uint32_t serial_run(kiln_workspace *workspace, const kiln_step_plan *plan
 static uint32_t share_run(const region_job *job, uint32_t step, uint32_t worker,
                           const kiln_kernel_args *args)
 {
-    const kiln_step_plan *plan = &job->workspace->plans[step];
+    const kiln_step_plan *plan = &job->workspace->now.plans[step];
     if (plan->n_workers == 1) {
         uint64_t tag = job->tag + (step - job->first);
         bool is_mine = plan->is_grouped
@@ -123,7 +123,7 @@ static void region_body(void *state, uint32_t worker)
     uint64_t n_tiles = 0;
     int64_t begin = workspace->is_profiled && worker == 0 ? kiln_clock_ns() : 0;
     for (uint32_t step = job->first; step < job->last; step++) {
-        const kiln_step_plan *plan = &workspace->plans[step];
+        const kiln_step_plan *plan = &workspace->now.plans[step];
         args.buffers = plan->buffers;
         args.sizes = plan->sizes;
         uint32_t n_run = share_run(job, step, worker, &args);
@@ -133,7 +133,7 @@ static void region_body(void *state, uint32_t worker)
         if ((!is_over || workspace->is_profiled) && !wait_for_tiles(job, n_tiles)) break;
         if (begin) {
             int64_t end = kiln_clock_ns();
-            workspace->step_times[step] += (uint64_t)(end - begin);
+            workspace->now.step_times[step] += (uint64_t)(end - begin);
             begin = end;
         }
     }
@@ -142,17 +142,17 @@ static void region_body(void *state, uint32_t worker)
 
 static void step_run_alone(kiln_workspace *workspace, uint32_t step)
 {
-    const kiln_step_plan *plan = &workspace->plans[step];
+    const kiln_step_plan *plan = &workspace->now.plans[step];
     kiln_kernel_args args = {plan->buffers, plan->sizes, workspace->scratch};
     int64_t begin = workspace->is_profiled ? kiln_clock_ns() : 0;
     serial_run(workspace, plan, &args);
-    if (begin) workspace->step_times[step] += (uint64_t)(kiln_clock_ns() - begin);
+    if (begin) workspace->now.step_times[step] += (uint64_t)(kiln_clock_ns() - begin);
 }
 
 void kiln_region_run(kiln_workspace *workspace, uint32_t first, uint32_t last)
 {
     kiln_context *context = workspace->context;
-    if (workspace->plans[first].is_forked && (workspace->pool || context->parallel)) {
+    if (workspace->now.plans[first].is_forked && (workspace->pool || context->parallel)) {
         region_job job = {.workspace = workspace, .first = first, .last = last};
         job.tag = workspace->tag + 1;
         workspace->tag += last - first;

@@ -25,9 +25,9 @@ bool kiln_run_should_stop(kiln_workspace *workspace)
 
 static kiln_status custom_run(kiln_workspace *workspace, uint32_t at)
 {
-    const kiln_program *program = workspace->executable->program;
+    const kiln_program *program = workspace->now.program;
     const kiln_step_row *step = &program->steps[at];
-    void *const *operands = workspace->pointers + step->first_operand;
+    void *const *operands = workspace->now.pointers + step->first_operand;
     kiln_custom_call_args args = {
         .signature = program->strings[step->target],
         .n_inputs = step->n_tiles,
@@ -35,15 +35,15 @@ static kiln_status custom_run(kiln_workspace *workspace, uint32_t at)
         .inputs = (const void *const *)operands,
         .outputs = operands + step->n_tiles,
     };
-    return kiln_custom_run(workspace->plans[at].custom, &args, &workspace->error);
+    return kiln_custom_run(workspace->now.plans[at].custom, &args, &workspace->error);
 }
 
 /* A step that is not a kernel. Sets *at to the step that follows it. */
 static kiln_status control_run(kiln_workspace *workspace, uint32_t *at)
 {
-    const kiln_program *program = workspace->executable->program;
+    const kiln_program *program = workspace->now.program;
     const kiln_step_row *step = &program->steps[*at];
-    const void *operand = step->n_operands ? workspace->pointers[step->first_operand] : NULL;
+    const void *operand = step->n_operands ? workspace->now.pointers[step->first_operand] : NULL;
     uint32_t next = *at + 1;
     int64_t count;
     switch ((kiln_step_kind)step->kind) {
@@ -75,9 +75,9 @@ static kiln_status control_run(kiln_workspace *workspace, uint32_t *at)
 
 kiln_status kiln_steps_run(kiln_workspace *workspace)
 {
-    const kiln_program *program = workspace->executable->program;
+    const kiln_program *program = workspace->now.program;
     for (uint32_t at = 0; at < program->n_steps;) {
-        const kiln_step_plan *plan = &workspace->plans[at];
+        const kiln_step_plan *plan = &workspace->now.plans[at];
         if (kiln_run_should_stop(workspace)) return KILN_OK;
         if (plan->kernel) {
             kiln_region_run(workspace, at, plan->region_end);
@@ -109,27 +109,37 @@ static kiln_status device_run(kiln_workspace *workspace)
 {
     kiln_cuda_run_args args = {.ports = workspace->port_data, .should_stop = device_should_stop,
                                .user = workspace, .error = &workspace->error};
-    return kiln_cuda_run(workspace->cuda, &args);
+    return kiln_cuda_run(workspace->now.cuda, &args);
+}
+
+static void clear_times(kiln_workspace *workspace)
+{
+    for (uint32_t i = 0; i < workspace->n_sizes; i++) {
+        const kiln_program_plan *size = &workspace->sizes[i];
+        memset(size->step_times, 0, size->program->n_steps * sizeof *size->step_times);
+    }
+}
+
+kiln_status kiln_program_run(kiln_workspace *workspace)
+{
+    if (workspace->now.cuda) return device_run(workspace);
+    uint32_t mxcsr = _mm_getcsr();
+    _mm_setcsr(workspace->mxcsr);
+    kiln_status status = kiln_steps_run(workspace);
+    _mm_setcsr(mxcsr);
+    return status;
 }
 
 static kiln_status run_bound(kiln_workspace *workspace)
 {
-    const kiln_program *program = workspace->executable->program;
-    if (workspace->is_profiled) {
-        memset(workspace->step_times, 0, program->n_steps * sizeof *workspace->step_times);
-    }
+    if (workspace->is_profiled) clear_times(workspace);
     int64_t end;
     bool has_deadline = workspace->deadline_ns > 0;
     if (has_deadline && __builtin_add_overflow(kiln_clock_ns(), workspace->deadline_ns, &end)) {
         has_deadline = false;
     }
     workspace->deadline_at = has_deadline ? end : 0;
-    if (workspace->cuda) return device_run(workspace);
-    uint32_t mxcsr = _mm_getcsr();
-    _mm_setcsr(workspace->mxcsr);
-    kiln_status status = kiln_steps_run(workspace);
-    _mm_setcsr(mxcsr);
-    return status;
+    return workspace->is_open ? kiln_batch_run(workspace) : kiln_program_run(workspace);
 }
 
 kiln_status kiln_run(kiln_workspace *workspace, const kiln_tensor *inputs, uint32_t n_inputs,

@@ -1,10 +1,12 @@
 /* The verifier of programs: what a damaged or foreign table could make the runtime do wrong is
  * refused here, once, so that a run checks only the caller's tensors. Kernels are trusted. */
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "base/checked.h"
+#include "runtime/batch.h"
 #include "runtime/cpu.h"
 #include "runtime/executable.h"
 
@@ -19,10 +21,11 @@ kiln_status kiln_program_verify_abi(const kiln_program *program, kiln_error *err
         return kiln_error_set(error, KILN_ABI, "program: abi is %" PRIu32 "; expected 1 to %u",
                               program->abi, KILN_PROGRAM_ABI);
     }
-    if (program->struct_bytes < sizeof *program) {
+    size_t least = program->abi < 2 ? offsetof(kiln_program, rows) : sizeof *program;
+    if (program->struct_bytes < least) {
         return kiln_error_set(error, KILN_ABI,
                               "program: its table has %" PRIu32 " bytes; expected at least %zu",
-                              program->struct_bytes, sizeof *program);
+                              program->struct_bytes, least);
     }
     return KILN_OK;
 }
@@ -296,16 +299,28 @@ static kiln_status verify_features(const verifier *at, uint64_t cpu_features)
                           "program: compiled for %.64s; this machine lacks %s", target, names);
 }
 
+static kiln_status verify_one(const verifier *at, uint64_t cpu_features, int64_t max_bytes)
+{
+    kiln_status status = verify_features(at, cpu_features);
+    if (!status) status = verify_tables(at);
+    if (!status) status = verify_ports(at);
+    if (!status) status = verify_buffers(at);
+    if (!status) status = verify_steps(at);
+    if (!status) status = verify_sizes(at, max_bytes);
+    return status;
+}
+
 kiln_status kiln_program_verify(const kiln_program *program, uint64_t cpu_features,
                                 int64_t max_bytes, kiln_error *error)
 {
     verifier at = {program, error};
     kiln_status status = kiln_program_verify_abi(program, error);
-    if (!status) status = verify_features(&at, cpu_features);
-    if (!status) status = verify_tables(&at);
-    if (!status) status = verify_ports(&at);
-    if (!status) status = verify_buffers(&at);
-    if (!status) status = verify_steps(&at);
-    if (!status) status = verify_sizes(&at, max_bytes);
+    if (!status) status = verify_one(&at, cpu_features, max_bytes);
+    if (status || program->abi < 2) return status;
+    status = kiln_program_verify_batch(program, error);
+    for (uint32_t i = 1; i < kiln_program_n_sizes(program) && !status; i++) {
+        at.program = kiln_program_size(program, i);
+        status = verify_one(&at, cpu_features, max_bytes);
+    }
     return status;
 }

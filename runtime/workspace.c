@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "runtime/batch.h"
 #include "runtime/copy.h"
 #include "runtime/custom.h"
 
@@ -64,16 +65,16 @@ static void split_plan(kiln_step_plan *plan, double cost, uint32_t threads)
 
 static void step_plan(kiln_workspace *workspace, uint32_t number)
 {
-    const kiln_program *program = workspace->executable->program;
+    const kiln_program *program = workspace->now.program;
     const kiln_step_row *step = &program->steps[number];
-    kiln_step_plan *plan = &workspace->plans[number];
-    plan->buffers = workspace->pointers + step->first_operand;
+    kiln_step_plan *plan = &workspace->now.plans[number];
+    plan->buffers = workspace->now.pointers + step->first_operand;
     plan->region_end = number + 1;
     double cost = (double)step->cost;
     if (step->kind == KILN_STEP_COPY) {
         int64_t bytes = program->buffers[program->operands[step->first_operand]].bytes;
         const uint32_t *operands = &program->operands[step->first_operand];
-        int64_t *sizes = &workspace->copy_bytes[2 * (size_t)number];
+        int64_t *sizes = &workspace->now.copy_bytes[2 * (size_t)number];
         sizes[0] = bytes;
         sizes[1] = step->n_operands == 3 ? program->buffers[operands[1]].bytes : 0;
         plan->kernel = copy_run;
@@ -97,8 +98,8 @@ static void step_plan(kiln_workspace *workspace, uint32_t number)
  * them: it may run workers one after the other, so nobody can wait inside it. */
 static void plan_regions(kiln_workspace *workspace)
 {
-    const kiln_program *program = workspace->executable->program;
-    kiln_step_plan *plans = workspace->plans;
+    const kiln_program *program = workspace->now.program;
+    kiln_step_plan *plans = workspace->now.plans;
     for (uint32_t i = program->n_steps; i-- > 0;) {
         plans[i].is_forked = plans[i].n_workers > 1;
         bool has_next = i + 1 < program->n_steps && plans[i].kernel && plans[i + 1].kernel &&
@@ -112,13 +113,13 @@ static void plan_regions(kiln_workspace *workspace)
 
 static void bind_fixed(kiln_workspace *workspace)
 {
-    const kiln_program *program = workspace->executable->program;
+    const kiln_program *program = workspace->now.program;
     for (uint32_t i = 0; i < program->n_operands; i++) {
         const kiln_buffer_row *row = &program->buffers[program->operands[i]];
         if (row->kind == KILN_BUFFER_CONSTANT && program->constants) {
-            workspace->pointers[i] = (char *)(uintptr_t)program->constants + row->offset;
+            workspace->now.pointers[i] = (char *)(uintptr_t)program->constants + row->offset;
         } else if (row->kind == KILN_BUFFER_ARENA) {
-            workspace->pointers[i] = workspace->memory + row->offset;
+            workspace->now.pointers[i] = workspace->memory + row->offset;
         }
     }
 }
@@ -134,8 +135,8 @@ static uint32_t operand_port(const kiln_program *program, uint32_t operand)
 /* Lists the operands of each port, by counting. */
 static void list_uses(kiln_workspace *workspace)
 {
-    const kiln_program *program = workspace->executable->program;
-    uint32_t n_ports = program->n_inputs + program->n_outputs, *first = workspace->first_use;
+    const kiln_program *program = workspace->now.program;
+    uint32_t n_ports = program->n_inputs + program->n_outputs, *first = workspace->now.first_use;
     for (uint32_t i = 0; i < program->n_operands; i++) {
         uint32_t port = operand_port(program, i);
         if (port != KILN_NONE) first[port + 1]++;
@@ -143,7 +144,7 @@ static void list_uses(kiln_workspace *workspace)
     for (uint32_t p = 0; p < n_ports; p++) first[p + 1] += first[p];
     for (uint32_t i = program->n_operands; i-- > 0;) {
         uint32_t port = operand_port(program, i);
-        if (port != KILN_NONE) workspace->uses[--first[port + 1]] = i;
+        if (port != KILN_NONE) workspace->now.uses[--first[port + 1]] = i;
     }
     /* Each entry has moved to the front of its list: first[p + 1] is now where list p begins. */
     for (uint32_t p = 0; p < n_ports; p++) first[p] = first[p + 1];
@@ -152,25 +153,38 @@ static void list_uses(kiln_workspace *workspace)
     first[n_ports] = n;
 }
 
+/* Tables of the program in `now`. */
+static bool allocate_plan(kiln_workspace *workspace)
+{
+    kiln_program_plan *now = &workspace->now;
+    const kiln_program *program = now->program;
+    size_t n_ports = (size_t)program->n_inputs + program->n_outputs;
+    size_t n_steps = program->n_steps, n_operands = program->n_operands;
+    now->plans = calloc(n_steps + 1, sizeof *now->plans);
+    now->pointers = calloc(n_operands + 1, sizeof *now->pointers);
+    now->copy_bytes = calloc(2 * n_steps + 1, sizeof *now->copy_bytes);
+    now->uses = calloc(n_operands + 1, sizeof *now->uses);
+    now->first_use = calloc(n_ports + 1, sizeof *now->first_use);
+    return now->plans && now->pointers && now->copy_bytes && now->uses && now->first_use;
+}
+
+/* Tables that all sizes share. */
 static bool allocate_tables(kiln_workspace *workspace)
 {
     const kiln_program *program = workspace->executable->program;
-    size_t n_ports = (size_t)program->n_inputs + program->n_outputs;
-    size_t n_steps = program->n_steps, n_operands = program->n_operands;
-    workspace->plans = calloc(n_steps + 1, sizeof *workspace->plans);
-    workspace->pointers = calloc(n_operands + 1, sizeof *workspace->pointers);
-    workspace->copy_bytes = calloc(2 * n_steps + 1, sizeof *workspace->copy_bytes);
+    size_t n_ports = (size_t)program->n_inputs + program->n_outputs, n_steps = 0;
+    for (uint32_t i = 0; i < workspace->n_sizes; i++)
+        n_steps += kiln_program_size(program, i)->n_steps;
+    workspace->sizes = calloc(workspace->n_sizes, sizeof *workspace->sizes);
+    workspace->bases = calloc(n_ports + 1, sizeof *workspace->bases);
     workspace->port_data = calloc(n_ports + 1, sizeof *workspace->port_data);
-    workspace->uses = calloc(n_operands + 1, sizeof *workspace->uses);
-    workspace->first_use = calloc(n_ports + 1, sizeof *workspace->first_use);
     workspace->spans = calloc(n_ports + 1, sizeof *workspace->spans);
     workspace->step_times = calloc(n_steps + 1, sizeof *workspace->step_times);
     workspace->cursors = aligned_alloc(64, workspace->threads * sizeof *workspace->cursors);
     if (workspace->cursors) {
         memset(workspace->cursors, 0, workspace->threads * sizeof *workspace->cursors);
     }
-    return workspace->plans && workspace->pointers && workspace->copy_bytes &&
-           workspace->port_data && workspace->uses && workspace->first_use && workspace->spans &&
+    return workspace->sizes && workspace->bases && workspace->port_data && workspace->spans &&
            workspace->step_times && workspace->cursors;
 }
 
@@ -200,28 +214,55 @@ static bool program_is_parallel(const kiln_program *program)
     return false;
 }
 
+static kiln_status fail_memory(const kiln_workspace *workspace)
+{
+    return kiln_context_fail(workspace->context, KILN_NO_MEMORY,
+                             "workspace: %" PRId64 " bytes of arena and scratch were not available",
+                             workspace->memory_bytes);
+}
+
+/* Fills size `number`, by way of `now`. */
+static kiln_status fill_size(kiln_workspace *workspace, uint32_t number, uint64_t *step_times)
+{
+    const kiln_program *program = kiln_program_size(workspace->executable->program, number);
+    workspace->now = (kiln_program_plan){.program = program, .step_times = step_times};
+    bool is_there = allocate_plan(workspace);
+    kiln_status status = KILN_OK;
+    if (is_there) {
+        for (uint32_t i = 0; i < program->n_steps; i++) step_plan(workspace, i);
+        plan_regions(workspace);
+        kiln_plan_beside(workspace);
+        bind_fixed(workspace);
+        list_uses(workspace);
+        if (program->device_kernels)
+            status = kiln_cuda_open(program, &workspace->now.cuda, &workspace->error);
+    }
+    workspace->sizes[number] = workspace->now;
+    if (status) kiln_context_fail(workspace->context, status, "%s", workspace->error.message);
+    return is_there ? status : fail_memory(workspace);
+}
+
 static kiln_status workspace_fill(kiln_workspace *workspace)
 {
     const kiln_program *program = workspace->executable->program;
     kiln_context *context = workspace->context;
+    bool is_parallel = false;
     workspace->threads = context->threads;
-    bool is_device = program->device_kernels != NULL;
-    if (!is_device && program_is_parallel(program)) workspace->pool = kiln_context_pool(context);
+    workspace->is_open = kiln_program_is_open(program);
+    workspace->n_sizes = kiln_program_n_sizes(program);
+    for (uint32_t i = 0; i < workspace->n_sizes && !is_parallel; i++)
+        is_parallel = program_is_parallel(kiln_program_size(program, i));
+    if (!program->device_kernels && is_parallel) workspace->pool = kiln_context_pool(context);
     workspace->mxcsr = program->flags & KILN_PROGRAM_FLUSH_DENORMALS ? MXCSR_FLUSH : MXCSR_EXACT;
-    if (!allocate_tables(workspace) || !allocate_memory(workspace)) {
-        return kiln_context_fail(context, KILN_NO_MEMORY,
-                                 "workspace: %" PRId64 " bytes of arena and scratch were not "
-                                 "available",
-                                 workspace->memory_bytes);
+    if (!allocate_tables(workspace) || !allocate_memory(workspace)) return fail_memory(workspace);
+    kiln_status status = KILN_OK;
+    uint64_t *step_times = workspace->step_times;
+    for (uint32_t i = 0; i < workspace->n_sizes && !status; i++) {
+        status = fill_size(workspace, i, step_times);
+        step_times += workspace->now.program->n_steps;
     }
-    for (uint32_t i = 0; i < program->n_steps; i++) step_plan(workspace, i);
-    plan_regions(workspace);
-    kiln_plan_beside(workspace);
-    bind_fixed(workspace);
-    list_uses(workspace);
-    if (!is_device) return KILN_OK;
-    kiln_status status = kiln_cuda_open(program, &workspace->cuda, &workspace->error);
-    return status ? kiln_context_fail(context, status, "%s", workspace->error.message) : KILN_OK;
+    if (!status) workspace->now = workspace->sizes[0];
+    return status;
 }
 
 kiln_status kiln_workspace_create(kiln_executable *executable, kiln_workspace **out_workspace)
@@ -247,19 +288,27 @@ kiln_status kiln_workspace_create(kiln_executable *executable, kiln_workspace **
     return KILN_OK;
 }
 
+static void free_size(kiln_program_plan *size)
+{
+    kiln_cuda_close(size->cuda);
+    free(size->plans);
+    free(size->pointers);
+    free(size->copy_bytes);
+    free(size->uses);
+    free(size->first_use);
+}
+
 void kiln_workspace_destroy(kiln_workspace *workspace)
 {
     if (!workspace) return;
-    kiln_cuda_close(workspace->cuda);
+    for (uint32_t i = 0; workspace->sizes && i < workspace->n_sizes; i++)
+        free_size(&workspace->sizes[i]);
     if (workspace->memory_bytes > 0) {
         kiln_context_release(workspace->context, workspace->memory, workspace->memory_bytes);
     }
-    free(workspace->plans);
-    free(workspace->pointers);
-    free(workspace->copy_bytes);
+    free(workspace->sizes);
+    free(workspace->bases);
     free(workspace->port_data);
-    free(workspace->uses);
-    free(workspace->first_use);
     free(workspace->spans);
     free(workspace->step_times);
     free(workspace->cursors);

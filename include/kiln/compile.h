@@ -22,6 +22,18 @@ typedef enum kiln_precision {
     KILN_PRECISION_BF16 = 2, /* operands rounded to bf16 */
 } kiln_precision;
 
+/* An open batch: the graph has one row (the first dim of its batched inputs is 1), and so have
+ * those of `larger` for more rows at once. Every graph must be proved to treat its rows apart and
+ * alike, and all of them to be the same function of a row: else UNSUPPORTED, naming the node that
+ * mixes rows. What is compiled runs any number of rows, 0 included, in chunks of these sizes
+ * (docs/functions.md); kiln_function makes the graphs itself. */
+typedef struct kiln_open_batch {
+    const unsigned char *is_batched; /* by input */
+    uint32_t n_is_batched;           /* inputs beyond are not */
+    uint32_t n_larger;               /* up to 64 */
+    const kiln_graph *const *larger; /* by ascending rows */
+} kiln_open_batch;
+
 /* Zero means default everywhere. */
 typedef struct kiln_compile_options {
     size_t struct_bytes;       /* sizeof(kiln_compile_options) */
@@ -42,6 +54,7 @@ typedef struct kiln_compile_options {
     const char *cache_dir;     /* kiln_compile keeps and finds compiled models there; NULL: nowhere.
                                   The caller's alone: made with mode 0700, else not used */
     int64_t cache_bytes;       /* the models used last stay within it; default 8 GiB */
+    const kiln_open_batch *open_batch; /* NULL: the shapes are those of the graph */
 } kiln_compile_options;
 
 /* `options` may be NULL. The first mistake of the builder is returned here; so is UNSUPPORTED,
@@ -51,7 +64,8 @@ KILN_API kiln_status kiln_compile(const kiln_graph *graph, const kiln_compile_op
 
 /* Compiles to the shared object `path` (written whole or not at all), which needs libc and libm
  * only and exports PREFIX_run, PREFIX_arena_bytes, PREFIX_inputs, PREFIX_outputs and
- * PREFIX_program; for a graph with custom calls also PREFIX_call, which takes their functions.
+ * PREFIX_program; for a graph with custom calls also PREFIX_call, which takes their functions, and
+ * with options.open_batch PREFIX_run_rows, which takes any number of rows.
  * `header` is a path or NULL; `prefix` matches [a-z][a-z0-9_]{0,30}, NULL for "model". Needs the
  * system's C compiler driver to link: UNSUPPORTED where there is none. */
 KILN_API kiln_status kiln_compile_library(const kiln_graph *graph,

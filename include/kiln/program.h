@@ -15,7 +15,7 @@
 extern "C" {
 #endif
 
-#define KILN_PROGRAM_ABI 1u
+#define KILN_PROGRAM_ABI 2u /* 1: up to device_kernels */
 #define KILN_NONE 0xffffffffu
 
 typedef struct kiln_kernel_args {
@@ -129,6 +129,16 @@ typedef struct kiln_program {
 
     const kiln_device_kernel *device_kernels; /* for a device: n_kernels of them, and `kernels` is
                                                  NULL; tiles are blocks. Else NULL */
+
+    /* An open batch: this program runs one row, those of `larger` run several at once, in ascending
+     * order, over the same kernels and constants. Any number of rows is run in chunks of these
+     * sizes, the last one reaching back over rows that are done. */
+    int64_t rows;                             /* of one run; 0: the batch is not open */
+    const unsigned char *is_batched;          /* by port, inputs then outputs: whether the first
+                                                 dim grows with the rows */
+    const struct kiln_program *const *larger; /* of abi 2, without `larger` of their own */
+    uint32_t n_larger;
+    uint32_t reserved;                        /* 0 */
 } kiln_program;
 
 #define KILN_PROGRAM_FLUSH_DENORMALS 0x1u

@@ -106,7 +106,7 @@ DAMAGE(arena_negative, c->program.arena_bytes = -1)
 DAMAGE(scratch_vast, c->program.scratch_bytes = INT64_MAX / 8)
 
 static const damage damages[] = {
-    {"abi is 2; expected 1 to 1", KILN_ABI, newer_abi},
+    {"abi is 3; expected 1 to 2", KILN_ABI, newer_abi},
     {"abi is 0", KILN_ABI, no_abi},
     {"has 8 bytes", KILN_ABI, short_table},
     {"this machine lacks", KILN_UNSUPPORTED, unknown_feature},
