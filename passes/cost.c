@@ -8,6 +8,7 @@
  * ways to group are compared, the largest group among them, so that no way wins by a cache's edge.
  */
 #include "base/checked.h"
+#include "graph/element.h"
 #include "kiln/program.h"
 #include "passes/fuse.h"
 
@@ -15,31 +16,53 @@
 
 typedef struct slots_row {
     uint16_t op;
-    float slots;
+    float slots, instrs;
 } slots_row;
 
-/* Measured order of magnitude on 512-bit vectors: a division is 12 cycles a vector, the functions
- * are polynomials of 10 to 30 instructions; integer division and pow run through f64 or by element.
- */
+/* Slots: measured order of magnitude on 512-bit vectors: a division is 12 cycles a vector, the
+ * functions are polynomials of 10 to 30 instructions; integer division and pow run through f64 or
+ * by element. Instructions: what a kernel of the op alone has more than one of an addition. */
 static const slots_row costly_ops[] = {
-    {KILN_OP_exp, 24},  {KILN_OP_expm1, 40},    {KILN_OP_log, 32},    {KILN_OP_log1p, 44},
-    {KILN_OP_sqrt, 48}, {KILN_OP_rsqrt, 90},    {KILN_OP_sin, 60},    {KILN_OP_cos, 60},
-    {KILN_OP_tan, 110}, {KILN_OP_atan, 80},     {KILN_OP_atan2, 110}, {KILN_OP_tanh, 60},
-    {KILN_OP_erf, 60},  {KILN_OP_logistic, 80}, {KILN_OP_pow, 160},   {KILN_OP_div, 48},
-    {KILN_OP_rem, 80},  {KILN_OP_sign, 4},      {KILN_OP_popcnt, 10}, {KILN_OP_clz, 10},
-    {KILN_OP_clamp, 4}, {KILN_OP_select, 2},    {KILN_OP_convert, 3}, {KILN_OP_bitcast, 0},
+    {KILN_OP_exp, 24, 42},    {KILN_OP_expm1, 40, 60},    {KILN_OP_log, 32, 102},
+    {KILN_OP_log1p, 44, 66},  {KILN_OP_sqrt, 48, 1},      {KILN_OP_rsqrt, 90, 43},
+    {KILN_OP_sin, 60, 96},    {KILN_OP_cos, 60, 94},      {KILN_OP_tan, 110, 95},
+    {KILN_OP_atan, 80, 73},   {KILN_OP_atan2, 110, 73},   {KILN_OP_tanh, 60, 57},
+    {KILN_OP_erf, 60, 41},    {KILN_OP_logistic, 80, 56}, {KILN_OP_pow, 160, 162},
+    {KILN_OP_div, 48, 1},     {KILN_OP_rem, 80, 60},      {KILN_OP_sign, 4, 8},
+    {KILN_OP_popcnt, 10, 12}, {KILN_OP_clz, 10, 12},      {KILN_OP_clamp, 4, 2},
+    {KILN_OP_select, 2, 1},   {KILN_OP_convert, 3, 8},    {KILN_OP_bitcast, 0, 0},
 };
+
+static const slots_row *costs_of(const kiln_node *node)
+{
+    static const slots_row view = {0, 0, 0}, move = {0, 3, 1}, other = {0, 2, 1};
+    for (size_t i = 0; i < sizeof costly_ops / sizeof *costly_ops; i++) {
+        if (costly_ops[i].op == node->op) return &costly_ops[i];
+    }
+    kiln_class class_ = kiln_node_row(node)->class_;
+    if (class_ == KILN_VIEW || class_ == KILN_SOURCE) return &view;
+    return class_ == KILN_MOVE ? &move : &other;
+}
 
 double kiln_op_slots(const kiln_node *node)
 {
+    double slots = costs_of(node)->slots;
+    return kiln_dtype_bytes(node->type->dtype) > 4 ? slots * 2 : slots;
+}
+
+/* A view or move works out an index by axis: divisions where elements come from between others, and
+ * masks. Narrow values are rounded after each operation. */
+static double node_instrs(const kiln_node *node)
+{
     kiln_class class_ = kiln_node_row(node)->class_;
-    if (class_ == KILN_VIEW || class_ == KILN_SOURCE) return 0;
-    double slots = class_ == KILN_MOVE ? 3 : 2;
-    for (size_t i = 0; i < sizeof costly_ops / sizeof *costly_ops; i++) {
-        if (costly_ops[i].op == node->op) slots = costly_ops[i].slots;
-    }
-    size_t bytes = kiln_dtype_bytes(node->type->dtype);
-    return bytes > 4 ? slots * 2 : slots;
+    kiln_dtype dtype = node->type->dtype;
+    double instrs = costs_of(node)->instrs;
+    if (class_ == KILN_VIEW) return 2.0 * node->type->rank;
+    if (class_ == KILN_MOVE) return 8.0 * node->type->rank;
+    bool is_narrow =
+        kiln_dtype_kind_of(dtype) == KILN_DTYPE_KIND_FLOAT && kiln_dtype_bits(dtype) <= 16;
+    if (class_ == KILN_ELEMENTWISE && is_narrow) instrs += 30;
+    return kiln_dtype_bytes(dtype) > 4 ? instrs * 2 : instrs;
 }
 
 static double window_size(const kiln_node *node)
@@ -149,6 +172,7 @@ static void reach(cost_walk *walk, uint32_t id)
     if (fusion->node_stamp[id] == fusion->stamp) return;
     fusion->node_stamp[id] = fusion->stamp;
     fusion->evals[id] = fusion->evals_elsewhere[id] = 0;
+    fusion->copies[id] = fusion->copies_elsewhere[id] = 0;
     kiln_vec_push(walk->nodes, fusion->arena, id);
 }
 
@@ -176,6 +200,8 @@ static void walk_nodes(cost_walk *walk)
         fusion->node_stamp[id] = fusion->stamp;
         fusion->evals[id] = (double)type->n_elements;
         fusion->evals_elsewhere[id] = 0;
+        fusion->copies[id] = 1;
+        fusion->copies_elsewhere[id] = 0;
         walk->cost.bytes += (double)type->bytes;
     }
     for (uint32_t at = 0; at < walk->nodes->n; at++) {
@@ -190,7 +216,7 @@ static void walk_nodes(cost_walk *walk)
 /* Readers at a node's own index share one evaluation, the largest; each view or move reads at an
  * index of its own. Reductions of one space read their operands together; a row is kept at hand
  * between stages. */
-static void spread_evals(kiln_fusion *fusion, const kiln_node *node, double evals)
+static void spread_evals(kiln_fusion *fusion, const kiln_node *node, double evals, double copies)
 {
     kiln_class class_ = kiln_node_row(node)->class_;
     bool is_same_index = class_ == KILN_ELEMENTWISE || class_ == KILN_REDUCE;
@@ -201,6 +227,10 @@ static void spread_evals(kiln_fusion *fusion, const kiln_node *node, double eval
             fusion->evals_elsewhere[id] += more;
         else if (fusion->evals[id] < more)
             fusion->evals[id] = more;
+        if (!is_same_index && !(i == 0 && node->op == KILN_OP_dynamic_update))
+            fusion->copies_elsewhere[id] += copies;
+        else if (fusion->copies[id] < copies)
+            fusion->copies[id] = copies;
     }
 }
 
@@ -225,7 +255,12 @@ static void count_node(cost_walk *walk, uint32_t id)
     kiln_fusion *fusion = walk->fusion;
     const kiln_node *node = kiln_fusion_node(fusion, id);
     double evals = fusion->evals[id] + fusion->evals_elsewhere[id];
-    if (is_member(walk, id) && is_computed_once(fusion, id)) evals = (double)node->type->n_elements;
+    double copies = fusion->copies[id] + fusion->copies_elsewhere[id];
+    if (is_member(walk, id) && is_computed_once(fusion, id)) {
+        evals = (double)node->type->n_elements;
+        copies = 1;
+    }
+    walk->cost.instrs += copies * (is_evaluated(walk, id) ? node_instrs(node) : 1);
     if (!is_evaluated(walk, id)) {
         double read = evals * (double)kiln_dtype_bytes(node->type->dtype);
         walk->cost.bytes += read < (double)node->type->bytes ? read : (double)node->type->bytes;
@@ -238,7 +273,7 @@ static void count_node(cost_walk *walk, uint32_t id)
                                   : kiln_op_slots(node) * (flops > 1 ? flops : 1);
     walk->cost.flops += evals * flops;
     walk->cost.slots += evals * slots;
-    spread_evals(fusion, node, evals);
+    spread_evals(fusion, node, evals, copies);
 }
 
 static double bandwidth(const kiln_machine *machine, double bytes, double threads)
@@ -278,6 +313,15 @@ kiln_cost kiln_fusion_cost(kiln_fusion *fusion, uint32_t number, uint32_t other)
     walk.cost.threads = is_single ? 1 : fusion->pipeline->n_threads;
     walk.cost.one_core_ns = time_of(fusion->machine, &walk.cost, walk.cost.bytes, 1);
     return walk.cost;
+}
+
+/* LLVM takes 0.02 s for 500 instructions in one block, 0.35 s for 4,000, 19 s for 12,000 and
+ * minutes for 24,000. The kernels of models need at most 300, equations of state 1,400. */
+#define MAX_INSTRS 3000
+
+bool kiln_cost_is_long(const kiln_cost *cost)
+{
+    return cost->instrs > MAX_INSTRS;
 }
 
 double kiln_cost_ns(const kiln_fusion *fusion, const kiln_cost *cost, double footprint)

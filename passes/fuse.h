@@ -33,6 +33,7 @@ typedef struct kiln_cost {
     double flops, bytes, slots; /* slots: issue slots, a flop counted by what it costs */
     double threads;             /* that share it */
     double one_core_ns;         /* of a run on one core, without launch */
+    double instrs;              /* roughly, of one vector's way through the kernel */
 } kiln_cost;
 
 typedef struct kiln_fusion {
@@ -54,6 +55,7 @@ typedef struct kiln_fusion {
     bool is_last_round;                          /* refusals are noted now */
     bool has_producers;                     /* kiln_fuse_producers has run */
     double *evals, *evals_elsewhere;             /* scratch of the cost model */
+    double *copies, *copies_elsewhere;           /* the same of instructions */
 } kiln_fusion;
 
 static inline const kiln_node *kiln_fusion_node(const kiln_fusion *fusion, uint32_t id)
@@ -120,8 +122,9 @@ kiln_role kiln_fusion_role(const kiln_fusion *fusion, uint32_t number, uint32_t 
 /* Merges nodes that depend on a reduction, contraction or window into its cluster, ids
  * ascending. */
 void kiln_fuse_epilogues(kiln_fusion *fusion);
-/* Whether two clusters are no slower as one. */
-bool kiln_fusion_pays(kiln_fusion *fusion, uint32_t a, uint32_t b);
+/* Why two clusters are better apart, or NULL: as one they would be slower, or their kernel so long
+ * that compiling it takes its time. */
+const char *kiln_fusion_objection(kiln_fusion *fusion, uint32_t a, uint32_t b);
 /* The type of what a POINTWISE cluster stores; all of it has these dims. */
 const kiln_type *kiln_fusion_stored_type(kiln_fusion *fusion, uint32_t number);
 /* Merges two clusters over the same space that do not wait for each other: reductions, and once
@@ -142,6 +145,8 @@ void kiln_fuse_concats(kiln_fusion *fusion, bool takes_pointwise);
 /* cost.c */
 /* Cost of one cluster; of two as if merged when `other` is not KILN_NONE. */
 kiln_cost kiln_fusion_cost(kiln_fusion *fusion, uint32_t number, uint32_t other);
+/* Whether a kernel of that cost is longer than is compiled in a moment. */
+bool kiln_cost_is_long(const kiln_cost *cost);
 /* Time on all threads with launch, at the bandwidth of the level that holds `footprint` bytes. */
 double kiln_cost_ns(const kiln_fusion *fusion, const kiln_cost *cost, double footprint);
 /* Issue slots of one element of an op, in f32 flops; flops by the usual count. */

@@ -211,8 +211,7 @@ static bool join(kiln_fusion *fusion, uint32_t number, uint32_t producer, uint32
             reason = "another group lies between them";
         }
     }
-    if (!reason && !kiln_fusion_pays(fusion, number, from))
-        reason = "recomputing costs more than it saves";
+    if (!reason) reason = kiln_fusion_objection(fusion, number, from);
     if (reason) {
         kiln_fusion_refuse(fusion, producer, id, reason);
         return false;
@@ -224,7 +223,7 @@ static bool join(kiln_fusion *fusion, uint32_t number, uint32_t producer, uint32
     return true;
 }
 
-bool kiln_fusion_pays(kiln_fusion *fusion, uint32_t a, uint32_t b)
+const char *kiln_fusion_objection(kiln_fusion *fusion, uint32_t a, uint32_t b)
 {
     kiln_cost first = kiln_fusion_cost(fusion, a, KILN_NONE);
     kiln_cost second = kiln_fusion_cost(fusion, b, KILN_NONE);
@@ -233,7 +232,9 @@ bool kiln_fusion_pays(kiln_fusion *fusion, uint32_t a, uint32_t b)
     if (both.bytes > footprint) footprint = both.bytes;
     double apart =
         kiln_cost_ns(fusion, &first, footprint) + kiln_cost_ns(fusion, &second, footprint);
-    return kiln_cost_ns(fusion, &both, footprint) <= apart;
+    if (kiln_cost_ns(fusion, &both, footprint) > apart)
+        return "recomputing costs more than it saves";
+    return kiln_cost_is_long(&both) ? "the kernel would be too long" : NULL;
 }
 
 static bool is_same_row_space(const kiln_cluster *a, const kiln_cluster *b)
@@ -282,7 +283,7 @@ bool kiln_fusion_merge_siblings(kiln_fusion *fusion, uint32_t a, uint32_t b)
     if (!is_same) return false;
     if (x->nodes.n + y->nodes.n > MAX_NODES || !kiln_fusion_may_meet(fusion, a, b)) return false;
     if (kiln_fusion_reaches(fusion, a, b) || kiln_fusion_reaches(fusion, b, a)) return false;
-    if (!kiln_fusion_pays(fusion, a, b)) return false;
+    if (kiln_fusion_objection(fusion, a, b)) return false;
     bool keeps_a = x->anchor < y->anchor;
     kiln_fusion_merge(fusion, keeps_a ? b : a, keeps_a ? a : b);
     return true;

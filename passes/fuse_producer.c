@@ -5,6 +5,7 @@
  *     group: %3 = add %1, %2 -> stored        each reader: %3 = add %1, %2, then its own work
  *
  * The cost model decides; the rules here only say what a group of each kind can express. */
+#include <math.h>
 #include <string.h>
 
 #include "kiln/program.h"
@@ -134,9 +135,7 @@ static bool absorb(kiln_fusion *fusion, uint32_t producer, uint32_t consumer)
     if (!reason && kiln_fusion_has_detour(fusion, producer, consumer)) {
         reason = "another group lies between them";
     }
-    if (!reason && !kiln_fusion_pays(fusion, producer, consumer)) {
-        reason = "recomputing costs more than it saves";
-    }
+    if (!reason) reason = kiln_fusion_objection(fusion, producer, consumer);
     if (!reason) {
         kiln_fusion_merge(fusion, producer, consumer);
         return true;
@@ -232,7 +231,7 @@ static double total_cost(kiln_fusion *fusion, const kiln_ids *clusters, double f
     double ns = 0;
     for (uint32_t i = 0; i < clusters->n; i++) {
         kiln_cost cost = kiln_fusion_cost(fusion, clusters->at[i], KILN_NONE);
-        ns += kiln_cost_ns(fusion, &cost, footprint);
+        ns += kiln_cost_is_long(&cost) ? INFINITY : kiln_cost_ns(fusion, &cost, footprint);
     }
     return ns;
 }
@@ -254,7 +253,8 @@ static void repeat(kiln_fusion *fusion, uint32_t number, kiln_ids *consumers)
     double before =
         total_cost(fusion, consumers, footprint) + kiln_cost_ns(fusion, &own, footprint);
     set_floating(fusion, cluster, number, true);
-    if (total_cost(fusion, consumers, footprint) <= before) {
+    double after = total_cost(fusion, consumers, footprint);
+    if (after <= before && isfinite(after)) {
         cluster->is_alive = false;
     } else {
         set_floating(fusion, cluster, number, false);

@@ -238,6 +238,8 @@ void kiln_fusion_scan(kiln_fusion *fusion)
     fusion->cluster_stamp = kiln_new_array(fusion->arena, uint32_t, n + 1);
     fusion->evals = kiln_new_array(fusion->arena, double, n + 1);
     fusion->evals_elsewhere = kiln_new_array(fusion->arena, double, n + 1);
+    fusion->copies = kiln_new_array(fusion->arena, double, n + 1);
+    fusion->copies_elsewhere = kiln_new_array(fusion->arena, double, n + 1);
     mark_live(fusion);
     list_users(fusion);
     mark_floating(fusion);

@@ -10,8 +10,9 @@
 
 #include <llvm-c/Analysis.h>
 
-#define UNROLL_LIMIT 8192 /* instructions that one unrolled loop may become; else it stays a loop  \
-                           */
+#define UNROLL_LIMIT                                                                               \
+    8192 /* instructions that one unrolled loop may become; else it stays a loop                   \
+          */
 
 LLVMTypeRef kiln_llvm_type(const kiln_llvm *e, kiln_dtype dtype, uint32_t lanes)
 {
@@ -120,6 +121,25 @@ static kiln_kv loop_end(const kiln_llvm *e, kiln_kv loop)
     return v;
 }
 
+/* Instructions of the loop's trips with those of the loops inside; no more than one over the limit
+ * is counted. */
+static int64_t unrolled_size(const kiln_llvm *e, kiln_kv number, int64_t trips)
+{
+    kiln_vec(int64_t) outer = {0};
+    int64_t size = 0;
+    for (kiln_kv v = number + 1; size <= UNROLL_LIMIT && trips <= UNROLL_LIMIT; v++) {
+        const kiln_instr *instr = kiln_kernel_at(e->kernel, v);
+        size += trips;
+        if (instr->op == KILN_K_end && instr->imm == (int64_t)number) return size;
+        if (instr->op == KILN_K_end) trips = outer.at[--outer.n];
+        if (instr->op != KILN_K_loop) continue;
+        int64_t inner = instr->flags == KILN_LOOP_UNROLL ? loop_trips(e, v) : 1;
+        kiln_vec_push(&outer, &e->scope->arena, trips);
+        if (inner > 1) trips *= inner;
+    }
+    return UNROLL_LIMIT + 1;
+}
+
 static void carry_first(kiln_llvm *e, kiln_kv carry)
 {
     const kiln_instr *instr = kiln_kernel_at(e->kernel, carry);
@@ -150,7 +170,7 @@ static kiln_kv loop_open(kiln_llvm *e, kiln_kv number)
     kiln_llvm_loop loop = {.loop = number};
     kiln_kv end = loop_end(e, number);
     int64_t trips = instr->flags == KILN_LOOP_UNROLL ? loop_trips(e, number) : -1;
-    loop.is_unrolled = trips >= 0 && trips * (end - number) <= UNROLL_LIMIT;
+    loop.is_unrolled = trips >= 0 && unrolled_size(e, number, trips) <= UNROLL_LIMIT;
     if (loop.is_unrolled) {
         kiln_kernel_is_const(e->kernel, instr->args[0], &loop.trip_value);
         kiln_kernel_is_const(e->kernel, instr->args[1], &loop.end_value);

@@ -288,16 +288,16 @@ static double contract_terms(const bound_run *run)
     return n;
 }
 
-/* A convolution may read its padding as zeros: infinite or NaN weights then give NaN where the
- * evaluator skips the tap. */
+/* A convolution may read its padding as zeros: weights that are infinite or NaN, or may be within
+ * their distance, then give NaN where the evaluator skips the tap. */
 static bool has_loose_padding(const bound_run *run)
 {
     const kiln_type *type = operand_type(run, 1);
     if (run->node->op != KILN_OP_convolution) return false;
     for (int64_t i = 0; i < type->n_elements; i++) {
-        double weight;
+        double weight, error = operand_error(run, 1) ? operand_error(run, 1)[i] : 0;
         kiln_element_load_double(type->dtype, operand_data(run, 1), i, 1, &weight);
-        if (!isfinite(weight)) return true;
+        if (!(fabs(weight) + error <= bound_largest(type->dtype))) return true;
     }
     return false;
 }
