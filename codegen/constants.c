@@ -34,6 +34,10 @@ static void fill_constant(kiln_scope *scope, const kiln_graph *graph, const kiln
         kiln_constant_read(scope, graph, value, memory);
         return;
     }
+    if (place->operand.format == KILN_FORMAT_TABLE16) {
+        kiln_pack_table(scope, graph, place->operand, memory);
+        return;
+    }
     int64_t bytes = kiln_graph_type(graph, value)->bytes;
     void *dense = malloc((size_t)bytes + 1);
     if (!dense) kiln_fail(scope, KILN_NO_MEMORY, "constants: %lld bytes", (long long)bytes);

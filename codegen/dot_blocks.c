@@ -26,7 +26,7 @@ static void cut_k(kiln_dot *dot, int64_t rows)
     int64_t size = dot->roles.k_size, bytes = (int64_t)kiln_dtype_bytes(dot->dtype);
     dot->n_k_blocks = 1;
     dot->k_block_size = size;
-    if (size * bytes * rows <= WHOLE_BYTES) return;
+    if (size * bytes * rows <= WHOLE_BYTES || dot->b.mode == KILN_DOT_WIDEN) return;
     if (size > KILN_CHUNK) {
         if (!kiln_dtype_is_float(dot->dtype)) return;
         dot->k_block_size = KILN_CHUNK / CHUNK_BLOCKS;

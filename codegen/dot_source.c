@@ -92,6 +92,7 @@ void kiln_dot_find_operands(kiln_dot *dot)
 {
     find_a(dot);
     kiln_dot_operand *b = &dot->b;
+    if (dot->widen) return;
     uint32_t panels = find_panels(dot);
     if (panels != KILN_NONE) {
         b->mode = KILN_DOT_PANELS;
@@ -122,6 +123,7 @@ void kiln_dot_add_locals(kiln_dot *dot)
     if (b->mode != KILN_DOT_COPY_K) return;
     b->step = 1;
     b->k_step = (int64_t)dot->vectors * dot->lanes;
+    if (dot->widen) k = dot->k_block_size + 1; /* codes may come in pairs */
     b->source.buffer = kiln_kernel_add_local(dot->lower->kernel, dot->dtype, k * b->k_step);
     b->source.dtype = KILN_NO_DTYPE;
 }
@@ -206,7 +208,8 @@ kiln_kv kiln_dot_row_offset(kiln_dot *dot, kiln_kv at)
 kiln_kv kiln_dot_column_offset(kiln_dot *dot, kiln_kv at)
 {
     kiln_kernel *k = dot->lower->kernel;
-    if (dot->b.mode == KILN_DOT_COPY_K) return kiln_k_const_i64(k, 0);
+    bool is_own = dot->b.mode == KILN_DOT_COPY_K || dot->b.mode == KILN_DOT_WIDEN;
+    if (is_own) return kiln_k_const_i64(k, 0);
     int64_t panels = kiln_round_up(dot->roles.n_size, KILN_PANEL) * dot->roles.k_size;
     if (dot->b.mode == KILN_DOT_PANELS) {
         kiln_kv start = kiln_k_mul_imm(k, dot->batch, panels);
@@ -348,6 +351,10 @@ void kiln_dot_copy_rows(kiln_dot *dot, kiln_kv first, kiln_kv end)
 void kiln_dot_copy_columns(kiln_dot *dot, kiln_kv column, uint32_t vectors, uint32_t last)
 {
     if (dot->b.mode != KILN_DOT_COPY_K) return;
+    if (dot->widen) {
+        kiln_dot_copy_widened(dot, column, vectors);
+        return;
+    }
     kiln_kernel *k = dot->lower->kernel;
     kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, dot->roles.k_size);
     copy_vector copy = {.is_a = false};

@@ -27,6 +27,7 @@ kiln_kv kiln_tile_load_row(kiln_tile *tile, kiln_kv at, int64_t offset)
 static kiln_kv load_vector(kiln_tile *tile, uint32_t vector, kiln_kv at, int64_t offset)
 {
     kiln_kernel *k = tile->lower->kernel;
+    if (tile->widen) return tile->widen(tile->widen_user, vector, at, offset);
     kiln_kv mask = vector + 1 == tile->vectors ? tile->b_mask : 0;
     uint32_t flags = tile->b_is_aligned && !mask ? KILN_MEM_ALIGNED : 0;
     kiln_kv offset_of = kiln_k_add_imm(k, at, tile->b_vector[vector] + offset);

@@ -32,6 +32,10 @@ typedef struct kiln_tile {
     kiln_kv far; /* element of B from where lines go into the second cache as k runs; 0: lines of
                     this tile's own steps go into the first one */
     int64_t far_lines; /* of them in four steps of k */
+    /* NULL, or gives vector `vector` of B at k number at + step, in the dtype of the sums: then B's
+       offset is the number of k. */
+    kiln_kv (*widen)(void *user, uint32_t vector, kiln_kv at, int64_t step);
+    void *widen_user;
     kiln_kv sums[KILN_TILE_SUMS]; /* row * vectors + vector */
 } kiln_tile;
 

@@ -28,6 +28,10 @@ static kiln_tile make_tile(kiln_dot *dot, uint32_t rows, const column_group *gro
                       .b = dot->b.source,
                       .a_k = dot->a.k_step};
     for (uint32_t r = 0; r < rows; r++) tile.a_row[r] = r * dot->a.step;
+    if (dot->b.mode == KILN_DOT_WIDEN) {
+        kiln_dot_use_widening(dot, &tile, group->column);
+        return tile;
+    }
     if (dot->b.mode == KILN_DOT_PANELS) {
         kiln_tile_use_panels(&tile, dot->roles.k_size);
         return tile;
@@ -59,13 +63,22 @@ static void load_totals(kiln_dot *dot, kiln_tile *tile)
                                     tile->lanes, 0, KILN_MEM_ALIGNED);
 }
 
+/* Adds a * b for n k, the first at `a` and `b`. */
+static void add_products(kiln_dot *dot, kiln_tile *tile, kiln_kv a, kiln_kv b, int64_t n)
+{
+    if (tile->widen)
+        kiln_dot_accumulate_widened(dot, tile, a, b, n);
+    else
+        kiln_tile_accumulate(tile, a, b, n);
+}
+
 /* More than one chunk of k: the totals start as the first chunk. */
 static void accumulate_chunks(kiln_dot *dot, kiln_tile *tile, kiln_kv a, kiln_kv b)
 {
     kiln_kernel *k = dot->lower->kernel;
     int64_t size = dot->roles.k_size, n_whole = size / KILN_CHUNK, rest = size % KILN_CHUNK;
     kiln_tile_zero(tile);
-    kiln_tile_accumulate(tile, a, b, KILN_CHUNK);
+    add_products(dot, tile, a, b, KILN_CHUNK);
     for (uint32_t i = 0; i < tile->rows * tile->vectors; i++)
         kiln_k_store(k, dot->totals, kiln_k_const_i64(k, (int64_t)i * tile->lanes), tile->sums[i],
                      0, KILN_MEM_ALIGNED);
@@ -76,7 +89,7 @@ static void accumulate_chunks(kiln_dot *dot, kiln_tile *tile, kiln_kv a, kiln_kv
     kiln_kv b_at =
         kiln_k_binary(k, KILN_K_add, b, kiln_k_mul_imm(k, chunk, KILN_CHUNK * tile->b_k));
     kiln_tile_zero(tile);
-    kiln_tile_accumulate(tile, a_at, b_at, KILN_CHUNK);
+    add_products(dot, tile, a_at, b_at, KILN_CHUNK);
     add_totals(dot, tile, true);
     kiln_k_end(k);
     if (!rest) {
@@ -86,7 +99,7 @@ static void accumulate_chunks(kiln_dot *dot, kiln_tile *tile, kiln_kv a, kiln_kv
     kiln_tile_zero(tile);
     a_at = kiln_k_add_imm(k, a, n_whole * KILN_CHUNK * tile->a_k);
     b_at = kiln_k_add_imm(k, b, n_whole * KILN_CHUNK * tile->b_k);
-    kiln_tile_accumulate(tile, a_at, b_at, rest);
+    add_products(dot, tile, a_at, b_at, rest);
     add_totals(dot, tile, false);
 }
 
@@ -201,10 +214,11 @@ static void accumulate(kiln_dot *dot, kiln_tile *tile, kiln_kv row, const column
         kiln_tile_zero(tile);
     } else {
         a = kiln_k_binary(k, KILN_K_add, a, kiln_k_mul_imm(k, dot->k_block, size * tile->a_k));
-        b = kiln_k_binary(k, KILN_K_add, b, kiln_k_mul_imm(k, dot->k_block, size * tile->b_k));
+        if (!dot->widen) /* whose copies hold the block at work */
+            b = kiln_k_binary(k, KILN_K_add, b, kiln_k_mul_imm(k, dot->k_block, size * tile->b_k));
         load_partial(dot, tile, partial_offset(dot, row, group));
     }
-    kiln_tile_accumulate(tile, a, b, n);
+    add_products(dot, tile, a, b, n);
 }
 
 static void emit_register_tile(kiln_dot *dot, kiln_kv row, uint32_t rows, const column_group *group)
@@ -350,6 +364,7 @@ static void lower_tiled(kiln_dot *dot)
         kiln_tile_choose(lower->machine, dot->lanes, roles->m_size, roles->n_size, roles->k_size);
     dot->rows = choice.rows;
     dot->vectors = choice.vectors;
+    if (kiln_dot_find_weights(dot)) kiln_dot_choose_widening(dot);
     kiln_dot_choose_blocks(dot, choice.cycles);
     kiln_dot_find_operands(dot);
     dot->is_streamed = kiln_dot_is_streamed(dot);

@@ -12,7 +12,10 @@ typedef enum kiln_dot_mode {
     KILN_DOT_PANELS,
     KILN_DOT_COPY_K, /* local [m][k]; of B: [k][columns of a tile] */
     KILN_DOT_COPY_M, /* local [k][m] */
+    KILN_DOT_WIDEN,  /* of B: codes are widened in registers, once for all rows */
 } kiln_dot_mode;
+
+typedef struct kiln_dot_widen kiln_dot_widen; /* dot_widen.c */
 
 typedef struct kiln_dot_operand {
     kiln_dot_mode mode;
@@ -41,6 +44,7 @@ typedef struct kiln_dot {
     kiln_kv k_block;      /* at work, when there are several */
     bool is_streamed;     /* by dot_stream.c: `partial` holds the sums of a strip */
     bool is_last;         /* the last one is at work: sums become results */
+    kiln_dot_widen *widen; /* B is weights that are widened (passes/weights.h), or NULL */
     kiln_epilogue epilogue;
 } kiln_dot;
 
@@ -56,6 +60,18 @@ void kiln_dot_choose_blocks(kiln_dot *dot, double cycles);
 bool kiln_dot_is_streamed(const kiln_dot *dot);
 void kiln_dot_choose_strips(kiln_dot *dot);
 void kiln_dot_emit_strip(kiln_dot *dot);
+/* dot_widen.c: whether B is weights to be widened; sets dot->widen. */
+bool kiln_dot_find_weights(kiln_dot *dot);
+/* Chooses between registers and copies by the rows; a register tile may get fewer vectors. */
+void kiln_dot_choose_widening(kiln_dot *dot);
+/* Makes a tile read B, from `column` on, through the widening: its offset of B is the number of
+ * k. */
+void kiln_dot_use_widening(kiln_dot *dot, kiln_tile *tile, kiln_kv column);
+/* Adds a * b for n k from number `k_at` on, where a block of the tables begins. */
+void kiln_dot_accumulate_widened(kiln_dot *dot, kiln_tile *tile, kiln_kv a, kiln_kv k_at,
+                                 int64_t n);
+/* Widens k of the block at work, `vectors` vectors from `column` on, into B's local. */
+void kiln_dot_copy_widened(kiln_dot *dot, kiln_kv column, uint32_t vectors);
 /* Finds the operands and decides how they are read; needs rows and vectors. */
 void kiln_dot_find_operands(kiln_dot *dot);
 /* Whether A has one distance between rows and one between k; sets its source, step and k_step. */

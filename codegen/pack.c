@@ -2,6 +2,7 @@
 #include "codegen/pack.h"
 
 #include "codegen/winograd.h"
+#include "passes/weights.h"
 
 #include <string.h>
 
@@ -93,6 +94,46 @@ PACK_AS(pack_2, uint16_t)
 PACK_AS(pack_4, uint32_t)
 PACK_AS(pack_8, uint64_t)
 
+/* Codes of four bits in bytes: those of two k in one. */
+static void pack_nibbles(const kiln_pack_offsets *at, const uint8_t *dense, uint8_t *out)
+{
+    for (int64_t panel = 0; panel < at->n_n; panel += 16) {
+        int64_t columns = at->n_n - panel < 16 ? at->n_n - panel : 16;
+        for (int64_t k = 0; k < at->n_k; k += 2, out += 16) {
+            const uint8_t *low = dense + at->k[k],
+                          *high = k + 1 < at->n_k ? dense + at->k[k + 1] : 0;
+            for (int64_t n = 0; n < columns; n++) {
+                uint8_t two = low[at->n[panel + n]] & 15;
+                if (high) two |= (uint8_t)(high[at->n[panel + n]] << 4);
+                out[n] = two;
+            }
+            for (int64_t n = columns; n < 16; n++) out[n] = 0;
+        }
+    }
+}
+
+void kiln_pack_table(kiln_scope *scope, const kiln_graph *graph, kiln_operand operand, void *out)
+{
+    kiln_repeat table;
+    if (!kiln_repeat_find(&scope->arena, graph, operand, &table))
+        kiln_fail(scope, KILN_INTERNAL, "packing: %%%u repeats nowhere", operand.value.id);
+    const kiln_node *base = kiln_graph_node(graph, table.base);
+    int64_t size = (int64_t)kiln_dtype_bytes(base->type->dtype);
+    char *dense = kiln_arena_alloc(&scope->arena, (size_t)base->type->bytes + 1), *to = out;
+    kiln_literal_read(scope, base->type, &base->attrs->literal.value, dense);
+    for (int64_t panel = 0; panel < table.n_columns; panel += 16) {
+        for (int64_t block = 0; block < table.n_blocks; block++) {
+            const char *from = dense + (table.origin + table.k_at[block]) * size;
+            for (int64_t n = panel; n < panel + 16; n++, to += size) {
+                if (n < table.n_columns)
+                    memcpy(to, from + table.n_at[n] * size, (size_t)size);
+                else
+                    memset(to, 0, (size_t)size);
+            }
+        }
+    }
+}
+
 void kiln_pack_operand(kiln_scope *scope, const kiln_graph *graph, kiln_operand operand,
                        const void *dense, void *out)
 {
@@ -106,6 +147,10 @@ void kiln_pack_operand(kiln_scope *scope, const kiln_graph *graph, kiln_operand 
     }
     kiln_pack_offsets offsets;
     kiln_pack_find_offsets(&scope->arena, graph, operand, &offsets);
+    if (operand.format == KILN_FORMAT_NIBBLE16) {
+        pack_nibbles(&offsets, dense, out);
+        return;
+    }
     switch (kiln_dtype_bytes(kiln_graph_type(graph, operand.value)->dtype)) {
     case 1: pack_1(&offsets, dense, out); break;
     case 2: pack_2(&offsets, dense, out); break;

@@ -24,6 +24,9 @@ void kiln_pack_find_offsets(kiln_arena *arena, const kiln_graph *graph, kiln_ope
 void kiln_pack_tiles(kiln_scope *scope, const kiln_graph *graph, kiln_operand operand,
                      const void *dense, void *out);
 
+/* A table in its format, read through its views. */
+void kiln_pack_table(kiln_scope *scope, const kiln_graph *graph, kiln_operand operand, void *out);
+
 /* Packs the dense elements of operand.value to `out` (kiln_operand_bytes, any content before). */
 void kiln_pack_operand(kiln_scope *scope, const kiln_graph *graph, kiln_operand operand,
                        const void *dense, void *out);

@@ -16,9 +16,15 @@
 #define SMALL_WORK ((int64_t)1 << 22)
 #define BUDGET_BYTES ((int64_t)256 << 20)
 
+#define FEW_ROWS 12 /* of a product that widens its weights in registers (codegen/dot_widen.c) */
+
 typedef struct fold_state {
     int64_t bytes_left;
+    const uint8_t *uses; /* by source id: of what the value is part */
 } fold_state;
+
+/* A value that is only, through views and elementwise nodes, weights of products of few rows. */
+enum { USE_NONE, USE_WEIGHTS, USE_OTHER };
 
 /* What is known about the operands of one node, as they stand in the target. */
 typedef struct known_operands {
@@ -238,10 +244,49 @@ static bool is_in_memory(const kiln_node *node)
     return literal && (literal->kind == KILN_LITERAL_BYTES || literal->kind == KILN_LITERAL_BLOB);
 }
 
+static bool has_few_rows(kiln_pipeline *pipeline, const kiln_graph *graph, const kiln_node *node)
+{
+    kiln_matmul_roles roles;
+    kiln_value value = {node->id, graph->id};
+    if (node->op != KILN_OP_dot_general || node->attrs->dot.accumulate != KILN_f32) return false;
+    kiln_dot_roles(&pipeline->scope->arena, graph, value, &roles);
+    return roles.m_size <= FEW_ROWS && roles.batch_size == 1;
+}
+
+static const uint8_t *find_uses(kiln_pipeline *pipeline, const kiln_graph *graph)
+{
+    const bool *is_live = kiln_live_nodes(pipeline->scope, graph);
+    uint8_t *uses = kiln_new_array(&pipeline->scope->arena, uint8_t, graph->nodes.n + 1);
+    for (uint32_t i = 0; i < graph->outputs.n; i++) uses[graph->outputs.at[i].value.id] = USE_OTHER;
+    for (uint32_t id = graph->nodes.n; id-- > 1;) {
+        const kiln_node *node = graph->nodes.at[id];
+        kiln_class class_ = kiln_node_row(node)->class_;
+        bool is_passed = class_ == KILN_VIEW || class_ == KILN_ELEMENTWISE;
+        bool is_product = class_ == KILN_CONTRACT && has_few_rows(pipeline, graph, node);
+        for (uint32_t i = 0; is_live[id] && i < node->n_inputs; i++) {
+            uint8_t use = is_passed ? uses[id] : is_product && i == 1 ? USE_WEIGHTS : USE_OTHER;
+            if (uses[node->inputs[i].id] < use) uses[node->inputs[i].id] = use;
+        }
+    }
+    return uses;
+}
+
+/* Floats of 16 bits that a product reads twice as fast as what they are widened to. */
+static bool stays_narrow(const kiln_rewrite *rewrite, const kiln_node *node)
+{
+    const fold_state *state = rewrite->user;
+    const kiln_pipeline *pipeline = rewrite->pipeline;
+    if (node->op != KILN_OP_convert || node->type->n_elements <= SMALL_ELEMENTS) return false;
+    kiln_dtype from = kiln_operand_node(rewrite, node, 0)->type->dtype;
+    bool is_wider = (from == KILN_bf16 || from == KILN_f16) && node->type->dtype == KILN_f32;
+    bool is_read = pipeline->machine->kind == KILN_MACHINE_CPU && !pipeline->is_unfused;
+    return is_wider && is_read && state->uses[node->id] == USE_WEIGHTS;
+}
+
 static kiln_value fold_visit(kiln_rewrite *rewrite, const kiln_node *node)
 {
     fold_state *state = rewrite->user;
-    if (!is_foldable_class(node)) return none;
+    if (!is_foldable_class(node) || stays_narrow(rewrite, node)) return none;
     known_operands known = look_at_operands(rewrite, node);
     if (!known.are_known) return none;
     if (node->op == KILN_OP_reshape) return fold_reshape(rewrite, node);
@@ -264,7 +309,7 @@ static kiln_value fold_visit(kiln_rewrite *rewrite, const kiln_node *node)
 
 kiln_graph *kiln_pass_fold(kiln_pipeline *pipeline, const kiln_graph *graph)
 {
-    fold_state state = {BUDGET_BYTES};
+    fold_state state = {BUDGET_BYTES, find_uses(pipeline, graph)};
     /* One sweep suffices: operands are constants before their users are looked at. Another one
      * leaves out the constants that were folded away. */
     graph = kiln_rewrite_sweep(pipeline, graph, fold_visit, &state, NULL);

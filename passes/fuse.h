@@ -9,6 +9,7 @@
 #define KILN_PASSES_FUSE_H
 
 #include "passes/pass.h"
+#include "passes/weights.h"
 
 typedef kiln_vec(uint32_t) kiln_ids;
 
@@ -46,6 +47,7 @@ typedef struct kiln_fusion {
     bool *is_live, *is_floating, *is_kept; /* kept: an output or a check, must be stored */
     bool *is_assembled, *is_part; /* concats without a group; what is stored inside one */
     uint8_t *packing;                      /* contraction: kiln_format of its second operand */
+    const kiln_weights **weights; /* contraction: what it widens as it reads, or NULL */
     uint8_t *role;                         /* kiln_role of nodes in clusters */
     uint32_t *cluster_of;                  /* KILN_NONE: floating or source */
     uint32_t *first_user, *users; /* users of id: users[first_user[id] … first_user[id + 1]) */
@@ -83,6 +85,9 @@ static inline kiln_value kiln_fusion_value(const kiln_fusion *fusion, uint32_t i
 /* fuse_scan.c: liveness, users, floating nodes, first clusters. */
 void kiln_fusion_scan(kiln_fusion *fusion);
 bool kiln_fusion_is_small_constant(const kiln_node *node);
+/* fuse_weights.c: finds the contractions that widen weights as they read them; what the weights are
+ * computed by floats. Comes once floating nodes are marked and formats chosen. */
+void kiln_fuse_weights(kiln_fusion *fusion);
 /* fuse_tiles.c: the format of a contraction's second operand when matrix tiles multiply it, else
  * DENSE. */
 kiln_format kiln_fusion_tile_format(kiln_fusion *fusion, uint32_t id);

@@ -29,6 +29,7 @@ static bool fits(const kiln_fusion *fusion, const kiln_attention_match *match, u
         return false;
     }
     /* Products of bf16 only where both run by tiles: the sums stay the same. */
+    if (fusion->weights[match->scores.id] || fusion->weights[dot]) return false;
     bool is_first = fusion->packing[match->scores.id] == KILN_FORMAT_BF16_K2N16;
     bool is_second = fusion->packing[dot] == KILN_FORMAT_BF16_K2N16;
     bool is_short = kiln_graph_type(fusion->graph, match->weights)->dtype != KILN_f32;

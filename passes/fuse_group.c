@@ -39,6 +39,28 @@ static void visit_operand(group_builder *builder, kiln_value value)
     }
 }
 
+/* Weights that are widened as they are read: the constants under them, and how. */
+static void visit_weights(group_builder *builder, uint32_t id)
+{
+    kiln_fusion *fusion = builder->fusion;
+    const kiln_weights *weights = fusion->weights[id];
+    kiln_operand operand = {.value = weights->codes,
+                            .format = (kiln_format)fusion->packing[id],
+                            .consumer = kiln_fusion_value(fusion, id)};
+    add_input(builder, operand);
+    operand.format = KILN_FORMAT_TABLE16;
+    for (uint32_t i = 0; i < weights->n_tables; i++) {
+        operand.value = weights->tables[i];
+        add_input(builder, operand);
+    }
+    for (uint32_t i = 0; i < weights->n_nodes; i++) {
+        uint32_t node = weights->nodes[i].id;
+        if (fusion->node_stamp[node] == fusion->stamp) continue;
+        fusion->node_stamp[node] = fusion->stamp;
+        kiln_vec_push(&builder->nodes, fusion->arena, node);
+    }
+}
+
 /* Operands of a contraction on constants are constants in the form that the contraction reads. */
 static void visit_contraction(group_builder *builder, uint32_t id)
 {
@@ -46,7 +68,9 @@ static void visit_contraction(group_builder *builder, uint32_t id)
     const kiln_node *node = kiln_fusion_node(fusion, id);
     for (uint32_t i = 0; i < node->n_inputs; i++) {
         kiln_operand operand = {.value = node->inputs[i], .format = KILN_FORMAT_DENSE};
-        if (i == 1 && fusion->packing[id]) {
+        if (i == 1 && fusion->weights[id]) {
+            visit_weights(builder, id);
+        } else if (i == 1 && fusion->packing[id]) {
             operand.format = (kiln_format)fusion->packing[id];
             operand.consumer = kiln_fusion_value(fusion, id);
             add_input(builder, operand);
@@ -178,7 +202,7 @@ static kiln_group pack_group(kiln_fusion *fusion, uint32_t id)
 
 static bool needs_pack_group(const kiln_fusion *fusion, uint32_t id)
 {
-    return fusion->packing[id] &&
+    return fusion->packing[id] && !fusion->weights[id] &&
            !is_on_constant(fusion, kiln_fusion_node(fusion, id)->inputs[1]);
 }
 

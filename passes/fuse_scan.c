@@ -151,8 +151,11 @@ static void mark_floating(kiln_fusion *fusion)
             fusion->packing[id] = KILN_FORMAT_WINOGRAD_N16;
         if (!fusion->packing[id] && wants_panels(fusion, id))
             fusion->packing[id] = KILN_FORMAT_PANEL16;
-        store_contraction_operands(fusion, id);
     }
+    kiln_fuse_weights(fusion);
+    for (uint32_t id = 1; id < fusion->n_nodes; id++)
+        if (fusion->is_live[id] && kiln_fusion_class(fusion, id) == KILN_CONTRACT)
+            store_contraction_operands(fusion, id);
 }
 
 static kiln_group_kind first_kind(kiln_fusion *fusion, uint32_t id, kiln_row_space *out_space)
@@ -232,6 +235,7 @@ void kiln_fusion_scan(kiln_fusion *fusion)
     fusion->is_assembled = kiln_new_array(fusion->arena, bool, n + 1);
     fusion->is_part = kiln_new_array(fusion->arena, bool, n + 1);
     fusion->packing = kiln_new_array(fusion->arena, uint8_t, n + 1);
+    fusion->weights = kiln_new_array(fusion->arena, const kiln_weights *, n + 1);
     fusion->role = kiln_new_array(fusion->arena, uint8_t, n + 1);
     fusion->cluster_of = kiln_new_array(fusion->arena, uint32_t, n + 1);
     fusion->node_stamp = kiln_new_array(fusion->arena, uint32_t, n + 1);

@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "kiln/program.h"
+#include "passes/weights.h"
 
 const char *kiln_group_kind_name(kiln_group_kind kind)
 {
@@ -115,6 +116,8 @@ static const format_row format_rows[] = {
     [KILN_FORMAT_BF16X3_K2N16] = {" as bf16x3_k2n16", 3, 32},
     [KILN_FORMAT_I8_K4N16] = {"_k4n16", 1, 64},
     [KILN_FORMAT_WINOGRAD_N16] = {" as winograd_n16", 0, 1},
+    [KILN_FORMAT_NIBBLE16] = {" as nibble_k2n16", 0, 1},
+    [KILN_FORMAT_TABLE16] = {" as table_n16", 0, 1},
 };
 
 uint32_t kiln_format_parts(kiln_format format)
@@ -129,6 +132,7 @@ int64_t kiln_format_step(kiln_format format)
 
 kiln_dtype kiln_format_dtype(kiln_format format, kiln_dtype dtype)
 {
+    if (format == KILN_FORMAT_NIBBLE16) return KILN_u8;
     return kiln_format_parts(format) ? KILN_u32 : dtype;
 }
 
@@ -145,6 +149,9 @@ int64_t kiln_operand_bytes(const kiln_graph *graph, kiln_operand operand)
         k = kiln_round_up(k, step);
         bytes_each = 64 / step * (int64_t)kiln_format_parts(operand.format);
     }
+    if (operand.format == KILN_FORMAT_NIBBLE16) k = k / 2 + k % 2;
+    if (operand.format == KILN_FORMAT_TABLE16)
+        k = kiln_ceil_div(k, kiln_max_i64(1, kiln_repeat_block(graph, operand)));
     int64_t dims[] = {batch, kiln_ceil_div(n, 16), k, 16, bytes_each};
     if (!kiln_checked_product(dims, 5, &bytes)) return INT64_MAX;
     return bytes;

@@ -64,6 +64,9 @@ typedef enum kiln_format {
                              integers, the same in any order */
     KILN_FORMAT_WINOGRAD_N16, /* the kernel of a convolution with the attribute winograd = m, after
                                  its transform: [ceil(n / 16)][(m + 2)^2][ic][16] of f32 */
+    KILN_FORMAT_NIBBLE16, /* [ceil(n / 16)][ceil(k / 2)][16] bytes of two elements of four bits, the
+                             even k in the low one: codes that a product widens (weights.h) */
+    KILN_FORMAT_TABLE16,  /* [ceil(n / 16)][blocks of k][16]: what stays the same along a block */
 } kiln_format;
 
 typedef struct kiln_operand {

@@ -76,6 +76,11 @@ static bool is_given(const kiln_check_state *check, kiln_operand operand)
     return kiln_graph_node(graph, kiln_view_base(graph, operand.value))->op == KILN_OP_constant;
 }
 
+static bool is_elementwise(const kiln_graph *graph, kiln_value value)
+{
+    return kiln_node_row(kiln_graph_node(graph, value))->class_ == KILN_ELEMENTWISE;
+}
+
 static bool has_operand(const kiln_check_state *check, const kiln_group *group, kiln_value node,
                         uint32_t position)
 {
@@ -89,6 +94,9 @@ static bool has_operand(const kiln_check_state *check, const kiln_group *group, 
         if (input.value.id != value.id) continue;
         if (input.format == KILN_FORMAT_DENSE) return true;
         if (input.consumer.id == node.id && position == 1) return true;
+        bool is_widened = kiln_graph_node(graph, input.consumer)->op == KILN_OP_dot_general &&
+                          input.consumer.id == group->anchor.id;
+        if (is_widened && is_elementwise(graph, node)) return true;
     }
     return false;
 }

@@ -248,14 +248,14 @@ static LLVMValueRef permute_256(kiln_llvm *e, const kiln_table *table, LLVMValue
     return result;
 }
 
-/* An index without the mask that keeps it in a table as long as two registers: the permutation
- * reads no other bits. */
-static LLVMValueRef unmasked_index(kiln_llvm *e, kiln_kv index)
+/* An index without the mask that keeps it in a table as long as one or two registers: the
+ * permutation reads no other bits. */
+static LLVMValueRef unmasked_index(kiln_llvm *e, kiln_kv index, uint32_t n)
 {
     const kiln_instr *instr = kiln_kernel_at(e->kernel, index);
     if (instr->op != KILN_K_and) return kiln_llvm_operand(e, index);
     const kiln_instr *mask = kiln_kernel_at(e->kernel, instr->args[1]);
-    bool is_whole = mask->op == KILN_K_const && (uint32_t)mask->imm == 31;
+    bool is_whole = mask->op == KILN_K_const && (uint32_t)mask->imm == n - 1;
     return kiln_llvm_operand(e, is_whole ? instr->args[0] : index);
 }
 
@@ -267,7 +267,8 @@ LLVMValueRef kiln_llvm_emit_lookup(kiln_llvm *e, const kiln_instr *instr)
     bool is_word = kiln_dtype_bytes(instr->dtype) == 4 && instr->lanes > 1;
     if (!is_word || !(features & KILN_CPU_AVX2)) return lookup_in_memory(e, instr, index);
     uint32_t width = features & KILN_CPU_AVX512 ? 16 : 8, lanes = instr->lanes;
-    if (width == 16 && table->n == 32) index = unmasked_index(e, instr->args[0]);
+    if (width == 16 && (table->n == 16 || table->n == 32))
+        index = unmasked_index(e, instr->args[0], table->n);
     LLVMValueRef result = NULL;
     for (uint32_t first = 0; first < lanes; first += width) {
         LLVMValueRef part = kiln_llvm_part(e, index, lanes, first, width);

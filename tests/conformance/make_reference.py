@@ -138,6 +138,15 @@ def quantised():
         [N("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]), N("MatMulInteger", ["q", "w", "z"], ["p"]),
          N("Cast", ["p"], ["f"], to=FLOAT), N("Mul", ["f", "s"], ["y"])], {"x": x}, \
         {"w": np.random.default_rng(1).integers(-128, 127, (8, 5)).astype(np.int8)}, 13
+    codes = np.random.default_rng(2)
+    for name, rows, bits, zeros in [("", 2, 4, False), ("_zero_points", 3, 4, True), ("_rows", 40, 4, True),
+                                    ("_bytes", 1, 8, False)]:
+        weights = {"w": codes.integers(0, 256, (70, 4, 4 * bits)).astype(np.uint8),
+                   "s": codes.random(70 * 4).astype(np.float32)}
+        if zeros:
+            weights["z"] = codes.integers(0, 256, 70 * 4 * bits // 8).astype(np.uint8)
+        yield "MatMulNBits" + name, [N("MatMulNBits", ["x"] + list(weights), ["y"], domain="com.microsoft", K=100,
+                                       N=70, bits=bits, block_size=32)], {"x": random(rows, 100)}, weights, 17
 
 
 def shapes():
