@@ -420,6 +420,13 @@ void kiln_conv_result_index(void *user, kiln_kv row, kiln_axis_index column, kil
             kiln_axis_scalar(positions[KILN_CONV_AXES - conv->n_spatial + i], 1);
 }
 
+void kiln_conv_open_epilogue(kiln_conv *conv)
+{
+    conv->epilogue = kiln_epilogue_create(conv->lower, conv->lower->group->anchor, conv->dtype);
+    conv->epilogue.index = kiln_conv_result_index;
+    conv->epilogue.user = conv;
+}
+
 void kiln_conv_lower_tiles(kiln_conv *conv, kiln_ints sizes,
                            void (*emit)(void *user, kiln_kv number), void *user)
 {
@@ -430,9 +437,7 @@ void kiln_conv_lower_tiles(kiln_conv *conv, kiln_ints sizes,
         kiln_fail(lower->scope, KILN_LIMIT, "group %s: more than 2^32 - 1 tiles; expected fewer",
                   lower->group->label);
     k->n_tiles = (uint32_t)n;
-    conv->epilogue = kiln_epilogue_create(lower, lower->group->anchor, conv->dtype);
-    conv->epilogue.index = kiln_conv_result_index;
-    conv->epilogue.user = conv;
+    kiln_conv_open_epilogue(conv);
     kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
     kiln_kv number = kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
     uint32_t mark = kiln_lower_mark(lower);

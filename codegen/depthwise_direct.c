@@ -23,7 +23,10 @@ typedef struct direct {
     int64_t block_features;             /* that go through the rows of a tile together */
     kiln_kv first_feature, end_feature; /* of the block at work */
     int64_t first_run, end_run;         /* runs that see no end of the row */
-    kiln_kv row, base; /* output row at work; input element of its first tap and feature 0 */
+    int64_t ring; /* rows that the input has room for: row r stands at r % ring; 0: all of them */
+    kiln_kv row, base; /* output row at work; input element of its first tap and feature 0, of row 0
+                          where the input is a ring */
+    kiln_kv first_row; /* input row of the first tap */
     kiln_kv tap_begin, tap_end; /* kernel rows inside the input */
 } direct;
 
@@ -49,9 +52,9 @@ static void add_taps(direct *d, kiln_tile *tile, const pixel_run *run, kiln_kv t
     kiln_conv *conv = d->conv;
     kiln_kernel *k = conv->lower->kernel;
     const kiln_conv_axis *axis = conv->axis;
-    kiln_kv at =
-        kiln_k_mul_imm(k, taps[KILN_CONV_H], axis[KILN_CONV_H].rhs_dilation * d->row_stride);
-    at = kiln_k_binary(k, KILN_K_add, at, d->base);
+    kiln_kv at = kiln_k_mul_imm(k, taps[KILN_CONV_H], axis[KILN_CONV_H].rhs_dilation);
+    if (d->ring) at = kiln_k_rem_imm(k, kiln_k_binary(k, KILN_K_add, at, d->first_row), d->ring);
+    at = kiln_k_binary(k, KILN_K_add, kiln_k_mul_imm(k, at, d->row_stride), d->base);
     kiln_kv right = kiln_k_mul_imm(k, run->column, axis[KILN_CONV_W].stride * d->column_stride);
     at = kiln_k_binary(k, KILN_K_add, at, kiln_k_binary(k, KILN_K_add, right, feature));
     for (int64_t tap = 0; tap < axis[KILN_CONV_W].kernel; tap++) {
@@ -157,10 +160,30 @@ static void place_row(direct *d)
     last = kiln_k_max(k, kiln_k_binary(k, KILN_K_sub, last, first), zero);
     kiln_kv n_taps = kiln_k_const_i64(k, axis[KILN_CONV_H].kernel);
     d->tap_end = kiln_k_min(k, kiln_k_div_imm(k, last, unit), n_taps);
-    d->base = kiln_k_mul_imm(k, first, d->row_stride);
+    d->first_row = first;
+    d->base = kiln_k_mul_imm(k, d->ring ? zero : first, d->row_stride);
     kiln_kv image = kiln_k_mul_imm(k, conv->image, d->image_stride);
     d->base = kiln_k_binary(k, KILN_K_add, d->base, image);
     d->base = kiln_k_add_imm(k, d->base, d->origin - axis[KILN_CONV_W].low * d->column_stride);
+}
+
+/* Rows begin … end of the image at work, a block of features after the other. */
+static void emit_rows(direct *d, kiln_kv begin, kiln_kv end)
+{
+    kiln_lower *lower = d->conv->lower;
+    kiln_kernel *k = lower->kernel;
+    kiln_kv zero = kiln_k_const_i64(k, 0), last = kiln_k_const_i64(k, d->conv->groups);
+    d->first_feature = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, last, d->block_features);
+    uint32_t outer = kiln_lower_mark(lower);
+    d->end_feature = kiln_k_min(k, kiln_k_add_imm(k, d->first_feature, d->block_features), last);
+    d->row = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
+    uint32_t inner = kiln_lower_mark(lower);
+    place_row(d);
+    emit_row(d);
+    kiln_lower_cut(lower, inner);
+    kiln_k_end(k);
+    kiln_lower_cut(lower, outer);
+    kiln_k_end(k);
 }
 
 static void emit_tile(void *user, kiln_kv number)
@@ -174,18 +197,7 @@ static void emit_tile(void *user, kiln_kv number)
     conv->depth = kiln_k_const_i64(k, 0);
     kiln_kv begin = kiln_k_mul_imm(k, block, d->rows), end = kiln_k_add_imm(k, begin, d->rows);
     end = kiln_k_min(k, end, kiln_k_const_i64(k, conv->axis[KILN_CONV_H].out));
-    kiln_kv zero = kiln_k_const_i64(k, 0), last = kiln_k_const_i64(k, conv->groups);
-    d->first_feature = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, last, d->block_features);
-    uint32_t outer = kiln_lower_mark(lower);
-    d->end_feature = kiln_k_min(k, kiln_k_add_imm(k, d->first_feature, d->block_features), last);
-    d->row = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
-    uint32_t inner = kiln_lower_mark(lower);
-    place_row(d);
-    emit_row(d);
-    kiln_lower_cut(lower, inner);
-    kiln_k_end(k);
-    kiln_lower_cut(lower, outer);
-    kiln_k_end(k);
+    emit_rows(d, begin, end);
 }
 
 /* Rows of the thread that has most of them, and what its tiles cost. */
@@ -244,17 +256,41 @@ static bool find_input(direct *d)
     d->column_stride = strided.strides[conv->input_axes.at[3]];
     d->origin = strided.origin;
     d->input = (kiln_tile_source){lower->buffer_of[strided.input], conv->input->dtype};
+    d->ring = lower->ring_of ? lower->ring_of[strided.input].rows : 0;
     find_runs(d);
-    int64_t n_runs = kiln_ceil_div(conv->axis[KILN_CONV_W].out, d->width);
-    return n_runs - (d->end_run - d->first_run) <= END_RUNS;
+    return true;
 }
 
 bool kiln_conv_lower_direct(kiln_conv *conv)
 {
     direct d = {.conv = conv};
     if (!find_input(&d)) return false;
+    int64_t n_runs = kiln_ceil_div(conv->axis[KILN_CONV_W].out, d.width);
+    if (n_runs - (d.end_run - d.first_run) > END_RUNS) return false;
     choose_tiles(&d);
     int64_t sizes[] = {conv->batch, d.n_row_blocks};
     kiln_conv_lower_tiles(conv, (kiln_ints){2, sizes}, emit_tile, &d);
     return true;
+}
+
+static void emit_one_row(void *user, kiln_kv image, kiln_kv row)
+{
+    direct *d = user;
+    kiln_kernel *k = d->conv->lower->kernel;
+    d->conv->image = image;
+    d->conv->depth = kiln_k_const_i64(k, 0);
+    emit_rows(d, row, kiln_k_add_imm(k, row, 1));
+}
+
+kiln_row_maker kiln_conv_direct_row_maker(kiln_conv *conv)
+{
+    direct *d = kiln_new(&conv->lower->scope->arena, direct);
+    d->conv = conv;
+    if (!find_input(d))
+        kiln_fail(conv->lower->scope, KILN_INTERNAL,
+                  "group %s: a depthwise member of a band does not read its input in place",
+                  conv->lower->group->label);
+    choose_tiles(d);
+    kiln_conv_open_epilogue(conv);
+    return (kiln_row_maker){emit_one_row, d};
 }

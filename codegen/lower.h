@@ -38,7 +38,16 @@ typedef struct kiln_binding {
     uint32_t buffer;
     const kiln_place *place; /* NULL: value */
     kiln_kv base;            /* added to the place's offsets (i64 scalar), or none */
+    bool is_operand;         /* the place is that of input `position` of the group */
+    uint32_t position;
 } kiln_binding;
+
+/* How an operand lies in a local that keeps only its last rows: row r along `axis` stands at
+ * r % rows. */
+typedef struct kiln_ring {
+    uint32_t axis;
+    int64_t rows; /* 0: all of it is there */
+} kiln_ring;
 
 typedef struct kiln_memo kiln_memo;   /* values at hand; lower_memo.c */
 typedef struct kiln_sites kiln_sites; /* where values were wanted; lower_value.c */
@@ -56,6 +65,7 @@ typedef struct kiln_lower {
     const uint32_t
         *buffer_of; /* by position in group->inputs, then group->outputs: buffer number */
     const kiln_place *const *place_of; /* by the same position */
+    const kiln_ring *ring_of;          /* by the same position; NULL: none is a ring */
     uint32_t store_flags; /* KILN_MEM_STREAM: outputs begin at multiples of 64 bytes and go past the
                              caches */
     kiln_memo *memo;
@@ -75,6 +85,7 @@ void kiln_lower_window(kiln_lower *lower);
 void kiln_lower_dot(kiln_lower *lower);
 void kiln_lower_attention(kiln_lower *lower);
 void kiln_lower_conv(kiln_lower *lower);
+void kiln_lower_band(kiln_lower *lower);
 void kiln_lower_pack(kiln_lower *lower);
 void kiln_lower_routine(kiln_lower *lower);
 /* The same for GPU machines: blocks and threads. */
@@ -83,6 +94,15 @@ void kiln_lower_gpu_row(kiln_lower *lower);
 void kiln_lower_gpu_column(kiln_lower *lower);
 void kiln_lower_gpu_window(kiln_lower *lower);
 void kiln_lower_gpu_routine(kiln_lower *lower);
+
+/* Members of a band: what makes one row (axis 1) of the group's result, in order and once each. To
+ * be made before the loops around it are open. */
+typedef struct kiln_row_maker {
+    void (*emit)(void *user, kiln_kv image, kiln_kv row);
+    void *user;
+} kiln_row_maker;
+kiln_row_maker kiln_conv_row_maker(kiln_lower *lower);
+kiln_row_maker kiln_window_row_maker(kiln_lower *lower);
 
 /* The value of `node` at `index` in its compute dtype, lower->lanes lanes. Memoised for the loops
  * that are open; a shared node is computed once per index, and once for all lanes where they agree.
@@ -110,6 +130,10 @@ void kiln_lower_store(kiln_lower *lower, uint32_t number, const kiln_index *inde
 /* Element offset of `index` in a place: scalar base plus step per lane, or lanes; never a digit. */
 kiln_axis_index kiln_lower_offset(kiln_lower *lower, const kiln_place *place,
                                   const kiln_index *index);
+
+/* The same in the place of an operand, by position. */
+kiln_axis_index kiln_lower_operand_offset(kiln_lower *lower, uint32_t position,
+                                          const kiln_index *index);
 
 /* An index on which all axes are 0 / whose axis is `base` scalar / base + lane. */
 kiln_axis_index kiln_axis_zero(kiln_lower *lower);

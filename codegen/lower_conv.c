@@ -27,6 +27,12 @@ typedef struct product {
     int64_t block_features, n_feature_blocks, n_row_blocks;
     kiln_kv group;     /* of the tile at work */
     kiln_kv block_row; /* its first output row */
+    kiln_kv base;      /* element of A of its first row; none: 0 */
+    bool is_row;       /* it is one row of a band */
+    int64_t ring;      /* rows of A that its buffer has room for; 0: the window is copied, or all
+                          rows are there */
+    bool is_in_place;  /* A is read where it stands: no window is copied */
+    int64_t image_stride, row_stride, origin; /* of such an A, by rows of the result */
 } product;
 
 /* A register tile: height x width pixels, `vectors` of features, `last` lanes in the last one. */
@@ -131,6 +137,7 @@ static void fetch_next(const product *p, kiln_tile *tile, const pixel_tile *shap
     int64_t n_columns = kiln_ceil_div(out, p->width);
     int64_t bytes = p->k_size * conv->out_features * (int64_t)kiln_dtype_bytes(conv->dtype);
     if (!p->is_packed || !p->is_row_joined || bytes <= conv->lower->machine->l2_bytes / 2) return;
+    if (p->is_row) return; /* the kernels of a band are small */
     if (conv->axis[KILN_CONV_D].kernel > 1) return;
     kiln_kv down = kiln_k_div_imm(k, kiln_k_binary(k, KILN_K_sub, row, p->block_row), p->height);
     kiln_kv right = kiln_k_div_imm(k, column, p->width);
@@ -151,6 +158,7 @@ static void emit_register_tile(product *p, const pixel_tile *shape, kiln_kv row,
     kiln_kv down = kiln_k_binary(k, KILN_K_sub, row, p->block_row);
     kiln_kv a = kiln_k_mul_imm(k, down, conv->axis[KILN_CONV_H].local_stride * conv->row_pitch);
     a = step_by(k, a, column, conv->axis[KILN_CONV_W].local_stride * conv->pitch);
+    if (p->base) a = kiln_k_binary(k, KILN_K_add, a, p->base);
     kiln_tile_zero(&tile);
     fetch_next(p, &tile, shape, row, column);
     accumulate_taps(p, &tile, a, kernel_offset(p, shape->feature));
@@ -243,8 +251,9 @@ static void choose_pixels(const product *p, uint32_t rows, int64_t *out_width, i
 {
     const kiln_conv_axis *axis = p->conv->axis;
     int64_t out = axis[KILN_CONV_W].out;
+    int64_t most = p->is_row ? 1 : axis[KILN_CONV_H].out;
     *out_width = kiln_ceil_div(out, kiln_ceil_div(out, rows));
-    *out_height = kiln_max_i64(1, kiln_min_i64(rows / *out_width, axis[KILN_CONV_H].out));
+    *out_height = kiln_max_i64(1, kiln_min_i64(rows / *out_width, most));
 }
 
 /* Cycles of all register tiles of width x height pixels over an image, tails included. */
@@ -387,21 +396,95 @@ static void find_kernel(product *p)
     p->kernel_origin = strided.origin;
 }
 
+/* Operands and the register tile; the cycles of all tiles. */
+static double open_product(product *p)
+{
+    const kiln_conv_axis *axis = p->conv->axis;
+    p->k_size = axis[KILN_CONV_D].kernel * axis[KILN_CONV_H].kernel * axis[KILN_CONV_W].kernel *
+                p->conv->in_features;
+    find_kernel(p);
+    int64_t tile_width = 1;
+    double cycles = choose_tile(p, &tile_width);
+    p->width = tile_width;
+    return cycles;
+}
+
 static void lower_product(kiln_conv *conv)
 {
     const kiln_conv_axis *axis = conv->axis;
     product p = {.conv = conv};
-    p.k_size = axis[KILN_CONV_D].kernel * axis[KILN_CONV_H].kernel * axis[KILN_CONV_W].kernel *
-               conv->in_features;
-    find_kernel(&p);
-    int64_t tile_width = 1;
-    double cycles = choose_tile(&p, &tile_width);
-    p.width = tile_width;
-    choose_blocks(&p, cycles);
+    choose_blocks(&p, open_product(&p));
     p.is_row_joined = axis[KILN_CONV_W].rhs_dilation == 1 && conv->pitch == conv->in_features;
     int64_t sizes[] = {conv->batch, axis[KILN_CONV_D].out, p.n_row_blocks, conv->groups,
                        p.n_feature_blocks};
     kiln_conv_lower_tiles(conv, (kiln_ints){5, sizes}, emit_tile, &p);
+}
+
+/* One row of the result; the kernel's features strip by strip. */
+static void emit_one_row(void *user, kiln_kv image, kiln_kv row)
+{
+    product *p = user;
+    kiln_conv *conv = p->conv;
+    kiln_kernel *k = conv->lower->kernel;
+    int64_t width = (int64_t)p->vectors * conv->lanes, features = conv->out_features;
+    kiln_kv zero = kiln_k_const_i64(k, 0), whole = kiln_k_const_i64(k, features / width * width);
+    conv->image = image;
+    conv->depth = conv->feature = p->group = zero;
+    p->block_row = conv->first_row = row;
+    if (p->is_in_place) {
+        kiln_kv at = p->ring ? kiln_k_rem_imm(k, row, p->ring) : row;
+        at = step_by(k, kiln_k_mul_imm(k, at, p->row_stride), image, p->image_stride);
+        p->base = kiln_k_add_imm(k, at, p->origin);
+    } else {
+        kiln_conv_copy(conv);
+    }
+    pixel_tile shape = {.width = p->width, .vectors = p->vectors, .last = conv->lanes};
+    if (features >= width) emit_features(p, shape, zero, whole);
+    if (features % width == 0) return;
+    shape.vectors = (uint32_t)kiln_ceil_div(features % width, conv->lanes);
+    shape.last = (uint32_t)((features - 1) % conv->lanes + 1);
+    emit_features(p, shape, whole, kiln_k_const_i64(k, features));
+}
+
+/* A 1 x 1 kernel without padding reads rows where they stand, when features lie together. */
+static bool find_rows(product *p)
+{
+    kiln_conv *conv = p->conv;
+    kiln_lower *lower = conv->lower;
+    kiln_strided strided;
+    for (uint32_t i = 0; i < KILN_CONV_AXES; i++) {
+        const kiln_conv_axis *axis = &conv->axis[i];
+        if (axis->kernel != 1 || axis->low != 0 || axis->lhs_dilation != 1) return false;
+        if ((axis->out - 1) * axis->stride >= axis->in) return false;
+    }
+    if (conv->input->dtype != conv->dtype) return false;
+    if (!kiln_lower_strided(lower, conv->node->inputs[0], &strided)) return false;
+    if (strided.strides[conv->input_axes.at[1]] != 1) return false;
+    p->is_in_place = true;
+    p->ring = lower->ring_of ? lower->ring_of[strided.input].rows : 0;
+    p->image_stride = strided.strides[conv->input_axes.at[0]];
+    p->row_stride = strided.strides[conv->input_axes.at[2]] * conv->axis[KILN_CONV_H].stride;
+    p->origin = strided.origin;
+    conv->local = lower->buffer_of[strided.input];
+    conv->pitch = strided.strides[conv->input_axes.at[3]] * conv->axis[KILN_CONV_W].stride;
+    conv->block_rows = 1;
+    return true;
+}
+
+kiln_row_maker kiln_conv_row_maker(kiln_lower *lower)
+{
+    kiln_conv *conv = kiln_new(&lower->scope->arena, kiln_conv);
+    kiln_conv_describe(lower, conv);
+    if (conv->groups > 1) return kiln_conv_direct_row_maker(conv);
+    product *p = kiln_new(&lower->scope->arena, product);
+    p->conv = conv;
+    p->is_row = true;
+    open_product(p);
+    if (!find_rows(p)) kiln_conv_add_local(conv, 1, conv->in_features);
+    bool is_near = conv->axis[KILN_CONV_W].rhs_dilation == 1;
+    p->is_row_joined = is_near && conv->pitch == conv->in_features;
+    kiln_conv_open_epilogue(conv);
+    return (kiln_row_maker){emit_one_row, p};
 }
 
 /* The roles of a 1 x 1 convolution as a product: batch and space are rows. */

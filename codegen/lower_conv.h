@@ -47,6 +47,8 @@ void kiln_conv_describe(kiln_lower *lower, kiln_conv *out_conv);
 void kiln_conv_add_local(kiln_conv *conv, int64_t rows, int64_t n_features);
 /* Fills it for the tile at work. */
 void kiln_conv_copy(kiln_conv *conv);
+/* Opens the epilogue of its sums. */
+void kiln_conv_open_epilogue(kiln_conv *conv);
 /* The frame of every convolution: counts the tiles (LIMIT when 2^32 or more), opens the epilogue,
  * and lets `emit` write the tile of that number. */
 void kiln_conv_lower_tiles(kiln_conv *conv, kiln_ints sizes,
@@ -61,6 +63,7 @@ void kiln_lower_amx_conv(kiln_conv *conv);
 void kiln_conv_lower_depthwise(kiln_conv *conv);
 /* The same without a copy, for dense inputs; false where it does not fit. */
 bool kiln_conv_lower_direct(kiln_conv *conv);
+kiln_row_maker kiln_conv_direct_row_maker(kiln_conv *conv);
 /* The kernel's elements at a tap for a vector of features. */
 kiln_kv kiln_conv_load_tap(kiln_conv *conv, const kiln_kv taps[KILN_CONV_AXES], kiln_kv feature,
                            kiln_kv mask);

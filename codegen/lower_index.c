@@ -349,3 +349,20 @@ kiln_axis_index kiln_lower_offset(kiln_lower *lower, const kiln_place *place,
     kiln_axis_index offset = kiln_lower_sum(lower, &sum);
     return kiln_axis_plain(lower, &offset);
 }
+
+kiln_axis_index kiln_lower_operand_offset(kiln_lower *lower, uint32_t position,
+                                          const kiln_index *index)
+{
+    const kiln_place *place = lower->place_of[position];
+    if (!lower->ring_of || !lower->ring_of[position].rows)
+        return kiln_lower_offset(lower, place, index);
+    kiln_index at = *index;
+    kiln_axis_index *row = &at.axis[lower->ring_of[position].axis];
+    *row = kiln_axis_plain(lower, row);
+    if (!kiln_axis_is_uniform(row))
+        kiln_fail(lower->scope, KILN_INTERNAL, "lower %s: rows of a ring are read across",
+                  lower->group->label);
+    int64_t rows = lower->ring_of[position].rows;
+    *row = kiln_axis_scalar(kiln_lower_op_imm(lower, KILN_K_rem, row->base, rows), 1);
+    return kiln_lower_offset(lower, place, &at);
+}

@@ -91,6 +91,6 @@ void kiln_lower_store(kiln_lower *lower, uint32_t number, const kiln_index *inde
                           .lanes = lower->lanes,
                           .mask = lower->mask,
                           .flags = lower->store_flags,
-                          .offset = kiln_lower_offset(lower, place, index)};
+                          .offset = kiln_lower_operand_offset(lower, position, index)};
     kiln_lower_store_at(lower, &access, kiln_k_splat(lower->kernel, value, lower->lanes));
 }

@@ -155,7 +155,10 @@ static kiln_kv load_place(kiln_lower *lower, const kiln_frame *frame, const kiln
                           .lanes = site.lanes,
                           .mask = kiln_lower_and(lower, site.mask, site.guard),
                           .is_guarded = site.guard != 0};
-    access.offset = kiln_lower_offset(lower, place, &site.index);
+    if (at->is_operand)
+        access.offset = kiln_lower_operand_offset(lower, at->position, &site.index);
+    else
+        access.offset = kiln_lower_offset(lower, place, &site.index);
     if (at->base) {
         kiln_axis_index base = kiln_axis_scalar(at->base, 1);
         access.offset = kiln_axis_add(lower, &access.offset, &base);
@@ -172,7 +175,10 @@ static kiln_kv value_load(kiln_lower *lower, const kiln_frame *frame)
     }
     uint32_t input = kiln_lower_input(lower, frame->node);
     if (input == KILN_NONE) return 0;
-    kiln_binding at = {.place = lower->place_of[input], .buffer = lower->buffer_of[input]};
+    kiln_binding at = {.place = lower->place_of[input],
+                       .buffer = lower->buffer_of[input],
+                       .is_operand = true,
+                       .position = input};
     return load_place(lower, frame, &at);
 }
 

@@ -15,6 +15,7 @@ typedef struct window_walk {
     uint32_t split; /* axes of the result from here on are the inner one */
     int64_t n_rows, n_inner;
     kiln_axis_index row;
+    kiln_kv lead[3]; /* indices before the inner axis, of four, where they are at hand; else none */
     kiln_index at; /* of the operand, axes filled as loops open */
     kiln_kv guard;
 } window_walk;
@@ -130,7 +131,10 @@ static kiln_index result_index(window_walk *w, const kiln_type *type, kiln_axis_
     inner.extent = w->n_inner;
     if (type->rank == own->rank &&
         memcmp(type->dims, own->dims, own->rank * sizeof *own->dims) == 0) {
-        kiln_lower_delinearize(lower, w->row, w->split, type->dims, index.axis);
+        if (w->lead[0])
+            for (uint32_t i = 0; i < w->split; i++) index.axis[i] = kiln_axis_scalar(w->lead[i], 1);
+        else
+            kiln_lower_delinearize(lower, w->row, w->split, type->dims, index.axis);
         kiln_lower_delinearize(lower, inner, type->rank - w->split, type->dims + w->split,
                                index.axis + w->split);
         return index;
@@ -191,9 +195,8 @@ static int64_t choose_rows_per_tile(const window_walk *w)
     return rows > 0 ? rows : 1;
 }
 
-void kiln_lower_window(kiln_lower *lower)
+static window_walk open_window(kiln_lower *lower)
 {
-    kiln_kernel *k = lower->kernel;
     window_walk w = {.lower = lower, .node = kiln_graph_node(lower->graph, lower->group->anchor)};
     w.operand = kiln_graph_type(lower->graph, w.node->inputs[0]);
     const kiln_type *type = w.node->type;
@@ -203,6 +206,38 @@ void kiln_lower_window(kiln_lower *lower)
     uint32_t lanes = 1;
     while (lanes < lower->lanes && lanes < w.n_inner) lanes *= 2;
     lower->lanes = lanes;
+    return w;
+}
+
+static void emit_one_row(void *user, kiln_kv image, kiln_kv row)
+{
+    window_walk *w = user;
+    kiln_lower *lower = w->lower;
+    kiln_kernel *k = lower->kernel;
+    int64_t columns = w->node->type->dims[2];
+    kiln_kv begin = kiln_lower_i64(lower, 0), end = kiln_lower_i64(lower, columns);
+    kiln_kv column = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
+    uint32_t mark = kiln_lower_mark(lower);
+    w->lead[0] = image;
+    w->lead[1] = row;
+    w->lead[2] = column;
+    w->row = kiln_axis_zero(lower);
+    emit_row(w);
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+}
+
+kiln_row_maker kiln_window_row_maker(kiln_lower *lower)
+{
+    window_walk *w = kiln_new(&lower->scope->arena, window_walk);
+    *w = open_window(lower);
+    return (kiln_row_maker){emit_one_row, w};
+}
+
+void kiln_lower_window(kiln_lower *lower)
+{
+    kiln_kernel *k = lower->kernel;
+    window_walk w = open_window(lower);
     int64_t per_tile = choose_rows_per_tile(&w), n_tiles = kiln_ceil_div(w.n_rows, per_tile);
     if (n_tiles > UINT32_MAX)
         kiln_fail(lower->scope, KILN_LIMIT, "group %s: %lld tiles; expected at most 2^32 - 1",

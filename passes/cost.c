@@ -324,6 +324,12 @@ bool kiln_cost_is_long(const kiln_cost *cost)
     return cost->instrs > MAX_INSTRS;
 }
 
+double kiln_fusion_bandwidth(const kiln_fusion *fusion, double footprint)
+{
+    double threads = fusion->pipeline->n_threads > 1 ? fusion->pipeline->n_threads : 1;
+    return bandwidth(fusion->machine, footprint, threads) / threads;
+}
+
 double kiln_cost_ns(const kiln_fusion *fusion, const kiln_cost *cost, double footprint)
 {
     return time_of(fusion->machine, cost, footprint, cost->threads) + fusion->machine->launch_ns;

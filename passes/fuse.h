@@ -152,6 +152,8 @@ void kiln_fuse_concats(kiln_fusion *fusion, bool takes_pointwise);
 kiln_cost kiln_fusion_cost(kiln_fusion *fusion, uint32_t number, uint32_t other);
 /* Whether a kernel of that cost is longer than is compiled in a moment. */
 bool kiln_cost_is_long(const kiln_cost *cost);
+/* One core's bandwidth to the level that holds `footprint` bytes of all threads. */
+double kiln_fusion_bandwidth(const kiln_fusion *fusion, double footprint);
 /* Time on all threads with launch, at the bandwidth of the level that holds `footprint` bytes. */
 double kiln_cost_ns(const kiln_fusion *fusion, const kiln_cost *cost, double footprint);
 /* Issue slots of one element of an op, in f32 flops; flops by the usual count. */
@@ -160,6 +162,8 @@ double kiln_op_flops(const kiln_graph *graph, const kiln_node *node);
 
 /* fuse_group.c: clusters to groups, in an order that keeps the peak of live bytes low (order.c). */
 void kiln_fusion_emit(kiln_fusion *fusion);
+/* fuse_band.c: chains of convolutions and a pool whose rows stay in the cache become one group. */
+void kiln_fuse_bands(kiln_fusion *fusion);
 /* A permutation of `groups`, which are not in the schedule yet, that respects their operands. */
 void kiln_order_groups(const kiln_schedule *schedule, const kiln_group *groups, uint32_t n,
                        uint32_t *out_order);

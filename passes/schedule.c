@@ -16,6 +16,7 @@ const char *kiln_group_kind_name(kiln_group_kind kind)
         [KILN_GROUP_WINDOW] = "window",
         [KILN_GROUP_DOT] = "dot",
         [KILN_GROUP_CONV] = "conv",
+        [KILN_GROUP_BAND] = "band",
         [KILN_GROUP_PACK] = "pack",
         [KILN_GROUP_ATTENTION] = "attention",
         [KILN_GROUP_ROUTINE] = "routine",
@@ -202,6 +203,8 @@ static void print_group(const kiln_schedule *schedule, uint32_t number, kiln_tex
         }
         kiln_text_append(text, "\n");
     }
+    for (uint32_t i = 0; i + 1 < group->n_members; i++)
+        print_operands(schedule, "row", group->members[i].outputs, 1, text);
     print_operands(schedule, "out", group->outputs, group->n_outputs, text);
 }
 

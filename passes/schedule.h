@@ -33,6 +33,9 @@ typedef enum kiln_group_kind {
                           (values that do not depend on the result enter through any views). An
                           output has the result's dims, or is a transpose of such a value */
     KILN_GROUP_CONV,   /* one convolution (NHWC, HWIO), the rest as for DOT */
+    KILN_GROUP_BAND,   /* CONV groups in a chain, the last one perhaps a WINDOW: its members. Each
+                          reads a few rows of what the one before it makes, which stay with the tile
+                          and are stored nowhere. The anchor is the last member's; see band.h */
     KILN_GROUP_PACK,   /* copies one operand of a later contraction to a packed format */
     KILN_GROUP_ATTENTION, /* softmax(f(Q K^T)) V in one kernel, see kiln_match_attention; the anchor
                              is the second product, outputs as for DOT */
@@ -88,6 +91,8 @@ typedef struct kiln_group {
     double ns;                  /* on one core */
     const char *label;          /* of the anchor or root, for profiles; never NULL */
     int64_t scratch_bytes, scratch_offset; /* REGION: arena that its steps need beside operands */
+    uint32_t n_members;
+    const struct kiln_group *members; /* BAND: in order, each as if it were a group of its own */
 } kiln_group;
 
 /* The first carried operands of a loop are its first items; 0 for other nodes. */

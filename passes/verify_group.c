@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "kiln/program.h"
+#include "passes/band.h"
 #include "passes/verify.h"
 
 typedef enum lie { LIES_FREE, LIES_WHOLE, LIES_PER_ROW, LIES_LOST } lie;
@@ -183,6 +184,29 @@ static kiln_status check_single(kiln_check_state *check, uint32_t g, kiln_class 
     return KILN_OK;
 }
 
+/* Each member as a group of its own; a value between two of them is given to the second one. */
+static kiln_status check_band(kiln_check_state *check, uint32_t g)
+{
+    const kiln_group *group = &check->schedule->groups.at[g];
+    const kiln_graph *graph = check->schedule->graph;
+    if (group->n_members < 2) return kiln_check_fail(check, g, "it has fewer than two members");
+    for (uint32_t i = 0; i < group->n_members; i++) {
+        const kiln_group *member = &group->members[i];
+        bool is_right = i ? kiln_band_may_follow(graph, member - 1, member)
+                          : kiln_band_may_begin(graph, member);
+        if (!is_right) return kiln_check_fail(check, g, "a member does not fit in a band");
+        follow(check, member, NULL);
+        uint32_t made = member->outputs[0].value.id;
+        if (check->lies[made] != LIES_WHOLE)
+            return kiln_check_fail(check, g, "a member's result does not have its anchor's dims");
+        bool is_last = i + 1 == group->n_members;
+        if (is_last ? made != group->outputs[0].value.id : check->maker[made] != KILN_NONE)
+            return kiln_check_fail(check, g, "it does not store just what its last member makes");
+        check->lies[made] = LIES_FREE;
+    }
+    return KILN_OK;
+}
+
 static kiln_status check_attention(kiln_check_state *check, uint32_t g)
 {
     const kiln_group *group = &check->schedule->groups.at[g];
@@ -276,6 +300,8 @@ kiln_status kiln_check_group_shape(kiln_check_state *check, uint32_t g)
     case KILN_GROUP_DOT:
     case KILN_GROUP_CONV:
         return check_single(check, g, KILN_CONTRACT);
+    case KILN_GROUP_BAND:
+        return check_band(check, g);
     case KILN_GROUP_PACK:
         return check_pack(check, g);
     case KILN_GROUP_ROUTINE:

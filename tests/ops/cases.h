@@ -74,6 +74,6 @@ extern const op_family op_families[];
 extern const uint32_t op_n_families;
 op_family_fn op_cases_unary, op_cases_binary, op_cases_convert, op_cases_reduce, op_cases_window,
     op_cases_view, op_cases_move, op_cases_gather, op_cases_scatter, op_cases_order, op_cases_dot,
-    op_cases_convolution, op_cases_activation, op_cases_row, op_cases_attention, op_cases_special,
-    op_cases_random, op_cases_solve, op_cases_select;
+    op_cases_convolution, op_cases_band, op_cases_activation, op_cases_row, op_cases_attention,
+    op_cases_special, op_cases_random, op_cases_solve, op_cases_select;
 #endif

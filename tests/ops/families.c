@@ -14,6 +14,7 @@ const op_family op_families[] = {
     {"order", op_cases_order},
     {"dot", op_cases_dot},
     {"convolution", op_cases_convolution},
+    {"band", op_cases_band},
     {"activation", op_cases_activation},
     {"row", op_cases_row},
     {"attention", op_cases_attention},
