@@ -102,20 +102,33 @@ static bool add_custom(kiln_context *context)
     return kiln_context_register(context, FUZZ_CUSTOM, NULL, run_reversed, NULL) == KILN_OK;
 }
 
+static void model_path(const fuzz_checker *checker, char *path, size_t bytes)
+{
+    snprintf(path, bytes, "%s/model.so", checker->folder);
+}
+
 bool fuzz_checker_open(fuzz_checker *checker)
 {
-    memset(checker, 0, sizeof *checker);
     snprintf(checker->folder, sizeof checker->folder, "/tmp/kiln-fuzz-XXXXXX");
     return mkdtemp(checker->folder) && compiled_contexts_open(&checker->contexts) &&
            share_kernels(&checker->contexts) && add_custom(checker->contexts.of[1]) &&
            add_custom(checker->contexts.of[2]);
 }
 
+void fuzz_checker_clear(fuzz_checker *checker)
+{
+    char path[96];
+    if (!checker->folder[0]) return;
+    model_path(checker, path, sizeof path);
+    unlink(path);
+    rmdir(checker->folder);
+}
+
 void fuzz_checker_close(fuzz_checker *checker)
 {
     checker->contexts.of[1]->memo = NULL;
     compiled_contexts_close(&checker->contexts);
-    rmdir(checker->folder);
+    fuzz_checker_clear(checker);
 }
 
 /* One graph at work. */
@@ -284,7 +297,7 @@ static void run_linked(check_run *run, int v, const compiled_variant *variant)
     kiln_compile_options options = compiled_options(variant);
     kiln_graph *graph = run->c->graph;
     char path[96];
-    snprintf(path, sizeof path, "%s/model.so", checker->folder);
+    model_path(checker, path, sizeof path);
     *result = (compiled_result){.overrun = -1};
     if ((result->status = kiln_context_create(&context_options, &context))) return;
     add_custom(context);

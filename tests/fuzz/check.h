@@ -18,6 +18,8 @@ typedef struct fuzz_checker {
 
 bool fuzz_checker_open(fuzz_checker *checker);
 void fuzz_checker_close(fuzz_checker *checker);
+/* Removes the files of a checker, also of one whose process is gone. */
+void fuzz_checker_clear(fuzz_checker *checker);
 /* NULL after the last one. */
 const char *fuzz_variant_name(int variant);
 

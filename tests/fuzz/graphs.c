@@ -2,11 +2,9 @@
  * each other; a failing graph is shrunk, printed with the seed that makes it and saved where
  * `--save` says; `--replay` runs saved ones. A number of seconds or of graphs, from a seed on. */
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "fuzz/check.h"
@@ -14,8 +12,10 @@
 #include "fuzz/oracle.h"
 #include "fuzz/saved.h"
 #include "fuzz/shrink.h"
+#include "fuzz/watch.h"
 
 typedef struct fuzz_run {
+    fuzz_watch watch;
     fuzz_checker checker;
     const char *folder; /* where failing graphs go, or NULL */
     uint64_t n_graphs, n_nodes, n_failures, n_invalid;
@@ -36,6 +36,7 @@ static bool fails_alike(void *user, const fuzz_case *candidate)
     kiln_error error = {0};
     kiln_scope scope;
     volatile bool is_alike = false;
+    fuzz_watch_beat(&goal->run->watch);
     kiln_scope_open(&scope, &error);
     if (kiln_scope_try(&scope)) {
         fuzz_how how = {false, goal->failure.variant};
@@ -50,13 +51,13 @@ static bool fails_alike(void *user, const fuzz_case *candidate)
 static void report_failure(fuzz_run *run, kiln_scope *scope, const fuzz_graph *g,
                            const fuzz_failure *failure)
 {
+    fprintf(stderr, "%s: %s\n", g->batch.name, failure->sentence);
     shrink_goal goal = {run, *failure};
     fuzz_case start = {g->batch.graph, g->batch.inputs.at};
     fuzz_case small = fuzz_shrink(scope, start, fails_alike, &goal);
     kiln_text text = {.arena = &scope->arena};
     kiln_graph_print(small.graph, &text);
-    fprintf(stderr, "%s: %s\nshrunk: %s\n%s\n", g->batch.name, failure->sentence,
-            goal.failure.sentence, kiln_text_string(&text));
+    fprintf(stderr, "shrunk: %s\n%s\n", goal.failure.sentence, kiln_text_string(&text));
     if (!run->folder) return;
     const char *path = kiln_arena_format(&scope->arena, "%s/%s.kiln", run->folder, g->batch.name);
     char *space = strchr(path + strlen(run->folder), ' ');
@@ -93,33 +94,12 @@ static void note_bounds(fuzz_run *run, kiln_scope *scope, const fuzz_case *c)
     }
 }
 
-/* The seed at work, for the day that a compile or a run dies. */
-static volatile uint64_t seed_now;
-
-/* An interrupted run still sums up. */
-static volatile sig_atomic_t is_stopped;
-
-static void stop(int signal)
+static bool run_seed(void *user, uint64_t seed)
 {
-    (void)signal;
-    is_stopped = 1;
-}
-
-static void tell_seed(int signal)
-{
-    char text[40];
-    int n =
-        snprintf(text, sizeof text, "seed %llu: signal %d\n", (unsigned long long)seed_now, signal);
-    if (write(2, text, (size_t)n) < 0) _exit(3);
-    _exit(2);
-}
-
-static bool run_seed(fuzz_run *run, uint64_t seed)
-{
+    fuzz_run *run = user;
     kiln_error error = {0};
     kiln_scope scope;
     volatile bool is_good = false;
-    seed_now = seed;
     kiln_scope_open(&scope, &error);
     if (kiln_scope_try(&scope)) {
         fuzz_graph *g = fuzz_generate(&scope, seed);
@@ -140,13 +120,6 @@ static bool run_seed(fuzz_run *run, uint64_t seed)
     return is_good;
 }
 
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
 /* Pairs of classes, producer and consumer: anything may read anything, but nothing is a source of
  * operands. */
 static void print_pairs(const fuzz_run *run)
@@ -163,14 +136,15 @@ static void print_pairs(const fuzz_run *run)
 
 #define ULL(x) ((unsigned long long)(x))
 
-static void print_summary(const fuzz_run *run, uint64_t seed, double seconds)
+static void print_summary(const fuzz_run *run, double seconds)
 {
     const fuzz_checker *checker = &run->checker;
-    uint64_t last = run->n_graphs ? seed + run->n_graphs - 1 : seed;
+    uint64_t seed = run->watch.first, done = run->watch.done;
     printf("%llu graphs, seeds %llu to %llu, in %.1f s (%.1f a second): %llu disagreements, %llu "
-           "not valid, %llu unsupported\n",
-           ULL(run->n_graphs), ULL(seed), ULL(last), seconds, (double)run->n_graphs / seconds,
-           ULL(run->n_failures), ULL(run->n_invalid), ULL(checker->n_unsupported));
+           "died or too slow, %llu not valid, %llu unsupported\n",
+           ULL(done), ULL(seed), ULL(done ? seed + done - 1 : seed), seconds,
+           (double)done / seconds, ULL(run->n_failures), ULL(run->watch.n_lost),
+           ULL(run->n_invalid), ULL(checker->n_unsupported));
     printf("%llu nodes, %llu kernels, %llu of them compiled, %.0f %% of elements bounded to "
            "0.1 %%\nruns:",
            ULL(run->n_nodes), ULL(checker->n_kernels), ULL(checker->n_compiled),
@@ -199,69 +173,77 @@ static bool replay(fuzz_run *run, const char *path)
     return is_good;
 }
 
-typedef struct fuzz_options {
-    uint64_t seed, count;
-    double seconds;
-    bool keeps_going;
-    const char *folder;
-    int first_file; /* argv from here on, 0: none */
-} fuzz_options;
-
-static bool read_options(int argc, char **argv, fuzz_options *out)
+/* `*out_first_file`: argv from there on, 0: none. */
+static bool read_options(int argc, char **argv, fuzz_run *run, int *out_first_file)
 {
-    *out = (fuzz_options){.seed = 1, .count = UINT64_MAX};
-    for (int i = 1; i < argc && !out->first_file; i++) {
+    fuzz_watch *watch = &run->watch;
+    *watch = (fuzz_watch){.first = 1, .count = UINT64_MAX, .limit = 20};
+    for (int i = 1; i < argc && !*out_first_file; i++) {
         bool has_value = i + 1 < argc;
         if (strcmp(argv[i], "--keep-going") == 0)
-            out->keeps_going = true;
+            watch->keeps_going = true;
         else if (strcmp(argv[i], "--seed") == 0 && has_value)
-            out->seed = strtoull(argv[++i], NULL, 10);
+            watch->first = strtoull(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "--count") == 0 && has_value)
-            out->count = strtoull(argv[++i], NULL, 10);
+            watch->count = strtoull(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "--seconds") == 0 && has_value)
-            out->seconds = strtod(argv[++i], NULL);
+            watch->seconds = strtod(argv[++i], NULL);
+        else if (strcmp(argv[i], "--limit") == 0 && has_value)
+            watch->limit = strtod(argv[++i], NULL);
         else if (strcmp(argv[i], "--save") == 0 && has_value)
-            out->folder = argv[++i];
+            run->folder = argv[++i];
         else if (strcmp(argv[i], "--replay") == 0 && has_value)
-            out->first_file = i + 1;
+            *out_first_file = i + 1;
         else
             return false;
     }
-    if (out->count == UINT64_MAX && out->seconds == 0) out->count = 100;
+    if (watch->count == UINT64_MAX && watch->seconds == 0) watch->count = 100;
     return true;
 }
 
-static bool run_seeds(fuzz_run *run, const fuzz_options *options)
+static bool open_checker(void *user)
 {
-    double start = seconds_now();
-    for (int i = 0; i < 4; i++) signal((int[]){SIGSEGV, SIGBUS, SIGILL, SIGFPE}[i], tell_seed);
-    signal(SIGTERM, stop);
-    signal(SIGINT, stop);
-    for (uint64_t i = 0; i < options->count && !is_stopped; i++) {
-        if (options->seconds > 0 && seconds_now() - start > options->seconds) break;
-        if (!run_seed(run, options->seed + i) && !options->keeps_going) break;
-    }
-    print_summary(run, options->seed, seconds_now() - start);
-    return run->n_failures == 0;
+    return fuzz_checker_open(&((fuzz_run *)user)->checker);
+}
+
+static void close_checker(void *user)
+{
+    fuzz_checker_close(&((fuzz_run *)user)->checker);
+}
+
+static void clear_checker(void *user)
+{
+    fuzz_checker_clear(&((fuzz_run *)user)->checker);
+}
+
+static bool run_seeds(fuzz_run *run)
+{
+    double start = fuzz_watch_now();
+    fuzz_work work = {open_checker, run_seed, close_checker, clear_checker, run};
+    fuzz_watch_run(&run->watch, &work);
+    print_summary(run, fuzz_watch_now() - start);
+    return !run->watch.has_failed;
+}
+
+static bool replay_all(fuzz_run *run, char **paths, int n)
+{
+    bool is_good = fuzz_checker_open(&run->checker);
+    if (!is_good) return false;
+    for (int i = 0; i < n; i++) is_good &= replay(run, paths[i]);
+    fuzz_checker_close(&run->checker);
+    return is_good;
 }
 
 int main(int argc, char **argv)
 {
-    fuzz_options options;
-    fuzz_run run = {0};
-    if (!read_options(argc, argv, &options)) {
+    int first_file = 0;
+    fuzz_run *run = fuzz_watch_alloc(sizeof *run);
+    if (!run) return 1;
+    if (!read_options(argc, argv, run, &first_file)) {
         fprintf(stderr, "usage: fuzz-graphs [--seed N] [--count N] [--seconds S] [--keep-going] "
-                        "[--save FOLDER] [--replay FILE...]\n");
+                        "[--limit S] [--save FOLDER] [--replay FILE...]\n");
         return 2;
     }
-    if (!fuzz_checker_open(&run.checker)) return 1;
-    run.folder = options.folder;
-    bool is_good = true;
-    if (options.first_file) {
-        for (int i = options.first_file; i < argc; i++) is_good &= replay(&run, argv[i]);
-    } else {
-        is_good = run_seeds(&run, &options);
-    }
-    fuzz_checker_close(&run.checker);
-    return !is_good;
+    if (first_file) return !replay_all(run, argv + first_file, argc - first_file);
+    return !run_seeds(run);
 }
