@@ -176,9 +176,3 @@ kiln_value kiln_convert(kiln_graph *graph, kiln_value a, kiln_dtype dtype)
     kiln_request request = {KILN_OP_convert, .inputs = {a}, .n = 1, .dtype = dtype};
     return kiln_build(graph, convert_body, &request);
 }
-
-kiln_value kiln_bitcast(kiln_graph *graph, kiln_value a, kiln_dtype dtype)
-{
-    kiln_request request = {KILN_OP_bitcast, .inputs = {a}, .n = 1, .dtype = dtype};
-    return kiln_build(graph, convert_body, &request);
-}

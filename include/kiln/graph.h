@@ -101,6 +101,8 @@ KILN_API kiln_value kiln_popcnt(kiln_graph *graph, kiln_value a);
 KILN_API kiln_value kiln_clz(kiln_graph *graph, kiln_value a);
 /* `a` itself when it has the dtype already. */
 KILN_API kiln_value kiln_convert(kiln_graph *graph, kiln_value a, kiln_dtype dtype);
+/* The same bits, of two number dtypes or one. A dtype of half the size, say, adds a last axis of 2,
+ * low bits first; one of twice the size takes such an axis. */
 KILN_API kiln_value kiln_bitcast(kiln_graph *graph, kiln_value a, kiln_dtype dtype);
 
 /* Elementwise, two and three operands. Shapes broadcast as in NumPy: trailing axes line up, dims of
