@@ -163,14 +163,6 @@ static void fail_miss(check_run *run, int v, uint32_t output, const bound_miss *
     fail(run, v, KILN_OK, sentence);
 }
 
-static const double *scaled(kiln_scope *scope, const double *errors, int64_t n, double slack)
-{
-    if (!errors) return NULL;
-    double *copy = kiln_new_array(&scope->arena, double, n + 1);
-    for (int64_t i = 0; i < n; i++) copy[i] = errors[i] * slack;
-    return copy;
-}
-
 /* Complex values by the evaluator's own formulas: near, or where the formulas differ in class. */
 static bool is_close(const bound_miss *miss, const kiln_type *type)
 {
@@ -190,7 +182,8 @@ static void compare_bounds(check_run *run, int v)
     if (bound->is_loose || (variants[v].use == USE_EVALUATOR && oracle->has_chains)) return;
     for (uint32_t i = 0; i < run->c->graph->outputs.n; i++) {
         const kiln_type *type = oracle->types[i];
-        const double *errors = scaled(run->scope, bound->errors[i], type->n_elements, slack);
+        const double *errors =
+            bound_scaled(&run->scope->arena, bound->errors[i], type->n_elements, slack);
         bound_miss miss = bound_compare(type, result->outputs[i].data, oracle->values[i], errors);
         if (variants[v].use == USE_EVALUATOR && oracle->is_complex && is_close(&miss, type))
             continue;

@@ -35,6 +35,8 @@ typedef struct bound_miss {
     int64_t n_missed;
 } bound_miss;
 
+/* `slack` times the errors, which may be NULL: rewrites round in another order. In the arena. */
+const double *bound_scaled(kiln_arena *arena, const double *errors, int64_t n, double slack);
 /* Compares n elements; errors may be NULL. NaNs are equal; the sign of zero counts where the bound
  * is 0; an infinity stands for the first value beyond the largest. */
 bound_miss bound_compare(const kiln_type *type, const void *found, const void *expected,

@@ -5,6 +5,14 @@
 #include "graph/element.h"
 #include "ops/bound.h"
 
+const double *bound_scaled(kiln_arena *arena, const double *errors, int64_t n, double slack)
+{
+    if (!errors) return NULL;
+    double *copy = kiln_new_array(arena, double, n + 1);
+    for (int64_t i = 0; i < n; i++) copy[i] = errors[i] * slack;
+    return copy;
+}
+
 static bool is_within(kiln_dtype dtype, double found, double expected, double bound)
 {
     if (isnan(expected) || isnan(found)) return isinf(bound) || (isnan(expected) && isnan(found));
