@@ -107,7 +107,7 @@ static void fetch_far(kiln_tile *tile, kiln_kv at)
     kiln_kv from = kiln_k_mul_imm(k, at, tile->far_lines * line / UNROLL);
     from = kiln_k_binary(k, KILN_K_add, tile->far, from);
     for (int64_t i = 0; i < tile->far_lines; i++)
-        kiln_k_prefetch_far(k, tile->b.buffer, kiln_k_add_imm(k, from, i * line));
+        kiln_k_prefetch_far(k, tile->far_buffer, kiln_k_add_imm(k, from, i * line));
 }
 
 void kiln_tile_fetch(kiln_tile *tile, const kiln_tile_next *next)
@@ -122,6 +122,7 @@ void kiln_tile_fetch(kiln_tile *tile, const kiln_tile_next *next)
     kiln_kv part = kiln_k_mul_imm(k, kiln_k_rem_imm(k, share, 4), quarter);
     tile->far = kiln_k_binary(k, KILN_K_add, kiln_k_binary(k, KILN_K_add, panel, part), next->from);
     tile->far_lines = lines;
+    tile->far_buffer = tile->b.buffer;
 }
 
 void kiln_tile_accumulate(kiln_tile *tile, kiln_kv a, kiln_kv b, int64_t n)

@@ -29,8 +29,9 @@ typedef struct kiln_tile {
     kiln_kv b_mask;        /* of the last vector's loads, or none */
     bool b_is_aligned;
     bool b_is_near; /* in the first cache: nothing is fetched ahead */
-    kiln_kv far; /* element of B from where lines go into the second cache as k runs; 0: lines of
-                    this tile's own steps go into the first one */
+    kiln_kv far; /* element of far_buffer from where lines go into the second cache as k runs; 0:
+                    lines of this tile's own steps go into the first one */
+    uint32_t far_buffer; /* B's as a rule */
     int64_t far_lines; /* of them in four steps of k */
     /* NULL, or gives vector `vector` of B at k number at + step, in the dtype of the sums: then B's
        offset is the number of k. */

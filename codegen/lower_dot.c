@@ -196,6 +196,7 @@ static void fetch_next(kiln_dot *dot, kiln_tile *tile, kiln_kv row, const column
     part = kiln_k_binary(k, KILN_K_add, panel, part);
     tile->far = kiln_k_binary(k, KILN_K_add, next_panel(dot, group), part);
     tile->far_lines = lines;
+    tile->far_buffer = tile->b.buffer;
 }
 
 static void accumulate(kiln_dot *dot, kiln_tile *tile, kiln_kv row, const column_group *group)
@@ -203,7 +204,10 @@ static void accumulate(kiln_dot *dot, kiln_tile *tile, kiln_kv row, const column
     kiln_kernel *k = dot->lower->kernel;
     kiln_kv a = kiln_dot_row_offset(dot, row);
     kiln_kv b = kiln_dot_column_offset(dot, group->column);
-    fetch_next(dot, tile, row, group);
+    if (dot->ahead.is_at_work && tile->rows == dot->rows)
+        kiln_dot_fetch_ahead(dot, tile, row);
+    else
+        fetch_next(dot, tile, row, group);
     if (dot->totals && dot->n_k_blocks == 1) {
         accumulate_chunks(dot, tile, a, b);
         return;
@@ -278,8 +282,14 @@ static void emit_block(kiln_dot *dot, kiln_kv row_end)
     int64_t width = (int64_t)dot->vectors * dot->lanes, n = dot->roles.n_size;
     kiln_kv column = dot->first_column, whole = kiln_k_const_i64(k, n / width * width);
     column_group group = {.vectors = dot->vectors, .last = dot->lanes};
-    if (n >= width)
-        emit_columns(dot, column, kiln_k_min(k, dot->column_end, whole), group, row_end);
+    if (n >= width) {
+        kiln_kv end = kiln_k_min(k, dot->column_end, whole);
+        kiln_kv last = kiln_dot_last_columns(dot, column, end);
+        emit_columns(dot, column, last, group, row_end);
+        dot->ahead.is_at_work = dot->ahead.lines && dot->is_last;
+        if (dot->ahead.is_at_work) emit_columns(dot, last, end, group, row_end);
+        dot->ahead.is_at_work = false;
+    }
     if (n % width == 0) return;
     group.vectors = (uint32_t)kiln_ceil_div(n % width, dot->lanes);
     group.last = (uint32_t)((n - 1) % dot->lanes + 1);
@@ -299,6 +309,7 @@ static void emit_tile(kiln_dot *dot, kiln_kv number)
     kiln_kv row_end = kiln_k_add_imm(k, row, dot->block_rows);
     row_end = kiln_k_min(k, row_end, kiln_k_const_i64(k, dot->roles.m_size));
     dot->first_row = row;
+    kiln_dot_begin_ahead(dot, number);
     kiln_dot_copy_rows(dot, row, row_end);
     kiln_kv column = kiln_k_mul_imm(k, column_block, dot->block_columns);
     kiln_kv column_end = kiln_k_add_imm(k, column, dot->block_columns);
@@ -371,6 +382,7 @@ static void lower_tiled(kiln_dot *dot)
     if (dot->is_streamed) kiln_dot_choose_strips(dot);
     kiln_dot_add_locals(dot);
     set_tiles(dot);
+    kiln_dot_plan_ahead(dot);
     int64_t sums = dot->block_rows * dot->block_columns;
     bool is_cut = dot->n_k_blocks > 1;
     if (is_cut || dot->is_streamed)

@@ -26,6 +26,17 @@ typedef struct kiln_dot_operand {
         k_step; /* elements from one row (column) and one k to the next, in memory or local */
 } kiln_dot_operand;
 
+/* What the next product reads first, see dot_ahead.c. */
+typedef struct kiln_dot_ahead {
+    uint32_t buffer;
+    int64_t lines;             /* in four steps of k; 0: nothing */
+    int64_t per_tile;          /* lines that a register tile asks for */
+    int64_t block_size, panel; /* k of its first block; elements of a panel */
+    int64_t n_tiles, n_column_blocks, columns; /* how it is cut; elements of a block of columns */
+    kiln_kv is_end, from; /* the tile at work is a worker's last one; that worker's first element */
+    bool is_at_work;      /* in the columns that are being emitted */
+} kiln_dot_ahead;
+
 typedef struct kiln_dot {
     kiln_lower *lower;
     kiln_matmul_roles roles;
@@ -46,6 +57,7 @@ typedef struct kiln_dot {
     bool is_last;         /* the last one is at work: sums become results */
     kiln_dot_widen *widen; /* B is weights that are widened (passes/weights.h), or NULL */
     kiln_epilogue epilogue;
+    kiln_dot_ahead ahead;
 } kiln_dot;
 
 /* Lowers a contraction (the group's anchor) whose roles are given; sums in `dtype`. */
@@ -72,6 +84,12 @@ void kiln_dot_accumulate_widened(kiln_dot *dot, kiln_tile *tile, kiln_kv a, kiln
                                  int64_t n);
 /* Widens k of the block at work, `vectors` vectors from `column` on, into B's local. */
 void kiln_dot_copy_widened(kiln_dot *dot, kiln_kv column, uint32_t vectors);
+/* Decides what is fetched for the next product; needs the blocks. For each tile, where the columns
+ * first … end that do it begin, and for each register tile at `row` of them. */
+void kiln_dot_plan_ahead(kiln_dot *dot);
+void kiln_dot_begin_ahead(kiln_dot *dot, kiln_kv number);
+kiln_kv kiln_dot_last_columns(kiln_dot *dot, kiln_kv first, kiln_kv end);
+void kiln_dot_fetch_ahead(kiln_dot *dot, kiln_tile *tile, kiln_kv row);
 /* Finds the operands and decides how they are read; needs rows and vectors. */
 void kiln_dot_find_operands(kiln_dot *dot);
 /* Whether A has one distance between rows and one between k; sets its source, step and k_step. */

@@ -85,7 +85,8 @@ typedef struct kiln_group {
     const kiln_value *nodes;    /* ids ascending; inputs are not among them */
     const kiln_operand
         *inputs; /* constants included unless splat: splats and scalars of at most 16
-                    elements known at compile time are nodes, written into the code */
+                    elements known at compile time are nodes, written into the code. A DOT may have
+                    the packed weights of a later one too, to ask for them while it is at work */
     const kiln_operand *outputs;
     int64_t flops, bytes;       /* one run, by the cost model */
     double ns;                  /* on one core */
