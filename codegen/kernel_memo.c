@@ -12,8 +12,8 @@
 #define MAX_BYTES ((size_t)64 << 20)
 
 typedef struct memo_entry {
-    struct memo_entry *next;  /* of its chain */
-    struct memo_entry *later; /* in the order they came */
+    struct memo_entry *next;            /* of its chain */
+    struct memo_entry *earlier, *later; /* in the order they were asked for */
     uint64_t hash;
     size_t text_bytes, symbol_bytes, object_bytes; /* strings with their ends */
     char data[];                                   /* text, symbol, object */
@@ -58,6 +58,29 @@ static memo_entry *find_entry(const kernel_memo *memo, const kiln_unit *unit, ui
     return NULL;
 }
 
+static void take_out(kernel_memo *memo, memo_entry *entry)
+{
+    if (entry->earlier)
+        entry->earlier->later = entry->later;
+    else
+        memo->first = entry->later;
+    if (entry->later)
+        entry->later->earlier = entry->earlier;
+    else
+        memo->last = entry->earlier;
+}
+
+static void put_last(kernel_memo *memo, memo_entry *entry)
+{
+    entry->earlier = memo->last;
+    entry->later = NULL;
+    if (memo->last)
+        memo->last->later = entry;
+    else
+        memo->first = entry;
+    memo->last = entry;
+}
+
 static uint64_t hash_text(const kiln_unit *unit)
 {
     return kiln_hash_bytes(KILN_HASH_SEED, unit->text, strlen(unit->text));
@@ -68,9 +91,10 @@ bool kiln_kernel_memo_find(kiln_context *context, kiln_arena *arena, kiln_unit *
     void *data = NULL;
     size_t bytes = 0;
     pthread_mutex_lock(&context->lock);
-    const memo_entry *entry =
-        context->memo ? find_entry(context->memo, unit, hash_text(unit)) : NULL;
+    memo_entry *entry = context->memo ? find_entry(context->memo, unit, hash_text(unit)) : NULL;
     if (entry) { /* copied outside an arena: an arena may leave by a jump, with the lock */
+        take_out(context->memo, entry);
+        put_last(context->memo, entry);
         bytes = entry->object_bytes;
         data = malloc(bytes + 1);
         if (data) memcpy(data, entry->data + entry->text_bytes + entry->symbol_bytes, bytes);
@@ -87,8 +111,7 @@ static void drop_oldest(kernel_memo *memo)
     memo_entry *entry = memo->first, **at = &memo->chains[entry->hash % N_CHAINS];
     while (*at != entry) at = &(*at)->next;
     *at = entry->next;
-    memo->first = entry->later;
-    if (!memo->first) memo->last = NULL;
+    take_out(memo, entry);
     memo->bytes -= sizeof *entry + entry->text_bytes + entry->symbol_bytes + entry->object_bytes;
     free(entry);
 }
@@ -113,12 +136,7 @@ void kiln_kernel_memo_keep(kiln_context *context, const kiln_unit *unit)
     } else {
         made->next = memo->chains[made->hash % N_CHAINS];
         memo->chains[made->hash % N_CHAINS] = made;
-        if (memo->last) {
-            memo->last->later = made;
-        } else {
-            memo->first = made;
-        }
-        memo->last = made;
+        put_last(memo, made);
         memo->bytes += bytes;
         while (memo->bytes > MAX_BYTES) drop_oldest(memo);
     }

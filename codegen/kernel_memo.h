@@ -1,5 +1,5 @@
 /* The objects of a context's compiles, by the text of their kernels: a kernel is compiled once a
- * context, whichever graphs it comes from. Bounded: the oldest go first. */
+ * context, whichever graphs it comes from. Bounded: what was not asked for longest goes first. */
 #ifndef KILN_CODEGEN_KERNEL_MEMO_H
 #define KILN_CODEGEN_KERNEL_MEMO_H
 
