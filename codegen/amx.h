@@ -98,7 +98,7 @@ typedef struct kiln_amx_block {
     const kiln_amx_rest *rest; /* or NULL */
 } kiln_amx_block;
 void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block);
-/* The same for bytes on machines without tiles; what is left of the block before apart. */
+/* The same on machines without tiles; what is left of the block before apart. */
 void kiln_amx_run_vectors(kiln_amx *amx, const kiln_amx_block *block);
 /* Elements from a row of the block's sums to the next; elements of A from the block's start to a
  * step of it. */
@@ -140,8 +140,9 @@ void kiln_bf16_parts(kiln_kernel *k, kiln_kv value, uint32_t n_parts, kiln_kv *o
 /* `value` holds a number of graph dtype `dtype`: bf16 values are their own single part. */
 void kiln_bf16_parts_of(kiln_kernel *k, kiln_kv value, kiln_dtype dtype, uint32_t n_parts,
                         kiln_kv *out_parts);
-/* The u32 of four bytes, the first one lowest. */
+/* The u32 of four bytes, and of two u16, the first one lowest. */
 kiln_kv kiln_byte_word(kiln_kernel *k, const kiln_kv *bytes);
+kiln_kv kiln_half_word(kiln_kernel *k, const kiln_kv *halves);
 /* The u32 of two such patterns: the first in the low half. */
 kiln_kv kiln_bf16_pair(kiln_kernel *k, kiln_kv first, kiln_kv second);
 #endif

@@ -1,11 +1,11 @@
-/* The tiles of a block where there are no matrix tiles: bytes only, by dots of four in vectors.
- * Everything else of amx.h stays as it is: formats, windows, copies, blocks, results. A register
- * tile holds a few rows of one or two panels; for each four k a word of A goes to all lanes. Sums
- * of integers are the same in any order. */
+/* The tiles of a block where there are no matrix tiles, by vectors: bytes by dots of four, bf16 by
+ * dots of two. Everything else of amx.h stays as it is: formats, windows, copies, blocks, results.
+ * A register tile holds a few rows of one or two panels; for each word of k one of A goes to all
+ * lanes. Sums of integers are the same in any order; those of bf16 are one chain a run. */
 #include "codegen/amx.h"
 #include "codegen/gemm.h"
 
-#define WORDS 16 /* fours of k in a step */
+#define WORDS 16 /* of k in a step */
 #define UNROLL 2
 
 typedef struct vector_run {
@@ -16,22 +16,29 @@ typedef struct vector_run {
     kiln_kv row;    /* of the block, the first one of the register tile */
 } vector_run;
 
-/* Four k of row `row` of the register tile in all lanes. */
+/* The dtype of a vector: sums, and words that multiply. */
+static kiln_dtype sum_dtype(const kiln_amx *amx)
+{
+    return amx->product == KILN_K_tile_dot_bf16 ? KILN_f32 : KILN_i32;
+}
+
+/* A word of row `row` of the register tile in all lanes. */
 static kiln_kv load_word(const vector_run *run, kiln_kv at, uint32_t row)
 {
     const kiln_amx *amx = run->amx;
     kiln_kernel *k = amx->dot.lower->kernel;
     uint32_t buffer = amx->dot.a.source.buffer;
-    kiln_kv word, bytes[4];
+    uint32_t n = (uint32_t)amx->tile_k / WORDS;
+    kiln_kv word, parts[4];
     at = kiln_k_add_imm(k, at, row * amx->a_row);
     if (amx->is_by_m) {
         word = kiln_k_load(k, buffer, at, 1, 0, 0);
     } else {
-        for (uint32_t i = 0; i < 4; i++)
-            bytes[i] = kiln_k_load(k, buffer, kiln_k_add_imm(k, at, i), 1, 0, 0);
-        word = kiln_byte_word(k, bytes);
+        for (uint32_t i = 0; i < n; i++)
+            parts[i] = kiln_k_load(k, buffer, kiln_k_add_imm(k, at, i), 1, 0, 0);
+        word = n == 4 ? kiln_byte_word(k, parts) : kiln_half_word(k, parts);
     }
-    return kiln_k_splat(k, kiln_k_bitcast(k, word, KILN_i32), run->tile.lanes);
+    return kiln_k_splat(k, kiln_k_bitcast(k, word, sum_dtype(amx)), run->tile.lanes);
 }
 
 /* Word `number` of the steps at element `a` of A and `b` of B. */
@@ -48,13 +55,18 @@ static void emit_word(vector_run *run, kiln_kv a, kiln_kv b, kiln_kv number)
                          (int64_t)(v % per_panel) * tile->lanes;
         kiln_kv at = kiln_k_add_imm(k, b, offset);
         columns[v] = kiln_k_load(k, amx->b_buffer, at, tile->lanes, 0, KILN_MEM_ALIGNED);
-        columns[v] = kiln_k_bitcast(k, columns[v], KILN_i32);
+        columns[v] = kiln_k_bitcast(k, columns[v], sum_dtype(amx));
     }
-    a = kiln_k_binary(k, KILN_K_add, a, kiln_k_mul_imm(k, number, amx->is_by_m ? 1 : 4));
+    int64_t per_word = amx->is_by_m ? 1 : amx->tile_k / WORDS;
+    a = kiln_k_binary(k, KILN_K_add, a, kiln_k_mul_imm(k, number, per_word));
     for (uint32_t r = 0; r < tile->rows; r++) {
         kiln_kv word = load_word(run, a, r), *sums = tile->sums + r * tile->vectors;
-        for (uint32_t v = 0; v < tile->vectors; v++)
-            sums[v] = kiln_k_dot4(k, amx->product, word, columns[v], sums[v]);
+        for (uint32_t v = 0; v < tile->vectors; v++) {
+            if (amx->product == KILN_K_tile_dot_bf16)
+                sums[v] = kiln_k_dot2(k, word, columns[v], sums[v]);
+            else
+                sums[v] = kiln_k_dot4(k, amx->product, word, columns[v], sums[v]);
+        }
     }
 }
 
@@ -77,7 +89,7 @@ static void load_sums(vector_run *run)
     for (uint32_t i = 0; !run->block->is_fresh && i < tile->rows * tile->vectors; i++) {
         kiln_kv at = place_of(run, i / tile->vectors, i % tile->vectors);
         kiln_kv sum = kiln_k_load(k, run->block->sums, at, tile->lanes, 0, 0);
-        tile->sums[i] = kiln_k_bitcast(k, sum, KILN_i32);
+        tile->sums[i] = kiln_k_bitcast(k, sum, sum_dtype(run->amx));
     }
 }
 
@@ -128,7 +140,7 @@ void kiln_amx_run_vectors(kiln_amx *amx, const kiln_amx_block *block)
         uint32_t left = block->vectors - panel, panels = left < most_panels ? left : most_panels;
         vector_run run = {.amx = amx, .block = block, .panel = panel};
         run.tile = (kiln_tile){.lower = lower,
-                               .dtype = KILN_i32,
+                               .dtype = sum_dtype(amx),
                                .lanes = lanes,
                                .rows = rows,
                                .vectors = panels * (KILN_TILE_SIDE / lanes)};

@@ -67,6 +67,13 @@ kiln_kv kiln_bf16_pair(kiln_kernel *k, kiln_kv first, kiln_kv second)
     return kiln_k_binary(k, KILN_K_or, bits_op(k, KILN_K_shr, first, 16), second);
 }
 
+kiln_kv kiln_half_word(kiln_kernel *k, const kiln_kv *halves)
+{
+    kiln_kv low = kiln_k_convert(k, kiln_k_bitcast(k, halves[0], KILN_u16), KILN_u32);
+    kiln_kv high = kiln_k_convert(k, kiln_k_bitcast(k, halves[1], KILN_u16), KILN_u32);
+    return kiln_k_binary(k, KILN_K_or, low, bits_op(k, KILN_K_shl, high, 16));
+}
+
 kiln_kv kiln_byte_word(kiln_kernel *k, const kiln_kv *bytes)
 {
     kiln_kv word = 0;

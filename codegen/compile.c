@@ -13,6 +13,7 @@
 #include "codegen/lower.h"
 #include "codegen/object.h"
 #include "runtime/context.h"
+#include "runtime/cpu.h"
 #include "runtime/executable.h"
 
 static double now_seconds(void)
@@ -205,12 +206,14 @@ static const kiln_machine *find_machine(kiln_scope *scope, const kiln_compile_op
     if (strcmp(target, "cpu") != 0) {
         kiln_fail(scope, KILN_INVALID, "target \"%s\" is unknown; expected cpu or cuda", target);
     }
+    bool is_host = strcmp(cpu, "host") == 0;
     const kiln_machine *machine =
-        strcmp(cpu, "host") == 0 ? kiln_machine_best(kiln_cpu_features()) : kiln_machine_find(cpu);
+        is_host ? kiln_machine_best(kiln_cpu_worthwhile(kiln_cpu_features()))
+                : kiln_machine_find(cpu);
     if (!machine || machine->kind != KILN_MACHINE_CPU) {
         kiln_fail(scope, KILN_INVALID,
                   "target cpu \"%s\" is unknown; expected host, x86-64, x86-64-v3, "
-                  "x86-64-v4, x86-64-vnni or x86-64-amx",
+                  "x86-64-v3-vnni, x86-64-v4, x86-64-vnni, x86-64-bf16 or x86-64-amx",
                   cpu);
     }
     if (is_run_here && (machine->cpu_features & ~kiln_cpu_features())) {

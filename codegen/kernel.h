@@ -172,6 +172,8 @@ kiln_kv kiln_k_binary(kiln_kernel *k, kiln_instr_op op, kiln_kv a,
 kiln_kv kiln_k_fma(kiln_kernel *k, kiln_kv a, kiln_kv b, kiln_kv c);
 /* a · b + c by words of four bytes; `op` is a dot4 row, or the row of tiles with its signs. */
 kiln_kv kiln_k_dot4(kiln_kernel *k, kiln_instr_op op, kiln_kv a, kiln_kv b, kiln_kv c);
+/* The same by words of two bf16 numbers, all three f32. */
+kiln_kv kiln_k_dot2(kiln_kernel *k, kiln_kv a, kiln_kv b, kiln_kv c);
 kiln_kv kiln_k_select(kiln_kernel *k, kiln_kv condition, kiln_kv a, kiln_kv b);
 kiln_kv kiln_k_convert(kiln_kernel *k, kiln_kv a, kiln_dtype dtype);
 kiln_kv kiln_k_bitcast(kiln_kernel *k, kiln_kv a, kiln_dtype dtype);
@@ -201,8 +203,8 @@ void kiln_k_tile_store(kiln_kernel *k, uint32_t tile, uint32_t buffer, kiln_kv o
                        int64_t stride);
 void kiln_k_tile_dot(kiln_kernel *k, kiln_instr_op op, uint32_t c, uint32_t a, uint32_t b);
 bool kiln_kernel_has_tiles(const kiln_kernel *kernel);
-/* The machine model whose features the kernel's code needs: its own, or the plain model under it
- * when no instruction needs more. */
+/* The machine model whose features the kernel's code needs: its own, or a plain model under it
+ * that has all that the instructions use. */
 const kiln_machine *kiln_kernel_target(const kiln_kernel *kernel);
 /* The rule of the rows of kind TILE; for kiln_instr_check. */
 kiln_status kiln_tile_check(const kiln_kernel *kernel, const kiln_instr *instr, kiln_error *error);

@@ -268,6 +268,13 @@ kiln_kv kiln_k_dot4(kiln_kernel *k, kiln_instr_op op, kiln_kv a, kiln_kv b, kiln
     return kiln_kernel_push(k, &instr);
 }
 
+kiln_kv kiln_k_dot2(kiln_kernel *k, kiln_kv a, kiln_kv b, kiln_kv c)
+{
+    kiln_instr instr = {
+        .op = KILN_K_dot2_bf16, .dtype = KILN_f32, .lanes = at(k, c)->lanes, .args = {a, b, c}};
+    return kiln_kernel_push(k, &instr);
+}
+
 kiln_kv kiln_k_select(kiln_kernel *k, kiln_kv condition, kiln_kv a, kiln_kv b)
 {
     int64_t value;

@@ -46,11 +46,26 @@ bool kiln_kernel_has_tiles(const kiln_kernel *kernel)
     return false;
 }
 
+/* Whether `plain` does without what the instruction has on `machine`. */
+static bool is_lost(const kiln_machine *machine, const kiln_machine *plain, kiln_instr_op op)
+{
+    bool is_dot4 = op >= KILN_K_dot4_i8 && op <= KILN_K_dot4_u8;
+    if (kiln_instr_rule_of(op) == KILN_RULE_TILE) return !plain->has_amx;
+    if (op == KILN_K_dot2_bf16) return !plain->has_bf16_dot;
+    return is_dot4 && machine->has_vnni && !plain->has_vnni;
+}
+
 const kiln_machine *kiln_kernel_target(const kiln_kernel *kernel)
 {
     const kiln_machine *machine = kernel->machine;
-    if (!machine->plain || kiln_kernel_has_tiles(kernel)) return machine;
-    return kiln_machine_find(machine->plain);
+    while (machine->plain) {
+        const kiln_machine *plain = kiln_machine_find(machine->plain);
+        for (kiln_kv v = 1; v < kernel->instrs.n; v++) {
+            if (is_lost(machine, plain, (kiln_instr_op)kernel->instrs.at[v].op)) return machine;
+        }
+        machine = plain;
+    }
+    return machine;
 }
 
 static kiln_status check_access(const kiln_kernel *k, const kiln_instr *instr, kiln_error *error)

@@ -251,6 +251,11 @@ kiln_status kiln_instr_check(const kiln_kernel *k, const kiln_instr *instr, kiln
     if (is_dot4 && instr->dtype != KILN_i32)
         return FAIL("%s: dtype is %s; expected i32", kiln_instr_name(instr->op),
                     kiln_dtype_name(instr->dtype));
+    bool is_dot2 = instr->op == KILN_K_dot2_bf16;
+    if (is_dot2 && instr->dtype != KILN_f32)
+        return FAIL("dot2_bf16: dtype is %s; expected f32", kiln_dtype_name(instr->dtype));
+    if (is_dot2 && !k->machine->has_bf16_dot)
+        return FAIL("dot2_bf16: machine %s lacks it", k->machine->name);
     switch (kiln_instr_rule_of(instr->op)) {
     case KILN_RULE_VALUE:
         return check_value(k, instr, error);

@@ -1,7 +1,7 @@
-/* Which contractions matrix tiles multiply (those of bytes: vectors of the same layout where there
- * are no tiles), decided by the machine, the dtypes, the precision that
- * was asked for and the shape alone. The decision stands in the schedule as the format of the
- * second operand: it names the algorithm, so it decides the bits of the result. */
+/* Which contractions matrix tiles multiply (vectors of the same layout where there are no tiles: of
+ * bytes always, of bf16 where the machine has dots of pairs), decided by the machine, the dtypes,
+ * the precision that was asked for and the shape alone. The decision stands in the schedule as the
+ * format of the second operand: it names the algorithm, so it decides the bits of the result. */
 #include "kiln/compile.h"
 #include "passes/fuse.h"
 
@@ -28,8 +28,8 @@ kiln_format kiln_fusion_tile_format(kiln_fusion *fusion, uint32_t id)
     kiln_dtype sum = is_dot ? node->attrs->dot.accumulate : node->attrs->conv.accumulate;
     bool is_byte = kiln_dtype_bytes(dtype) == 1 && (sum == KILN_i32 || sum == KILN_u32);
     bool has_vectors = fusion->machine->kind == KILN_MACHINE_CPU && fusion->machine->has_fma;
-    if (is_byte ? !has_vectors : !fusion->machine->has_amx || sum != KILN_f32)
-        return KILN_FORMAT_DENSE;
+    bool has_bf16 = fusion->machine->has_amx || fusion->machine->has_bf16_dot;
+    if (is_byte ? !has_vectors : !has_bf16 || sum != KILN_f32) return KILN_FORMAT_DENSE;
     kiln_format format = is_byte ? KILN_FORMAT_I8_K4N16 : KILN_FORMAT_DENSE;
     int precision = fusion->pipeline->precision;
     if (dtype == KILN_bf16) format = KILN_FORMAT_BF16_K2N16;

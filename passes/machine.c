@@ -14,13 +14,14 @@
                 "+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe"
 #define FEATURES_V4                                                                                \
     FEATURES_V3 ",+evex512,+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl,-prefer-256-bit"
-#define FEATURES_AMX FEATURES_V4 ",+avx512vnni,+avx512bf16,+amx-tile,+amx-bf16,+amx-int8"
+#define FEATURES_BF16 FEATURES_V4 ",+avx512vnni,+avx512bf16"
+#define FEATURES_AMX FEATURES_BF16 ",+amx-tile,+amx-bf16,+amx-int8"
 
 #define CPU_V3                                                                                     \
     (KILN_CPU_SSE41 | KILN_CPU_AVX | KILN_CPU_AVX2 | KILN_CPU_FMA | KILN_CPU_F16C | KILN_CPU_BMI2)
 #define CPU_V4 (CPU_V3 | KILN_CPU_AVX512)
-#define CPU_AMX                                                                                    \
-    (CPU_V4 | KILN_CPU_AVX512_VNNI | KILN_CPU_AVX512_BF16 | KILN_CPU_AMX_BF16 | KILN_CPU_AMX_INT8)
+#define CPU_BF16 (CPU_V4 | KILN_CPU_AVX512_VNNI | KILN_CPU_AVX512_BF16)
+#define CPU_AMX (CPU_BF16 | KILN_CPU_AMX_BF16 | KILN_CPU_AMX_INT8)
 
 #define KIB 1024
 #define MIB (1024 * 1024)
@@ -54,6 +55,22 @@ const kiln_machine kiln_machines[] = {
      .l2_bytes_per_ns = 50,
      .l3_bytes_per_ns = 20,
      .flops_per_ns = 92},
+    {.name = "x86-64-v3-vnni",
+     .kind = KILN_MACHINE_CPU,
+     .llvm_cpu = "x86-64-v3",
+     .llvm_features = FEATURES_V3 ",+avxvnni",
+     .cpu_features = CPU_V3 | KILN_CPU_AVX_VNNI,
+     .plain = "x86-64-v3",
+     .vector_bytes = 32,
+     .n_vector_registers = 16,
+     .has_fma = true,
+     .has_round = true,
+     .has_f16 = true,
+     .has_vnni = true,
+     CPU_CACHES,
+     .l2_bytes_per_ns = 50,
+     .l3_bytes_per_ns = 20,
+     .flops_per_ns = 92},
     {.name = "x86-64-v4",
      .kind = KILN_MACHINE_CPU,
      .llvm_cpu = "x86-64-v4",
@@ -74,12 +91,31 @@ const kiln_machine kiln_machines[] = {
      .llvm_cpu = "x86-64-v4",
      .llvm_features = FEATURES_V4 ",+avx512vnni",
      .cpu_features = CPU_V4 | KILN_CPU_AVX512_VNNI,
+     .plain = "x86-64-v4",
      .vector_bytes = 64,
      .n_vector_registers = 32,
      .has_fma = true,
      .has_round = true,
      .has_f16 = true,
      .has_scale = true,
+     .has_vnni = true,
+     CPU_CACHES,
+     .l2_bytes_per_ns = 70,
+     .l3_bytes_per_ns = 20,
+     .flops_per_ns = 190},
+    {.name = "x86-64-bf16",
+     .kind = KILN_MACHINE_CPU,
+     .llvm_cpu = "x86-64-v4",
+     .llvm_features = FEATURES_BF16,
+     .cpu_features = CPU_BF16,
+     .plain = "x86-64-vnni",
+     .vector_bytes = 64,
+     .n_vector_registers = 32,
+     .has_fma = true,
+     .has_round = true,
+     .has_f16 = true,
+     .has_scale = true,
+     .has_bf16_dot = true,
      .has_vnni = true,
      CPU_CACHES,
      .l2_bytes_per_ns = 70,

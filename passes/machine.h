@@ -10,8 +10,8 @@
 typedef enum kiln_machine_kind { KILN_MACHINE_CPU, KILN_MACHINE_GPU } kiln_machine_kind;
 
 typedef struct kiln_machine {
-    const char *name; /* "x86-64", "x86-64-v3", "x86-64-v4", "x86-64-vnni", "x86-64-amx", "sm_80",
-                         "sm_90a" */
+    const char *name; /* "x86-64", "x86-64-v3", "x86-64-v3-vnni", "x86-64-v4", "x86-64-vnni",
+                         "x86-64-bf16", "x86-64-amx", "sm_80", "sm_90a" */
     kiln_machine_kind kind;
     const char *llvm_cpu;   /* "x86-64-v4" */
     const char *llvm_features;

@@ -38,6 +38,7 @@ static const feature_row features_table[] = {
      1u << 16 | 1u << 30 | 1u << 17 | 1u << 31 | 1u << 28, XCR0_AVX512},
     {"avx512-vnni", KILN_CPU_AVX512_VNNI, LEAF_7_ECX, 1u << 11, XCR0_AVX512},
     {"avx512-bf16", KILN_CPU_AVX512_BF16, LEAF_7_1_EAX, 1u << 5, XCR0_AVX512},
+    {"avx-vnni", KILN_CPU_AVX_VNNI, LEAF_7_1_EAX, 1u << 4, XCR0_AVX},
     {"avx512-fp16", KILN_CPU_AVX512_FP16, LEAF_7_EDX, 1u << 23, XCR0_AVX512},
     {"amx-bf16", KILN_CPU_AMX_BF16, LEAF_7_EDX, 1u << 22 | 1u << 24, XCR0_AMX},
     {"amx-int8", KILN_CPU_AMX_INT8, LEAF_7_EDX, 1u << 25 | 1u << 24, XCR0_AMX},
@@ -80,6 +81,14 @@ uint64_t kiln_cpu_detect(void)
         if (has_bits && (xcr0 & row->xcr0) == row->xcr0) found |= row->feature;
     }
     return found;
+}
+
+uint64_t kiln_cpu_worthwhile(uint64_t features)
+{
+    uint32_t a, b, c, d;
+    if (features & KILN_CPU_AMX_BF16) return features; /* tiles take its place */
+    bool is_intel = __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx;
+    return is_intel ? features & ~KILN_CPU_AVX512_BF16 : features;
 }
 
 bool kiln_cpu_enable(uint64_t features)

@@ -148,15 +148,14 @@ KILN_FN void kiln_tile_store(const kiln_tile *t, void *to, kiln_i64 bytes)
 {
     for (int m = 0; m < 16; m++) __builtin_memcpy((char *)to + m * bytes, t->row[m], 64);
 }
-KILN_FN float kiln_flush(float x)
-{
-    return __builtin_fabsf(x) < 0x1p-126f ? __builtin_copysignf(0, x) : x;
-}
+KILN_FN float kiln_flush(float x) { return __builtin_fabsf(x) < 0x1p-126f ? 0 * x : x; }
+/* The bf16 number in the upper half. */
+KILN_FN float kiln_upper(kiln_u32 x) { return kiln_flush(kiln_from_f32(x & 0xffff0000u)); }
 KILN_FN float kiln_tile_bf16(const kiln_tile *t, int m, int at)
 {
     kiln_u16 bits;
     __builtin_memcpy(&bits, &t->row[m][2 * at], 2);
-    return kiln_flush(kiln_from_f32((kiln_u32)bits << 16));
+    return kiln_upper((kiln_u32)bits << 16);
 }
 KILN_FN void kiln_tile_dot_bf16(kiln_tile *c, const kiln_tile *a, const kiln_tile *b)
 {

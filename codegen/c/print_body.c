@@ -18,6 +18,10 @@ typedef struct printer {
     "(kiln_u32)((kiln_" a ")($a >> 16) * (kiln_" b ")($b >> 16)) + "                               \
     "(kiln_u32)((kiln_" a ")($a >> 24) * (kiln_" b ")($b >> 24)))"
 
+#define DOT2(shift, c)                                                                             \
+    "kiln_flush(kiln_fma_f32(kiln_upper(kiln_bits_f32($a)" shift                                   \
+    "), kiln_upper(kiln_bits_f32($b)" shift "), " c "))"
+
 static const struct {
     const char *floats, *ints;
 } templates[KILN_N_INSTRS] = {
@@ -59,6 +63,7 @@ static const struct {
     [KILN_K_dot4_u8i8] = {NULL, DOT4("u8", "i8")},
     [KILN_K_dot4_i8u8] = {NULL, DOT4("i8", "u8")},
     [KILN_K_dot4_u8] = {NULL, DOT4("u8", "u8")},
+    [KILN_K_dot2_bf16] = {DOT2(" << 16", DOT2("", "kiln_flush($c)")), NULL},
     [KILN_K_splat] = {"$a", "$a"},
 };
 

@@ -66,6 +66,7 @@ LLVMValueRef kiln_llvm_join(kiln_llvm *e, LLVMValueRef whole, uint32_t lanes, ui
 /* The value of an instruction that is neither loop nor memory; emit_value.c. */
 LLVMValueRef kiln_llvm_emit_value(kiln_llvm *e, const kiln_instr *instr);
 LLVMValueRef kiln_llvm_emit_dot4(kiln_llvm *e, const kiln_instr *instr);
+LLVMValueRef kiln_llvm_emit_dot2(kiln_llvm *e, const kiln_instr *instr);
 LLVMValueRef kiln_llvm_emit_lookup(kiln_llvm *e, const kiln_instr *instr);
 /* Loads and stores; NULL for those without a value; emit_memory.c. */
 LLVMValueRef kiln_llvm_emit_memory(kiln_llvm *e, const kiln_instr *instr);

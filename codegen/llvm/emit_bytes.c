@@ -1,7 +1,7 @@
-/* Kernel to LLVM IR: dots of four bytes. With vpdpbusd (bytes without sign by bytes with one) a
- * sign is moved by 128, and what that adds is taken off again: it depends on the other operand
- * alone, so LLVM computes it once for all rows. Else bytes become 16-bit numbers, the even and the
- * odd ones, and are multiplied in pairs; nothing saturates. */
+/* Kernel to LLVM IR: dots of words, of two bf16 numbers and of four bytes. With vpdpbusd (bytes
+ * without sign by bytes with one) a sign is moved by 128, and what that adds is taken off again: it
+ * depends on the other operand alone, so LLVM computes it once for all rows. Else bytes become
+ * 16-bit numbers, the even and the odd ones, and are multiplied in pairs; nothing saturates. */
 #include "codegen/llvm/emit.h"
 
 typedef struct signs {
@@ -15,14 +15,17 @@ static LLVMValueRef words(kiln_llvm *e, uint32_t lanes, uint32_t bits)
 
 static LLVMValueRef busd(kiln_llvm *e, LLVMValueRef c, LLVMValueRef a, LLVMValueRef b)
 {
-    kiln_llvm_call call = {.name = "llvm.x86.avx512.vpdpbusd.512", .args = {c, a, b}, .n_args = 3};
+    bool is_short = LLVMGetVectorSize(LLVMTypeOf(c)) == 8;
+    kiln_llvm_call call = {.args = {c, a, b}, .n_args = 3};
+    call.name = is_short ? "llvm.x86.avx512.vpdpbusd.256" : "llvm.x86.avx512.vpdpbusd.512";
     return kiln_llvm_intrinsic(e, &call);
 }
 
-static LLVMValueRef dot_by_busd(kiln_llvm *e, signs has_sign, const LLVMValueRef *args)
+static LLVMValueRef dot_by_busd(kiln_llvm *e, signs has_sign, uint32_t lanes,
+                                const LLVMValueRef *args)
 {
     LLVMValueRef a = args[0], b = args[1], c = args[2], extra;
-    LLVMValueRef half = words(e, 16, 0x80808080), zero = words(e, 16, 0);
+    LLVMValueRef half = words(e, lanes, 0x80808080), zero = words(e, lanes, 0);
     if (!has_sign.a && has_sign.b) return busd(e, c, a, b);
     if (has_sign.a && !has_sign.b) return busd(e, c, b, a);
     if (has_sign.a) {
@@ -94,9 +97,35 @@ LLVMValueRef kiln_llvm_emit_dot4(kiln_llvm *e, const kiln_instr *instr)
         LLVMValueRef parts[3], dot;
         for (uint32_t i = 0; i < 3; i++)
             parts[i] = kiln_llvm_part(e, args[i], instr->lanes, first, width);
-        dot = machine->has_vnni ? dot_by_busd(e, has_sign, parts)
+        dot = machine->has_vnni ? dot_by_busd(e, has_sign, width, parts)
                                 : dot_by_pairs(e, has_sign, width, parts);
         whole = kiln_llvm_join(e, whole, instr->lanes, first, dot);
     }
     return whole;
+}
+
+LLVMValueRef kiln_llvm_emit_dot2(kiln_llvm *e, const kiln_instr *instr)
+{
+    enum { WIDTH = 16 };
+    LLVMTypeRef words = LLVMVectorType(LLVMBFloatTypeInContext(e->context), 2 * WIDTH);
+    LLVMValueRef args[3], whole = NULL;
+    for (uint32_t i = 0; i < 3; i++) {
+        args[i] = kiln_llvm_operand(e, instr->args[i]);
+        if (instr->lanes > 1) continue;
+        LLVMTypeRef single = kiln_llvm_type(e, KILN_f32, 2); /* a part is taken of a vector */
+        args[i] = LLVMBuildInsertElement(e->builder, LLVMConstNull(single), args[i],
+                                         kiln_llvm_i32(e, 0), "");
+    }
+    uint32_t lanes = instr->lanes > 1 ? instr->lanes : 2;
+    for (uint32_t first = 0; first < lanes; first += WIDTH) {
+        kiln_llvm_call call = {.name = "llvm.x86.avx512bf16.dpbf16ps.512", .n_args = 3};
+        call.args[0] = kiln_llvm_part(e, args[2], lanes, first, WIDTH);
+        for (uint32_t i = 0; i < 2; i++) {
+            LLVMValueRef part = kiln_llvm_part(e, args[i], lanes, first, WIDTH);
+            call.args[1 + i] = LLVMBuildBitCast(e->builder, part, words, "");
+        }
+        whole = kiln_llvm_join(e, whole, lanes, first, kiln_llvm_intrinsic(e, &call));
+    }
+    if (instr->lanes > 1) return whole;
+    return LLVMBuildExtractElement(e->builder, whole, kiln_llvm_i32(e, 0), "");
 }

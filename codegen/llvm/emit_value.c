@@ -266,6 +266,8 @@ LLVMValueRef kiln_llvm_emit_value(kiln_llvm *e, const kiln_instr *instr)
     case KILN_K_dot4_i8u8:
     case KILN_K_dot4_u8:
         return kiln_llvm_emit_dot4(e, instr);
+    case KILN_K_dot2_bf16:
+        return kiln_llvm_emit_dot2(e, instr);
     case KILN_K_lookup:
         return kiln_llvm_emit_lookup(e, instr);
     default:

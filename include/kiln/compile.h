@@ -38,8 +38,9 @@ typedef struct kiln_open_batch {
 typedef struct kiln_compile_options {
     size_t struct_bytes;       /* sizeof(kiln_compile_options) */
     const char *target;        /* "cpu" (default) or "cuda" */
-    const char *target_cpu; /* "host" (default), "x86-64", "x86-64-v3", "x86-64-v4", "x86-64-vnni",
-                               "x86-64-amx"; for cuda "sm_80", "sm_90a" */
+    const char *target_cpu; /* "host" (default), "x86-64", "x86-64-v3", "x86-64-v3-vnni",
+                               "x86-64-v4", "x86-64-vnni", "x86-64-bf16", "x86-64-amx"; for cuda
+                               "sm_80", "sm_90a" */
     kiln_precision precision;
     int is_strict;             /* only rewrites that keep every bit */
     int is_unfused;            /* one kernel per node of the graph (a composite is one) */

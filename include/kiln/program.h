@@ -40,6 +40,7 @@ typedef void kiln_kernel_fn(const kiln_kernel_args *args, uint32_t tile_begin, u
 #define KILN_CPU_AVX512_FP16 0x200ull
 #define KILN_CPU_AMX_BF16 0x400ull
 #define KILN_CPU_AMX_INT8 0x800ull
+#define KILN_CPU_AVX_VNNI 0x1000ull /* of 256 bits, without AVX-512 */
 
 typedef enum kiln_buffer_kind {
     KILN_BUFFER_INPUT = 1,    /* the caller's; index = input number */

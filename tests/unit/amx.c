@@ -1,6 +1,7 @@
 /* Matrix tiles: the instructions against their meaning in C, to the bit; contractions in bf16, in
  * six products of bf16 parts, and with rounded operands, against the evaluator; the same bits for
- * any number of threads. What needs the instructions is skipped, visibly, where there are none. */
+ * any number of threads; bf16 by dots of pairs too, as on machines that have those and no tiles.
+ * What needs the instructions is skipped, visibly, where there are none. */
 #include <dlfcn.h>
 #include <math.h>
 #include <setjmp.h>
@@ -32,12 +33,17 @@ static uint32_t random_bits(void)
     return random_state >> 8;
 }
 
+static void need(uint64_t features, const char *what)
+{
+    bool is_there = (kiln_cpu_features() & features) == features && kiln_cpu_enable(features);
+    if (is_there) return;
+    printf("SKIP: this machine has no %s\n", what);
+    skip();
+}
+
 static void need_amx(void)
 {
-    bool is_there = (kiln_cpu_features() & AMX) == AMX && kiln_cpu_enable(AMX);
-    if (is_there) return;
-    printf("SKIP: this machine has no matrix tiles\n");
-    skip();
+    need(AMX, "matrix tiles");
 }
 
 /* Instructions. Buffers: 0 and 1 operands, 2 sums before, 3 sums after. */
@@ -242,6 +248,8 @@ static void *random_elements(kiln_dtype dtype, int64_t n, bool is_short)
 
 typedef struct problem {
     const shape *s;
+    const char *cpu;
+    uint64_t features; /* that its program needs, of AMX and AVX512_BF16 */
     kiln_dtype dtype;
     int64_t a_dims[3], b_dims[3], y_dims[3];
     void *a, *b, *bias;
@@ -251,6 +259,8 @@ typedef struct problem {
 static problem problem_create(const shape *s, kiln_dtype dtype, bool is_short)
 {
     problem p = {.s = s,
+                 .cpu = "x86-64-amx",
+                 .features = AMX | KILN_CPU_AVX512_BF16,
                  .dtype = dtype,
                  .a_dims = {s->batch, s->m, s->k},
                  .b_dims = {s->batch, s->k, s->n},
@@ -313,7 +323,7 @@ static void *problem_run(const problem *p, kiln_precision precision, uint32_t th
     problem_inputs(p, inputs);
     kiln_compile_options options = {.struct_bytes = sizeof options,
                                     .precision = precision,
-                                    .target_cpu = "x86-64-amx",
+                                    .target_cpu = p->cpu,
                                     .compile_threads = 1};
     kiln_executable *executable = NULL;
     kiln_workspace *workspace = NULL;
@@ -322,7 +332,8 @@ static void *problem_run(const problem *p, kiln_precision precision, uint32_t th
     } else {
         if (kiln_compile(graph, &options, &executable)) fail_msg("%s", kiln_graph_message(graph));
         assert_int_equal(kiln_workspace_create(executable, &workspace), KILN_OK);
-        assert_int_equal(executable->program->cpu_features & AMX, AMX);
+        uint64_t used = executable->program->cpu_features & (AMX | KILN_CPU_AVX512_BF16);
+        assert_int_equal(used, p->features);
         assert_int_equal(kiln_run(workspace, inputs, graph->inputs.n, &output, 1), KILN_OK);
     }
     kiln_workspace_destroy(workspace);
@@ -342,11 +353,16 @@ typedef struct mode {
     kiln_precision precision;
     bool is_short;
     double relative, absolute; /* allowed: relative * |expected| + absolute * k */
+    bool is_without_tiles;
 } mode;
 
 static void check_shape(const shape *s, const mode *m)
 {
     problem p = problem_create(s, m->dtype, m->is_short);
+    if (m->is_without_tiles) {
+        p.cpu = "x86-64-bf16";
+        p.features = KILN_CPU_AVX512_BF16;
+    }
     void *expected = problem_run(&p, m->precision, 0);
     void *one = problem_run(&p, m->precision, 1), *two = problem_run(&p, m->precision, 2);
     assert_memory_equal(one, two, (size_t)p.n_y * kiln_dtype_bytes(m->dtype));
@@ -368,6 +384,18 @@ static void bf16_is_near_the_evaluator(void **state)
     need_amx();
     mode m = {KILN_bf16, KILN_PRECISION_FMA, true, 1.0 / 128, 1e-6};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) check_shape(&shapes[i], &m);
+}
+
+/* In bf16, and from f32 that is rounded. */
+static void bf16_by_pairs_is_near_the_evaluator(void **state)
+{
+    (void)state;
+    need(KILN_CPU_AVX512_BF16, "dots of bf16 pairs");
+    mode m = {KILN_bf16, KILN_PRECISION_FMA, true, 1.0 / 128, 1e-6, true};
+    for (size_t i = 2; i < sizeof shapes / sizeof *shapes; i += 3) check_shape(&shapes[i], &m);
+    m = (mode){KILN_f32, KILN_PRECISION_BF16, true, 1e-6, 2e-7, true};
+    check_shape(&shapes[6], &m);
+    check_shape(&shapes[9], &m);
 }
 
 /* Operands that are bf16 numbers already lose nothing. */
@@ -550,6 +578,7 @@ int main(void)
         cmocka_unit_test(instructions_do_what_their_c_says),
         cmocka_unit_test(the_verifier_refuses_bad_tiles),
         cmocka_unit_test(bf16_is_near_the_evaluator),
+        cmocka_unit_test(bf16_by_pairs_is_near_the_evaluator),
         cmocka_unit_test(rounded_f32_is_near_the_evaluator),
         cmocka_unit_test(x6_is_near_the_evaluator),
         cmocka_unit_test(x6_is_as_accurate_as_fma),

@@ -36,6 +36,18 @@ static void test_features_agree_with_the_compilers(void **state)
     assert_int_equal(has(KILN_CPU_AVX512_BF16), __builtin_cpu_supports("avx512bf16") != 0);
 }
 
+/* Tiles make up for the dots of pairs; no other feature depends on who made the processor. */
+static void test_worthwhile_features(void **state)
+{
+    (void)state;
+    uint64_t all = ~0ull, plain = all & ~(KILN_CPU_AMX_BF16 | KILN_CPU_AVX512_BF16);
+    assert_int_equal(kiln_cpu_worthwhile(all), all);
+    assert_int_equal(kiln_cpu_worthwhile(plain), plain);
+    uint64_t some = kiln_cpu_worthwhile(plain | KILN_CPU_AVX512_BF16);
+    bool is_intel = __builtin_cpu_is("intel") != 0;
+    assert_int_equal(some, is_intel ? plain : plain | KILN_CPU_AVX512_BF16);
+}
+
 static void test_names_of_features(void **state)
 {
     (void)state;
@@ -115,6 +127,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_features_agree_with_the_compilers),
+        cmocka_unit_test(test_worthwhile_features),
         cmocka_unit_test(test_names_of_features),
         cmocka_unit_test(test_default_threads_follow_the_affinity_mask),
         cmocka_unit_test(test_large_memory_is_aligned_and_writable),

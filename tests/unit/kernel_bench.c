@@ -6,7 +6,7 @@
 #include "kernel_reference.h"
 
 #define LANES_MAX 16
-#define SLOTS 48 /* results of one kernel */
+#define SLOTS 52 /* results of one kernel */
 
 const kiln_dtype bench_dtypes[] = {KILN_bool, KILN_i8,  KILN_u8,  KILN_i16, KILN_u16, KILN_i32,
                                    KILN_u32,  KILN_i64, KILN_u64, KILN_f32, KILN_f64};
@@ -80,6 +80,7 @@ static bool has_op(const bench *b, kiln_instr_op op)
     bool is_float = kiln_dtype_is_float(b->dtype), is_int = kiln_dtype_is_int(b->dtype);
     bool is_equality = op == KILN_K_eq || op == KILN_K_ne;
     if (op >= KILN_K_dot4_i8 && op <= KILN_K_dot4_u8) return b->dtype == KILN_i32;
+    if (op == KILN_K_dot2_bf16) return b->dtype == KILN_f32 && b->machine->has_bf16_dot;
     if (op == KILN_K_fma) return is_float && b->machine->has_fma;
     if (op == KILN_K_scale) return b->dtype == KILN_f32 && b->machine->has_scale;
     if (op >= KILN_K_floor && op <= KILN_K_round_even) return is_float && b->machine->has_round;
@@ -120,6 +121,7 @@ static kiln_kv build_op(bench *b, kiln_instr_op op)
     if (op == KILN_K_select) return kiln_k_select(b->k, load_at(b, 3, op), y, z);
     if (op == KILN_K_fma) return kiln_k_fma(b->k, x, y, z);
     if (op >= KILN_K_dot4_i8 && op <= KILN_K_dot4_u8) return kiln_k_dot4(b->k, op, x, y, z);
+    if (op == KILN_K_dot2_bf16) return kiln_k_dot2(b->k, x, y, z);
     if (op == KILN_K_scale) y = clamped_exponent(b, y);
     return kiln_instr_n_args(op) == 1 ? kiln_k_unary(b->k, op, x) : kiln_k_binary(b->k, op, x, y);
 }

@@ -238,9 +238,36 @@ static int64_t dot4(kiln_instr_op op, element a, element b, element c)
     return sum;
 }
 
+static float flush(float x)
+{
+    return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x;
+}
+
+/* The bf16 number in the upper half, below 2^-126 zero. */
+static float upper_half(uint32_t bits)
+{
+    float value;
+    bits &= 0xffff0000;
+    memcpy(&value, &bits, 4);
+    return flush(value);
+}
+
+static element dot2(element a, element b, element c)
+{
+    uint32_t bits = (uint32_t)c;
+    float sum;
+    memcpy(&sum, &bits, 4);
+    sum = flush(sum);
+    for (uint32_t shift = 0; shift <= 16; shift += 16)
+        sum = flush(fmaf(upper_half((uint32_t)a << shift), upper_half((uint32_t)b << shift), sum));
+    memcpy(&bits, &sum, 4);
+    return bits;
+}
+
 element reference(kiln_dtype dtype, kiln_instr_op op, element a, element b, element c)
 {
     if (op >= KILN_K_dot4_i8 && op <= KILN_K_dot4_u8) return from_int(dtype, dot4(op, a, b, c));
+    if (op == KILN_K_dot2_bf16) return dot2(a, b, c);
     if (op == KILN_K_select) return a & 1 ? b : c;
     if (kiln_dtype_is_float(dtype)) return float_op(dtype, op, a, b, c);
     bool is_compare = kiln_instr_rule_of(op) == KILN_RULE_COMPARE;

@@ -66,6 +66,21 @@ static void test_every_case(void **state)
     for (size_t i = 0; i < n_bench_cases; i++) try_case_everywhere(&bench_cases[i]);
 }
 
+/* Those that differ from others by their dots alone; the ops come first in the cases. */
+static void test_dots(void **state)
+{
+    (void)state;
+    static const char *const more[] = {"x86-64-v3-vnni", "x86-64-vnni", "x86-64-bf16"};
+    assert_string_equal(bench_cases[0].name, "ops");
+    for (size_t m = 0; m < sizeof more / sizeof *more; m++) {
+        if (!is_runnable(more[m])) printf("SKIP running %s: not this processor\n", more[m]);
+        for (size_t l = 0; l < sizeof lane_counts / sizeof *lane_counts; l++) {
+            try_case(&bench_cases[0], more[m], KILN_i32, lane_counts[l]);
+            try_case(&bench_cases[0], more[m], KILN_f32, lane_counts[l]);
+        }
+    }
+}
+
 /* The same kernel gives the same bytes; a streaming store is fenced. */
 static void check_streaming(kiln_scope *scope, const bench *b, bool is_streaming)
 {
@@ -150,6 +165,7 @@ int main(void)
         cmocka_unit_test(test_compile_is_deterministic_and_streams_are_fenced),
         cmocka_unit_test(test_loader_refuses_damage),
         cmocka_unit_test(test_every_case),
+        cmocka_unit_test(test_dots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
