@@ -109,6 +109,27 @@ kiln_value kiln_add_unreduce(kiln_graph *graph, kiln_value a, kiln_value like, u
     return kiln_add_broadcast(graph, a, full->rank, full->dims, kept);
 }
 
+kiln_value kiln_add_move_groups(kiln_graph *graph, kiln_value a, int64_t from, int64_t to,
+                                int64_t groups)
+{
+    const kiln_type *type = operand_type(graph, "reshape", a);
+    int64_t split[KILN_MAX_RANK + 1], order[KILN_MAX_RANK + 1], dims[KILN_MAX_RANK];
+    uint32_t n = 0, at = 0;
+    if (groups == 1) return a;
+    for (uint32_t i = 0; i < type->rank; i++) {
+        int64_t dim = i == from ? type->dims[i] / groups : type->dims[i];
+        if (i == from) split[n++] = groups;
+        split[n++] = dim;
+        dims[i] = i == to ? dim * groups : dim;
+    }
+    for (uint32_t i = 0; i < type->rank; i++) {
+        if (i == to) order[at++] = from;
+        order[at++] = i + (i >= from);
+    }
+    a = kiln_add_transpose(graph, kiln_add_reshape(graph, a, n, split), order);
+    return kiln_add_reshape(graph, a, type->rank, dims);
+}
+
 /* Constants */
 
 kiln_value kiln_add_splat(kiln_graph *graph, kiln_dtype dtype, uint32_t rank, const int64_t *dims,

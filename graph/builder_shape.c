@@ -340,7 +340,6 @@ static kiln_value batch_groups_fold(kiln_graph *graph, kiln_value a, const kiln_
     const kiln_type *type = kiln_graph_type(graph, a);
     int64_t batch = o->input_axes ? o->input_axes[0] : 0, g = o->batch_groups;
     int64_t feature = o->input_axes ? o->input_axes[1] : 1;
-    int64_t split[KILN_MAX_RANK + 1], order[KILN_MAX_RANK + 1], dims[KILN_MAX_RANK];
     bool fits = type->rank < KILN_MAX_RANK && batch >= 0 && batch < type->rank && feature >= 0 &&
                 feature < type->rank && feature != batch && o->groups <= 1 && g > 0;
     if (!fits || type->dims[batch] % g) {
@@ -349,18 +348,7 @@ static kiln_value batch_groups_fold(kiln_graph *graph, kiln_value a, const kiln_
                   "other groups",
                   (long long)g, kiln_type_string(&graph->scope->arena, type));
     }
-    uint32_t n = 0, at = 0;
-    for (uint32_t i = 0; i < type->rank; i++) {
-        if (i == batch) split[n++] = g;
-        split[n++] = i == batch ? type->dims[i] / g : type->dims[i];
-        dims[i] = i == batch ? type->dims[i] / g : i == feature ? type->dims[i] * g : type->dims[i];
-    }
-    for (uint32_t i = 0; i < type->rank; i++) {
-        if (i == feature) order[at++] = batch;
-        order[at++] = i + (i >= batch);
-    }
-    a = kiln_add_transpose(graph, kiln_add_reshape(graph, a, n, split), order);
-    return kiln_add_reshape(graph, a, type->rank, dims);
+    return kiln_add_move_groups(graph, a, batch, feature, g);
 }
 
 static kiln_value conv_body(kiln_graph *graph, const kiln_request *request)

@@ -321,6 +321,10 @@ kiln_value kiln_add_broadcast_to(kiln_graph *graph, kiln_value a, uint32_t rank,
 /* Puts reduced axes (sorted) back by broadcasting `a` to the dims of `like`. */
 kiln_value kiln_add_unreduce(kiln_graph *graph, kiln_value a, kiln_value like, uint32_t n_axes,
                              const int64_t *axes);
+/* Moves groups of one axis in front of another: [groups n, c] becomes [n, groups c]. They divide
+ * the axis; the rank is below KILN_MAX_RANK. */
+kiln_value kiln_add_move_groups(kiln_graph *graph, kiln_value a, int64_t from, int64_t to,
+                                int64_t groups);
 /* A constant whose elements are all `value`, converted to dtype. */
 kiln_value kiln_add_splat(kiln_graph *graph, kiln_dtype dtype, uint32_t rank, const int64_t *dims,
                           double value);

@@ -43,4 +43,7 @@ static inline int64_t *kiln_derive_axes(const kiln_derivation *d, uint32_t n)
 /* `a` padded with zeros, or cropped where entries of low and high are negative. */
 kiln_value kiln_derive_padded(kiln_graph *graph, kiln_value a, const int64_t *low,
                               const int64_t *high, const int64_t *interior);
+/* Zeros like operand 0 with `values` added at `places` (i64) along an axis; all have its dims. */
+kiln_value kiln_derive_put_along(kiln_derivation *d, kiln_value places, int64_t axis,
+                                 kiln_value values);
 #endif

@@ -26,7 +26,7 @@ typedef struct gradient_case {
 } gradient_case;
 
 /* Tables end with op none. */
-extern const gradient_case elementwise_cases[], move_cases[];
+extern const gradient_case elementwise_cases[], move_cases[], reduce_cases[], contract_cases[];
 
 #define DIMS(...)                                                                                  \
     (uint32_t)(sizeof((int64_t[]){__VA_ARGS__}) / 8), (int64_t[])                                  \
