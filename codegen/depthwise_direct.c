@@ -273,13 +273,13 @@ bool kiln_conv_lower_direct(kiln_conv *conv)
     return true;
 }
 
-static void emit_one_row(void *user, kiln_kv image, kiln_kv row)
+static void emit_some_rows(void *user, kiln_kv image, kiln_kv begin, kiln_kv end)
 {
     direct *d = user;
     kiln_kernel *k = d->conv->lower->kernel;
     d->conv->image = image;
     d->conv->depth = kiln_k_const_i64(k, 0);
-    emit_rows(d, row, kiln_k_add_imm(k, row, 1));
+    emit_rows(d, begin, end);
 }
 
 kiln_row_maker kiln_conv_direct_row_maker(kiln_conv *conv)
@@ -292,5 +292,5 @@ kiln_row_maker kiln_conv_direct_row_maker(kiln_conv *conv)
                   conv->lower->group->label);
     choose_tiles(d);
     kiln_conv_open_epilogue(conv);
-    return (kiln_row_maker){emit_one_row, d};
+    return (kiln_row_maker){emit_some_rows, d};
 }

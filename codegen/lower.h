@@ -95,13 +95,13 @@ void kiln_lower_gpu_column(kiln_lower *lower);
 void kiln_lower_gpu_window(kiln_lower *lower);
 void kiln_lower_gpu_routine(kiln_lower *lower);
 
-/* Members of a band: what makes one row (axis 1) of the group's result, in order and once each. To
- * be made before the loops around it are open. */
+/* Members of a band: what makes rows begin … end - 1 (axis 1) of the group's result, at most `most`
+ * at once. To be made before the loops around it are open. */
 typedef struct kiln_row_maker {
-    void (*emit)(void *user, kiln_kv image, kiln_kv row);
+    void (*emit)(void *user, kiln_kv image, kiln_kv begin, kiln_kv end);
     void *user;
 } kiln_row_maker;
-kiln_row_maker kiln_conv_row_maker(kiln_lower *lower);
+kiln_row_maker kiln_conv_row_maker(kiln_lower *lower, int64_t most);
 kiln_row_maker kiln_window_row_maker(kiln_lower *lower);
 
 /* The value of `node` at `index` in its compute dtype, lower->lanes lanes. Memoised for the loops

@@ -1,8 +1,9 @@
-/* Bands: a tile is a stretch of rows of the last member's result. For each of these rows, every
- * member first makes the rows of its own result that are wanted now and were not made before; they
- * stay in a local that holds the last few (a ring), whose lines do not leave the first two caches:
+/* Bands: a tile is a stretch of rows of the last member's result. For a few of these rows at a
+ * time, every member makes the rows of its own result that are wanted now and were not made before;
+ * they stay in a local that holds the last ones (a ring), whose lines do not leave the second
+ * cache:
  *
- *     for row of the tile:  rows of %a -> ring;  row of %b -> ring;  row of %c -> memory
+ *     for rows of the tile:  rows of %a -> ring;  rows of %b -> ring;  rows of %c -> memory
  *
  * Members are emitted by the files of their kind, as groups whose operand is a ring. */
 #include "base/checked.h"
@@ -27,14 +28,6 @@ static bool is_pool(const band *b, uint32_t i)
     return b->group->members[i].kind == KILN_GROUP_WINDOW;
 }
 
-/* Rows in the ring of member `i`: a power of two, for cheap remainders. */
-static int64_t ring_rows(const band *b, uint32_t i)
-{
-    int64_t rows = 1;
-    while (rows < b->cut.window[i]) rows *= 2;
-    return rows;
-}
-
 /* The place of a result in its ring, dense but for the image, which is that of the tile. */
 static const kiln_place *ring_place(const band *b, uint32_t i)
 {
@@ -47,14 +40,14 @@ static const kiln_place *ring_place(const band *b, uint32_t i)
     strides[1] = strides[2] * type->dims[2];
     kiln_place *place = kiln_new(arena, kiln_place);
     *place = (kiln_place){.operand = operand, .kind = KILN_PLACE_ARENA, .strides = strides};
-    place->bytes = ring_rows(b, i) * strides[1] * (int64_t)kiln_dtype_bytes(type->dtype);
+    place->bytes = b->cut.window[i] * strides[1] * (int64_t)kiln_dtype_bytes(type->dtype);
     return place;
 }
 
 static uint32_t add_ring(const band *b, uint32_t i)
 {
     const kiln_type *type = kiln_graph_type(b->lower->graph, b->group->members[i].outputs[0].value);
-    int64_t n, dims[] = {ring_rows(b, i), type->dims[2], type->dims[3]};
+    int64_t n, dims[] = {b->cut.window[i], type->dims[2], type->dims[3]};
     if (!kiln_checked_product(dims, 3, &n))
         kiln_fail(b->lower->scope, KILN_LIMIT, "group %s: the rows of a band overflow",
                   b->group->label);
@@ -91,7 +84,7 @@ static void open_member(band *b, uint32_t i)
     bool is_last = i + 1 == b->group->n_members;
     buffers[n - 1] = is_last ? b->lower->buffer_of[b->group->n_inputs] : add_ring(b, i);
     places[n - 1] = is_last ? b->lower->place_of[b->group->n_inputs] : ring_place(b, i);
-    if (!is_last) rings[n - 1] = (kiln_ring){.axis = 1, .rows = ring_rows(b, i)};
+    if (!is_last) rings[n - 1] = (kiln_ring){.axis = 1, .rows = b->cut.window[i]};
     kiln_lower *lower = &b->members[i].lower;
     *lower = *b->lower;
     lower->group = group;
@@ -102,7 +95,8 @@ static void open_member(band *b, uint32_t i)
     lower->sites = NULL;
     lower->lanes = kiln_lower_group_lanes(lower);
     b->members[i].rows = kiln_band_rows_of(lower->graph, group->anchor);
-    b->members[i].maker = is_pool(b, i) ? kiln_window_row_maker(lower) : kiln_conv_row_maker(lower);
+    b->members[i].maker =
+        is_pool(b, i) ? kiln_window_row_maker(lower) : kiln_conv_row_maker(lower, b->cut.window[i]);
 }
 
 static kiln_kv clip(kiln_kernel *k, kiln_kv row, int64_t rows)
@@ -138,24 +132,22 @@ static void find_starts(const band *b, kiln_kv first, kiln_kv *out_starts)
     }
 }
 
-/* Rows `first` … of the last member of an image, one after the other. */
+/* Rows `first` … of the last member of an image, a step of them at a time. */
 static void emit_rows(band *b, kiln_kv image, kiln_kv first, kiln_kv end)
 {
     kiln_kernel *k = b->lower->kernel;
     kiln_kv starts[KILN_MAX_BAND], ends[KILN_MAX_BAND], before[KILN_MAX_BAND];
     find_starts(b, first, starts);
-    kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, 1);
+    kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, b->cut.step);
     find_ends(b, row, before);
-    find_ends(b, kiln_k_add_imm(k, row, 1), ends);
+    find_ends(b, kiln_k_min(k, kiln_k_add_imm(k, row, b->cut.step), end), ends);
     kiln_kv is_first = kiln_k_binary(k, KILN_K_eq, row, first);
     for (uint32_t i = 0; i < b->group->n_members; i++) {
         band_member *member = &b->members[i];
         kiln_kv begin = kiln_k_select(k, is_first, starts[i], before[i]);
-        kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, ends[i], 1);
         uint32_t mark = kiln_lower_mark(&member->lower);
-        member->maker.emit(member->maker.user, image, at);
+        member->maker.emit(member->maker.user, image, begin, ends[i]);
         kiln_lower_cut(&member->lower, mark);
-        kiln_k_end(k);
     }
     kiln_k_end(k);
 }
@@ -167,8 +159,7 @@ void kiln_lower_band(kiln_lower *lower)
     band *b = kiln_new(&lower->scope->arena, band);
     b->lower = lower;
     b->group = group;
-    b->cut = kiln_band_choose(lower->graph, group->members, group->n_members,
-                              lower->schedule->n_threads);
+    b->cut = kiln_band_choose(lower->schedule, group->members, group->n_members);
     for (uint32_t i = 0; i < group->n_members; i++) open_member(b, i);
     const kiln_type *type = kiln_graph_type(lower->graph, group->anchor);
     int64_t n, counts[] = {type->dims[0], b->cut.n_blocks};

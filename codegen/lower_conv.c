@@ -27,8 +27,8 @@ typedef struct product {
     int64_t block_features, n_feature_blocks, n_row_blocks;
     kiln_kv group;     /* of the tile at work */
     kiln_kv block_row; /* its first output row */
-    kiln_kv base;      /* element of A of its first row; none: 0 */
-    bool is_row;       /* it is one row of a band */
+    kiln_kv row_end;   /* behind its last one; none: as many as a block has */
+    bool is_band;      /* it is a few rows of a band */
     int64_t ring;      /* rows of A that its buffer has room for; 0: the window is copied, or all
                           rows are there */
     bool is_in_place;  /* A is read where it stands: no window is copied */
@@ -137,7 +137,7 @@ static void fetch_next(const product *p, kiln_tile *tile, const pixel_tile *shap
     int64_t n_columns = kiln_ceil_div(out, p->width);
     int64_t bytes = p->k_size * conv->out_features * (int64_t)kiln_dtype_bytes(conv->dtype);
     if (!p->is_packed || !p->is_row_joined || bytes <= conv->lower->machine->l2_bytes / 2) return;
-    if (p->is_row) return; /* the kernels of a band are small */
+    if (p->is_band) return; /* the kernels of a band are small */
     if (conv->axis[KILN_CONV_D].kernel > 1) return;
     kiln_kv down = kiln_k_div_imm(k, kiln_k_binary(k, KILN_K_sub, row, p->block_row), p->height);
     kiln_kv right = kiln_k_div_imm(k, column, p->width);
@@ -149,16 +149,28 @@ static void fetch_next(const product *p, kiln_tile *tile, const pixel_tile *shap
     kiln_tile_fetch(tile, &next);
 }
 
+/* The element of A for column 0 of a row of the output. */
+static kiln_kv row_of_a(const product *p, kiln_kv row)
+{
+    const kiln_conv *conv = p->conv;
+    kiln_kernel *k = conv->lower->kernel;
+    if (!p->is_in_place) {
+        kiln_kv down = kiln_k_binary(k, KILN_K_sub, row, p->block_row);
+        return kiln_k_mul_imm(k, down, conv->axis[KILN_CONV_H].local_stride * conv->row_pitch);
+    }
+    kiln_kv at = p->ring ? kiln_k_rem_imm(k, row, p->ring) : row;
+    at = step_by(k, kiln_k_mul_imm(k, at, p->row_stride), conv->image, p->image_stride);
+    return kiln_k_add_imm(k, at, p->origin);
+}
+
 /* The register tile whose first pixel is (row, column) of the output. */
 static void emit_register_tile(product *p, const pixel_tile *shape, kiln_kv row, kiln_kv column)
 {
     kiln_conv *conv = p->conv;
     kiln_kernel *k = conv->lower->kernel;
     kiln_tile tile = make_tile(p, shape);
-    kiln_kv down = kiln_k_binary(k, KILN_K_sub, row, p->block_row);
-    kiln_kv a = kiln_k_mul_imm(k, down, conv->axis[KILN_CONV_H].local_stride * conv->row_pitch);
+    kiln_kv a = row_of_a(p, row);
     a = step_by(k, a, column, conv->axis[KILN_CONV_W].local_stride * conv->pitch);
-    if (p->base) a = kiln_k_binary(k, KILN_K_add, a, p->base);
     kiln_tile_zero(&tile);
     fetch_next(p, &tile, shape, row, column);
     accumulate_taps(p, &tile, a, kernel_offset(p, shape->feature));
@@ -200,7 +212,8 @@ static void emit_features(product *p, pixel_tile shape, kiln_kv first, kiln_kv e
     kiln_conv *conv = p->conv;
     kiln_kernel *k = conv->lower->kernel;
     int64_t out = conv->axis[KILN_CONV_H].out, whole = out / p->height * p->height;
-    kiln_kv row_end = kiln_k_add_imm(k, p->block_row, conv->block_rows);
+    kiln_kv row_end = p->row_end;
+    if (!row_end) row_end = kiln_k_add_imm(k, p->block_row, conv->block_rows);
     row_end = kiln_k_min(k, row_end, kiln_k_const_i64(k, out));
     kiln_kv split = kiln_k_const_i64(k, whole);
     shape.feature = kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, (int64_t)p->vectors * conv->lanes);
@@ -251,7 +264,7 @@ static void choose_pixels(const product *p, uint32_t rows, int64_t *out_width, i
 {
     const kiln_conv_axis *axis = p->conv->axis;
     int64_t out = axis[KILN_CONV_W].out;
-    int64_t most = p->is_row ? 1 : axis[KILN_CONV_H].out;
+    int64_t most = p->is_band ? 1 : axis[KILN_CONV_H].out;
     *out_width = kiln_ceil_div(out, kiln_ceil_div(out, rows));
     *out_height = kiln_max_i64(1, kiln_min_i64(rows / *out_width, most));
 }
@@ -420,8 +433,8 @@ static void lower_product(kiln_conv *conv)
     kiln_conv_lower_tiles(conv, (kiln_ints){5, sizes}, emit_tile, &p);
 }
 
-/* One row of the result; the kernel's features strip by strip. */
-static void emit_one_row(void *user, kiln_kv image, kiln_kv row)
+/* A few rows of the result; the kernel's features strip by strip. */
+static void emit_some_rows(void *user, kiln_kv image, kiln_kv begin, kiln_kv end)
 {
     product *p = user;
     kiln_conv *conv = p->conv;
@@ -430,14 +443,9 @@ static void emit_one_row(void *user, kiln_kv image, kiln_kv row)
     kiln_kv zero = kiln_k_const_i64(k, 0), whole = kiln_k_const_i64(k, features / width * width);
     conv->image = image;
     conv->depth = conv->feature = p->group = zero;
-    p->block_row = conv->first_row = row;
-    if (p->is_in_place) {
-        kiln_kv at = p->ring ? kiln_k_rem_imm(k, row, p->ring) : row;
-        at = step_by(k, kiln_k_mul_imm(k, at, p->row_stride), image, p->image_stride);
-        p->base = kiln_k_add_imm(k, at, p->origin);
-    } else {
-        kiln_conv_copy(conv);
-    }
+    p->block_row = conv->first_row = begin;
+    p->row_end = end;
+    if (!p->is_in_place) kiln_conv_copy(conv);
     pixel_tile shape = {.width = p->width, .vectors = p->vectors, .last = conv->lanes};
     if (features >= width) emit_features(p, shape, zero, whole);
     if (features % width == 0) return;
@@ -467,24 +475,23 @@ static bool find_rows(product *p)
     p->origin = strided.origin;
     conv->local = lower->buffer_of[strided.input];
     conv->pitch = strided.strides[conv->input_axes.at[3]] * conv->axis[KILN_CONV_W].stride;
-    conv->block_rows = 1;
     return true;
 }
 
-kiln_row_maker kiln_conv_row_maker(kiln_lower *lower)
+kiln_row_maker kiln_conv_row_maker(kiln_lower *lower, int64_t most)
 {
     kiln_conv *conv = kiln_new(&lower->scope->arena, kiln_conv);
     kiln_conv_describe(lower, conv);
     if (conv->groups > 1) return kiln_conv_direct_row_maker(conv);
     product *p = kiln_new(&lower->scope->arena, product);
     p->conv = conv;
-    p->is_row = true;
+    p->is_band = true;
     open_product(p);
-    if (!find_rows(p)) kiln_conv_add_local(conv, 1, conv->in_features);
+    if (!find_rows(p)) kiln_conv_add_local(conv, most, conv->in_features);
     bool is_near = conv->axis[KILN_CONV_W].rhs_dilation == 1;
     p->is_row_joined = is_near && conv->pitch == conv->in_features;
     kiln_conv_open_epilogue(conv);
-    return (kiln_row_maker){emit_one_row, p};
+    return (kiln_row_maker){emit_some_rows, p};
 }
 
 /* The roles of a 1 x 1 convolution as a product: batch and space are rows. */

@@ -80,13 +80,14 @@ static kiln_dtype bits_dtype(const kiln_partials *p)
 
 static bool is_max(const kiln_partials *p)
 {
-    return p->op == KILN_OP_reduce_max;
+    return p->op == KILN_OP_reduce_max || p->op == KILN_OP_window_max;
 }
 
 /* f16 has ways of its own for extremes. */
 void kiln_partials_hurry(kiln_lower *lower, kiln_partials *p)
 {
-    bool is_extreme = is_max(p) || p->op == KILN_OP_reduce_min;
+    bool is_min = p->op == KILN_OP_reduce_min || p->op == KILN_OP_window_min;
+    bool is_extreme = is_max(p) || is_min;
     p->is_fast = is_extreme && kiln_dtype_is_float(p->compute) && p->dtype != KILN_f16;
     if (!p->is_fast) return;
     p->nan = kiln_k_const_int(lower->kernel, bits_dtype(p), p->lanes, 0);
@@ -153,6 +154,11 @@ static void fast_end(kiln_lower *lower, kiln_partials *p)
     p->value[0] = kiln_k_select(k, is_number, best, nan);
     p->n = 1;
     p->is_fast = false;
+}
+
+void kiln_partials_settle(kiln_lower *lower, kiln_partials *p)
+{
+    if (p->is_fast) fast_end(lower, p);
 }
 
 void kiln_partials_step(kiln_lower *lower, kiln_partials *p, uint32_t i, kiln_kv value,
@@ -247,7 +253,7 @@ static void split_halves(kiln_lower *lower, const kiln_kv pair[2], uint32_t half
 kiln_kv kiln_partials_tree(kiln_lower *lower, kiln_partials *p)
 {
     uint32_t n = 1;
-    if (p->is_fast) fast_end(lower, p);
+    kiln_partials_settle(lower, p);
     while (n < p->n) n *= 2;
     for (uint32_t half = n / 2; half > 0; half /= 2) {
         for (uint32_t i = 0; i < half && i + half < p->n; i++) {

@@ -52,9 +52,10 @@ typedef struct kiln_partials {
 /* `n` vectors of the identity for reduction `node` over n_reduced elements. */
 void kiln_partials_begin(kiln_lower *lower, kiln_value node, uint32_t n,
                          kiln_partials *out_partials);
-/* Lets the partials be fast where that pays; the next use but steps, merges and carries is the
- * tree. */
+/* Lets the partials be fast where that pays; the next use but steps, merges and carries is the tree
+ * or settling: one vector with the lanes' results. */
 void kiln_partials_hurry(kiln_lower *lower, kiln_partials *partials);
+void kiln_partials_settle(kiln_lower *lower, kiln_partials *partials);
 /* Combines vector `i` with `value`, lanes off in lower->mask stay; `element` is the number of the
  * reduced element in each lane (an axis). */
 void kiln_partials_step(kiln_lower *lower, kiln_partials *partials, uint32_t i, kiln_kv value,

@@ -7,6 +7,7 @@
 
 #define TILE_BYTES 65536
 #define UNROLLED_TAPS 8
+#define LEAST_LINES 16 /* below, rows of a line go to several threads */
 
 typedef struct window_walk {
     kiln_lower *lower;
@@ -15,7 +16,9 @@ typedef struct window_walk {
     uint32_t split; /* axes of the result from here on are the inner one */
     int64_t n_rows, n_inner;
     kiln_axis_index row;
-    kiln_kv lead[3]; /* indices before the inner axis, of four, where they are at hand; else none */
+    kiln_kv lead[KILN_MAX_RANK]; /* indices before the inner axis where they are at hand */
+    bool has_lead;
+    bool is_inside; /* all taps of the last of them are inside the operand */
     kiln_index at; /* of the operand, axes filled as loops open */
     kiln_kv guard;
 } window_walk;
@@ -60,7 +63,7 @@ static kiln_kv open_taps(const window_walk *w, uint32_t axis, const kiln_axis_in
     kiln_lower *lower = w->lower;
     int64_t size = w->node->attrs->window.sizes.at[axis], known;
     kiln_kv begin = kiln_lower_i64(lower, 0), end = kiln_lower_i64(lower, size);
-    if (kiln_axis_is_uniform(start)) {
+    if (kiln_axis_is_uniform(start) && !(w->is_inside && axis + 1 == w->split)) {
         begin = first_tap(w, axis, start->base);
         end = end_of_taps(w, axis, start->base);
     }
@@ -94,6 +97,7 @@ static kiln_kv window_value(window_walk *w, const kiln_index *result)
     kiln_partials carries[KILN_MAX_RANK], partials;
     uint32_t marks[KILN_MAX_RANK], depth = 0;
     kiln_partials_begin(lower, lower->group->anchor, 1, &partials);
+    if (lower->lanes > 1) kiln_partials_hurry(lower, &partials);
     w->at.rank = w->operand->rank;
     w->guard = 0;
     for (uint32_t i = 0; i < w->operand->rank; i++) {
@@ -120,6 +124,7 @@ static kiln_kv window_value(window_walk *w, const kiln_index *result)
         kiln_k_end(lower->kernel);
         kiln_partials_last(lower, &carries[depth], &partials);
     }
+    kiln_partials_settle(lower, &partials);
     return kiln_partials_result(lower, &partials, 0);
 }
 
@@ -131,7 +136,7 @@ static kiln_index result_index(window_walk *w, const kiln_type *type, kiln_axis_
     inner.extent = w->n_inner;
     if (type->rank == own->rank &&
         memcmp(type->dims, own->dims, own->rank * sizeof *own->dims) == 0) {
-        if (w->lead[0])
+        if (w->has_lead)
             for (uint32_t i = 0; i < w->split; i++) index.axis[i] = kiln_axis_scalar(w->lead[i], 1);
         else
             kiln_lower_delinearize(lower, w->row, w->split, type->dims, index.axis);
@@ -209,21 +214,50 @@ static window_walk open_window(kiln_lower *lower)
     return w;
 }
 
-static void emit_one_row(void *user, kiln_kv image, kiln_kv row)
+/* Columns begin … end of the line whose leading indices are set. */
+static void emit_columns(window_walk *w, int64_t begin, int64_t end, bool is_inside)
 {
-    window_walk *w = user;
     kiln_lower *lower = w->lower;
     kiln_kernel *k = lower->kernel;
-    int64_t columns = w->node->type->dims[2];
-    kiln_kv begin = kiln_lower_i64(lower, 0), end = kiln_lower_i64(lower, columns);
-    kiln_kv column = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
+    if (begin >= end) return;
+    kiln_kv from = kiln_lower_i64(lower, begin), to = kiln_lower_i64(lower, end);
+    kiln_kv column = kiln_k_loop(k, KILN_LOOP_SERIAL, from, to, 1);
     uint32_t mark = kiln_lower_mark(lower);
-    w->lead[0] = image;
-    w->lead[1] = row;
-    w->lead[2] = column;
-    w->row = kiln_axis_zero(lower);
+    w->lead[w->split - 1] = column;
+    w->is_inside = is_inside;
     emit_row(w);
     kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+}
+
+/* A line: all columns, that is the axis before the inner one. In its middle all taps are inside. */
+static void emit_line(window_walk *w)
+{
+    uint32_t axis = w->split - 1;
+    int64_t stride = w->node->attrs->window.strides.at[axis], n = w->node->type->dims[axis];
+    int64_t low = w->node->attrs->window.low.at[axis];
+    int64_t reach = (w->node->attrs->window.sizes.at[axis] - 1) *
+                    w->node->attrs->window.dilations.at[axis];
+    int64_t first = kiln_min_i64(n, low > 0 ? kiln_ceil_div(low, stride) : 0);
+    int64_t room = w->operand->dims[axis] - 1 + low - reach;
+    int64_t end = room < 0 ? first : kiln_min_i64(n, room / stride + 1);
+    end = kiln_max_i64(end, first);
+    w->has_lead = true;
+    emit_columns(w, 0, first, false);
+    emit_columns(w, first, end, true);
+    emit_columns(w, end, n, false);
+}
+
+static void emit_some_rows(void *user, kiln_kv image, kiln_kv begin, kiln_kv end)
+{
+    window_walk *w = user;
+    kiln_kernel *k = w->lower->kernel;
+    w->lead[0] = image;
+    w->lead[1] = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
+    uint32_t mark = kiln_lower_mark(w->lower);
+    w->row = kiln_axis_zero(w->lower);
+    emit_line(w);
+    kiln_lower_cut(w->lower, mark);
     kiln_k_end(k);
 }
 
@@ -231,14 +265,45 @@ kiln_row_maker kiln_window_row_maker(kiln_lower *lower)
 {
     window_walk *w = kiln_new(&lower->scope->arena, window_walk);
     *w = open_window(lower);
-    return (kiln_row_maker){emit_one_row, w};
+    return (kiln_row_maker){emit_some_rows, w};
+}
+
+/* Columns of a line, where lines are enough for all threads and outputs have the window's index;
+ * else 1: rows go one by one. */
+static int64_t line_columns(const window_walk *w)
+{
+    const kiln_group *group = w->lower->group;
+    const kiln_type *type = w->node->type;
+    int64_t n = w->split > 0 ? type->dims[w->split - 1] : 1;
+    if (n < 2 || w->n_rows / n < LEAST_LINES) return 1;
+    for (uint32_t i = 0; i < group->n_outputs; i++) {
+        const kiln_type *own = kiln_graph_type(w->lower->graph, group->outputs[i].value);
+        size_t bytes = type->rank * sizeof *type->dims;
+        if (own->rank != type->rank || memcmp(own->dims, type->dims, bytes) != 0) return 1;
+    }
+    return n;
+}
+
+/* The line of number w->row. */
+static void emit_numbered_line(window_walk *w)
+{
+    kiln_axis_index axes[KILN_MAX_RANK];
+    kiln_lower_delinearize(w->lower, w->row, w->split - 1, w->node->type->dims, axes);
+    for (uint32_t i = 0; i + 1 < w->split; i++) {
+        axes[i] = kiln_axis_plain(w->lower, &axes[i]);
+        w->lead[i] = axes[i].base;
+    }
+    w->row = kiln_axis_zero(w->lower);
+    emit_line(w);
 }
 
 void kiln_lower_window(kiln_lower *lower)
 {
     kiln_kernel *k = lower->kernel;
     window_walk w = open_window(lower);
-    int64_t per_tile = choose_rows_per_tile(&w), n_tiles = kiln_ceil_div(w.n_rows, per_tile);
+    int64_t n_columns = line_columns(&w), n_rows = w.n_rows / n_columns;
+    int64_t per_tile = kiln_max_i64(1, choose_rows_per_tile(&w) / n_columns);
+    int64_t n_tiles = kiln_ceil_div(n_rows, per_tile);
     if (n_tiles > UINT32_MAX)
         kiln_fail(lower->scope, KILN_LIMIT, "group %s: %lld tiles; expected at most 2^32 - 1",
                   lower->group->label, (long long)n_tiles);
@@ -247,11 +312,12 @@ void kiln_lower_window(kiln_lower *lower)
     uint32_t mark = kiln_lower_mark(lower);
     kiln_kv first = kiln_lower_op_imm(lower, KILN_K_mul, tile, per_tile);
     kiln_kv end = kiln_lower_op_imm(lower, KILN_K_add, first, per_tile);
-    end = kiln_lower_op_imm(lower, KILN_K_min, end, w.n_rows);
+    end = kiln_lower_op_imm(lower, KILN_K_min, end, n_rows);
     w.row = kiln_axis_scalar(kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, 1), 1);
-    w.row.extent = w.n_rows;
+    w.row.extent = n_rows;
     uint32_t inside = kiln_lower_mark(lower);
-    if (w.n_rows > 0) emit_row(&w);
+    if (n_rows > 0 && n_columns > 1) emit_numbered_line(&w);
+    if (n_rows > 0 && n_columns == 1) emit_row(&w);
     kiln_lower_cut(lower, inside);
     kiln_k_end(k);
     kiln_lower_cut(lower, mark);

@@ -19,14 +19,15 @@ bool kiln_band_may_begin(const kiln_graph *graph, const kiln_group *group);
 bool kiln_band_may_follow(const kiln_graph *graph, const kiln_group *producer,
                           const kiln_group *consumer);
 #define KILN_MAX_BAND 8 /* members */
-/* How a band is cut for so many threads: a tile makes `rows` rows of the last result of one image.
- * What a member makes for one row of the last result, and how much of its work is done twice,
- * because two tiles need it (0: none, 1: all). */
+/* How a band is cut for so many threads: a tile makes `rows` rows of the last result of one image,
+ * `step` at a time. What a member makes for a step, at most, and how much of its work is done
+ * twice, because two tiles need it (0: none, 1: all). The rows that are kept between members take
+ * `ring_bytes`. */
 typedef struct kiln_band_cut {
-    int64_t rows, n_blocks;
+    int64_t rows, n_blocks, step, ring_bytes;
     int64_t window[KILN_MAX_BAND];
     double repeated[KILN_MAX_BAND];
 } kiln_band_cut;
-kiln_band_cut kiln_band_choose(const kiln_graph *graph, const kiln_group *members, uint32_t n,
-                               uint32_t n_threads);
+kiln_band_cut kiln_band_choose(const kiln_schedule *schedule, const kiln_group *members,
+                               uint32_t n);
 #endif

@@ -18,8 +18,7 @@
 #define L2_SHARE 2     /* of the second cache for what passes between groups: the rest is theirs */
 #define STREAMED 1.5   /* of the third cache's bandwidth when rows come one after the other */
 #define UNHIDDEN 0.25  /* of the time to move bytes that arithmetic does not cover */
-#define WEIGHT_SHARE 4 /* of the second cache for the kernels of a band, read again for each row   \
-                        */
+#define WEIGHT_SHARE 4 /* of the second cache for the kernels of a band, read for every step */
 #define RING_SHARE 2   /* of the second cache for the rows kept */
 
 typedef struct band_search {
@@ -90,19 +89,19 @@ static double band_ns(const band_search *search, const uint32_t *chain, uint32_t
     const kiln_machine *machine = fusion->machine;
     kiln_group members[KILN_MAX_BAND] = {0};
     for (uint32_t i = 0; i < n; i++) members[i] = search->groups[chain[i]];
-    kiln_band_cut cut = kiln_band_choose(graph, members, n, fusion->pipeline->n_threads);
-    int64_t rows = 0, kernels = 0;
+    kiln_band_cut cut = kiln_band_choose(fusion->schedule, members, n);
+    int64_t kernels = 0;
     double work = 0, bytes = 0;
     for (uint32_t i = 0; i < n; i++) {
         const kiln_type *made = kiln_graph_type(graph, members[i].outputs[0].value);
         bool is_last = i + 1 == n;
         kernels += kernel_bytes(graph, &members[i]);
-        if (!is_last) rows += made->bytes / made->dims[0] / made->dims[1] * cut.window[i];
         const kiln_cost *cost = &search->costs[chain[i]];
         work += cost->slots * (1 + cut.repeated[i]);
         bytes += cost->bytes - (is_last ? 0 : 2 * (double)made->bytes);
     }
-    if (rows > machine->l2_bytes / RING_SHARE || kernels > machine->l2_bytes / WEIGHT_SHARE)
+    if (cut.ring_bytes > machine->l2_bytes / RING_SHARE ||
+        kernels > machine->l2_bytes / WEIGHT_SHARE)
         return -1;
     return time_of(fusion, work, bytes, search->costs[chain[0]].threads);
 }
