@@ -1,4 +1,4 @@
-/* Open batches, compiled: the graph of one row and those of more, each proved to keep its rows
+/* Open batches, compiled: the graph of fewest rows and those of more, each proved to keep its rows
  * apart, all of one form (passes/rows.h). The head's compilation lowers and emits for all sizes, so
  * kernels of one text are one, and so are constants of the same bytes. */
 #include <string.h>
@@ -93,12 +93,13 @@ void kiln_batch_open(kiln_compilation *head)
         is_batched[i] = open->is_batched[i];
     head->is_batched = is_batched;
     head->rows = count_rows(scope, head->source, is_batched);
-    if (head->rows != 1)
-        kiln_fail(scope, KILN_INVALID, "open batch: the graph has %lld rows; expected one",
-                  (long long)head->rows);
+    bool is_gpu = head->pipeline.machine->kind == KILN_MACHINE_GPU;
+    if (head->rows < 1 || (head->rows > 1 && is_gpu))
+        kiln_fail(scope, KILN_INVALID, "open batch: the graph has %lld rows; expected %s",
+                  (long long)head->rows, is_gpu ? "one for this target" : "one or more");
     const char *form = prove(head, is_batched);
     kiln_compilation **all = kiln_new_array(&scope->arena, kiln_compilation *, open->n_larger + 1);
-    int64_t before = 1;
+    int64_t before = head->rows;
     for (uint32_t i = 0; i < open->n_larger; i++) {
         all[i] = open_larger(head, open->larger[i]);
         if (all[i]->rows <= before)
@@ -109,7 +110,7 @@ void kiln_batch_open(kiln_compilation *head)
         if (strcmp(prove(all[i], is_batched), form) != 0)
             kiln_fail(scope, KILN_UNSUPPORTED,
                       "open batch: the graph of %lld rows computes another function of a row than "
-                      "that of one row; expected the same",
+                      "the smallest; expected the same",
                       (long long)before);
     }
     head->larger = all;

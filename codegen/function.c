@@ -258,9 +258,8 @@ kiln_status kiln_entry_run(kiln_function *function, kiln_entry *entry, const kil
     return status;
 }
 
-/* What a signature is made of must be there before it is looked at. */
-static kiln_status check_inputs(const kiln_function *function, const kiln_tensor *inputs,
-                                uint32_t n_inputs)
+kiln_status kiln_function_check_inputs(const kiln_function *function, const kiln_tensor *inputs,
+                                       uint32_t n_inputs)
 {
     if (n_inputs && !inputs)
         return kiln_context_fail(function->context, KILN_INVALID,
@@ -290,7 +289,7 @@ static kiln_status call_begin(kiln_function *function, const kiln_tensor *inputs
                               kiln_entry **out_entry)
 {
     bool is_new = false;
-    kiln_status status = check_inputs(function, inputs, n_inputs);
+    kiln_status status = kiln_function_check_inputs(function, inputs, n_inputs);
     if (status) return status;
     status = kiln_entry_acquire(function, inputs, n_inputs, out_entry, &is_new);
     pthread_mutex_lock(&function->lock);

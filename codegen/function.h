@@ -5,8 +5,8 @@
  * Invariants: everything under "table" is read and written under `lock`. An entry is made by the
  * thread that listed it, without the lock; the others wait on `made`. Once READY only its list of
  * idle workspaces, its counts and `used` change. An entry that is given up is no longer listed, and
- * goes with its last holder. Making an entry whose rows are not one of the row sizes may wait for
- * entries that are; those wait for none. */
+ * goes with its last holder. Making the entry of a number of rows may wait for the one whose rows
+ * are open; that one waits for none. */
 #ifndef KILN_CODEGEN_FUNCTION_H
 #define KILN_CODEGEN_FUNCTION_H
 
@@ -20,6 +20,7 @@
 #include "kiln/function.h"
 
 #define KILN_MAX_ROW_SIZES 16
+#define KILN_OPEN_ROWS (-1) /* as the first dim of batched inputs: the signature of any rows */
 #define KILN_MAX_SIGNATURES 1024 /* of those served by executables of others */
 
 typedef struct kiln_signature_input {
@@ -34,11 +35,6 @@ typedef struct kiln_idle_workspace {
     struct kiln_idle_workspace *next;
     kiln_workspace *workspace;
 } kiln_idle_workspace;
-
-/* `count` runs of `rows` rows, one after the other, from row `first` on. */
-typedef struct kiln_chunks {
-    int64_t first, rows, count;
-} kiln_chunks;
 
 typedef enum kiln_entry_state {
     KILN_ENTRY_MAKING,
@@ -56,14 +52,14 @@ typedef struct kiln_entry {
     uint32_t n_inputs, n_outputs;
     kiln_signature_input *inputs;
     kiln_output_type *outputs;
-    kiln_executable *executable; /* NULL: served in chunks */
+    kiln_executable *executable; /* NULL: is_cut */
     kiln_idle_workspace *idle;
     uint32_t n_workspaces;
     double seconds;                        /* of the compile */
     bool is_compiled;                      /* making it compiled something, or waited for that */
-    int64_t rows;                          /* of an open batch, else 0 */
+    int64_t rows;                          /* of an open batch, else 0; or KILN_OPEN_ROWS */
+    bool is_cut;                           /* served by the executable of KILN_OPEN_ROWS */
     unsigned char form[KILN_SHA256_BYTES]; /* of the graph, with an open batch */
-    kiln_vec(kiln_chunks) chunks;
     kiln_status status; /* FAILED: and why */
     char sentence[KILN_MESSAGE_BYTES];
 } kiln_entry;
@@ -105,6 +101,12 @@ kiln_status kiln_entry_acquire(kiln_function *function, const kiln_tensor *input
                                uint32_t n_inputs, kiln_entry **out_entry, bool *is_new);
 void kiln_entry_release(kiln_function *function, kiln_entry *entry);
 
+/* What a signature is made of must be there before it is looked at. */
+kiln_status kiln_function_check_inputs(const kiln_function *function, const kiln_tensor *inputs,
+                                       uint32_t n_inputs);
+/* The graph of a signature, checked against it. */
+kiln_status kiln_function_build(kiln_function *function, const kiln_tensor *inputs,
+                                uint32_t n_inputs, kiln_graph **out_graph);
 /* Builds, proves and compiles what `entry` is for; its arena is its own. */
 kiln_status kiln_entry_make(kiln_function *function, kiln_entry *entry, const kiln_tensor *inputs);
 
@@ -114,10 +116,28 @@ kiln_status kiln_rows_count(const kiln_function *function, const kiln_tensor *in
 /* Proves that the graph keeps its rows apart and digests its form; sentence on the graph. */
 kiln_status kiln_rows_prove(const kiln_function *function, const kiln_graph *graph, int64_t n,
                             unsigned char out_form[KILN_SHA256_BYTES]);
-/* Finds the row sizes whose graphs have the entry's form and cuts its rows in chunks of them; none
- * when no size fits. */
+/* Sets is_cut when the executable of open rows is the function that the entry's form says; makes it
+ * if there is none. */
 kiln_status kiln_rows_plan(kiln_function *function, kiln_entry *entry, const kiln_tensor *inputs);
-/* Runs an entry that is served in chunks. */
+
+/* Graphs of the row sizes; those of one form, ascending, stand in `alike` from `first` on. */
+typedef struct kiln_row_graphs {
+    uint32_t n, first;
+    kiln_graph *at[KILN_MAX_ROW_SIZES + 2]; /* all that were built; gone with the scope */
+    const kiln_graph *alike[KILN_MAX_ROW_SIZES];
+    unsigned char form[KILN_SHA256_BYTES];
+} kiln_row_graphs;
+
+/* Builds them for a signature, whose number of rows does not matter, and proves them. Strict: other
+ * numbers of rows are not going to be proved, so a size of another form is UNSUPPORTED. */
+kiln_row_graphs *kiln_rows_build(kiln_scope *scope, kiln_function *function,
+                                 const kiln_tensor *inputs, uint32_t n_inputs, bool is_strict);
+/* What to compile, with options that are lent by the graphs. */
+const kiln_graph *kiln_rows_open_batch(const kiln_function *function, const kiln_row_graphs *graphs,
+                                       kiln_open_batch *out_open);
+/* Compiles the entry of open rows: of the sizes those whose graph is the same function of a row. */
+kiln_status kiln_rows_make(kiln_function *function, kiln_entry *entry, const kiln_tensor *inputs);
+/* Runs an entry that is cut. */
 kiln_status kiln_rows_run(kiln_function *function, const kiln_entry *entry,
                           const kiln_tensor *inputs, const kiln_tensor *outputs,
                           uint32_t n_outputs);

@@ -202,14 +202,6 @@ static kiln_status compile_graph(kiln_function *function, kiln_entry *entry,
     return KILN_OK;
 }
 
-static bool is_row_size(const kiln_function *function, int64_t n)
-{
-    for (uint32_t i = 0; i < function->n_row_sizes; i++) {
-        if (function->row_sizes[i] == n) return true;
-    }
-    return false;
-}
-
 static kiln_status serve_graph(kiln_function *function, kiln_entry *entry, const kiln_graph *graph,
                                const kiln_tensor *inputs)
 {
@@ -227,9 +219,9 @@ static kiln_status serve_graph(kiln_function *function, kiln_entry *entry, const
         status = kiln_rows_prove(function, graph, entry->rows, entry->form);
         if (status)
             return kiln_context_fail(function->context, status, "%s", kiln_graph_message(graph));
-        if (!is_row_size(function, entry->rows)) status = kiln_rows_plan(function, entry, inputs);
+        status = kiln_rows_plan(function, entry, inputs);
     }
-    if (status || entry->chunks.n) return status;
+    if (status || entry->is_cut) return status;
     return compile_graph(function, entry, graph);
 }
 
@@ -240,20 +232,91 @@ static double now_seconds(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-kiln_status kiln_entry_make(kiln_function *function, kiln_entry *entry, const kiln_tensor *inputs)
+kiln_status kiln_function_build(kiln_function *function, const kiln_tensor *inputs,
+                                uint32_t n_inputs, kiln_graph **out_graph)
 {
-    double start = now_seconds();
     kiln_graph *graph = NULL;
-    uint32_t n = entry->n_inputs;
-    kiln_status status = kiln_rows_count(function, inputs, n, &entry->rows);
-    if (status) return status;
-    status = function->build(function->user, function->context, inputs, n, &graph);
+    kiln_status status =
+        function->build(function->user, function->context, inputs, n_inputs, &graph);
     if (!status && !graph)
         status = kiln_context_fail(function->context, KILN_INVALID,
                                    "function: build made no graph; expected one");
-    if (!status) status = check_graph(function, graph, inputs, n);
+    if (!status) status = check_graph(function, graph, inputs, n_inputs);
+    if (status) {
+        kiln_graph_destroy(graph);
+        return status;
+    }
+    *out_graph = graph;
+    return KILN_OK;
+}
+
+static kiln_status make_signature(kiln_function *function, kiln_entry *entry,
+                                  const kiln_tensor *inputs)
+{
+    kiln_graph *graph = NULL;
+    kiln_status status = kiln_function_build(function, inputs, entry->n_inputs, &graph);
     if (!status) status = serve_graph(function, entry, graph, inputs);
     kiln_graph_destroy(graph);
+    return status;
+}
+
+kiln_status kiln_entry_make(kiln_function *function, kiln_entry *entry, const kiln_tensor *inputs)
+{
+    double start = now_seconds();
+    kiln_status status = kiln_rows_count(function, inputs, entry->n_inputs, &entry->rows);
+    if (status) return status;
+    status = entry->rows == KILN_OPEN_ROWS ? kiln_rows_make(function, entry, inputs)
+                                           : make_signature(function, entry, inputs);
     entry->seconds = now_seconds() - start;
     return status;
+}
+
+/* Compiled ahead of time */
+
+static kiln_status write_open(kiln_function *function, const kiln_tensor *inputs, uint32_t n_inputs,
+                              const kiln_library_paths *paths)
+{
+    kiln_error error = {0};
+    kiln_scope scope;
+    kiln_scope_open(&scope, &error);
+    if (kiln_scope_try(&scope)) {
+        kiln_open_batch open;
+        kiln_row_graphs *graphs = kiln_rows_build(&scope, function, inputs, n_inputs, true);
+        const kiln_graph *graph = kiln_rows_open_batch(function, graphs, &open);
+        kiln_compile_options options = function->compile;
+        options.open_batch = &open;
+        kiln_status status = kiln_compile_library(graph, &options, paths->library, paths->header,
+                                                  paths->prefix);
+        if (status) kiln_fail(&scope, status, "%s", kiln_graph_message(graph));
+    }
+    kiln_status status = kiln_scope_close(&scope);
+    return status ? kiln_context_fail(function->context, status, "%s", error.message) : KILN_OK;
+}
+
+static kiln_status write_closed(kiln_function *function, const kiln_tensor *inputs,
+                                uint32_t n_inputs, const kiln_library_paths *paths)
+{
+    kiln_graph *graph = NULL;
+    kiln_status status = kiln_function_build(function, inputs, n_inputs, &graph);
+    if (status) return status;
+    status = kiln_compile_library(graph, &function->compile, paths->library, paths->header,
+                                  paths->prefix);
+    if (status) kiln_context_fail(function->context, status, "%s", kiln_graph_message(graph));
+    kiln_graph_destroy(graph);
+    return status;
+}
+
+kiln_status kiln_function_compile_library(kiln_function *function, const kiln_tensor *inputs,
+                                          uint32_t n_inputs, const kiln_library_paths *paths)
+{
+    int64_t rows;
+    if (!function) return KILN_INVALID;
+    if (!paths || !paths->library)
+        return kiln_context_fail(function->context, KILN_INVALID,
+                                 "compile_library: paths or its library is NULL");
+    kiln_status status = kiln_function_check_inputs(function, inputs, n_inputs);
+    if (!status) status = kiln_rows_count(function, inputs, n_inputs, &rows);
+    if (status) return status;
+    return function->is_batched ? write_open(function, inputs, n_inputs, paths)
+                                : write_closed(function, inputs, n_inputs, paths);
 }

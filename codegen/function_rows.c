@@ -1,16 +1,13 @@
-/* Open batches: the proof for each number of rows, chunks of the compiled sizes, and their runs.
- *
- *     37 rows, sizes 1, 8, 64:   0…7  8…15  16…23  24…31  29…36
- *
- * The last chunk reaches back over rows that are done: they come out the same again. */
+/* Open batches of functions: one executable for all numbers of rows, made of the graphs of a few;
+ * and the proof for each number of rows that it serves that its graph is the same function. */
 #include "codegen/function.h"
 
 #include <string.h>
 
-#include "base/checked.h"
 #include "base/context.h"
 #include "codegen/compile.h"
 #include "passes/rows.h"
+#include "runtime/batch.h"
 #include "runtime/context.h"
 
 static bool is_batched(const kiln_function *function, uint32_t input)
@@ -21,21 +18,20 @@ static bool is_batched(const kiln_function *function, uint32_t input)
 kiln_status kiln_rows_count(const kiln_function *function, const kiln_tensor *inputs,
                             uint32_t n_inputs, int64_t *out_rows)
 {
-    int64_t rows = -1;
+    const kiln_tensor *first = NULL;
     *out_rows = 0;
-    if (!function->is_batched) return KILN_OK;
     for (uint32_t i = 0; i < n_inputs; i++) {
         if (!is_batched(function, i)) continue;
         if (inputs[i].rank == 0)
             return kiln_context_fail(function->context, KILN_INVALID,
                                      "rows: input %u is a scalar; expected a batch", i);
-        if (rows >= 0 && inputs[i].dims[0] != rows)
+        if (!first) first = &inputs[i];
+        if (inputs[i].dims[0] != first->dims[0])
             return kiln_context_fail(function->context, KILN_INVALID,
                                      "rows: input %u has %lld rows; expected %lld as those before",
-                                     i, (long long)inputs[i].dims[0], (long long)rows);
-        rows = inputs[i].dims[0];
+                                     i, (long long)inputs[i].dims[0], (long long)first->dims[0]);
+        *out_rows = inputs[i].dims[0];
     }
-    *out_rows = rows > 0 ? rows : 0;
     return KILN_OK;
 }
 
@@ -59,228 +55,213 @@ kiln_status kiln_rows_prove(const kiln_function *function, const kiln_graph *gra
     return status;
 }
 
-/* Tensors that show some of the rows of others, and their dims. */
+/* The inputs of a signature with other rows in those that are batched. Data is what the signature
+ * knows of it. */
 typedef struct row_view {
     kiln_tensor *tensors;
     int64_t (*dims)[KILN_MAX_RANK];
 } row_view;
 
-static void view_rows(kiln_tensor *tensor, int64_t *dims, int64_t of, const kiln_chunks *chunk)
-{
-    int64_t row_bytes = (int64_t)tensor->bytes / of;
-    memcpy(dims, tensor->dims, tensor->rank * sizeof *dims);
-    dims[0] = dims[0] / of * chunk->rows;
-    tensor->dims = dims;
-    tensor->bytes = (size_t)(row_bytes * chunk->rows);
-    if (tensor->data) tensor->data = (char *)tensor->data + row_bytes * chunk->first;
-}
-
-static row_view view_open(kiln_scope *scope, uint32_t n)
+static row_view view_open(kiln_scope *scope, const kiln_function *function, const kiln_tensor *from,
+                          uint32_t n)
 {
     row_view view;
     view.tensors = kiln_new_array(&scope->arena, kiln_tensor, n + 1);
     view.dims =
         (int64_t(*)[KILN_MAX_RANK])kiln_new_array(&scope->arena, int64_t, (n + 1) * KILN_MAX_RANK);
+    for (uint32_t i = 0; i < n; i++) {
+        view.tensors[i] = from[i];
+        if (!is_batched(function, i)) continue;
+        memcpy(view.dims[i], from[i].dims, from[i].rank * sizeof *from[i].dims);
+        view.tensors[i].dims = view.dims[i];
+        view.tensors[i].data = NULL;
+        view.tensors[i].bytes = 0;
+    }
     return view;
 }
 
-static void view_inputs(const kiln_function *function, const kiln_entry *entry, row_view *view,
-                        const kiln_tensor *inputs, const kiln_chunks *chunk)
+static void view_set_rows(const kiln_function *function, row_view *view, uint32_t n, int64_t rows)
 {
-    for (uint32_t i = 0; i < entry->n_inputs; i++) {
-        view->tensors[i] = inputs[i];
-        if (is_batched(function, i))
-            view_rows(&view->tensors[i], view->dims[i], entry->rows, chunk);
-    }
+    for (uint32_t i = 0; i < n; i++)
+        if (is_batched(function, i)) view->dims[i][0] = rows;
 }
 
-/* Rows of 4-bit elements may share a byte: such a batch is not cut. */
-static bool is_cuttable(const kiln_entry *entry)
+/* The entry of all numbers of rows: that of a signature in which they are open. */
+static kiln_status acquire_open(kiln_function *function, const kiln_tensor *inputs, uint32_t n,
+                                kiln_entry **out_entry, bool *is_new)
 {
-    for (uint32_t i = 0; i < entry->n_inputs; i++)
+    kiln_error error = {0};
+    kiln_scope scope;
+    kiln_entry *volatile entry = NULL;
+    kiln_scope_open(&scope, &error);
+    if (kiln_scope_try(&scope)) {
+        kiln_entry *found = NULL;
+        row_view view = view_open(&scope, function, inputs, n);
+        view_set_rows(function, &view, n, KILN_OPEN_ROWS);
+        kiln_status status = kiln_entry_acquire(function, view.tensors, n, &found, is_new);
+        if (status) kiln_fail(&scope, status, "%s", kiln_context_message(function->context));
+        entry = found;
+    }
+    kiln_status status = kiln_scope_close(&scope);
+    if (status) return kiln_context_fail(function->context, status, "%s", error.message);
+    *out_entry = entry;
+    return KILN_OK;
+}
+
+/* Rows of 4-bit elements may share a byte, and a batch whose values the graph knows is no row: such
+ * batches are run in one piece. */
+static bool is_cuttable(const kiln_function *function, const kiln_entry *entry)
+{
+    for (uint32_t i = 0; i < entry->n_inputs; i++) {
         if (kiln_dtype_bits(entry->inputs[i].dtype) < 8) return false;
+        if (is_batched(function, i) && function->is_value && function->is_value[i]) return false;
+    }
     for (uint32_t i = 0; i < entry->n_outputs; i++)
         if (kiln_dtype_bits(entry->outputs[i].dtype) < 8) return false;
     return true;
 }
 
-/* Sizes of the same form, descending; *out_n of them. */
-static kiln_status find_sizes(kiln_function *function, kiln_entry *entry, row_view *view,
-                              const kiln_tensor *inputs, kiln_chunks *sizes)
+kiln_status kiln_rows_plan(kiln_function *function, kiln_entry *entry, const kiln_tensor *inputs)
 {
-    for (uint32_t i = function->n_row_sizes; i-- > 0;) {
-        kiln_chunks chunk = {.rows = function->row_sizes[i]};
-        if (chunk.rows > entry->rows) continue;
-        kiln_entry *other = NULL;
-        bool is_new = false;
-        view_inputs(function, entry, view, inputs, &chunk);
-        kiln_status status =
-            kiln_entry_acquire(function, view->tensors, entry->n_inputs, &other, &is_new);
-        if (status) return status;
-        entry->is_compiled |= is_new;
-        bool is_same = memcmp(other->form, entry->form, sizeof entry->form) == 0;
-        kiln_entry_release(function, other);
-        if (is_same) (sizes++)->rows = chunk.rows;
-    }
+    kiln_entry *open = NULL;
+    bool is_new = false;
+    if (!is_cuttable(function, entry)) return KILN_OK;
+    kiln_status status = acquire_open(function, inputs, entry->n_inputs, &open, &is_new);
+    if (status) return status;
+    entry->is_compiled |= is_new;
+    entry->is_cut = memcmp(open->form, entry->form, sizeof entry->form) == 0;
+    kiln_entry_release(function, open);
     return KILN_OK;
 }
 
-static void push_chunks(kiln_entry *entry, int64_t first, int64_t rows, int64_t count)
+/* Making the open entry */
+
+static void release_graphs(void *object)
 {
-    kiln_chunks chunks = {first, rows, count};
-    if (count) kiln_vec_push(&entry->chunks, &entry->arena, chunks);
+    kiln_row_graphs *graphs = object;
+    for (uint32_t i = 0; i < graphs->n; i++) kiln_graph_destroy(graphs->at[i]);
 }
 
-/* Whole chunks of each size; of a rest, one chunk that reaches back where it is more than half of
- * the size, or no smaller size is left. `sizes` ends with 0 rows. */
-static void cut_rows(kiln_entry *entry, const kiln_chunks *sizes)
+typedef struct graph_maker {
+    kiln_scope *scope;
+    kiln_function *function;
+    row_view view;
+    uint32_t n_inputs;
+    kiln_row_graphs *graphs;
+} graph_maker;
+
+/* Builds the graph of so many rows and proves it; NULL when its form is not the one of all. The
+ * first graph says what that is. */
+static kiln_graph *make_graph(graph_maker *make, int64_t rows)
 {
-    int64_t at = 0, n = entry->rows;
-    for (; sizes->rows && at < n; sizes++) {
-        int64_t count = (n - at) / sizes->rows;
-        push_chunks(entry, at, sizes->rows, count);
-        at += count * sizes->rows;
-        int64_t rest = n - at;
-        if (rest && (rest > sizes->rows / 2 || !sizes[1].rows)) {
-            push_chunks(entry, n - sizes->rows, sizes->rows, 1);
-            at = n;
-        }
+    kiln_function *function = make->function;
+    kiln_row_graphs *graphs = make->graphs;
+    unsigned char form[KILN_SHA256_BYTES];
+    kiln_graph *graph = NULL;
+    view_set_rows(function, &make->view, make->n_inputs, rows);
+    kiln_status status =
+        kiln_function_build(function, make->view.tensors, make->n_inputs, &graph);
+    if (status) kiln_fail(make->scope, status, "%s", kiln_context_message(function->context));
+    graphs->at[graphs->n++] = graph;
+    status = kiln_rows_prove(function, graph, rows, form);
+    if (status == KILN_UNSUPPORTED && rows == 1 && graphs->n > 1) return NULL;
+    if (status) kiln_fail(make->scope, status, "%s", kiln_graph_message(graph));
+    if (graphs->n == 1) memcpy(graphs->form, form, sizeof form);
+    return memcmp(form, graphs->form, sizeof form) == 0 ? graph : NULL;
+}
+
+_Noreturn static void fail_unlike(kiln_scope *scope, int64_t rows)
+{
+    kiln_fail(scope, KILN_UNSUPPORTED,
+              "rows: the graph of %lld rows computes another function of a row than others; "
+              "expected the same for any number",
+              (long long)rows);
+}
+
+/* From the largest size down. The graph of one row may have a form of its own, because more of it
+ * folds: two rows stand in then. */
+kiln_row_graphs *kiln_rows_build(kiln_scope *scope, kiln_function *function,
+                                 const kiln_tensor *inputs, uint32_t n_inputs, bool is_strict)
+{
+    const int64_t *sizes = function->row_sizes;
+    uint32_t n = function->n_row_sizes;
+    kiln_row_graphs *graphs = kiln_new(&scope->arena, kiln_row_graphs);
+    kiln_scope_defer(scope, release_graphs, graphs);
+    graph_maker make = {scope, function, view_open(scope, function, inputs, n_inputs), n_inputs,
+                        graphs};
+    graphs->first = KILN_MAX_ROW_SIZES;
+    for (uint32_t i = n; i-- > 0;) {
+        const kiln_graph *graph = make_graph(&make, sizes[i]);
+        bool is_two = !graph && sizes[i] == 1 && (n < 2 || sizes[1] > 2);
+        if (is_two) graph = make_graph(&make, 2);
+        if (graph) graphs->alike[--graphs->first] = graph;
+        if (!graph && is_strict && (is_two || sizes[i] > 1)) fail_unlike(scope, sizes[i]);
     }
+    int64_t probe = sizes[n - 1] + 1; /* nothing else says that rows are not counted */
+    bool is_single = graphs->first + 1 == KILN_MAX_ROW_SIZES;
+    if (is_strict && is_single && !make_graph(&make, probe)) fail_unlike(scope, probe);
+    return graphs;
 }
 
-kiln_status kiln_rows_plan(kiln_function *function, kiln_entry *entry, const kiln_tensor *inputs)
+const kiln_graph *kiln_rows_open_batch(const kiln_function *function, const kiln_row_graphs *graphs,
+                                       kiln_open_batch *out_open)
 {
-    if (!is_cuttable(entry)) return KILN_OK;
+    *out_open = (kiln_open_batch){
+        .is_batched = function->is_batched,
+        .n_is_batched = function->n_inputs,
+        .n_larger = KILN_MAX_ROW_SIZES - graphs->first - 1,
+        .larger = graphs->alike + graphs->first + 1,
+    };
+    return graphs->alike[graphs->first];
+}
+
+kiln_status kiln_rows_make(kiln_function *function, kiln_entry *entry, const kiln_tensor *inputs)
+{
     kiln_error error = {0};
     kiln_scope scope;
-    kiln_chunks sizes[KILN_MAX_ROW_SIZES + 1] = {{0}};
     kiln_scope_open(&scope, &error);
     if (kiln_scope_try(&scope)) {
-        row_view view = view_open(&scope, entry->n_inputs);
-        kiln_status status = find_sizes(function, entry, &view, inputs, sizes);
-        if (status) kiln_fail(&scope, status, "%s", kiln_context_message(function->context));
-        entry->arena.scope = &scope;
-        cut_rows(entry, sizes);
+        kiln_open_batch open;
+        kiln_row_graphs *graphs =
+            kiln_rows_build(&scope, function, inputs, entry->n_inputs, false);
+        const kiln_graph *graph = kiln_rows_open_batch(function, graphs, &open);
+        kiln_compile_options options = function->compile;
+        options.open_batch = &open;
+        memcpy(entry->form, graphs->form, sizeof entry->form);
+        entry->is_compiled = true;
+        kiln_status status = kiln_compile(graph, &options, &entry->executable);
+        if (status) kiln_fail(&scope, status, "%s", kiln_graph_message(graph));
     }
     kiln_status status = kiln_scope_close(&scope);
-    entry->arena.scope = NULL;
     return status ? kiln_context_fail(function->context, status, "%s", error.message) : KILN_OK;
 }
 
 /* Runs */
 
-static kiln_status refuse(const kiln_function *function, const char *kind, uint32_t number,
-                          const char *fault)
+static uint64_t count_chunks(const kiln_program *program, int64_t rows)
 {
-    return kiln_context_fail(function->context, KILN_INVALID, "%s %u: %s", kind, number, fault);
-}
-
-/* What kiln_run checks of a port, for the whole batch: chunks only see their rows. */
-static kiln_status check_output(const kiln_function *function, const kiln_output_type *type,
-                                const kiln_tensor *output, uint32_t number)
-{
-    if (output->dtype != type->dtype) return refuse(function, "output", number, "another dtype");
-    if (output->rank != type->rank) return refuse(function, "output", number, "another rank");
-    bool is_same = output->dims != NULL;
-    for (uint32_t i = 0; is_same && i < type->rank; i++) is_same = output->dims[i] == type->dims[i];
-    if (!is_same)
-        return refuse(function, "output", number,
-                      "other dims; expected those of kiln_function_prepare");
-    if (output->bytes != type->bytes) return refuse(function, "output", number, "bytes are wrong");
-    if (output->bytes && !output->data) return refuse(function, "output", number, "data is NULL");
-    return KILN_OK;
-}
-
-static kiln_status check_input(const kiln_function *function, const kiln_tensor *input,
-                               uint32_t number)
-{
-    int64_t count, bytes;
-    if (!kiln_checked_product(input->dims, input->rank, &count) ||
-        !kiln_checked_bytes(count, kiln_dtype_bits(input->dtype), &bytes) ||
-        (int64_t)input->bytes != bytes)
-        return refuse(function, "input", number, "bytes are wrong");
-    if (bytes && !input->data) return refuse(function, "input", number, "data is NULL");
-    return KILN_OK;
-}
-
-static bool overlaps(const kiln_tensor *a, const kiln_tensor *b)
-{
-    const char *x = a->data, *y = b->data;
-    return a->bytes && b->bytes && x < y + b->bytes && y < x + a->bytes;
-}
-
-static kiln_status check_tensors(const kiln_function *function, const kiln_entry *entry,
-                                 const kiln_tensor *inputs, const kiln_tensor *outputs,
-                                 uint32_t n_outputs)
-{
-    kiln_status status = KILN_OK;
-    if (n_outputs != entry->n_outputs || (n_outputs && !outputs))
-        return kiln_context_fail(function->context, KILN_INVALID,
-                                 "outputs: %u were given; expected %u", outputs ? n_outputs : 0,
-                                 entry->n_outputs);
-    for (uint32_t i = 0; i < entry->n_inputs && !status; i++)
-        status = check_input(function, &inputs[i], i);
-    for (uint32_t i = 0; i < n_outputs && !status; i++)
-        status = check_output(function, &entry->outputs[i], &outputs[i], i);
-    for (uint32_t i = 0; i < n_outputs && !status; i++) {
-        bool is_shared = false;
-        for (uint32_t j = 0; j < entry->n_inputs; j++)
-            is_shared |= overlaps(&outputs[i], &inputs[j]);
-        for (uint32_t j = 0; j < i; j++) is_shared |= overlaps(&outputs[i], &outputs[j]);
-        if (is_shared)
-            status = refuse(function, "output", i,
-                            "its memory overlaps another tensor's; expected its own");
+    uint64_t n = 0;
+    for (int64_t done = 0; done < rows; n++) {
+        int64_t first;
+        uint32_t size = kiln_batch_next(program, rows, done, &first);
+        done = first + kiln_program_size(program, size)->rows;
     }
-    return status;
-}
-
-/* The chunks of one size. */
-static kiln_status run_chunks(kiln_function *function, const kiln_entry *entry, row_view views[2],
-                              const kiln_tensor *tensors[2], const kiln_chunks *chunks)
-{
-    kiln_entry *other = NULL;
-    bool is_new = false;
-    kiln_status status = KILN_OK;
-    for (int64_t k = 0; k < chunks->count && !status; k++) {
-        kiln_chunks chunk = {chunks->first + k * chunks->rows, chunks->rows, 1};
-        view_inputs(function, entry, &views[0], tensors[0], &chunk);
-        for (uint32_t i = 0; i < entry->n_outputs; i++) {
-            views[1].tensors[i] = tensors[1][i];
-            view_rows(&views[1].tensors[i], views[1].dims[i], entry->rows, &chunk);
-        }
-        if (!other)
-            status =
-                kiln_entry_acquire(function, views[0].tensors, entry->n_inputs, &other, &is_new);
-        if (!status)
-            status = kiln_entry_run(function, other, views[0].tensors, views[1].tensors,
-                                    entry->n_outputs);
-    }
-    if (other) kiln_entry_release(function, other);
-    return status;
+    return n;
 }
 
 kiln_status kiln_rows_run(kiln_function *function, const kiln_entry *entry,
                           const kiln_tensor *inputs, const kiln_tensor *outputs, uint32_t n_outputs)
 {
-    kiln_status status = check_tensors(function, entry, inputs, outputs, n_outputs);
+    kiln_entry *open = NULL;
+    bool is_new = false;
+    kiln_status status = acquire_open(function, inputs, entry->n_inputs, &open, &is_new);
     if (status) return status;
-    kiln_error error = {0};
-    kiln_scope scope;
-    const kiln_tensor *tensors[2] = {inputs, outputs};
-    int64_t n_chunks = 0;
-    kiln_scope_open(&scope, &error);
-    if (kiln_scope_try(&scope)) {
-        row_view views[2] = {view_open(&scope, entry->n_inputs), view_open(&scope, n_outputs)};
-        for (uint32_t i = 0; i < entry->chunks.n; i++) {
-            status = run_chunks(function, entry, views, tensors, &entry->chunks.at[i]);
-            if (status) kiln_fail(&scope, status, "%s", kiln_context_message(function->context));
-        }
-    }
-    status = kiln_scope_close(&scope);
-    if (status) return kiln_context_fail(function->context, status, "%s", error.message);
-    for (uint32_t i = 0; i < entry->chunks.n; i++) n_chunks += entry->chunks.at[i].count;
+    status = kiln_entry_run(function, open, inputs, outputs, n_outputs);
+    uint64_t n_chunks =
+        status ? 0 : count_chunks(kiln_executable_program(open->executable), entry->rows);
+    kiln_entry_release(function, open);
     pthread_mutex_lock(&function->lock);
-    function->report.n_chunks += (uint64_t)n_chunks;
+    function->report.n_chunks += n_chunks;
     pthread_mutex_unlock(&function->lock);
-    return KILN_OK;
+    return status;
 }

@@ -272,7 +272,9 @@ static void print_port_comments(kiln_text *text, const char *word, const kiln_pr
         kiln_text_append(text, ": ");
         kiln_text_type(text, ports[i].dtype, ports[i].rank, ports[i].dims);
         kiln_text_printf(text, ", %lld bytes", (long long)ports[i].bytes);
-        if (is_batched && is_batched[i]) kiln_text_append(text, " a row");
+        if (is_batched && is_batched[i])
+            kiln_text_printf(text, " for %lld %s of the batch", (long long)program->rows,
+                             program->rows == 1 ? "row" : "rows");
         if (ports[i].donated_to != KILN_NONE && is_inputs)
             kiln_text_printf(text, "; may be the memory of output %u", ports[i].donated_to);
         if (ports[i].donated_to != KILN_NONE && !is_inputs)
@@ -345,11 +347,12 @@ void kiln_library_print_header(const kiln_library_spec *spec, kiln_text *text)
     if (program->rows)
         kiln_text_printf(
             text,
-            "/* The same for any number of rows >= 0, of which %s_run takes one: as many in\n"
-            " * each port that is said to have bytes a row. Outputs lie apart from inputs. */\n"
+            "/* The same for any number of rows >= 0, of which %s_run takes %lld: every port of\n"
+            " * the batch has as many. Outputs lie apart from inputs. */\n"
+            "#define %s_ROWS %lld\n"
             "int %s_run_rows(int64_t rows, const void *const *inputs, void *const *outputs,\n"
             "    void *arena);\n\n",
-            prefix, prefix);
+            prefix, (long long)program->rows, macro, (long long)program->rows, prefix);
     kiln_text_printf(
         text,
         "/* Ports with names, types and dims, and the program itself, as kiln/program.h\n"

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "runtime/batch.h"
 #include "runtime/context.h"
 
 static void fill_port(kiln_tables *tables, kiln_port_row *port, const kiln_type *type,
@@ -356,7 +357,11 @@ static void fill_larger(kiln_compilation *head, kiln_artifact *artifact, kiln_co
         artifact->larger[i] = kiln_arena_copy(arena, program, sizeof *program);
         fill_size(head->larger[i], artifact, artifact->larger[i], block);
     }
-    if (head->rows) program->is_batched = list_batched(head, arena);
+    if (head->rows) {
+        program->is_batched = list_batched(head, arena);
+        int64_t pad = kiln_batch_pad_bytes(program, program->n_inputs + program->n_outputs);
+        program->arena_bytes = kiln_round_up(program->arena_bytes, 64) + pad;
+    }
     program->larger = (const kiln_program *const *)artifact->larger;
     program->n_larger = head->n_larger;
 }

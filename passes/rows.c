@@ -63,6 +63,14 @@ static void print_literal(kiln_scope *scope, kiln_text *text, const kiln_literal
                      (unsigned long long)a, (unsigned long long)b);
 }
 
+static bool has_axis(kiln_ints axes, uint32_t axis)
+{
+    for (uint32_t i = 0; i < axes.n; i++) {
+        if (axes.at[i] == axis) return true;
+    }
+    return false;
+}
+
 /* What the attributes say along the axis of the rows grows with their number. */
 static uint64_t hash_attrs(kiln_arena *arena, const kiln_rows *rows, const kiln_node *node)
 {
@@ -79,7 +87,10 @@ static uint64_t hash_attrs(kiln_arena *arena, const kiln_rows *rows, const kiln_
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
         if (!lists[i] || state->kind != KILN_ROW_EACH || state->axis >= lists[i]->n) continue;
         int64_t *copy = kiln_arena_copy(arena, lists[i]->at, lists[i]->n * sizeof *copy);
-        if (copy[state->axis] == state->each * rows->n) copy[state->axis] = -state->each;
+        bool is_entry = attrs.family == KILN_FAMILY_gather && /* one, however many rows */
+                        has_axis(attrs.gather.operand_batch, state->axis);
+        if (!is_entry && copy[state->axis] == state->each * rows->n)
+            copy[state->axis] = -state->each;
         lists[i]->at = copy;
     }
     return kiln_attrs_hash(KILN_HASH_SEED, &attrs);

@@ -4,6 +4,7 @@
 #include "runtime/aot.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xmmintrin.h>
@@ -22,6 +23,7 @@ typedef struct aot_run {
     const kiln_program *program; /* of an open batch: the size of the chunk at hand */
     const kiln_program *head;
     int64_t first;               /* row of the chunk */
+    bool is_padded;              /* fewer rows than the smallest size has */
     const void *const *inputs;
     void *const *outputs;
     char *arena, *scratch;
@@ -101,7 +103,18 @@ static bool addresses_are_right(const aot_run *run)
 static int64_t port_offset(const aot_run *run, uint32_t port)
 {
     if (run->first == 0 || !run->head->is_batched[port]) return 0;
-    return run->first * kiln_program_port(run->head, port)->bytes;
+    return run->first * kiln_batch_row_bytes(run->head, port);
+}
+
+/* Where the ports of the run at hand are. */
+static char *port_address(const aot_run *run, uint32_t port)
+{
+    const kiln_program *head = run->head;
+    bool is_input = port < head->n_inputs;
+    char *data = is_input ? (char *)(uintptr_t)run->inputs[port]
+                          : (char *)run->outputs[port - head->n_inputs];
+    if (run->is_padded && head->is_batched[port]) return kiln_batch_pad(head, port, run->arena);
+    return data ? data + port_offset(run, port) : NULL;
 }
 
 static void *buffer_address(const aot_run *run, uint32_t number)
@@ -109,10 +122,9 @@ static void *buffer_address(const aot_run *run, uint32_t number)
     const kiln_buffer_row *row = &run->program->buffers[number];
     switch ((kiln_buffer_kind)row->kind) {
     case KILN_BUFFER_INPUT:
-        return (char *)(uintptr_t)run->inputs[row->index] + port_offset(run, row->index);
+        return port_address(run, row->index);
     case KILN_BUFFER_OUTPUT:
-        return (char *)run->outputs[row->index] +
-               port_offset(run, run->head->n_inputs + row->index);
+        return port_address(run, run->head->n_inputs + row->index);
     case KILN_BUFFER_CONSTANT:
         return (char *)(uintptr_t)run->program->constants + row->offset;
     case KILN_BUFFER_ARENA:
@@ -221,11 +233,29 @@ static kiln_status steps_run(aot_run *run)
     return status;
 }
 
+static kiln_status padded_run(aot_run *run, int64_t rows)
+{
+    const kiln_program *head = run->head;
+    run->is_padded = true;
+    for (uint32_t i = 0; i < head->n_inputs; i++) {
+        if (head->is_batched[i])
+            kiln_batch_fill(head, i, rows, run->inputs[i], port_address(run, i));
+    }
+    kiln_status status = steps_run(run);
+    for (uint32_t i = 0; i < head->n_outputs && !status; i++) {
+        uint32_t port = head->n_inputs + i;
+        size_t bytes = (size_t)(rows * kiln_batch_row_bytes(head, port));
+        if (bytes) memcpy(run->outputs[i], port_address(run, port), bytes);
+    }
+    return status;
+}
+
 /* The chunks of an open batch, or the one run of another program (rows 0). */
 static kiln_status rows_run(aot_run *run, int64_t rows)
 {
     kiln_status status = KILN_OK;
     if (rows == 0) return steps_run(run);
+    if (rows < run->head->rows) return padded_run(run, rows);
     for (int64_t done = 0; done < rows && !status;) {
         uint32_t size = kiln_batch_next(run->head, rows, done, &run->first);
         run->program = kiln_program_size(run->head, size);

@@ -27,8 +27,8 @@ static kiln_status check_port(kiln_workspace *workspace, uint32_t port, int64_t 
     if (program->is_batched[port]) {
         for (uint32_t i = 0; i < row.rank; i++) dims[i] = row.dims[i];
         row.dims = dims;
-        bool is_right = kiln_checked_mul(dims[0], rows, &dims[0]) &&
-                        kiln_checked_mul(row.bytes, rows, &row.bytes);
+        bool is_right = kiln_checked_mul(dims[0] / program->rows, rows, &dims[0]) &&
+                        kiln_checked_mul(row.bytes / program->rows, rows, &row.bytes);
         if (!is_right) row.bytes = dims[0] = INT64_MAX; /* no tensor has that many */
     }
     return kiln_port_check(workspace, port, &row, tensor);
@@ -65,14 +65,38 @@ static void point_ports(kiln_workspace *workspace, int64_t first)
     uint32_t n_ports = program->n_inputs + program->n_outputs;
     for (uint32_t p = 0; p < n_ports; p++) {
         char *data = workspace->bases[p];
-        if (data && program->is_batched[p]) data += first * kiln_program_port(program, p)->bytes;
+        if (data && program->is_batched[p]) data += first * kiln_batch_row_bytes(program, p);
         kiln_port_point(workspace, p, data);
     }
+}
+
+/* Fewer rows than the smallest size has: run in places of their own, at the end of its arena. */
+static kiln_status run_padded(kiln_workspace *workspace)
+{
+    const kiln_program *program = workspace->executable->program;
+    uint32_t n_ports = program->n_inputs + program->n_outputs;
+    workspace->now = workspace->sizes[0];
+    for (uint32_t p = 0; p < n_ports; p++) {
+        char *place = workspace->bases[p];
+        if (program->is_batched[p]) {
+            place = kiln_batch_pad(program, p, workspace->memory);
+            if (p < program->n_inputs)
+                kiln_batch_fill(program, p, workspace->rows, workspace->bases[p], place);
+        }
+        kiln_port_point(workspace, p, place);
+    }
+    kiln_status status = kiln_program_run(workspace);
+    for (uint32_t p = program->n_inputs; p < n_ports && !status; p++) {
+        size_t bytes = (size_t)(workspace->rows * kiln_batch_row_bytes(program, p));
+        if (bytes) memcpy(workspace->bases[p], workspace->port_data[p], bytes);
+    }
+    return status;
 }
 
 kiln_status kiln_batch_run(kiln_workspace *workspace)
 {
     const kiln_program *program = workspace->executable->program;
+    if (workspace->rows && workspace->rows < program->rows) return run_padded(workspace);
     for (int64_t done = 0; done < workspace->rows;) {
         int64_t first;
         uint32_t size = kiln_batch_next(program, workspace->rows, done, &first);

@@ -6,6 +6,7 @@
 #define KILN_RUNTIME_BATCH_H
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "kiln/program.h"
 
@@ -36,7 +37,8 @@ static inline const kiln_port_row *kiln_program_port(const kiln_program *program
 }
 
 /* The size that runs next when `done` < n of n rows are done, and its first row: the largest one
- * that is filled by the rest, or more than half; the latter reaches back. Size 0 fits always. */
+ * that is filled by the rest, or more than half; the latter reaches back, and so does the smallest
+ * one. Fewer rows than it has are run by themselves, padded. */
 static inline uint32_t kiln_batch_next(const kiln_program *program, int64_t n, int64_t done,
                                        int64_t *out_first)
 {
@@ -47,7 +49,40 @@ static inline uint32_t kiln_batch_next(const kiln_program *program, int64_t n, i
         *out_first = left >= rows ? done : n - rows;
         return i;
     }
-    *out_first = done;
+    *out_first = left >= program->rows ? done : n > program->rows ? n - program->rows : 0;
     return 0;
+}
+
+/* Bytes of one row of a batched port. */
+static inline int64_t kiln_batch_row_bytes(const kiln_program *program, uint32_t port)
+{
+    return kiln_program_port(program, port)->bytes / program->rows;
+}
+
+/* Padded rows of batched ports lie at the end of the arena of the smallest size: the bytes of those
+ * before `port`. None where the smallest size is one row. */
+static inline int64_t kiln_batch_pad_bytes(const kiln_program *program, uint32_t port)
+{
+    int64_t bytes = 0;
+    for (uint32_t p = 0; p < port && program->rows > 1; p++) {
+        if (program->is_batched[p]) bytes += (kiln_program_port(program, p)->bytes + 63) / 64 * 64;
+    }
+    return bytes;
+}
+
+static inline char *kiln_batch_pad(const kiln_program *program, uint32_t port, char *arena)
+{
+    return arena + program->arena_bytes - kiln_batch_pad_bytes(program, port + 1);
+}
+
+/* The rows, then the last one again and again. */
+static inline void kiln_batch_fill(const kiln_program *program, uint32_t port, int64_t rows,
+                                   const void *from, char *to)
+{
+    size_t bytes = (size_t)kiln_batch_row_bytes(program, port);
+    if (!bytes) return;
+    memcpy(to, from, (size_t)rows * bytes);
+    for (int64_t i = rows; i < program->rows; i++)
+        memcpy(to + (size_t)i * bytes, to + (size_t)(i - 1) * bytes, bytes);
 }
 #endif

@@ -1,4 +1,4 @@
-/* The verifier of open batches: the sizes ascend from one row, share kernels and constants, and
+/* The verifier of open batches: the sizes ascend, share kernels and constants, and
  * have the same ports but for the rows of those that are batched. */
 #include <inttypes.h>
 
@@ -14,7 +14,7 @@ static bool port_is_open(const kiln_program *program, uint32_t port)
     if (!program->is_batched[port]) return port < program->n_inputs;
     bool is_input = port < program->n_inputs;
     return row->rank > 0 && kiln_dtype_bits((kiln_dtype)row->dtype) >= 8 &&
-           (!is_input || row->dims[0] == 1);
+           row->dims[0] % program->rows == 0 && (!is_input || row->dims[0] == program->rows);
 }
 
 static bool port_fits(const kiln_program *program, const kiln_program *larger, uint32_t port)
@@ -25,7 +25,8 @@ static bool port_fits(const kiln_program *program, const kiln_program *larger, u
     if (one->dtype != row->dtype || one->rank != row->rank || row->donated_to != KILN_NONE)
         return false;
     if (one->rank == 0) return true;
-    if (!row->dims || !kiln_checked_mul(one->dims[0], larger->rows, &first)) return false;
+    if (!row->dims || !kiln_checked_mul(one->dims[0] / program->rows, larger->rows, &first))
+        return false;
     bool is_same = row->dims[0] == (program->is_batched[port] ? first : one->dims[0]);
     for (uint32_t i = 1; is_same && i < one->rank; i++) is_same = one->dims[i] == row->dims[i];
     return is_same;
@@ -56,7 +57,7 @@ static bool size_is_right(const kiln_program *program, const kiln_program *large
 
 static kiln_status verify_sizes(const kiln_program *program, kiln_error *error)
 {
-    int64_t before = 1;
+    int64_t before = program->rows;
     uint32_t n_ports = program->n_inputs + program->n_outputs;
     if (program->n_larger > KILN_MAX_LARGER || (program->n_larger && !program->larger))
         return kiln_error_set(error, KILN_CORRUPT,
@@ -69,7 +70,7 @@ static kiln_status verify_sizes(const kiln_program *program, kiln_error *error)
             is_right = port_fits(program, larger, p);
         if (!is_right || has_calls(larger))
             return kiln_error_set(error, KILN_CORRUPT,
-                                  "program: batch %" PRIu32 " does not fit the one of one row", i);
+                                  "program: batch %" PRIu32 " does not fit the smallest one", i);
         before = larger->rows;
     }
     return KILN_OK;
@@ -80,10 +81,11 @@ kiln_status kiln_program_verify_batch(const kiln_program *program, kiln_error *e
     bool has_rows = false;
     uint32_t n_ports = program->n_inputs + program->n_outputs;
     if (program->rows == 0 && program->n_larger == 0) return KILN_OK;
-    if (program->rows != 1 || !program->is_batched || has_calls(program))
+    if (program->rows < 1 || !program->is_batched || has_calls(program) ||
+        (program->rows > 1 && program->device_kernels))
         return kiln_error_set(error, KILN_CORRUPT,
-                              "program: an open batch of %" PRId64 " rows; expected 1, a table of "
-                              "batched ports and no custom calls",
+                              "program: an open batch of %" PRId64 " rows; expected 1 or more, a "
+                              "table of batched ports and no custom calls",
                               program->rows);
     for (uint32_t p = 0; p < n_ports; p++) {
         has_rows |= program->is_batched[p] && p < program->n_inputs;
@@ -93,6 +95,10 @@ kiln_status kiln_program_verify_batch(const kiln_program *program, kiln_error *e
                                   "whole bytes along its first axis, of its own memory",
                                   p);
     }
+    if (program->arena_bytes < kiln_batch_pad_bytes(program, n_ports))
+        return kiln_error_set(error, KILN_CORRUPT,
+                              "program: an arena of %" PRId64 " bytes has no place for padded rows",
+                              program->arena_bytes);
     if (!has_rows)
         return kiln_error_set(error, KILN_CORRUPT,
                               "program: an open batch without a batched input");

@@ -38,6 +38,7 @@ typedef struct cli_model {
     kiln_workspace *workspace;
     kiln_tensor *inputs, *outputs; /* by port; owned */
     uint32_t n_inputs, n_outputs;
+    int64_t (*dims)[KILN_MAX_RANK]; /* of the ports, inputs first */
     kiln_tensor given[CLI_MAX_REPEATS]; /* the --input files, in the order of the options */
     uint32_t n_given;
     bool is_cached; /* cli_model_compile may use the cache */
@@ -85,10 +86,20 @@ void cli_print_output(const char *name, const kiln_tensor *tensor);
 int cli_write_output(kiln_context *context, const char *dir, const char *name,
                      const kiln_tensor *tensor);
 
-/* Whether a --dim NAME=? leaves a batch open; run and bench then go here. */
+#define CLI_MAX_ROWS 64
+
+/* The numbers of --rows; none without it. */
+typedef struct cli_rows {
+    int64_t at[CLI_MAX_ROWS];
+    uint32_t n;
+} cli_rows;
+int cli_parse_rows(const char *text, cli_rows *rows);
+
+/* Whether a --dim NAME=? leaves a batch open; run, bench and compile then go here. */
 bool cli_has_open_dim(const cli_options *options);
 int cli_run_open(const cli_options *options);
 int cli_bench_open(const cli_options *options);
+int cli_compile_open(const cli_options *options);
 
 /* Between these two, a signal that asks the command to end waits until what is being written is
  * whole or gone. */

@@ -14,6 +14,7 @@ static int fail_needs_graph(const char *command)
 int cli_compile(const cli_options *options)
 {
     if (!options->output) return cli_fail(KILN_INVALID, "compile: -o OUT.so is missing");
+    if (cli_has_open_dim(options)) return cli_compile_open(options);
     cli_model model;
     kiln_compile_options compile_options;
     int exit_code = cli_model_open(options, &model);

@@ -1,5 +1,6 @@
-/* kiln run and kiln bench with an open batch (--dim NAME=?): one function, called with several
- * numbers of rows, --rows N[,N...] or those of the --input files, and what it kept. */
+/* kiln run, bench and compile with an open batch (--dim NAME=?): one function, called with several
+ * numbers of rows, --rows N[,N...] or those of the --input files, and what it kept; or written to a
+ * shared object. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +8,6 @@
 
 #include "codegen/cli/cli.h"
 
-#define MAX_ROW_COUNTS 64
 #define MAX_RUNS 20000
 #define MAX_OUTPUTS 1024
 
@@ -17,8 +17,7 @@ typedef struct open_model {
     const kiln_function_input *listed;
     kiln_tensor given[CLI_MAX_REPEATS];
     uint32_t n_given, n_inputs, n_outputs;
-    int64_t rows[MAX_ROW_COUNTS];
-    uint32_t n_rows;
+    cli_rows rows; /* run, bench: to call it with; compile: to compile for together */
     kiln_tensor *inputs, *outputs; /* of the call at hand */
     int64_t (*dims)[KILN_MAX_RANK];
     kiln_output_type *types;
@@ -42,28 +41,29 @@ static const cli_pair *find_pair(const cli_pair *pairs, uint32_t n, const char *
     return NULL;
 }
 
-static int parse_rows(const char *text, open_model *model)
+int cli_parse_rows(const char *text, cli_rows *rows)
 {
+    rows->n = 0;
     while (text && *text) {
         char *end;
         errno = 0;
-        long long rows = strtoll(text, &end, 10);
-        bool is_good = end != text && !errno && rows >= 0 && (*end == ',' || !*end);
-        if (!is_good || model->n_rows == MAX_ROW_COUNTS)
+        long long number = strtoll(text, &end, 10);
+        bool is_good = end != text && !errno && number >= 0 && (*end == ',' || !*end);
+        if (!is_good || rows->n == CLI_MAX_ROWS)
             return cli_fail(KILN_INVALID,
                             "--rows: \"%s\" was given; expected up to %d numbers, "
                             "N,N,...",
-                            text, MAX_ROW_COUNTS);
-        model->rows[model->n_rows++] = rows;
+                            text, CLI_MAX_ROWS);
+        rows->at[rows->n++] = number;
         text = end + (*end == ',');
     }
     return 0;
 }
 
-static int open_function(const cli_options *options, open_model *model)
+static int open_function(const cli_options *options, open_model *model, bool is_ahead)
 {
     kiln_compile_options compile_options;
-    char open_dim[256] = "";
+    char open_dim[256] = "", cache_dir[4096];
     for (uint32_t i = 0; i < options->n_dims; i++) {
         const cli_pair *dim = &options->dims[i];
         if (strcmp(dim->value, "?") != 0) continue;
@@ -72,8 +72,14 @@ static int open_function(const cli_options *options, open_model *model)
     }
     int exit_code = cli_compile_options(options, options->is_unfused, &compile_options);
     if (exit_code) return exit_code;
+    if (!is_ahead && cli_cache_dir(options, cache_dir, sizeof cache_dir))
+        compile_options.cache_dir = cache_dir;
     kiln_function_options function_options = {sizeof function_options, .compile = &compile_options,
                                               .open_dim = open_dim};
+    if (is_ahead && model->rows.n) {
+        function_options.row_sizes = model->rows.at;
+        function_options.n_row_sizes = model->rows.n;
+    }
     kiln_status status = kiln_function_open_onnx(model->context, options->model, NULL,
                                                  &function_options, &model->function);
     if (status) return cli_fail(status, "%s", kiln_context_message(model->context));
@@ -91,19 +97,17 @@ static const kiln_tensor *find_given(const cli_options *options, const open_mode
 
 static int find_rows(const cli_options *options, open_model *model)
 {
-    int exit_code = parse_rows(options->rows, model);
-    for (uint32_t i = 0; i < model->n_inputs && !exit_code && !model->n_rows; i++) {
+    cli_rows *rows = &model->rows;
+    for (uint32_t i = 0; i < model->n_inputs && !rows->n; i++) {
         const kiln_tensor *given = find_given(options, model, model->listed[i].name);
         bool has_rows = given && model->listed[i].is_batched && given->rank;
-        if (has_rows) model->rows[model->n_rows++] = given->dims[0];
+        if (has_rows) rows->at[rows->n++] = given->dims[0];
     }
-    if (!exit_code && !model->n_rows)
-        exit_code = cli_fail(KILN_INVALID,
-                             "--rows is missing; expected it, or an --input that has the dim");
-    return exit_code;
+    if (rows->n) return 0;
+    return cli_fail(KILN_INVALID, "--rows is missing; expected it, or an --input that has the dim");
 }
 
-static int open_model_open(const cli_options *options, open_model *model)
+static int open_model_open(const cli_options *options, open_model *model, bool is_ahead)
 {
     kiln_context_options context_options = {sizeof context_options,
                                             .threads = (uint32_t)options->threads};
@@ -116,8 +120,9 @@ static int open_model_open(const cli_options *options, open_model *model)
         status = kiln_read_npy(model->context, options->inputs[i].value, &model->given[i]);
         if (status) return cli_fail(status, "%s", kiln_context_message(model->context));
     }
-    int exit_code = open_function(options, model);
-    if (!exit_code) exit_code = find_rows(options, model);
+    int exit_code = cli_parse_rows(options->rows, &model->rows);
+    if (!exit_code) exit_code = open_function(options, model, is_ahead);
+    if (!exit_code && !is_ahead) exit_code = find_rows(options, model);
     if (exit_code) return exit_code;
     model->inputs = calloc(model->n_inputs + 1, sizeof *model->inputs);
     model->dims = calloc(model->n_inputs + 1, sizeof *model->dims);
@@ -257,16 +262,33 @@ static void close_model(open_model *model)
     kiln_context_destroy(model->context);
 }
 
+int cli_compile_open(const cli_options *options)
+{
+    static open_model model;
+    int exit_code = open_model_open(options, &model, true);
+    for (uint32_t i = 0; i < model.n_inputs && !exit_code; i++)
+        exit_code = make_input(options, &model, i, 1); /* of their types */
+    if (!exit_code) {
+        kiln_library_paths paths = {options->output, options->header, options->name};
+        kiln_status status =
+            kiln_function_compile_library(model.function, model.inputs, model.n_inputs, &paths);
+        cli_guard_end();
+        if (status) exit_code = cli_fail(status, "%s", kiln_context_message(model.context));
+    }
+    close_model(&model);
+    return exit_code;
+}
+
 int cli_run_open(const cli_options *options)
 {
     static open_model model;
-    int exit_code = open_model_open(options, &model);
-    for (uint32_t k = 0; k < model.n_rows && !exit_code; k++) {
-        exit_code = make_ports(options, &model, model.rows[k]);
+    int exit_code = open_model_open(options, &model, false);
+    for (uint32_t k = 0; k < model.rows.n && !exit_code; k++) {
+        exit_code = make_ports(options, &model, model.rows.at[k]);
         if (!exit_code) exit_code = run_once(&model);
         for (uint32_t i = 0; i < model.n_outputs && !exit_code; i++) {
             cli_print_output(model.types[i].name, &model.outputs[i]);
-            if (options->output_dir && k + 1 == model.n_rows)
+            if (options->output_dir && k + 1 == model.rows.n)
                 exit_code = cli_write_output(model.context, options->output_dir,
                                              model.types[i].name, &model.outputs[i]);
         }
@@ -314,11 +336,11 @@ static int measure(open_model *model, int64_t rows, double budget_ms)
 int cli_bench_open(const cli_options *options)
 {
     static open_model model;
-    int exit_code = open_model_open(options, &model);
-    for (uint32_t k = 0; k < model.n_rows && !exit_code; k++) {
-        exit_code = make_ports(options, &model, model.rows[k]);
-        double budget = (double)options->milliseconds / model.n_rows;
-        if (!exit_code) exit_code = measure(&model, model.rows[k], budget);
+    int exit_code = open_model_open(options, &model, false);
+    for (uint32_t k = 0; k < model.rows.n && !exit_code; k++) {
+        exit_code = make_ports(options, &model, model.rows.at[k]);
+        double budget = (double)options->milliseconds / model.rows.n;
+        if (!exit_code) exit_code = measure(&model, model.rows.at[k], budget);
     }
     if (!exit_code) print_report(&model);
     close_model(&model);

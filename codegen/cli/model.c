@@ -210,11 +210,48 @@ int cli_model_compile(cli_model *model, const cli_options *options, bool is_unfu
     return 0;
 }
 
-static int allocate_port(const kiln_port_row *port, kiln_tensor *tensor)
+/* The rows of an open batch: --rows, those of a file for it, or the fewest. */
+static int find_rows(const cli_model *model, const cli_options *options, int64_t *out_rows)
 {
-    *tensor =
-        (kiln_tensor){(kiln_dtype)port->dtype, port->rank, port->dims, NULL, (size_t)port->bytes};
-    tensor->data = aligned_alloc(64, ((size_t)port->bytes + 127) & ~(size_t)63);
+    const kiln_program *program = kiln_executable_program(model->executable);
+    cli_rows rows;
+    int exit_code = cli_parse_rows(options->rows, &rows);
+    *out_rows = rows.n ? rows.at[0] : program->rows;
+    if (exit_code) return exit_code;
+    if (rows.n && !program->rows)
+        return cli_fail(KILN_INVALID, "--rows: the batch of the model is not open; expected one "
+                                      "compiled with --dim NAME=?");
+    if (rows.n > 1) return cli_fail(KILN_INVALID, "--rows: %u numbers; expected one", rows.n);
+    for (uint32_t i = 0; program->rows && i < program->n_inputs; i++) {
+        const char *name = program->inputs[i].name;
+        for (uint32_t k = 0; k < model->n_given && program->is_batched[i]; k++) {
+            const cli_pair *pair = &options->inputs[k];
+            bool is_it = strlen(name) == pair->name_bytes &&
+                         memcmp(name, pair->name, pair->name_bytes) == 0;
+            if (is_it && model->given[k].rank && !rows.n) *out_rows = model->given[k].dims[0];
+        }
+    }
+    return 0;
+}
+
+/* The port `number`, with `rows` where the batch is open. */
+static int allocate_port(cli_model *model, uint32_t number, int64_t rows, kiln_tensor *tensor)
+{
+    const kiln_program *program = kiln_executable_program(model->executable);
+    bool is_input = number < program->n_inputs;
+    const kiln_port_row *port =
+        is_input ? &program->inputs[number] : &program->outputs[number - program->n_inputs];
+    int64_t *dims = model->dims[number], bytes = port->bytes;
+    for (uint32_t i = 0; i < port->rank; i++) dims[i] = port->dims[i];
+    if (program->rows && program->is_batched[number]) {
+        bytes /= program->rows;
+        dims[0] = dims[0] / program->rows;
+        if (__builtin_mul_overflow(dims[0], rows, &dims[0]) ||
+            __builtin_mul_overflow(bytes, rows, &bytes) || bytes > INT64_MAX - 128)
+            return cli_fail(KILN_LIMIT, "\"%s\": more than 2^63 bytes", port->name);
+    }
+    *tensor = (kiln_tensor){(kiln_dtype)port->dtype, port->rank, dims, NULL, (size_t)bytes};
+    tensor->data = aligned_alloc(64, ((size_t)bytes + 127) & ~(size_t)63);
     if (!tensor->data)
         return cli_fail(KILN_NO_MEMORY, "\"%s\": %zu bytes", port->name, tensor->bytes);
     memset(tensor->data, 0, tensor->bytes);
@@ -259,18 +296,20 @@ static int fill_given(cli_model *model, const cli_pair *pair, const kiln_tensor 
 int cli_model_fill(cli_model *model, const cli_options *options)
 {
     const kiln_program *program = kiln_executable_program(model->executable);
-    int exit_code = 0;
+    int64_t rows;
+    int exit_code = find_rows(model, options, &rows);
     model->inputs = calloc(program->n_inputs + 1, sizeof *model->inputs);
     model->outputs = calloc(program->n_outputs + 1, sizeof *model->outputs);
-    if (!model->inputs || !model->outputs)
+    model->dims = calloc(program->n_inputs + program->n_outputs + 1, sizeof *model->dims);
+    if (!model->inputs || !model->outputs || !model->dims)
         return cli_fail(KILN_NO_MEMORY, "ports were not allocated");
     for (uint32_t i = 0; i < program->n_inputs && !exit_code; i++) {
-        exit_code = allocate_port(&program->inputs[i], &model->inputs[i]);
+        exit_code = allocate_port(model, i, rows, &model->inputs[i]);
         model->n_inputs++;
         if (!exit_code) cli_fill_random(&model->inputs[i], (uint64_t)options->seed * 1000003u + i);
     }
     for (uint32_t i = 0; i < program->n_outputs && !exit_code; i++) {
-        exit_code = allocate_port(&program->outputs[i], &model->outputs[i]);
+        exit_code = allocate_port(model, program->n_inputs + i, rows, &model->outputs[i]);
         model->n_outputs++;
     }
     for (uint32_t i = 0; i < model->n_given && !exit_code; i++) {
@@ -294,6 +333,7 @@ void cli_model_close(cli_model *model)
     for (uint32_t i = 0; i < model->n_given; i++) kiln_tensor_free(&model->given[i]);
     free(model->inputs);
     free(model->outputs);
+    free(model->dims);
     kiln_workspace_destroy(model->workspace);
     kiln_executable_destroy(model->executable);
     kiln_graph_destroy(model->graph);

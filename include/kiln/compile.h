@@ -22,11 +22,12 @@ typedef enum kiln_precision {
     KILN_PRECISION_BF16 = 2, /* operands rounded to bf16 */
 } kiln_precision;
 
-/* An open batch: the graph has one row (the first dim of its batched inputs is 1), and so have
- * those of `larger` for more rows at once. Every graph must be proved to treat its rows apart and
- * alike, and all of them to be the same function of a row: else UNSUPPORTED, naming the node that
- * mixes rows. What is compiled runs any number of rows, 0 included, in chunks of these sizes
- * (docs/functions.md); kiln_function makes the graphs itself. */
+/* An open batch: the graph is for the fewest rows (the first dim of its batched inputs), best one;
+ * `larger` are the same for more rows at once. Every graph must be proved to treat its rows apart
+ * and alike, and all of them to be the same function of a row: else UNSUPPORTED, naming the node
+ * that mixes rows. What is compiled runs any number of rows, 0 included, in chunks of these sizes;
+ * fewer than the smallest are padded (docs/functions.md). kiln_function makes the graphs itself.
+ * For target cuda the smallest is one row. */
 typedef struct kiln_open_batch {
     const unsigned char *is_batched; /* by input */
     uint32_t n_is_batched;           /* inputs beyond are not */

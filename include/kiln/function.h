@@ -46,8 +46,8 @@ typedef struct kiln_function_options {
     const unsigned char *is_batched;
     uint32_t n_is_batched;
     uint32_t n_values;
-    const int64_t *row_sizes;  /* the batches to compile for, ascending; default 1, 8,
-                                  64 */
+    const int64_t *row_sizes;  /* the batches to compile for together, ascending;
+                                  default 1, 8, 64 */
     const char *const *values; /* ONNX: inputs whose value the model must know (shapes,
                                   axes, counts): it is part of the signature */
 } kiln_function_options;
@@ -100,23 +100,37 @@ KILN_API kiln_status kiln_function_prepare(kiln_function *function, const kiln_t
 /* Runs the model on inputs of any shape: as kiln_run of an executable for their signature, which is
  * compiled if there is none, does; and with its statuses.
  *
- * With an open batch of n rows, n need not be compiled for: the rows are run in chunks of the row
- * sizes, the last one reaching back over rows that were done where that saves runs. Every graph of
- * n rows is first proved to treat its rows alike and apart: UNSUPPORTED names the node that mixes
- * them. Where the graph of n rows is another one than those of the row sizes (a model that looks at
- * n, say), it is compiled for itself. A row has the bits that a compile for its chunk's size gives;
+ * With an open batch one executable runs any number n of rows, in chunks of the row sizes, the last
+ * one reaching back over rows that were done where that saves runs. Every graph of n rows is first
+ * proved to treat its rows alike and apart: UNSUPPORTED names the node that mixes them. Where the
+ * graph of n rows is another one than those of the row sizes (a model that looks at n, say), it is
+ * compiled for itself. A row has the bits that a compile for its chunk's size gives;
  * docs/functions.md says when these are those of the whole batch. Inputs must not be donated
  * then. */
 KILN_API kiln_status kiln_function_run(kiln_function *function, const kiln_tensor *inputs,
                                        uint32_t n_inputs, const kiln_tensor *outputs,
                                        uint32_t n_outputs);
 
+typedef struct kiln_library_paths {
+    const char *library; /* of the shared object */
+    const char *header;  /* or NULL: none */
+    const char *prefix;  /* NULL: "model" */
+} kiln_library_paths;
+
+/* Compiles the model for the signature of `inputs` to a shared object, as kiln_compile_library
+ * does. With an open batch it runs any number of rows (PREFIX_run_rows, or kiln_executable_load and
+ * kiln_run); how many `inputs` have does not matter, and UNSUPPORTED names the node that mixes rows
+ * or the number of rows for which the model is another function. */
+KILN_API kiln_status kiln_function_compile_library(kiln_function *function,
+                                                   const kiln_tensor *inputs, uint32_t n_inputs,
+                                                   const kiln_library_paths *paths);
+
 typedef struct kiln_function_report {
     uint64_t n_calls;       /* of run and prepare */
     uint64_t n_hits;        /* that found everything compiled */
     uint64_t n_misses;      /* executables compiled */
     uint64_t n_evicted;     /* executables given up */
-    uint64_t n_chunks;      /* runs of executables for chunks */
+    uint64_t n_chunks;      /* of open batches that were run */
     uint32_t n_executables; /* kept now */
     uint32_t reserved;
     int64_t bytes;          /* of their constants and workspaces */

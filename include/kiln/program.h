@@ -131,9 +131,10 @@ typedef struct kiln_program {
     const kiln_device_kernel *device_kernels; /* for a device: n_kernels of them, and `kernels` is
                                                  NULL; tiles are blocks. Else NULL */
 
-    /* An open batch: this program runs one row, those of `larger` run several at once, in ascending
-     * order, over the same kernels and constants. Any number of rows is run in chunks of these
-     * sizes, the last one reaching back over rows that are done. */
+    /* An open batch: this program runs the fewest rows, those of `larger` run more at once, in
+     * ascending order, over the same kernels and constants. Any number of rows is run in chunks of
+     * these sizes, the last one reaching back over rows that are done; fewer than `rows` are padded
+     * in copies of the batched ports at the end of this program's arena. */
     int64_t rows;                             /* of one run; 0: the batch is not open */
     const unsigned char *is_batched;          /* by port, inputs then outputs: whether the first
                                                  dim grows with the rows */

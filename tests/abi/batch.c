@@ -77,15 +77,26 @@ static void fill_size(size *s, int64_t rows)
     };
 }
 
-static void fill_batch(batch *b)
+static void fill_sizes(batch *b, const int64_t *rows)
 {
-    static const int64_t rows[] = {1, 3, 8};
     for (int i = 0; i < 3; i++) fill_size(&b->sizes[i], rows[i]);
     for (int i = 0; i < 2; i++) b->larger[i] = &b->sizes[i + 1].program;
     memcpy(b->batched, batched, sizeof batched);
     b->sizes[0].program.is_batched = b->batched;
     b->sizes[0].program.larger = b->larger;
     b->sizes[0].program.n_larger = 2;
+}
+
+static void fill_batch(batch *b)
+{
+    fill_sizes(b, (int64_t[]){1, 3, 8});
+}
+
+/* From two rows on: fewer are padded, behind the arena of two. */
+static void fill_padded(batch *b)
+{
+    fill_sizes(b, (int64_t[]){2, 5, 8});
+    b->sizes[0].program.arena_bytes = 64 + 3 * 64;
 }
 
 /* Tensors of a run of `rows` rows. */
@@ -131,7 +142,7 @@ static void check_cut(size_t i, const call *c)
     check_call(c, cuts[i].rows);
 }
 
-static kiln_workspace *open_workspace(const kiln_program *program)
+static kiln_workspace *open_workspace(const kiln_program *program, int64_t peak_bytes)
 {
     kiln_context *context;
     kiln_executable *executable;
@@ -140,7 +151,7 @@ static kiln_workspace *open_workspace(const kiln_program *program)
     assert_int_equal(kiln_context_create(&options, &context), KILN_OK);
     if (kiln_executable_create(context, program, &executable))
         fail_msg("%s", kiln_context_message(context));
-    assert_int_equal(kiln_executable_peak_bytes(executable, 1), 128); /* of 8 rows */
+    assert_int_equal(kiln_executable_peak_bytes(executable, 1), peak_bytes);
     assert_int_equal(kiln_workspace_create(executable, &workspace), KILN_OK);
     kiln_executable_destroy(executable);
     kiln_context_destroy(context);
@@ -153,7 +164,7 @@ static void test_any_number_of_rows(void **state)
     static batch b;
     static call c;
     fill_batch(&b);
-    kiln_workspace *workspace = open_workspace(&b.sizes[0].program);
+    kiln_workspace *workspace = open_workspace(&b.sizes[0].program, 128 /* of 8 rows */);
     for (int again = 0; again < 2; again++) {
         for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
             fill_call(&c, cuts[i].rows);
@@ -206,6 +217,43 @@ static void refuse(kiln_workspace *workspace, const call *c, const char *sentenc
     assert_int_equal(n_chunks, 0);
 }
 
+static void test_fewer_rows_than_the_smallest_are_padded(void **state)
+{
+    (void)state;
+    static batch b;
+    static call c;
+    static const struct {
+        int64_t rows;
+        int n, chunks[4];
+    } padded[] = {{1, 1, {2}}, {0, 0, {0}}, {2, 1, {2}}, {3, 2, {2, 2}}, {13, 2, {8, 8}},
+                  {6, 2, {5, 2}}, {1, 1, {2}}};
+    fill_padded(&b);
+    const kiln_program *program = &b.sizes[0].program;
+    kiln_workspace *workspace = open_workspace(program, 256);
+    for (size_t i = 0; i < 2 * sizeof padded / sizeof *padded; i++) {
+        size_t k = i / 2;
+        fill_call(&c, padded[k].rows);
+        const void *inputs[] = {c.x, c.k};
+        void *outputs[] = {c.y, c.z};
+        n_chunks = 0;
+        kiln_status status = i % 2 ? (kiln_status)kiln_aot_run_rows(program, padded[k].rows, inputs,
+                                                                    outputs, NULL)
+                                   : kiln_run(workspace, c.inputs, 2, c.outputs, 2);
+        assert_int_equal(status, KILN_OK);
+        assert_int_equal(n_chunks, padded[k].n);
+        assert_memory_equal(chunk_rows, padded[k].chunks, (size_t)n_chunks * sizeof *chunk_rows);
+        check_call(&c, padded[k].rows);
+    }
+    kiln_workspace_destroy(workspace);
+    b.sizes[0].program.arena_bytes -= 128;
+    kiln_context *context;
+    kiln_executable *executable;
+    assert_int_equal(kiln_context_create(NULL, &context), KILN_OK);
+    assert_int_equal(kiln_executable_create(context, program, &executable), KILN_CORRUPT);
+    assert_non_null(strstr(kiln_context_message(context), "no place for padded rows"));
+    kiln_context_destroy(context);
+}
+
 static void test_wrong_tensors_are_named(void **state)
 {
     (void)state;
@@ -213,7 +261,7 @@ static void test_wrong_tensors_are_named(void **state)
     static call c;
     static const int64_t other[] = {5, 4}, below[] = {-1, 4}, vast[] = {INT64_MAX / 8, 4};
     fill_batch(&b);
-    kiln_workspace *workspace = open_workspace(&b.sizes[0].program);
+    kiln_workspace *workspace = open_workspace(&b.sizes[0].program, 128 /* of 8 rows */);
     fill_call(&c, 6);
     c.outputs[0].dims = other;
     refuse(workspace, &c, "output \"y\": dims are [5,4]; expected [6,4]");
@@ -247,7 +295,7 @@ static void test_every_size_has_times(void **state)
     static batch b;
     static call c;
     fill_batch(&b);
-    kiln_workspace *workspace = open_workspace(&b.sizes[0].program);
+    kiln_workspace *workspace = open_workspace(&b.sizes[0].program, 128 /* of 8 rows */);
     kiln_workspace_set_profile(workspace, 1);
     fill_call(&c, 11);
     assert_int_equal(kiln_run(workspace, c.inputs, 2, c.outputs, 2), KILN_OK);
@@ -263,6 +311,7 @@ static void test_every_size_has_times(void **state)
     }
 
 DAMAGE(more_rows, b->sizes[0].program.rows = 2)
+DAMAGE(minus_rows, b->sizes[0].program.rows = -1)
 DAMAGE(no_rows, b->sizes[0].program.rows = 0)
 DAMAGE(no_flags, b->sizes[0].program.is_batched = NULL)
 DAMAGE(none_batched, b->batched[0] = 0)
@@ -286,7 +335,8 @@ static const struct {
     const char *sentence;
     void (*apply)(batch *b);
 } damages[] = {
-    {"an open batch of 2 rows", more_rows},
+    {"port 0 of an open batch", more_rows},
+    {"an open batch of -1 rows", minus_rows},
     {"an open batch of 0 rows", no_rows},
     {"an open batch of 1 rows", no_flags},
     {"without a batched input", none_batched},
@@ -355,6 +405,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_any_number_of_rows),
         cmocka_unit_test(test_a_model_by_itself),
+        cmocka_unit_test(test_fewer_rows_than_the_smallest_are_padded),
         cmocka_unit_test(test_wrong_tensors_are_named),
         cmocka_unit_test(test_every_size_has_times),
         cmocka_unit_test(test_damaged_batches_are_refused),

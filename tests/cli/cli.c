@@ -102,6 +102,8 @@ static const bad_call bad_calls[] = {
     {"run open.onnx --dim rows=? --rows 3", 2, "no input has an open dim rows"},
     {"run open.onnx --dim batch=? --rows 3,x", 2, "--rows: \"x\" was given"},
     {"run mixing.onnx --dim batch=? --rows 3", 3, "mixes the rows of the batch"},
+    {"compile mixing.onnx --dim batch=? -o m.so", 3, "mixes the rows of the batch"},
+    {"compile open.onnx --dim batch=? --rows 4,1 -o m.so", 2, "row size 1"},
     {"run relu.kiln --input z=two.npy", 2, "no input \"z\""},
     {"run relu.kiln --input x=two.npy", 2, "it holds f32[2]; input \"x\" is f32[2,3]"},
     {"run relu.kiln --input x=missing.npy", 4, "missing.npy"},
@@ -204,11 +206,34 @@ static void test_an_open_batch_is_run_in_chunks(void **state)
     read_file("out.txt", text, sizeof text);
     assert_non_null(strstr(text, "y: f32[20,4] ="));
     assert_non_null(strstr(text, "y: f32[3,4] ="));
-    assert_non_null(strstr(text, "function: 6 calls, 5 hits, 2 misses compiled in "));
-    assert_non_null(strstr(text, "s, 15 chunks, 2 kept in "));
+    assert_non_null(strstr(text, "function: 6 calls, 5 hits, 1 misses compiled in "));
+    assert_non_null(strstr(text, "s, 15 chunks, 1 kept in "));
     assert_int_equal(run_kiln("bench open.onnx --dim batch=? --rows 8,9 --seconds 0.01"), 0);
     read_file("out.txt", text, sizeof text);
     assert_non_null(strstr(text, "rows 9      median "));
+}
+
+static void test_a_shared_object_has_an_open_batch(void **state)
+{
+    (void)state;
+    static char text[65536];
+    assert_int_equal(
+        run_kiln("compile open.onnx --dim batch=? --rows 1,4 -o open.so --header open.h"), 0);
+    read_file("open.h", text, sizeof text);
+    assert_non_null(strstr(text, "int model_run_rows(int64_t rows,"));
+    assert_int_equal(run_kiln("run open.so --rows 37"), 0);
+    read_file("out.txt", text, sizeof text);
+    assert_non_null(strstr(text, "y: f32[37,4] ="));
+    assert_int_equal(run_kiln("run open.so --rows 0"), 0);
+    read_file("out.txt", text, sizeof text);
+    assert_non_null(strstr(text, "y: f32[0,4] ="));
+    assert_int_equal(run_kiln("run open.so"), 0);
+    read_file("out.txt", text, sizeof text);
+    assert_non_null(strstr(text, "y: f32[1,4] ="));
+    assert_int_equal(run_kiln("run open.so --rows 3,4"), 2);
+    assert_int_equal(run_kiln("run relu.kiln --rows 3"), 2);
+    read_file("err.txt", text, sizeof text);
+    assert_non_null(strstr(text, "the batch of the model is not open"));
 }
 
 static void test_every_unsupported_node_is_listed(void **state)
@@ -465,6 +490,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_calls_end_with_one_line_and_the_right_code),
         cmocka_unit_test(test_an_open_batch_is_run_in_chunks),
+        cmocka_unit_test(test_a_shared_object_has_an_open_batch),
         cmocka_unit_test(test_every_unsupported_node_is_listed),
         cmocka_unit_test(test_what_stdout_does_not_take_is_a_failure),
         cmocka_unit_test(test_an_interrupt_leaves_nothing_half_written),

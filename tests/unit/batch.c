@@ -250,7 +250,7 @@ static void test_what_is_no_batch_is_refused(void **state)
     kiln_executable *executable = NULL;
     open_model(&m, context, layers, 4);
     assert_int_equal(kiln_compile(m.larger[0], &m.options, &executable), KILN_INVALID);
-    assert_non_null(strstr(kiln_graph_message(m.larger[0]), "has 4 rows; expected one"));
+    assert_non_null(strstr(kiln_graph_message(m.larger[0]), "of 4 rows follows one of 4"));
     m.batched[0] = 0;
     assert_int_equal(kiln_compile(m.one, &m.options, &executable), KILN_INVALID);
     assert_non_null(strstr(kiln_graph_message(m.one), "no input is batched"));
@@ -428,6 +428,103 @@ static void test_a_shared_object_serves_any_batch(void **state)
     kiln_context_destroy(context);
 }
 
+/* A function compiled ahead of time. The graph of one row has a form of its own here, as it cannot
+ * tell the two first axes apart: two rows are the smallest size. */
+static char unsqueezed[] = "graph g(%x: f32[$1,4]) { %0: f32[1,$1,4] = reshape %x"
+                           "  %1: f32[1,$1,4] = abs %0  %2: f32[$1,4] = reshape %1 return %2 }";
+
+static kiln_function *open_function(kiln_context *context, char *text, const int64_t *sizes,
+                                    uint32_t n_sizes)
+{
+    static const unsigned char batched[] = {1};
+    kiln_function *function = NULL;
+    kiln_function_options options = {sizeof options, .is_batched = batched, .n_is_batched = 1,
+                                     .row_sizes = sizes, .n_row_sizes = n_sizes};
+    if (kiln_function_create(context, bench_build, text, &options, &function))
+        fail_msg("%s", kiln_context_message(context));
+    return function;
+}
+
+static void test_a_function_ahead_of_time(void **state)
+{
+    (void)state;
+    static const int64_t sizes[] = {3, 9};
+    char library[128];
+    snprintf(library, sizeof library, "%s/function.so", folder);
+    kiln_library_paths paths = {.library = library};
+    kiln_context *context = bench_context(1);
+    for (int own = 0; own < 2; own++) {
+        kiln_function *function =
+            open_function(context, unsqueezed, own ? sizes : NULL, own ? 2 : 0);
+        int64_t dims[] = {77, 4};
+        kiln_tensor input = {KILN_f32, 2, dims, NULL, 0}, output;
+        kiln_executable *loaded;
+        kiln_workspace *workspace;
+        if (kiln_function_compile_library(function, &input, 1, &paths))
+            fail_msg("%s", kiln_context_message(context));
+        if (kiln_executable_load(context, library, NULL, &loaded))
+            fail_msg("%s", kiln_context_message(context));
+        assert_int_equal(kiln_executable_program(loaded)->rows, own ? 3 : 2);
+        assert_int_equal(kiln_workspace_create(loaded, &workspace), KILN_OK);
+        for (int64_t rows = 0; rows < 24; rows++) {
+            float x[96], y[97];
+            for (int i = 0; i < 96; i++) x[i] = (float)(i % 5 - 2);
+            dims[0] = rows;
+            input = (kiln_tensor){KILN_f32, 2, dims, x, (size_t)rows * 16};
+            output = input;
+            output.data = y;
+            y[rows * 4] = 7;
+            if (kiln_run(workspace, &input, 1, &output, 1))
+                fail_msg("%s", kiln_workspace_message(workspace));
+            for (int i = 0; i < rows * 4; i++) assert_true(y[i] == (x[i] < 0 ? -x[i] : x[i]));
+            assert_true(y[rows * 4] == 7);
+        }
+        kiln_workspace_destroy(workspace);
+        kiln_executable_destroy(loaded);
+        kiln_function_destroy(function);
+    }
+    kiln_context_destroy(context);
+}
+
+static void test_a_function_that_is_none_of_a_row(void **state)
+{
+    (void)state;
+    static const int64_t sizes[] = {1, 8};
+    char library[128];
+    snprintf(library, sizeof library, "%s/none.so", folder);
+    kiln_library_paths paths = {.library = library};
+    kiln_context *context = bench_context(1);
+    static const struct {
+        char *text;
+        uint32_t first, n;
+        const char *sentence;
+    } rows[] = {
+        {mean, 0, 2, "mixes the rows of the batch"},
+        {counted, 0, 2, "the graph of 1 rows computes another function of a row"},
+        {counted, 0, 1, "the graph of 2 rows computes another function of a row"},
+        {counted, 1, 1, "the graph of 9 rows computes another function of a row"},
+        {packed, 0, 2, "whose rows may share a byte"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        kiln_function *function =
+            open_function(context, rows[i].text, sizes + rows[i].first, rows[i].n);
+        int64_t dims[] = {4, rows[i].text == mean ? 3 : 2};
+        kiln_tensor input = {rows[i].text == packed ? KILN_i4 : KILN_f32, 2, dims, NULL, 0};
+        assert_int_equal(kiln_function_compile_library(function, &input, 1, &paths),
+                         KILN_UNSUPPORTED);
+        if (!strstr(kiln_context_message(context), rows[i].sentence))
+            fail_msg("%s", kiln_context_message(context));
+        assert_int_equal(access(library, F_OK), -1);
+        kiln_function_destroy(function);
+    }
+    assert_int_equal(kiln_function_compile_library(NULL, NULL, 0, &paths), KILN_INVALID);
+    kiln_function *function = open_function(context, layers, sizes, 2);
+    assert_int_equal(kiln_function_compile_library(function, NULL, 0, NULL), KILN_INVALID);
+    assert_int_equal(kiln_function_compile_library(function, NULL, 2, &paths), KILN_INVALID);
+    kiln_function_destroy(function);
+    kiln_context_destroy(context);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -438,6 +535,8 @@ int main(void)
         cmocka_unit_test(test_batches_that_differ_are_refused),
         cmocka_unit_test(test_the_cache_keeps_all_sizes),
         cmocka_unit_test(test_a_shared_object_serves_any_batch),
+        cmocka_unit_test(test_a_function_ahead_of_time),
+        cmocka_unit_test(test_a_function_that_is_none_of_a_row),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

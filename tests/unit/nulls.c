@@ -166,7 +166,8 @@
     CALL(kiln_function_create(context, NULL, NULL, NULL, NULL)) \
     CALL(kiln_function_open_onnx(context, NULL, NULL, NULL, NULL)) \
     CALL(kiln_function_prepare(NULL, NULL, 0, NULL, NULL)) \
-    CALL(kiln_function_run(NULL, NULL, 0, NULL, 0))
+    CALL(kiln_function_run(NULL, NULL, 0, NULL, 0)) \
+    CALL(kiln_function_compile_library(NULL, NULL, 0, NULL))
 
 #define OTHER_CALLS(CALL) \
     CALL(kiln_gradient(graph, none, none, NULL, NULL)) \
