@@ -50,4 +50,17 @@ const kiln_attrs *kiln_attrs_copy(kiln_arena *arena, const kiln_attrs *attrs);
 kiln_regions kiln_attrs_regions(const kiln_attrs *attrs);
 /* Puts others in their place; the family has the field. */
 void kiln_attrs_set_regions(kiln_attrs *attrs, kiln_regions regions);
+
+/* The attributes of scatter from those of scatter_with, which begin with them, and back. */
+static inline kiln_attrs kiln_attrs_scatter(const kiln_attrs *with)
+{
+    return (kiln_attrs){KILN_FAMILY_scatter, .scatter = with->scatter};
+}
+static inline kiln_attrs kiln_attrs_scatter_with(const kiln_attrs *scatter, kiln_regions regions)
+{
+    kiln_attrs attrs = {KILN_FAMILY_scatter_with};
+    attrs.scatter = scatter->scatter;
+    attrs.scatter_with.regions = regions;
+    return attrs;
+}
 #endif

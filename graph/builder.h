@@ -51,6 +51,9 @@ kiln_ints kiln_build_axes(kiln_graph *graph, const kiln_request *request, uint32
 /* kiln_build_node with the numbers and the flag of the request as attributes. */
 kiln_value kiln_build_numbers(kiln_graph *graph, const kiln_request *request);
 
+/* The attributes of a scatter from the request's options. */
+kiln_attrs kiln_build_scatter(kiln_graph *graph, const kiln_request *request);
+
 /* Broadcasts the request's inputs to a common shape and adds the node. */
 kiln_value kiln_build_elementwise(kiln_graph *graph, const kiln_request *request);
 

@@ -42,10 +42,12 @@ kiln_value kiln_gather(kiln_graph *graph, kiln_value a, kiln_value indices,
     return kiln_build(graph, gather_body, &request);
 }
 
-static kiln_value scatter_body(kiln_graph *graph, const kiln_request *request)
+kiln_attrs kiln_build_scatter(kiln_graph *graph, const kiln_request *request)
 {
     const kiln_scatter_options *o = request->options;
-    if (!o) kiln_fail(graph->scope, KILN_INVALID, "scatter: options is NULL");
+    if (!o)
+        kiln_fail(graph->scope, KILN_INVALID, "%s: options is NULL",
+                  kiln_op_rows[request->op].name);
     kiln_attrs attrs = {KILN_FAMILY_scatter};
     attrs.scatter.window_axes =
         list_of(graph, request, "window_axes", (kiln_ints){o->n_window, o->window_axes});
@@ -58,6 +60,12 @@ static kiln_value scatter_body(kiln_graph *graph, const kiln_request *request)
     attrs.scatter.start_map =
         list_of(graph, request, "start_map", (kiln_ints){o->n_map, o->start_map});
     attrs.scatter.index_axis = o->index_axis;
+    return attrs;
+}
+
+static kiln_value scatter_body(kiln_graph *graph, const kiln_request *request)
+{
+    kiln_attrs attrs = kiln_build_scatter(graph, request);
     return kiln_build_node(graph, request, &attrs);
 }
 

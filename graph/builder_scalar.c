@@ -1,6 +1,7 @@
 /* The public builder of regions over scalars. */
 #include <string.h>
 
+#include "graph/attrs.h"
 #include "graph/builder.h"
 #include "graph/describe.h"
 
@@ -150,27 +151,17 @@ static kiln_value scatter_body(kiln_graph *graph, const kiln_request *request)
 {
     const kiln_scatter_options *o = request->options;
     kiln_graph *region = (kiln_graph *)(uintptr_t)request->data;
-    if (!o) kiln_fail(graph->scope, KILN_INVALID, "scatter_with: options is NULL");
-    kiln_attrs attrs = {KILN_FAMILY_scatter_with};
-    attrs.scatter_with.window_axes = (kiln_ints){o->n_window, o->window_axes};
-    attrs.scatter_with.inserted_axes = (kiln_ints){o->n_inserted, o->inserted_axes};
-    attrs.scatter_with.operand_batch = (kiln_ints){o->n_batch, o->operand_batch};
-    attrs.scatter_with.indices_batch = (kiln_ints){o->n_batch, o->indices_batch};
-    attrs.scatter_with.start_map = (kiln_ints){o->n_map, o->start_map};
-    attrs.scatter_with.index_axis = o->index_axis;
-    bool is_missing = (o->n_window && !o->window_axes) || (o->n_inserted && !o->inserted_axes) ||
-                      (o->n_batch && (!o->operand_batch || !o->indices_batch)) ||
-                      (o->n_map && !o->start_map);
-    if (is_missing)
-        kiln_fail(graph->scope, KILN_INVALID, "scatter_with: a list is NULL; expected its entries");
-    attrs.scatter_with.regions = take_regions(graph, request->op, 1, &region);
-    return add(graph, request, &attrs);
+    kiln_attrs attrs = kiln_build_scatter(graph, request);
+    kiln_request all = *request;
+    all.n = 2 * (o->n_values ? o->n_values : 1) + 1;
+    attrs = kiln_attrs_scatter_with(&attrs, take_regions(graph, request->op, 1, &region));
+    return add(graph, &all, &attrs);
 }
 
 kiln_value kiln_scatter_with(kiln_graph *graph, kiln_graph *region, const kiln_value *operands,
                              const kiln_scatter_options *options)
 {
-    kiln_request request = {KILN_OP_scatter_with, .list = operands, .n = 3, .data = region,
+    kiln_request request = {KILN_OP_scatter_with, .list = operands, .data = region,
                             .options = options};
     return kiln_build(graph, scatter_body, &request);
 }

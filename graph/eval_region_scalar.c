@@ -188,18 +188,28 @@ void kiln_eval_select_and_scatter(const kiln_eval_call *call)
 
 void kiln_eval_scatter_with(const kiln_eval_call *call)
 {
-    const kiln_type *type = call->types[0], *updates = call->types[2];
+    uint32_t n = call->node->n_inputs / 2;
+    const kiln_type *updates = call->types[n + 1];
+    const kiln_type *types[] = {call->types[0], call->types[n], updates};
+    const void *in[] = {call->in[0], call->in[n], call->in[n + 1]};
+    kiln_eval_call first = *call; /* all go to the same places */
+    first.types = types;
+    first.in = in;
     scalar_run scalar = scalar_open(call, call->node->attrs->scatter_with.regions.at[0]);
     int64_t *places = kiln_new_array(call->scratch, int64_t, updates->n_elements + 1);
     int64_t *from = kiln_new_array(call->scratch, int64_t, updates->n_elements + 1);
-    kiln_eval_scatter_places(call, places, from);
-    if (type->bytes) memcpy(call->out, call->in[0], (size_t)type->bytes);
+    kiln_eval_scatter_places(&first, places, from);
+    for (uint32_t k = 0; k < n; k++)
+        if (call->types[k]->bytes)
+            memcpy(item_of(call, k), call->in[k], (size_t)call->types[k]->bytes);
     for (int64_t i = 0; i < updates->n_elements; i++) {
         if (places[i] < 0) continue;
-        scalar_input(&scalar, 0, call->out, places[i]);
-        scalar_input(&scalar, 1, call->in[2], from[i]);
+        for (uint32_t k = 0; k < n; k++) {
+            scalar_input(&scalar, k, item_of(call, k), places[i]);
+            scalar_input(&scalar, n + k, call->in[n + 1 + k], from[i]);
+        }
         scalar_run_once(&scalar);
-        scalar_output(&scalar, 0, call->out, places[i]);
+        for (uint32_t k = 0; k < n; k++) scalar_output(&scalar, k, item_of(call, k), places[i]);
     }
 }
 

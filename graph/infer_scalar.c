@@ -180,9 +180,22 @@ const kiln_type *kiln_infer_scatter_with(const kiln_infer_call *call)
 {
     kiln_regions regions = call->attrs->scatter_with.regions;
     kiln_infer_regions(call, regions, 1, 1);
-    const kiln_type *type = kiln_infer_scatter(call); /* the family begins with its fields */
-    check_region(call, regions.at[0], call->types, &(scalar_rule){2, 1, 1, 1, false});
-    return kiln_graph_tuple(call->graph, 1, &type);
+    uint32_t n = call->n / 2;
+    if (call->n != 2 * n + 1 || !n)
+        kiln_infer_fail(call, "%u operands; expected values, indices and as many updates", call->n);
+    check_equal_dims(call, n);
+    for (uint32_t i = 0; i < n; i++) {
+        const kiln_type *types[] = {call->types[i], call->types[n], call->types[n + 1 + i]};
+        kiln_infer_call one = *call; /* the family begins with the fields of scatter */
+        one.types = types;
+        one.n = 3;
+        kiln_infer_scatter(&one);
+        if (!has_same_dims(call->types[n + 1], types[2]))
+            kiln_infer_fail(call, "updates are %s; expected equal dims",
+                            kiln_infer_types_string(call));
+    }
+    check_region(call, regions.at[0], call->types, &(scalar_rule){2 * n, n, 1, n, false});
+    return tuple_like(call, call->types[0], n, call->types);
 }
 
 const kiln_type *kiln_infer_sort_by(const kiln_infer_call *call)

@@ -1,6 +1,7 @@
 /* inline, regions that put elements somewhere. A scatter with a known combination is that op; any
  * other takes its updates one after the other, in a loop over a flat copy. What windows select is
  * found tap by tap over the whole source, and then put down tap by tap. */
+#include "graph/attrs.h"
 #include "graph/gather.h"
 #include "passes/inline.h"
 
@@ -104,60 +105,94 @@ static kiln_value in_order(kiln_graph *graph, const kiln_node *node, kiln_value 
     return kiln_add_reshape(graph, kiln_add_transpose(graph, a, axes), 1, &n_elements);
 }
 
-/* One trip: (flat, place, update) -> flat. */
-static kiln_graph *update_region(kiln_rewrite *rewrite, const kiln_graph *region,
-                                 const kiln_type *flat)
+/* The element of a vector at `start`, a vector of one. */
+static kiln_value element_at(kiln_graph *graph, kiln_value flat, kiln_value start)
+{
+    int64_t single = 1;
+    kiln_attrs sizes = {KILN_FAMILY_sizes, .sizes = {{1, &single}}};
+    kiln_value pair[] = {flat, start};
+    kiln_node_spec spec = {KILN_OP_dynamic_slice, NULL, pair, 2, &sizes, NULL};
+    return kiln_add_reshape(graph, kiln_graph_add(graph, &spec), 0, NULL);
+}
+
+/* One trip: (flat values, place, updates) -> flat values. */
+static kiln_graph *update_region(kiln_rewrite *rewrite, const kiln_graph *region, uint32_t n,
+                                 const kiln_value *flat)
 {
     kiln_scope *scope = rewrite->pipeline->scope;
     kiln_graph *body = kiln_graph_open(scope, region->context, "update");
-    const kiln_type *one = kiln_graph_tensor(body, flat->dtype, 0, NULL);
-    kiln_value all = kiln_add_input(body, kiln_graph_retype(body, flat), "all", false);
-    kiln_value place =
-        kiln_add_input(body, kiln_graph_tensor(body, KILN_i64, 0, NULL), "place", false);
-    kiln_value update = kiln_add_input(body, one, "update", false);
+    kiln_value *all = kiln_new_array(&scope->arena, kiln_value, 3 * n), *args = all + n;
+    kiln_value *next = kiln_new_array(&scope->arena, kiln_value, n);
+    const kiln_type *number = kiln_graph_tensor(body, KILN_i64, 0, NULL);
+    for (uint32_t i = 0; i < n; i++) {
+        const kiln_type *type = kiln_graph_type(rewrite->target, flat[i]);
+        const char *name = kiln_arena_format(&body->arena, "all%u", i);
+        all[i] = kiln_add_input(body, kiln_graph_retype(body, type), name, false);
+    }
+    kiln_value place = kiln_add_input(body, number, "place", false);
     int64_t single = 1;
     kiln_value start = kiln_add_reshape(body, place, 1, &single);
-    kiln_attrs sizes = {KILN_FAMILY_sizes, .sizes = {{1, &single}}};
-    kiln_value pair[] = {all, start}, next;
-    kiln_value found = kiln_graph_add(
-        body, &(kiln_node_spec){KILN_OP_dynamic_slice, NULL, pair, 2, &sizes, NULL});
-    kiln_value args[] = {kiln_add_reshape(body, found, 0, NULL), update};
-    kiln_region_widen(body, region, one, args, &next);
+    for (uint32_t i = 0; i < n; i++) {
+        const kiln_type *type = kiln_graph_type(rewrite->target, flat[i]);
+        const kiln_type *one = kiln_graph_tensor(body, type->dtype, 0, NULL);
+        args[i] = element_at(body, all[i], start);
+        const char *name = kiln_arena_format(&body->arena, "update%u", i);
+        args[n + i] = kiln_add_input(body, one, name, false);
+    }
+    kiln_region_widen(body, region, number, args, next);
     kiln_value zero = kiln_add_splat(body, KILN_i64, 0, NULL, 0);
-    next = select3(body, kiln_add_binary(body, KILN_OP_ge, place, zero), next, args[0]);
-    kiln_value block = kiln_add_reshape(body, next, 1, &single);
-    kiln_add_output(
-        body, node3(body, KILN_OP_dynamic_update, (kiln_value[]){all, block, start}, NULL), NULL);
+    kiln_value is_inside = kiln_add_binary(body, KILN_OP_ge, place, zero);
+    for (uint32_t i = 0; i < n; i++) {
+        kiln_value made = select3(body, is_inside, next[i], args[i]);
+        kiln_value block = kiln_add_reshape(body, made, 1, &single);
+        kiln_value operands[] = {all[i], block, start};
+        kiln_add_output(body, node3(body, KILN_OP_dynamic_update, operands, NULL), NULL);
+    }
     kiln_region_close(scope, body);
     return body;
+}
+
+/* The updates one after the other, each into all values. */
+static void put_updates(kiln_rewrite *rewrite, const kiln_node *node, const kiln_value *inputs,
+                        kiln_value *out)
+{
+    kiln_graph *graph = rewrite->target;
+    uint32_t n = node->n_inputs / 2;
+    const kiln_type *type = node->type->items[0];
+    int64_t n_updates = kiln_graph_type(graph, inputs[n + 1])->n_elements, all = type->n_elements;
+    kiln_value first[] = {inputs[0], inputs[n], inputs[n + 1]};
+    kiln_value *operands =
+        kiln_new_array(&rewrite->pipeline->scope->arena, kiln_value, node->n_inputs);
+    for (uint32_t i = 0; i < n; i++) {
+        operands[i] = kiln_add_reshape(graph, inputs[i], 1, &all);
+        operands[n + 1 + i] = in_order(graph, node, inputs[n + 1 + i]);
+    }
+    operands[n] = in_order(graph, node, find_places(graph, node, first));
+    const kiln_graph *body =
+        update_region(rewrite, node->attrs->scatter_with.regions.at[0], n, operands);
+    kiln_attrs scan = {KILN_FAMILY_scan, .scan = {n, n + 1, n_updates, {1, &body}}};
+    kiln_node_spec spec = {KILN_OP_scan, NULL, operands, node->n_inputs, &scan, NULL};
+    kiln_value tuple = kiln_graph_add(graph, &spec);
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = kiln_add_reshape(graph, kiln_add_item(graph, tuple, i), type->rank, type->dims);
 }
 
 kiln_value *kiln_inline_scatter_with(kiln_rewrite *rewrite, const kiln_node *node,
                                      kiln_value *inputs, kiln_value *out)
 {
     kiln_graph *graph = rewrite->target;
-    const kiln_graph *region = node->attrs->scatter_with.regions.at[0];
-    const kiln_type *type = node->type->items[0], *updates = kiln_graph_type(graph, inputs[2]);
-    kiln_op known = kiln_region_scatter(region, type->dtype);
-    kiln_attrs attrs = {KILN_FAMILY_scatter};
-    attrs.scatter.window_axes = node->attrs->scatter_with.window_axes;
-    attrs.scatter.inserted_axes = node->attrs->scatter_with.inserted_axes;
-    attrs.scatter.operand_batch = node->attrs->scatter_with.operand_batch;
-    attrs.scatter.indices_batch = node->attrs->scatter_with.indices_batch;
-    attrs.scatter.start_map = node->attrs->scatter_with.start_map;
-    attrs.scatter.index_axis = node->attrs->scatter_with.index_axis;
-    out[0] = inputs[0];
+    uint32_t n = node->n_inputs / 2;
+    const kiln_type *type = node->type->items[0], *updates = kiln_graph_type(graph, inputs[n + 1]);
+    kiln_op known = KILN_OP_none;
+    if (n == 1)
+        known = kiln_region_scatter(node->attrs->scatter_with.regions.at[0], type->dtype);
+    for (uint32_t i = 0; i < n; i++) out[i] = inputs[i];
     if (!updates->n_elements || !type->n_elements) return out;
-    out[0] = known ? node3(graph, known, inputs, &attrs) : out[0];
-    if (known) return out;
-    int64_t n = updates->n_elements, all = type->n_elements;
-    kiln_value places = in_order(graph, node, find_places(graph, node, inputs));
-    kiln_value flat = kiln_add_reshape(graph, inputs[0], 1, &all);
-    const kiln_graph *body = update_region(rewrite, region, kiln_graph_type(graph, flat));
-    kiln_attrs scan = {KILN_FAMILY_scan, .scan = {1, 2, n, {1, &body}}};
-    kiln_value operands[] = {flat, places, in_order(graph, node, inputs[2])};
-    kiln_value tuple = node3(graph, KILN_OP_scan, operands, &scan);
-    out[0] = kiln_add_reshape(graph, kiln_add_item(graph, tuple, 0), type->rank, type->dims);
+    kiln_attrs attrs = kiln_attrs_scatter(node->attrs);
+    if (known)
+        out[0] = node3(graph, known, inputs, &attrs);
+    else
+        put_updates(rewrite, node, inputs, out);
     return out;
 }
 

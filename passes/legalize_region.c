@@ -84,14 +84,7 @@ kiln_value kiln_legal_scatter(kiln_legal *legal, const kiln_node *node)
     bool is_sum = node->op == KILN_OP_scatter_add;
     const kiln_graph *region =
         combine_region(legal, is_sum ? KILN_OP_add : KILN_OP_mul, node->type->dtype);
-    kiln_attrs attrs = {KILN_FAMILY_scatter_with};
-    attrs.scatter_with.window_axes = node->attrs->scatter.window_axes;
-    attrs.scatter_with.inserted_axes = node->attrs->scatter.inserted_axes;
-    attrs.scatter_with.operand_batch = node->attrs->scatter.operand_batch;
-    attrs.scatter_with.indices_batch = node->attrs->scatter.indices_batch;
-    attrs.scatter_with.start_map = node->attrs->scatter.start_map;
-    attrs.scatter_with.index_axis = node->attrs->scatter.index_axis;
-    attrs.scatter_with.regions = (kiln_regions){1, &region};
+    kiln_attrs attrs = kiln_attrs_scatter_with(node->attrs, (kiln_regions){1, &region});
     kiln_value inputs[3];
     for (uint32_t i = 0; i < 3; i++) inputs[i] = legal->values[node->inputs[i].id];
     kiln_node_spec spec = {KILN_OP_scatter_with, NULL, inputs, 3, &attrs, node->label};

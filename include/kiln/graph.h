@@ -223,6 +223,7 @@ typedef struct kiln_scatter_options {
     const int64_t *operand_batch, *indices_batch; /* n_batch each, paired */
     const int64_t *start_map;
     int64_t index_axis;
+    uint32_t n_values; /* of kiln_scatter_with; 0 is 1 */
 } kiln_scatter_options;
 KILN_API kiln_value kiln_scatter(kiln_graph *graph, kiln_value a, kiln_value indices,
                                  kiln_value updates, const kiln_scatter_options *options);
@@ -382,8 +383,9 @@ typedef struct kiln_select_and_scatter_options {
 } kiln_select_and_scatter_options;
 KILN_API kiln_value kiln_select_and_scatter(kiln_graph *graph, kiln_value a,
                                             const kiln_select_and_scatter_options *options);
-/* The region takes what is there, then the update. Regions that do not add, multiply, take the
- * larger, the smaller or the update itself are slow. */
+/* `operands`: n_values values of equal dims, the indices, as many updates of equal dims. The region
+ * takes what is there in all values, then the updates. Regions that do not add, multiply, take the
+ * larger, the smaller or the update itself, and those of several values, are slow. */
 KILN_API kiln_value kiln_scatter_with(kiln_graph *graph, kiln_graph *region,
                                       const kiln_value *operands,
                                       const kiln_scatter_options *options);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "fuzz/generate.h"
+#include "graph/attrs.h"
 
 bool fuzz_step_order(fuzz_graph *g)
 {
@@ -175,22 +176,40 @@ bool fuzz_step_gather(fuzz_graph *g)
     return true;
 }
 
-/* Regions that combine two scalars in any order alike: see steps_region.c. */
-static kiln_value scatter_node(fuzz_graph *g, const kiln_value *in, const index_plan *plan)
+static kiln_attrs scatter_attrs(const index_plan *plan)
 {
-    kiln_attrs attrs = {KILN_FAMILY_scatter, .scatter = {{plan->n_slice_axes, plan->slice_axes},
+    return (kiln_attrs){KILN_FAMILY_scatter, .scatter = {{plan->n_slice_axes, plan->slice_axes},
                                                          {plan->n_dropped, plan->dropped},
                                                          {plan->n_batch, plan->batch},
                                                          {plan->n_batch, plan->index_batch},
                                                          {plan->n_map, plan->map},
                                                          plan->index_axis}};
+}
+
+/* The larger of pairs of a value and a number, which go to the same places. */
+static void scatter_pairs(fuzz_graph *g, const kiln_value *in, const index_plan *plan)
+{
+    kiln_graph *graph = g->batch.graph;
+    const kiln_type *values = fuzz_type(g, in[0]), *updates = fuzz_type(g, in[2]);
+    const kiln_type *numbers = kiln_graph_tensor(graph, KILN_i32, values->rank, values->dims);
+    const kiln_type *others = kiln_graph_tensor(graph, KILN_i32, updates->rank, updates->dims);
+    kiln_dtype dtypes[] = {values->dtype, KILN_i32};
+    const kiln_graph *region = fuzz_combination(g, 2, dtypes);
+    kiln_attrs scatter = scatter_attrs(plan);
+    kiln_attrs attrs = kiln_attrs_scatter_with(&scatter, (kiln_regions){1, &region});
+    kiln_value all[] = {in[0], fuzz_operand(g, numbers), in[1], in[2], fuzz_operand(g, others)};
+    fuzz_items(g, KILN_OP_scatter_with, 5, all, &attrs);
+}
+
+/* Regions that combine two scalars in any order alike: see steps_region.c. */
+static kiln_value scatter_node(fuzz_graph *g, const kiln_value *in, const index_plan *plan)
+{
+    kiln_attrs attrs = scatter_attrs(plan);
     kiln_dtype dtype = fuzz_type(g, in[0])->dtype;
     bool is_number = kiln_dtype_in(dtype, KILN_TYPES_NUMBER);
     if (fuzz_chance(g, 30)) {
         const kiln_graph *region = fuzz_combination(g, 1, &dtype);
-        kiln_attrs with = {.family = KILN_FAMILY_scatter_with};
-        with.scatter = attrs.scatter; /* its first fields are the same */
-        with.scatter_with.regions = (kiln_regions){1, &region};
+        kiln_attrs with = kiln_attrs_scatter_with(&attrs, (kiln_regions){1, &region});
         return fuzz_items(g, KILN_OP_scatter_with, 3, in, &with);
     }
     kiln_op op =
@@ -208,7 +227,10 @@ bool fuzz_step_scatter(fuzz_graph *g)
     const kiln_type *updates =
         kiln_graph_tensor(g->batch.graph, type->dtype, plan.slice_rank, plan.slice_dims);
     kiln_value in[] = {x, add_indices(g, &plan), fuzz_operand(g, updates)};
-    scatter_node(g, in, &plan);
+    if (updates->n_elements < 100 && fuzz_chance(g, 10))
+        scatter_pairs(g, in, &plan);
+    else
+        scatter_node(g, in, &plan);
     return true;
 }
 

@@ -15,7 +15,7 @@
 #include "graph/graph.h"
 #include "kiln/kiln.h"
 
-#define PORTS 4
+#define PORTS 5
 
 /* Regions of two scalars a and b. */
 #define OF_TWO(name, node) "graph " name "(%a: f32[], %b: f32[]) { %0: f32[] = " node " return %0 }"
@@ -50,6 +50,12 @@
     ONE("%x: f32[4,3], %i: i64[5,1], %u: f32[5,2]", "scatter_with", "%x, %i, %u", "f32[4,3]",      \
         "window_axes = [1], inserted_axes = [0], operand_batch = [], indices_batch = [], "         \
         "start_map = [0], index_axis = 1, regions = [" region "]")
+#define SCATTER_PAIRS(updates, region)                                                             \
+    "graph g(%x: f32[4,3], %y: i64[4,3], %i: i64[5,1], %u: f32[5,2], %v: i64" updates ") { "       \
+    "%0: (f32[4,3], i64[4,3]) = scatter_with %x, %y, %i, %u, %v {window_axes = [1], "              \
+    "inserted_axes = [0], operand_batch = [], indices_batch = [], start_map = [0], "               \
+    "index_axis = 1, regions = [" region "]} "                                                     \
+    "%1: f32[4,3] = item %0 {index = 0} %2: i64[4,3] = item %0 {index = 1} return %1, %2 }"
 #define SELECT(select, scatter, low)                                                               \
     ONE("%x: f32[4,6], %u: f32[2,3], %s: f32[]", "select_and_scatter", "%x, %u, %s", "f32[4,6]",   \
         "sizes = [2, 3], strides = [2, 2], low = [0, " low "], high = [0, 1], "                    \
@@ -76,6 +82,7 @@ static const char *const texts[] = {
     SCATTER(ADD),
     SCATTER(LAST),
     SCATTER(TWICE),
+    SCATTER_PAIRS("[5,2]", ARGMAX),
     SELECT(COMPARE("ge"), ADD, "0"),
     SELECT(COMPARE("lt"), MAX, "0"),
     "graph g(%x: f32[3,6]) { %0: (f32[3,6]) = sort_by %x {axis = 1, regions = [" COMPARE("gt") "]} "
@@ -220,6 +227,14 @@ static const mistake mistakes[] = {
      "operands are f32[2] and f32[3]; expected equal dims"},
     {ONE("%x: f32[2]", "sort_by", "%x", "f32[2]", "axis = 0, regions = [" ADD "]"),
      "result 0 of region \"add\" is f32; expected bool"},
+    {SCATTER_PAIRS("[5,1]", ARGMAX),
+     "updates are f32[4,3], i64[4,3], i64[5,1], f32[5,2] and i64[5,1]; expected equal dims"},
+    {SCATTER_PAIRS("[5,2]", ADD),
+     "region \"add\" has 2 parameters and 1 results; expected 4 and 2"},
+    {ONE("%x: f32[2], %y: f32[2]", "scatter_with", "%x, %y", "f32[2]",
+         "window_axes = [], inserted_axes = [0], operand_batch = [], indices_batch = [], "
+         "start_map = [0], index_axis = 1, regions = [" ADD "]"),
+     "2 operands; expected values, indices and as many updates"},
 };
 
 static void test_mistakes_have_sentences(void **state)
