@@ -4,8 +4,8 @@
  * packers.
  *
  * A block is rows x vectors tiles of sums (at most 6 of the 8 there are); its steps are 32 deep, or
- * 64 bytes. The order of additions of one element depends on k alone: not on blocks, threads or the
- * machine.
+ * 64 bytes. The order of additions of one element depends on the shape alone: not on blocks,
+ * threads or the machine.
  */
 #ifndef KILN_CODEGEN_AMX_H
 #define KILN_CODEGEN_AMX_H

@@ -4,7 +4,7 @@
 
 #define BLOCK_BYTES (1024 * 1024) /* of A, in the second cache */
 #define RUN_STEPS 16              /* of bf16: 32 KiB of two panels in the first cache */
-#define FRESH_STEPS 32            /* of more than so many every run has fresh sums */
+#define FRESH_STEPS 32            /* of more than so many, and rows, every run has fresh sums */
 #define X6_K 512                  /* k of a block */
 #define FRESH_K 1024
 #define AHEAD_BYTES (512 * 1024) /* more of B than this does not wait in the second cache */
@@ -14,6 +14,7 @@
 #define NEAR_ROWS 96
 #define TILE_CYCLES 20000.0 /* fewer are not worth handing out */
 #define TILES_PER_THREAD 4
+#define FRESH_PER_THREAD 2 /* lower row blocks read B more often */
 
 /* Tiles of a block. More sums mean fewer loads a product; a last block of one tile's rows would be
  * bound by the latency of its few sums, so numbers of rows that leave one are cut in twos. */
@@ -28,8 +29,9 @@ static void choose_block(kiln_amx *amx)
     if (panels < dot->vectors) dot->vectors = (uint32_t)panels;
 }
 
-/* Runs of one length, a whole number of iterations: they decide the bits, so k alone decides them.
- * The copies of convolutions hold all of k. */
+/* Runs of one length, a whole number of iterations: they decide the bits, so the shape alone
+ * decides them. Few rows read B from memory, where all of k at a time is better (128 x 768 x 3,072:
+ * 266 us, 300 with fresh runs); copies of convolutions hold all of k. */
 static void choose_runs(kiln_amx *amx)
 {
     bool is_x6 = amx->n_parts == 3, is_dot = !amx->add_local;
@@ -37,7 +39,8 @@ static void choose_runs(kiln_amx *amx)
     amx->k_block = amx->k_padded;
     amx->run = kiln_round_up(kiln_ceil_div(n, n_runs), 2);
     if (is_x6) amx->run = KILN_X6_CHUNK / KILN_TILE_K;
-    amx->is_fresh = is_x6 || (is_dot && amx->dot.dtype == KILN_f32 && n > FRESH_STEPS);
+    bool is_large = n > FRESH_STEPS && amx->dot.roles.m_size >= FRESH_ROWS;
+    amx->is_fresh = is_x6 || (is_dot && amx->dot.dtype == KILN_f32 && is_large);
     amx->is_deferred = !amx->is_fresh && n > amx->run;
 }
 
@@ -74,7 +77,8 @@ static void choose_work(kiln_amx *amx)
         (double)kiln_round_up(roles->m_size, KILN_TILE_SIDE) * (double)roles->n_size / 256;
     double cycles = tiles * 16 * (double)(amx->k_padded / amx->tile_k) * products;
     double wanted = cycles * (double)roles->batch_size / TILE_CYCLES;
-    double threads = dot->lower->schedule->n_threads, enough = threads * TILES_PER_THREAD;
+    double threads = dot->lower->schedule->n_threads;
+    double enough = threads * (amx->is_fresh ? FRESH_PER_THREAD : TILES_PER_THREAD);
     /* blocks of columns copy the same rows */
     bool is_by_rows = roles->m_size >= roles->n_size;
     if (!is_by_rows && dot->a.mode != KILN_DOT_DIRECT) enough = threads;
