@@ -60,7 +60,9 @@ static void substitute(kiln_onnx_call *call, uint32_t n_from, const kiln_value *
             inputs[i] = map[node->inputs[i].id];
             is_other |= inputs[i].id != node->inputs[i].id;
         }
-        kiln_node_spec spec = {(kiln_op)node->op, node->type,  inputs,
+        const kiln_type *given =
+            kiln_node_row(node)->result == KILN_RESULT_GIVEN ? node->type : NULL;
+        kiln_node_spec spec = {(kiln_op)node->op, given,       inputs,
                                node->n_inputs,    node->attrs, node->label};
         if (is_other) map[id] = kiln_graph_add(graph, &spec);
     }

@@ -347,6 +347,65 @@ static void test_nodes_may_stand_in_any_order(void **state)
     check_model(&file, FLOATS(1, -2), 1, DIMS(2), FLOATS(-1, -2));
 }
 
+/* s = h^2 x with h = -x; its Gradient stands first in the file and is taken at h = |x|. */
+static bytes gradient_model(const char *of)
+{
+    bytes graph = {0}, output = {0}, xs = {0}, zs = {0}, id = {0};
+    bytes gradient = node("Gradient", "a,x", "y");
+    put_text(&gradient, 7, "ai.onnx.preview.training");
+    put_text(&xs, 1, "xs");
+    put_text(&xs, 9, "h");
+    put_int(&xs, 20, ATTRIBUTE_STRINGS);
+    put_text(&zs, 1, "zs");
+    put_text(&zs, 9, "x");
+    put_int(&zs, 20, ATTRIBUTE_STRINGS);
+    put(&gradient, 5, xs);
+    put(&gradient, 5, zs);
+    put(&gradient, 5, attribute_text("y", of));
+    put(&graph, 1, gradient);
+    put(&graph, 1, node("Mul", "p,h", "s"));
+    put(&graph, 1, node("Mul", "h,x", "p"));
+    put(&graph, 1, node("Neg", "x", "h"));
+    put(&graph, 1, node("Abs", "x", "a"));
+    put(&graph, 11, value("x", FLOAT, 1, DIMS(2)));
+    put_text(&output, 1, "y");
+    put(&graph, 12, output);
+    bytes file = model(graph, 17);
+    put_text(&id, 1, "ai.onnx.preview.training");
+    put_int(&id, 2, 1);
+    put(&file, 8, id);
+    return file;
+}
+
+static void test_gradients_of_named_values(void **state)
+{
+    bytes file = gradient_model("s");
+    check_model(&file, FLOATS(1, -3), 1, DIMS(2), FLOATS(2, -18));
+    file = gradient_model("p");
+    check_model(&file, FLOATS(1, -3), 1, DIMS(2), FLOATS(1, -3));
+    file = gradient_model("a"); /* does not hang on h */
+    check_model(&file, FLOATS(1, -3), 1, DIMS(2), FLOATS(0, 0));
+}
+
+static void test_wrong_gradients_are_refused(void **state)
+{
+    static const char *const rows[][2] = {
+        {"y", "expected a graph without cycles"},
+        {"nothing", "node 0 'Gradient' ('Gradient'): 'nothing' is not defined"},
+    };
+    kiln_context *context;
+    kiln_graph *graph = NULL;
+    assert_int_equal(kiln_context_create(NULL, &context), KILN_OK);
+    for (int i = 0; i < 2; i++) {
+        bytes file = gradient_model(rows[i][0]);
+        assert_int_equal(kiln_import_onnx_memory(context, file.at, file.n, NULL, &graph),
+                         KILN_MODEL);
+        if (!strstr(kiln_context_message(context), rows[i][1]))
+            fail_msg("%s", kiln_context_message(context));
+    }
+    kiln_context_destroy(context);
+}
+
 static void test_symbolic_dims_are_bound(void **state)
 {
     bytes graph = {0}, dim = {0}, shape = {0}, type = {0}, outer = {0}, x = {0}, y = {0};
@@ -507,6 +566,8 @@ int main(void)
         cmocka_unit_test(test_resize),
         cmocka_unit_test(test_shape_arithmetic_is_known),
         cmocka_unit_test(test_nodes_may_stand_in_any_order),
+        cmocka_unit_test(test_gradients_of_named_values),
+        cmocka_unit_test(test_wrong_gradients_are_refused),
         cmocka_unit_test(test_symbolic_dims_are_bound),
         cmocka_unit_test(test_indices_from_data_are_checked),
         cmocka_unit_test(test_a_fixed_input_is_checked),

@@ -19,7 +19,8 @@ enum {
     ATTRIBUTE_INT = 2,
     ATTRIBUTE_STRING = 3,
     ATTRIBUTE_TENSOR = 4,
-    ATTRIBUTE_INTS = 7
+    ATTRIBUTE_INTS = 7,
+    ATTRIBUTE_STRINGS = 8
 };
 
 static inline void put_raw(bytes *out, const void *data, size_t n)
