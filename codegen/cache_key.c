@@ -35,9 +35,9 @@ static void print_options(kiln_text *text, const kiln_pipeline *pipeline)
 {
     kiln_text_printf(text, "machine %s features %llx threads %u\n", pipeline->machine->name,
                      (ull)pipeline->machine->cpu_features, pipeline->n_threads);
-    kiln_text_printf(text, "strict %d unfused %d flush %d precision %d max %lld\n",
+    kiln_text_printf(text, "strict %d unfused %d flush %d tuned %d precision %d max %lld\n",
                      pipeline->is_strict, pipeline->is_unfused, pipeline->flush_denormals,
-                     pipeline->precision, (long long)pipeline->max_bytes);
+                     pipeline->is_tuned, pipeline->precision, (long long)pipeline->max_bytes);
 }
 
 static const kiln_literal *literal_of(const kiln_node *node)

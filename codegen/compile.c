@@ -12,6 +12,7 @@
 #include "codegen/library.h"
 #include "codegen/lower.h"
 #include "codegen/object.h"
+#include "codegen/tune.h"
 #include "runtime/context.h"
 #include "runtime/cpu.h"
 #include "runtime/executable.h"
@@ -116,6 +117,8 @@ void kiln_compilation_run(kiln_compilation *compilation)
     compilation->backend = is_gpu ? kiln_backend_cuda() : kiln_backend_open(scope, "llvm");
     for (uint32_t s = 0; s < n_sizes; s++) {
         kiln_compilation *size = kiln_compilation_size(compilation, s);
+        for (uint32_t i = 0; pipeline->is_tuned && i < size->parts.n; i++)
+            kiln_tune_part(compilation, &size->parts.at[i]);
         for (uint32_t i = 0; i < size->parts.n; i++)
             lower_groups(compilation, &size->parts.at[i]);
     }
@@ -238,6 +241,18 @@ static void check_precision(kiln_scope *scope, const kiln_compile_options *optio
                   machine->name);
 }
 
+/* Candidates are timed here, so the code must run here. */
+static void check_tuning(kiln_scope *scope, const kiln_machine *machine)
+{
+    bool is_here = machine->kind == KILN_MACHINE_CPU &&
+                   !(machine->cpu_features & ~kiln_cpu_features()) &&
+                   kiln_cpu_enable(machine->cpu_features);
+    if (!is_here)
+        kiln_fail(scope, KILN_UNSUPPORTED,
+                  "tuning: machine %s is not this one; expected one whose code runs here",
+                  machine->name);
+}
+
 kiln_compilation *kiln_compilation_open(kiln_scope *scope, const kiln_graph *graph,
                                         const kiln_compile_options *options, bool is_run_here)
 {
@@ -265,11 +280,13 @@ kiln_compilation *kiln_compilation_open(kiln_scope *scope, const kiln_graph *gra
         .is_strict = filled->is_strict != 0,
         .is_unfused = filled->is_unfused != 0,
         .flush_denormals = filled->flush_denormals != 0,
+        .is_tuned = filled->is_tuned != 0,
         .precision = (int)filled->precision,
         .max_bytes = filled->max_bytes,
         .dump_dir = dump_dir && *dump_dir ? dump_dir : NULL,
     };
     check_precision(scope, filled, compilation->pipeline.machine);
+    if (compilation->pipeline.is_tuned) check_tuning(scope, compilation->pipeline.machine);
     if (is_run_here) compilation->pipeline.run_constant = run_constant;
     compilation->pipeline.run_constant_user = compilation;
     if (filled->open_batch) kiln_batch_open(compilation);

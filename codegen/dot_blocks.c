@@ -139,6 +139,9 @@ void kiln_dot_choose_blocks(kiln_dot *dot, double cycles)
             if (best.cost < 0 || it.cost < best.cost) best = it;
         }
     }
+    const kiln_tuned *tuned = dot->tuned;
+    if (tuned && tuned->row_blocks)
+        best = evaluate(dot, tuned->row_blocks, tuned->column_blocks, wanted);
     dot->block_rows = best.rows;
     dot->n_row_blocks = best.n_rows;
     dot->block_columns = best.columns;

@@ -185,23 +185,56 @@ static double rows_cycles(const kiln_machine *machine, int64_t m, kiln_tile_choi
     return tail ? cycles + kiln_tile_cycles(machine, tail, tile.vectors, k) : cycles;
 }
 
+static bool tile_fits(const kiln_machine *machine, uint32_t rows, uint32_t vectors, uint32_t unit)
+{
+    uint32_t registers = machine->n_vector_registers;
+    bool fits = rows * vectors + vectors + 1 <= registers || (rows <= 2 && vectors == unit);
+    return fits && rows * vectors <= KILN_TILE_SUMS;
+}
+
+static double all_cycles(const kiln_machine *machine, const kiln_tile_shape *shape,
+                         kiln_tile_choice tile)
+{
+    int64_t n_vectors = kiln_ceil_div(shape->n, shape->lanes);
+    kiln_tile_choice rest = {.rows = tile.rows, .vectors = (uint32_t)(n_vectors % tile.vectors)};
+    double cycles =
+        (double)(n_vectors / tile.vectors) * rows_cycles(machine, shape->m, tile, shape->k);
+    return rest.vectors ? cycles + rows_cycles(machine, shape->m, rest, shape->k) : cycles;
+}
+
+/* Puts a tile in its place among those found; of equal ones the first stays ahead. */
+static uint32_t insert_tile(kiln_tile_choice *tiles, uint32_t n, uint32_t most,
+                            kiln_tile_choice tile)
+{
+    uint32_t at = n;
+    while (at > 0 && tile.cycles < tiles[at - 1].cycles) at--;
+    if (at == most) return n;
+    if (n < most) n++;
+    for (uint32_t i = n - 1; i > at; i--) tiles[i] = tiles[i - 1];
+    tiles[at] = tile;
+    return n;
+}
+
+uint32_t kiln_tile_rank(const kiln_machine *machine, const kiln_tile_shape *shape, uint32_t most,
+                        kiln_tile_choice *out_tiles)
+{
+    uint32_t unit = shape->lanes < KILN_PANEL ? KILN_PANEL / shape->lanes : 1, n = 0;
+    for (uint32_t vectors = unit; vectors <= KILN_TILE_VECTORS; vectors += unit) {
+        for (uint32_t rows = 1; rows <= KILN_TILE_ROWS && rows <= shape->m; rows++) {
+            if (!tile_fits(machine, rows, vectors, unit)) continue;
+            kiln_tile_choice tile = {.rows = rows, .vectors = vectors};
+            tile.cycles = all_cycles(machine, shape, tile);
+            n = insert_tile(out_tiles, n, most, tile);
+        }
+    }
+    return n;
+}
+
 kiln_tile_choice kiln_tile_choose(const kiln_machine *machine, uint32_t lanes, int64_t m, int64_t n,
                                   int64_t k)
 {
-    uint32_t unit = lanes < KILN_PANEL ? KILN_PANEL / lanes : 1,
-             registers = machine->n_vector_registers;
-    int64_t n_vectors = kiln_ceil_div(n, lanes);
     kiln_tile_choice best = {.cycles = -1};
-    for (uint32_t vectors = unit; vectors <= KILN_TILE_VECTORS; vectors += unit) {
-        for (uint32_t rows = 1; rows <= KILN_TILE_ROWS && rows <= m; rows++) {
-            bool fits = rows * vectors + vectors + 1 <= registers || (rows <= 2 && vectors == unit);
-            if (!fits || rows * vectors > KILN_TILE_SUMS) continue;
-            kiln_tile_choice tile = {.rows = rows, .vectors = vectors};
-            kiln_tile_choice rest = {.rows = rows, .vectors = (uint32_t)(n_vectors % vectors)};
-            tile.cycles = (double)(n_vectors / vectors) * rows_cycles(machine, m, tile, k);
-            if (rest.vectors) tile.cycles += rows_cycles(machine, m, rest, k);
-            if (best.cycles < 0 || tile.cycles < best.cycles) best = tile;
-        }
-    }
+    kiln_tile_shape shape = {lanes, m, n, k};
+    kiln_tile_rank(machine, &shape, 1, &best);
     return best;
 }

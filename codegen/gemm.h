@@ -94,6 +94,13 @@ typedef struct kiln_tile_choice {
     uint32_t rows, vectors;
     double cycles;
 } kiln_tile_choice;
+/* The `most` cheapest tiles, the best first; returns how many there are. */
+typedef struct kiln_tile_shape {
+    uint32_t lanes;
+    int64_t m, n, k;
+} kiln_tile_shape;
+uint32_t kiln_tile_rank(const kiln_machine *machine, const kiln_tile_shape *shape, uint32_t most,
+                        kiln_tile_choice *out_tiles);
 kiln_tile_choice kiln_tile_choose(const kiln_machine *machine, uint32_t lanes, int64_t m, int64_t n,
                                   int64_t k);
 #endif

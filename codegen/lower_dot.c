@@ -373,8 +373,9 @@ static void lower_tiled(kiln_dot *dot)
     const kiln_matmul_roles *roles = &dot->roles;
     kiln_tile_choice choice =
         kiln_tile_choose(lower->machine, dot->lanes, roles->m_size, roles->n_size, roles->k_size);
-    dot->rows = choice.rows;
-    dot->vectors = choice.vectors;
+    const kiln_tuned *tuned = dot->tuned = &lower->group->tuned;
+    dot->rows = tuned->rows ? tuned->rows : choice.rows;
+    dot->vectors = tuned->rows ? tuned->vectors : choice.vectors;
     if (kiln_dot_find_weights(dot)) kiln_dot_choose_widening(dot);
     kiln_dot_choose_blocks(dot, choice.cycles);
     kiln_dot_find_operands(dot);
@@ -383,6 +384,10 @@ static void lower_tiled(kiln_dot *dot)
     kiln_dot_add_locals(dot);
     set_tiles(dot);
     kiln_dot_plan_ahead(dot);
+    if (!dot->is_streamed && !dot->widen) {
+        lower->kernel->n_blocks[0] = (uint32_t)dot->n_row_blocks;
+        lower->kernel->n_blocks[1] = (uint32_t)dot->n_column_blocks;
+    }
     int64_t sums = dot->block_rows * dot->block_columns;
     bool is_cut = dot->n_k_blocks > 1;
     if (is_cut || dot->is_streamed)

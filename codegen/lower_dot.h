@@ -44,6 +44,7 @@ typedef struct kiln_dot {
     kiln_dtype dtype; /* of the sums */
     uint32_t lanes, rows, vectors;
     kiln_dot_operand a, b;
+    const kiln_tuned *tuned; /* the group's choice, or NULL: the cost model's */
     int64_t block_rows, n_row_blocks, block_columns, n_column_blocks;
     int64_t n_k_blocks, k_block_size; /* the last one may be shorter, when k has several chunks */
     uint32_t totals; /* local for sums of chunks, when k has several: a register tile's, or of the

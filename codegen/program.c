@@ -140,6 +140,16 @@ uint32_t kiln_tables_value(const kiln_tables *tables, uint32_t number, kiln_valu
     return operand_row(tables, number, operand);
 }
 
+/* The group's, and the record of what was tuned. */
+static const char *step_label(kiln_arena *arena, const kiln_group *group)
+{
+    const kiln_tuned *tuned = &group->tuned;
+    if (!tuned->rows) return group->label;
+    return kiln_arena_format(arena, "%s, tuned: tiles of %u rows x %u vectors, %u x %u blocks",
+                             group->label, tuned->rows, tuned->vectors, tuned->row_blocks,
+                             tuned->column_blocks);
+}
+
 static kiln_step_row group_step(kiln_tables *tables, uint32_t number, uint32_t g)
 {
     const kiln_part *part = &tables->compilation->parts.at[number];
@@ -152,7 +162,7 @@ static kiln_step_row group_step(kiln_tables *tables, uint32_t number, uint32_t g
         .n_tiles = part->kernels[g]->n_tiles,
         .region = 1,
         .cost = group->ns < 1 ? 1 : (uint64_t)group->ns,
-        .label = kiln_tables_string(tables, group->label),
+        .label = kiln_tables_string(tables, step_label(tables->arena, group)),
         .n_written = group->n_outputs,
     };
     for (uint32_t i = 0; i < group->n_inputs; i++) {

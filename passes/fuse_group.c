@@ -212,7 +212,8 @@ static const kiln_operand *find_weights(const kiln_fusion *fusion, const kiln_gr
 {
     for (uint32_t i = 0; group->kind == KILN_GROUP_DOT && i < group->n_inputs; i++) {
         const kiln_operand *input = &group->inputs[i];
-        bool is_own = input->consumer.id == group->anchor.id;
+        bool is_own =
+            input->consumer.id == group->anchor.id && !fusion->weights[group->anchor.id];
         if (input->format == KILN_FORMAT_PANEL16 && is_own && is_on_constant(fusion, input->value))
             return input;
     }

@@ -27,7 +27,7 @@ typedef struct kiln_pipeline {
     kiln_context *context;
     const kiln_machine *machine;
     uint32_t n_threads;
-    bool is_strict, is_unfused, flush_denormals;
+    bool is_strict, is_unfused, flush_denormals, is_tuned;
     int precision;              /* kiln_precision */
     int64_t max_bytes;
     const char *dump_dir;       /* NULL: no dumps */

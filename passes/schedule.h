@@ -67,8 +67,7 @@ typedef enum kiln_format {
                              integers, the same in any order */
     KILN_FORMAT_WINOGRAD_N16, /* the kernel of a convolution with the attribute winograd = m, after
                                  its transform: [ceil(n / 16)][(m + 2)^2][ic][16] of f32 */
-    KILN_FORMAT_NIBBLE16, /* [ceil(n / 16)][ceil(k / 2)][16] bytes of two elements of four bits, the
-                             even k in the low one: codes that a product widens (weights.h) */
+    KILN_FORMAT_NIBBLE16, /* [ceil(n / 16)][ceil(k / 2)][16] bytes of two codes, even k low */
     KILN_FORMAT_TABLE16,  /* [ceil(n / 16)][blocks of k][16]: what stays the same along a block */
 } kiln_format;
 
@@ -77,6 +76,11 @@ typedef struct kiln_operand {
     kiln_format format;
     kiln_value consumer; /* packed: the contraction whose roles apply; else 0 */
 } kiln_operand;
+
+/* A product's register tile and blocks found by timing. Zeros: the cost model chooses. */
+typedef struct kiln_tuned {
+    uint32_t rows, vectors, row_blocks, column_blocks;
+} kiln_tuned;
 
 typedef struct kiln_group {
     kiln_group_kind kind;
@@ -91,6 +95,7 @@ typedef struct kiln_group {
     int64_t flops, bytes;       /* one run, by the cost model */
     double ns;                  /* on one core */
     const char *label;          /* of the anchor or root, for profiles; never NULL */
+    kiln_tuned tuned;
     int64_t scratch_bytes, scratch_offset; /* REGION: arena that its steps need beside operands */
     uint32_t n_members;
     const struct kiln_group *members; /* BAND: in order, each as if it were a group of its own */

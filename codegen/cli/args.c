@@ -44,6 +44,7 @@ static const option_row rows[] = {
     {"--seconds", OPTION_SECONDS, AT(milliseconds), 0, 0},
     {"--strict", OPTION_FLAG, AT(is_strict), 0, 0},
     {"--unfused", OPTION_FLAG, AT(is_unfused), 0, 0},
+    {"--tune", OPTION_FLAG, AT(is_tuned), 0, 0},
     {"--json", OPTION_FLAG, AT(is_json), 0, 0},
     {"--cache", OPTION_FLAG, AT(is_cache_shown), 0, 0},
     {"--no-cache", OPTION_FLAG, AT(is_uncached), 0, 0},

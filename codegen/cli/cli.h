@@ -27,7 +27,7 @@ typedef struct cli_options {
     const char *target, *target_cpu, *precision, *output_dir, *output, *header, *name, *passes,
         *cache_dir, *weights, *rows;
     int64_t threads, seed, milliseconds;
-    bool is_strict, is_unfused, is_json, is_cache_shown, is_uncached;
+    bool is_strict, is_unfused, is_tuned, is_json, is_cache_shown, is_uncached;
 } cli_options;
 
 /* A model ready to compile or run: a graph, or an executable loaded from a .so. */

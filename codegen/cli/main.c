@@ -40,6 +40,7 @@ static const char option_help[] =
     "  --strict               only rewrites that keep every bit\n"
     "  --precision MODE       fma, x6 or bf16 (fma)\n"
     "  --unfused              one kernel per node of the model\n"
+    "  --tune                 time tiles and blockings of products while compiling\n"
     "  --output-dir DIR       run: where the outputs go\n"
     "  --cache-dir DIR        run: where compiled models are kept ($KILN_CACHE, else\n"
     "                         $XDG_CACHE_HOME/kiln or ~/.cache/kiln)\n"

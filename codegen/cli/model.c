@@ -161,6 +161,7 @@ int cli_compile_options(const cli_options *options, bool is_unfused,
         .precision = (kiln_precision)precision,
         .is_strict = options->is_strict,
         .is_unfused = is_unfused,
+        .is_tuned = options->is_tuned,
         .progress = show_stage,
     };
     return 0;

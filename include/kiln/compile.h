@@ -57,6 +57,10 @@ typedef struct kiln_compile_options {
                                   The caller's alone: made with mode 0700, else not used */
     int64_t cache_bytes;       /* the models used last stay within it; default 8 GiB */
     const kiln_open_batch *open_batch; /* NULL: the shapes are those of the graph */
+    int is_tuned;              /* times a few register tiles and blockings of each heavy product on
+                                  this machine while compiling and keeps the fastest: seconds, and
+                                  not the same code every time, but the same bits. Labels of steps
+                                  say what was chosen */
 } kiln_compile_options;
 
 /* `options` may be NULL. The first mistake of the builder is returned here; so is UNSUPPORTED,
