@@ -382,7 +382,7 @@ static void bf16_is_near_the_evaluator(void **state)
 {
     (void)state;
     need_amx();
-    mode m = {KILN_bf16, KILN_PRECISION_FMA, true, 1.0 / 128, 1e-6};
+    mode m = {KILN_bf16, KILN_PRECISION_FMA, true, 1.0 / 128, 1e-6, false};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) check_shape(&shapes[i], &m);
 }
 
@@ -403,7 +403,7 @@ static void rounded_f32_is_near_the_evaluator(void **state)
 {
     (void)state;
     need_amx();
-    mode m = {KILN_f32, KILN_PRECISION_BF16, true, 1e-6, 2e-7};
+    mode m = {KILN_f32, KILN_PRECISION_BF16, true, 1e-6, 2e-7, false};
     for (size_t i = 3; i < sizeof shapes / sizeof *shapes; i += 2) {
         if (shapes[i].m >= 32) check_shape(&shapes[i], &m);
     }
@@ -413,7 +413,7 @@ static void x6_is_near_the_evaluator(void **state)
 {
     (void)state;
     need_amx();
-    mode m = {KILN_f32, KILN_PRECISION_X6, false, 1e-6, 2e-7};
+    mode m = {KILN_f32, KILN_PRECISION_X6, false, 1e-6, 2e-7, false};
     for (size_t i = 3; i < sizeof shapes / sizeof *shapes; i++) check_shape(&shapes[i], &m);
 }
 
