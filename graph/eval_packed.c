@@ -1,11 +1,10 @@
-/* The evaluator of nodes that move elements of 2 and 4 bits: operands are unpacked to one element a
- * byte in a dtype of 8 bits that holds the same values, the node is evaluated in it, the result is
- * packed. */
+/* The evaluator of nodes that move elements of 2 and 4 bits: operands are unpacked into a wider
+ * dtype that holds the same values, the node is evaluated in it, the result is packed. */
 #include <string.h>
 
 #include "graph/eval.h"
 
-static kiln_dtype byte_dtype(kiln_dtype dtype)
+static kiln_dtype wide_dtype(kiln_dtype dtype)
 {
     switch ((int)dtype) {
     case KILN_i2:
@@ -15,7 +14,7 @@ static kiln_dtype byte_dtype(kiln_dtype dtype)
     case KILN_u4:
         return KILN_u8;
     case KILN_f4e2m1:
-        return KILN_f8e4m3fn;
+        return KILN_f16; /* has infinities: the least and the greatest of nothing */
     default:
         return dtype;
     }
@@ -35,12 +34,11 @@ bool kiln_eval_is_packed_move(const kiln_eval_call *call)
     return has_packed && (is_move || call->node->op == KILN_OP_select);
 }
 
-/* The type with a byte an element. */
-static const kiln_type *byte_type(const kiln_eval_call *call, const kiln_type *type)
+static const kiln_type *wide_type(const kiln_eval_call *call, const kiln_type *type)
 {
     kiln_type *copy = kiln_arena_copy(call->scratch, type, sizeof *type);
-    copy->dtype = byte_dtype(type->dtype);
-    copy->bytes = type->n_elements;
+    copy->dtype = wide_dtype(type->dtype);
+    copy->bytes = type->n_elements * (int64_t)kiln_dtype_bytes(copy->dtype);
     return copy;
 }
 
@@ -70,7 +68,7 @@ void kiln_eval_packed_move(const kiln_eval_call *call)
         types[i] = call->types[i];
         in[i] = call->in[i];
         if (!is_packed(types[i])) continue;
-        types[i] = byte_type(call, call->types[i]);
+        types[i] = wide_type(call, call->types[i]);
         void *bytes = kiln_arena_alloc(call->scratch, (size_t)types[i]->bytes);
         copy_values(call->types[i], call->in[i], types[i], bytes);
         in[i] = bytes;
@@ -81,7 +79,7 @@ void kiln_eval_packed_move(const kiln_eval_call *call)
         kiln_eval_node(&(kiln_eval_call){call->scope, call->scratch, &node, types, in, call->out});
         return;
     }
-    node.type = byte_type(call, type);
+    node.type = wide_type(call, type);
     void *out = kiln_arena_alloc(call->scratch, (size_t)node.type->bytes);
     kiln_eval_node(&(kiln_eval_call){call->scope, call->scratch, &node, types, in, out});
     copy_values(node.type, out, type, call->out);

@@ -12,16 +12,14 @@
 
 #include <cmocka.h>
 
+#include "context.h"
 #include "graph/graph.h"
-#include "kiln/kiln.h"
 
 #define DIMS(...)                                                                                  \
     (uint32_t)(sizeof((int64_t[]){__VA_ARGS__}) / 8), (int64_t[])                                  \
     {                                                                                              \
         __VA_ARGS__                                                                                \
     }
-
-static kiln_context *context;
 
 typedef struct bench {
     kiln_graph *graph;
@@ -348,19 +346,6 @@ static void test_changed_graphs(void **state)
         *operand = b.x;
         kiln_graph_destroy(b.graph);
     }
-}
-
-static int open_context(void **state)
-{
-    (void)state;
-    return kiln_context_create(NULL, &context);
-}
-
-static int close_context(void **state)
-{
-    (void)state;
-    kiln_context_destroy(context);
-    return 0;
 }
 
 int main(void)

@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
+#include "context.h"
 #include "graph/graph.h"
-#include "kiln/kiln.h"
 #include "unit/onnx_bytes.h"
 
 #define DIMS(...)                                                                                  \
@@ -19,8 +19,6 @@
     {                                                                                              \
         __VA_ARGS__                                                                                \
     }
-
-static kiln_context *context;
 
 static kiln_graph *parse(const char *text)
 {
@@ -489,19 +487,6 @@ static void test_numbers_of_threads(void **state)
     assert_int_equal(kiln_context_create(&options, &other), KILN_OK);
     assert_true(kiln_context_threads(other) >= 1);
     kiln_context_destroy(other);
-}
-
-static int open_context(void **state)
-{
-    (void)state;
-    return kiln_context_create(NULL, &context);
-}
-
-static int close_context(void **state)
-{
-    (void)state;
-    kiln_context_destroy(context);
-    return 0;
 }
 
 int main(void)

@@ -12,9 +12,7 @@
 
 #include <cmocka.h>
 
-#include "kiln/kiln.h"
-
-static kiln_context *context;
+#include "context.h"
 
 /* Wire bytes of any size; onnx_bytes.h is for small ones. */
 typedef struct wire {
@@ -219,19 +217,6 @@ static void test_nested_choices(void **state)
     cost small = measure(choices_of(15), 1, 5), large = measure(choices_of(60), 1, 3);
     check_ratio("import of 15 nested choices", small.import, large.import);
     check_ratio("compile of 15 nested choices", small.compile, large.compile);
-}
-
-static int open_context(void **state)
-{
-    (void)state;
-    return kiln_context_create(NULL, &context);
-}
-
-static int close_context(void **state)
-{
-    (void)state;
-    kiln_context_destroy(context);
-    return 0;
 }
 
 int main(void)

@@ -12,21 +12,8 @@
 #include <cmocka.h>
 
 #include "graph/graph.h"
-#include "kiln/kiln.h"
+#include "context.h"
 #include "tests/unit/onnx_bytes.h"
-
-static kiln_context *context;
-
-static int open_context(void **state)
-{
-    return kiln_context_create(NULL, &context);
-}
-
-static int close_context(void **state)
-{
-    kiln_context_destroy(context);
-    return 0;
-}
 
 #define DIMS(...)                                                                                  \
     (const int64_t[])                                                                              \

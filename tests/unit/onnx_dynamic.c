@@ -12,12 +12,10 @@
 #include <cmocka.h>
 
 #include "graph/graph.h"
-#include "kiln/kiln.h"
+#include "context.h"
 #include "onnx_bytes.h"
 
 #define MAX_OUTPUTS 8
-
-static kiln_context *context;
 
 /* An output of whatever type it has. */
 static bytes named(const char *name)
@@ -183,17 +181,6 @@ static void test_damaged_counts_are_refused(void **state)
         assert_int_equal(status, KILN_MODEL);
         assert_non_null(strstr(kiln_context_message(context), texts[i][1]));
     }
-}
-
-static int open_context(void **state)
-{
-    return kiln_context_create(NULL, &context);
-}
-
-static int close_context(void **state)
-{
-    kiln_context_destroy(context);
-    return 0;
 }
 
 int main(void)
