@@ -257,6 +257,7 @@ static void test_what_is_no_batch_is_refused(void **state)
     m.batched[0] = m.batched[1] = 1;
     assert_int_equal(kiln_compile(m.one, &m.options, &executable), KILN_INVALID);
     assert_non_null(strstr(kiln_graph_message(m.one), "input 1 is f32[40]; expected as many rows"));
+    kiln_graph_destroy(m.larger[1]);
     m.larger[1] = NULL;
     m.batched[1] = 0;
     assert_int_equal(kiln_compile(m.one, &m.options, &executable), KILN_INVALID);
