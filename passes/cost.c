@@ -57,7 +57,7 @@ static double node_instrs(const kiln_node *node)
     kiln_class class_ = kiln_node_row(node)->class_;
     kiln_dtype dtype = node->type->dtype;
     double instrs = costs_of(node)->instrs;
-    if (class_ == KILN_VIEW) return 2.0 * node->type->rank;
+    if (class_ == KILN_VIEW) return 3.0 * node->type->rank;
     if (class_ == KILN_MOVE) return 8.0 * node->type->rank;
     bool is_narrow =
         kiln_dtype_kind_of(dtype) == KILN_DTYPE_KIND_FLOAT && kiln_dtype_bits(dtype) <= 16;
@@ -250,6 +250,8 @@ static double column_padding(const kiln_node *node)
     return n > 0 ? (double)kiln_round_up(n, PANEL) / (double)n : 1;
 }
 
+#define LOAD_INSTRS 6 /* of a gather, whose index is made as well */
+
 static void count_node(cost_walk *walk, uint32_t id)
 {
     kiln_fusion *fusion = walk->fusion;
@@ -260,7 +262,7 @@ static void count_node(cost_walk *walk, uint32_t id)
         evals = (double)node->type->n_elements;
         copies = 1;
     }
-    walk->cost.instrs += copies * (is_evaluated(walk, id) ? node_instrs(node) : 1);
+    walk->cost.instrs += copies * (is_evaluated(walk, id) ? node_instrs(node) : LOAD_INSTRS);
     if (!is_evaluated(walk, id)) {
         double read = evals * (double)kiln_dtype_bytes(node->type->dtype);
         walk->cost.bytes += read < (double)node->type->bytes ? read : (double)node->type->bytes;

@@ -9,9 +9,16 @@
 #include "codegen/llvm/emit.h"
 #include "codegen/object.h"
 
-#define TRIPLE "x86_64-unknown-linux-gnu" /* fixed: objects do not depend on where they are made   \
-                                           */
+#define TRIPLE                                                                                     \
+    "x86_64-unknown-linux-gnu" /* fixed: objects do not depend on where they are made              \
+                                */
 #define PASSES "early-cse<memssa>,loop-mssa(licm),instcombine<no-verify-fixpoint>,simplifycfg"
+
+/* Instructions up to which registers are allocated well; from there on that takes longer than what
+ * it saves, and its time grows without bound: 12,000 take 19 s, 24,000 minutes; 7 s by the
+ * allocator that looks at one instruction after the other. Fusion keeps kernels shorter
+ * (passes/cost.c). */
+#define MAX_ALLOCATED 6000
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -44,8 +51,10 @@ static void release_message(void *message)
     LLVMDisposeMessage(message);
 }
 
-static LLVMTargetMachineRef open_machine(kiln_scope *scope, const kiln_machine *machine)
+static LLVMTargetMachineRef open_machine(kiln_scope *scope, const kiln_kernel *kernel)
 {
+    const kiln_machine *machine = kiln_kernel_target(kernel);
+    bool is_long = kernel->instrs.n > MAX_ALLOCATED && !kiln_kernel_has_tiles(kernel);
     LLVMTargetRef target;
     char *message = NULL;
     pthread_once(&once, initialize_targets);
@@ -55,9 +64,10 @@ static LLVMTargetMachineRef open_machine(kiln_scope *scope, const kiln_machine *
         kiln_scope_defer(scope, release_message, message);
         kiln_fail(scope, KILN_INTERNAL, "llvm: %s", message);
     }
+    LLVMCodeGenOptLevel level = is_long ? LLVMCodeGenLevelNone : LLVMCodeGenLevelDefault;
     LLVMTargetMachineRef out =
-        LLVMCreateTargetMachine(target, TRIPLE, machine->llvm_cpu, machine->llvm_features,
-                                LLVMCodeGenLevelDefault, LLVMRelocPIC, LLVMCodeModelSmall);
+        LLVMCreateTargetMachine(target, TRIPLE, machine->llvm_cpu, machine->llvm_features, level,
+                                LLVMRelocPIC, LLVMCodeModelSmall);
     if (!out) kiln_fail(scope, KILN_INTERNAL, "llvm: no target machine for %s", machine->name);
     kiln_scope_defer(scope, release_machine, out);
     return out;
@@ -94,7 +104,7 @@ static void llvm_emit(kiln_scope *scope, const kiln_kernel *kernel, const char *
 {
     kiln_llvm e;
     check_kernel(scope, kernel);
-    LLVMTargetMachineRef machine = open_machine(scope, kiln_kernel_target(kernel));
+    LLVMTargetMachineRef machine = open_machine(scope, kernel);
     kiln_llvm_emit(scope, kernel, symbol, &e);
     set_layout(e.module, machine);
     char *printed = LLVMPrintModuleToString(e.module);
@@ -130,7 +140,7 @@ static void compile_inside(kiln_scope *scope, const compile_job *job)
 {
     kiln_llvm e;
     check_kernel(scope, job->kernel);
-    LLVMTargetMachineRef machine = open_machine(scope, kiln_kernel_target(job->kernel));
+    LLVMTargetMachineRef machine = open_machine(scope, job->kernel);
     kiln_llvm_emit(scope, job->kernel, job->symbol, &e);
     set_layout(e.module, machine);
     run_passes(scope, e.module, machine);
