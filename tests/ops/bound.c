@@ -470,6 +470,14 @@ static void bound_select(bound_run *run)
     }
 }
 
+/* A power that a rule of grade ROUND makes a root, where the root is no number: of -infinity. */
+static bool is_by_root(const bound_run *run, const double *x)
+{
+    bool is_root = run->node->op == KILN_OP_pow && !run->out->is_strict && fabs(x[1]) == 0.5;
+    if (is_root) run->out->has_inverses = true;
+    return is_root && isinf(x[0]) && x[0] < 0;
+}
+
 static void bound_elementwise(bound_run *run)
 {
     kiln_op op = (kiln_op)run->node->op;
@@ -490,7 +498,7 @@ static void bound_elementwise(bound_run *run)
         }
         double distance =
             op == KILN_OP_bitcast && e[0] > 0 ? INFINITY : element_distance(run, x, e);
-        run->error[i] = distance;
+        run->error[i] = is_by_root(run, x) ? INFINITY : distance;
         if (!is_float(run->node->type)) continue;
         kiln_element_load_double(dtype, values, i, 1, &value);
         double reach = isfinite(value) && isfinite(distance) ? fabs(value) + distance : value;
