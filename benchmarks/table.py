@@ -24,7 +24,7 @@ def print_table(run):
     rows, alone = run["runs"][0]["rows"], one_core_rows(run)
     peers = [p for p in NAMES if any(p in row["engines"] for row in rows)]
     titles = ["workload", "Kiln ms", "least", "unfused ms", *(NAMES[p] for p in peers), "best peer / Kiln",
-              "on one core", "unfused / fused", "roofline", "compile s", "peak MB"]
+              *(["on one core"] if alone else []), "unfused / fused", "roofline", "compile s", "peak MB"]
     print("| " + " | ".join(titles) + " |")
     print("| --- " * len(titles) + "|")
     for row in rows:
@@ -34,7 +34,8 @@ def print_table(run):
         cells = [row["workload"], number(kiln["median_ms"]), number(kiln["min_ms"]),
                  number(engines["kiln_unfused"]["median_ms"])]
         cells += [number(engines[p]["median_ms"]) if p in engines else "-" for p in peers]
-        cells += [f"{r['ratio']:.2f}" if "ratio" in r else "-" for r in (row, single)]
+        ratios = (row, single) if alone else (row,)
+        cells += [f"{r['ratio']:.2f}" if "ratio" in r else "-" for r in ratios]
         cells += [f"{row['fused_over_unfused']:.2f}",
                   f"{row['roofline_share']:.0%}" if "roofline_share" in row else "-",
                   f"{kiln['compile_s']:.2f}", f"{kiln['peak_bytes'] / 1e6:.1f}"]
