@@ -268,6 +268,26 @@ static bool is_complex(kiln_dtype dtype)
     return kiln_dtype_in(dtype, KILN_TYPES_COMPLEX);
 }
 
+/* Functions of complex values that jump at a cut: on which side a computed value lies, the
+ * evaluator's formulas decide in another precision. */
+static bool has_cuts(const kiln_graph *graph)
+{
+    static const bool jumps[KILN_N_OPS] = {
+        [KILN_OP_log] = true,  [KILN_OP_log1p] = true, [KILN_OP_sqrt] = true,
+        [KILN_OP_cbrt] = true, [KILN_OP_rsqrt] = true, [KILN_OP_pow] = true,
+        [KILN_OP_sign] = true, [KILN_OP_atan2] = true, [KILN_OP_tan] = true,
+    };
+    for (uint32_t id = 1; id < graph->nodes.n; id++) {
+        const kiln_node *node = graph->nodes.at[id];
+        for (uint32_t i = 0; jumps[node->op] && i < node->n_inputs; i++) {
+            const kiln_node *operand = graph->nodes.at[node->inputs[i].id];
+            bool is_given = kiln_node_row(operand)->class_ == KILN_SOURCE;
+            if (!is_given && is_complex(operand->type->dtype)) return true;
+        }
+    }
+    return false;
+}
+
 static const kiln_graph *run_pass(kiln_pipeline *pipeline, const kiln_graph *graph,
                                   const char *name)
 {
@@ -275,7 +295,7 @@ static const kiln_graph *run_pass(kiln_pipeline *pipeline, const kiln_graph *gra
 }
 
 /* The graph as passes and bounds can follow it. */
-static const kiln_graph *write_out(kiln_scope *scope, const fuzz_case *c, bool *out_has_chains)
+static const kiln_graph *write_out(kiln_scope *scope, const fuzz_case *c, fuzz_oracle *oracle)
 {
     const kiln_graph *graph = c->graph;
     for (int depth = 0; depth < MAX_DEPTH; depth++) {
@@ -288,7 +308,8 @@ static const kiln_graph *write_out(kiln_scope *scope, const fuzz_case *c, bool *
                               .machine = kiln_machine_find("x86-64-v3"),
                               .n_threads = 1,
                               .is_strict = true};
-    *out_has_chains = has_chains(graph);
+    oracle->has_chains = has_chains(graph);
+    oracle->has_cuts = has_cuts(graph);
     bool has_regions = has_class(graph, KILN_REGION), has_strange = has_dtype(graph, is_strange);
     if (has_regions) graph = run_pass(&pipeline, graph, "inline");
     if (has_regions) graph = run_pass(&pipeline, graph, "expand");
@@ -314,7 +335,7 @@ fuzz_oracle *fuzz_oracle_open(kiln_scope *scope, const fuzz_case *c)
 {
     kiln_arena *arena = &scope->arena;
     fuzz_oracle *oracle = kiln_new(arena, fuzz_oracle);
-    const kiln_graph *graph = write_out(scope, c, &oracle->has_chains);
+    const kiln_graph *graph = write_out(scope, c, oracle);
     uint32_t n = c->graph->outputs.n;
     kiln_tensor *inputs = kiln_new_array(arena, kiln_tensor, graph->inputs.n + 1);
     for (uint32_t i = 0; i < graph->inputs.n; i++)

@@ -20,6 +20,7 @@ typedef struct fuzz_oracle {
     fuzz_bound strict, free; /* without and with rules of grade ROUND */
     kiln_tensor *evaluated;  /* by output: of the graph as it stands */
     bool has_chains;         /* sums that the evaluator rounds one by one */
+    bool has_cuts;           /* complex values that are computed meet a function's cut */
     bool is_complex;         /* the evaluator has other formulas for it */
 } fuzz_oracle;
 
