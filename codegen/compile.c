@@ -287,7 +287,8 @@ kiln_compilation *kiln_compilation_open(kiln_scope *scope, const kiln_graph *gra
     };
     check_precision(scope, filled, compilation->pipeline.machine);
     if (compilation->pipeline.is_tuned) check_tuning(scope, compilation->pipeline.machine);
-    if (is_run_here) compilation->pipeline.run_constant = run_constant;
+    if (!(compilation->pipeline.machine->cpu_features & ~kiln_cpu_features()))
+        compilation->pipeline.run_constant = run_constant;
     compilation->pipeline.run_constant_user = compilation;
     if (filled->open_batch) kiln_batch_open(compilation);
     return compilation;
