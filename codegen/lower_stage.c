@@ -13,7 +13,7 @@ typedef struct stage_node {
     uint32_t level;  /* reductions of stages below this one must be known */
     uint32_t needed; /* set of stages that evaluate it */
     double cost;     /* of evaluating it with all below it, in cycles of a vector */
-    bool is_kept;
+    bool is_moved;   /* a view or a copy reads it, or what is computed of it, at other elements */
 } stage_node;
 
 static bool is_reduction(const kiln_node *node)
@@ -151,9 +151,23 @@ static bool is_full_shape(const kiln_type *full, const kiln_type *type)
            memcmp(type->dims, full->dims, full->rank * sizeof *full->dims) == 0;
 }
 
-/* From the last node to the first: a node needed in several stages is kept if it is dear, and then
- * what is below it is needed in the first of them only. Only values reached through operands of the
- * same shape are read at the element where they were made. */
+/* Which nodes are read at other elements than the one at work, perhaps of another row. */
+static void find_moved(const kiln_lower *lower, stage_node *nodes)
+{
+    for (uint32_t i = lower->group->n_nodes; i-- > 0;) {
+        const kiln_node *node = kiln_graph_node(lower->graph, lower->group->nodes[i]);
+        if (is_reduction(node)) continue;
+        bool is_in_place =
+            kiln_node_row(node)->class_ == KILN_ELEMENTWISE || node->op == KILN_OP_reshape;
+        for (uint32_t j = 0; j < node->n_inputs; j++) {
+            uint32_t at = kiln_lower_position(lower, node->inputs[j]);
+            if (at != KILN_NONE) nodes[at].is_moved |= nodes[i].is_moved || !is_in_place;
+        }
+    }
+}
+
+/* From the last node to the first: a node needed in several stages is kept if it is dear and only
+ * read where it was made, and then what is below it is needed in the first of them only. */
 static void find_kept(kiln_lower *lower, stage_node *nodes, int64_t keep_bytes, kiln_stages *stages)
 {
     for (uint32_t i = lower->group->n_nodes; i-- > 0;) {
@@ -164,7 +178,7 @@ static void find_kept(kiln_lower *lower, stage_node *nodes, int64_t keep_bytes, 
         int64_t bytes =
             stages->n_reduced * (int64_t)kiln_dtype_bytes(kiln_compute_dtype(node->type->dtype));
         bool is_shared = (needed & (needed - 1)) != 0;
-        if (is_shared && is_map && is_full_shape(stages->full, node->type) &&
+        if (is_shared && is_map && !nodes[i].is_moved && is_full_shape(stages->full, node->type) &&
             nodes[i].cost >= KEEP_COST && bytes <= keep_bytes) {
             needed &= ~needed + 1;
             keep_bytes -= bytes;
@@ -221,6 +235,7 @@ void kiln_stages_find(kiln_lower *lower, int64_t keep_bytes, kiln_stages *out_st
     find_shape(lower, out_stages);
     find_levels(lower, nodes);
     place_roots(lower, nodes, out_stages);
+    find_moved(lower, nodes);
     find_kept(lower, nodes, keep_bytes, out_stages);
     for (uint32_t i = 0; i < out_stages->n; i++) find_maps(lower, i, out_stages);
 }
