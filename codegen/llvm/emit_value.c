@@ -138,13 +138,21 @@ static LLVMValueRef float_to_int(kiln_llvm *e, const kiln_instr *instr, LLVMValu
     return kiln_llvm_intrinsic(e, &call);
 }
 
+/* What is widened stays wide: LLVM would compare and select halves, and calls fminf for it. */
 static LLVMValueRef convert_half(kiln_llvm *e, const kiln_instr *instr, LLVMValueRef a)
 {
     LLVMTypeRef half = LLVMHalfTypeInContext(e->context);
     LLVMTypeRef type = kiln_llvm_type(e, instr->dtype, instr->lanes);
     if (instr->lanes > 1) half = LLVMVectorType(half, instr->lanes);
-    if (instr->dtype == KILN_f32)
-        return LLVMBuildFPExt(e->builder, LLVMBuildBitCast(e->builder, a, half, ""), type, "");
+    if (instr->dtype == KILN_f32) {
+        a = LLVMBuildFPExt(e->builder, LLVMBuildBitCast(e->builder, a, half, ""), type, "");
+        kiln_llvm_call fence = {.name = "llvm.arithmetic.fence",
+                                .types = {type},
+                                .n_types = 1,
+                                .args = {a},
+                                .n_args = 1};
+        return kiln_llvm_intrinsic(e, &fence);
+    }
     return LLVMBuildBitCast(e->builder, LLVMBuildFPTrunc(e->builder, a, half, ""), type, "");
 }
 
