@@ -9,6 +9,7 @@
 #define LINE_BYTES 64
 #define PREFETCH_STEPS 16
 #define PREFETCH_ROWS 4 /* fewer rows are bound by the loads themselves */
+#define FOLLOWED_ROWS 8 /* the first cache's own prefetcher loses its way among more loads */
 
 static kiln_kv to_sum_dtype(kiln_tile *tile, kiln_kv value, kiln_tile_source source)
 {
@@ -42,13 +43,21 @@ kiln_kv kiln_tile_multiply_add(kiln_kernel *k, kiln_kv a, kiln_kv b, kiln_kv sum
     return kiln_k_binary(k, KILN_K_add, sum, kiln_k_binary(k, KILN_K_mul, a, b));
 }
 
-/* Step `step` of k after the elements at `a` and `b`. Where nobody fetches B ahead from further
- * away, it comes in once for all rows, a line per vector and step. */
+/* Whether B's lines are asked for a few steps ahead: they come in once for all rows, a line per
+ * vector and step. What was fetched from further away is in the second cache by now, and few rows
+ * leave it to the machine to bring it nearer. */
+static bool is_fetched_near(const kiln_tile *tile)
+{
+    if (tile->b_is_near || tile->rows < PREFETCH_ROWS) return false;
+    return !tile->far || tile->rows > FOLLOWED_ROWS;
+}
+
+/* Step `step` of k after the elements at `a` and `b`. */
 static void emit_step(kiln_tile *tile, kiln_kv a, kiln_kv b, int64_t step)
 {
     kiln_kernel *k = tile->lower->kernel;
     kiln_kv vectors[KILN_TILE_VECTORS];
-    bool is_ahead = tile->rows >= PREFETCH_ROWS && !tile->far && !tile->b_is_near;
+    bool is_ahead = is_fetched_near(tile);
     for (uint32_t v = 0; is_ahead && v < tile->vectors; v++) {
         int64_t offset = tile->b_vector[v] + (step + PREFETCH_STEPS) * tile->b_k;
         kiln_k_prefetch(k, tile->b.buffer, kiln_k_add_imm(k, b, offset));
