@@ -21,7 +21,7 @@ typedef struct product {
     bool is_packed;
     int64_t kernel_step, kernel_origin; /* elements from one k to the next, when not packed */
     int64_t k_size;                     /* taps x input features of a group */
-    bool is_row_joined;    /* the taps of a kernel row and their features are one run */
+    bool is_row_joined;    /* the taps of a kernel row and their features are one run of A */
     int64_t height, width; /* output pixels of a register tile */
     uint32_t vectors;
     int64_t block_features, n_feature_blocks, n_row_blocks;
@@ -422,12 +422,18 @@ static double open_product(product *p)
     return cycles;
 }
 
+static bool is_row_joined(const kiln_conv *conv)
+{
+    const kiln_conv_axis *axis = &conv->axis[KILN_CONV_W];
+    return axis->kernel == 1 || (axis->rhs_dilation == 1 && conv->pitch == conv->in_features);
+}
+
 static void lower_product(kiln_conv *conv)
 {
     const kiln_conv_axis *axis = conv->axis;
     product p = {.conv = conv};
     choose_blocks(&p, open_product(&p));
-    p.is_row_joined = axis[KILN_CONV_W].rhs_dilation == 1 && conv->pitch == conv->in_features;
+    p.is_row_joined = is_row_joined(conv);
     int64_t sizes[] = {conv->batch, axis[KILN_CONV_D].out, p.n_row_blocks, conv->groups,
                        p.n_feature_blocks};
     kiln_conv_lower_tiles(conv, (kiln_ints){5, sizes}, emit_tile, &p);
@@ -488,8 +494,7 @@ kiln_row_maker kiln_conv_row_maker(kiln_lower *lower, int64_t most)
     p->is_band = true;
     open_product(p);
     if (!find_rows(p)) kiln_conv_add_local(conv, most, conv->in_features);
-    bool is_near = conv->axis[KILN_CONV_W].rhs_dilation == 1;
-    p->is_row_joined = is_near && conv->pitch == conv->in_features;
+    p->is_row_joined = is_row_joined(conv);
     kiln_conv_open_epilogue(conv);
     return (kiln_row_maker){emit_some_rows, p};
 }

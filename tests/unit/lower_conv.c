@@ -29,6 +29,7 @@ static kiln_value conv2d(kiln_graph *g, shape s, kiln_conv_options more)
 
 CONV(pixels, WITH(0), 2, 5, 6, 20, 40, 1)
 CONV(pixels_strided, WITH(.strides = LIST(2, 2)), 2, 9, 10, 20, 40, 1)
+CONV(pixels_far, WITH(.strides = LIST(2, 3)), 2, 9, 13, 1024, 304, 1)
 CONV(valid, WITH(0), 1, 9, 11, 16, 32, 3)
 CONV(same, WITH(SAME), 2, 14, 14, 16, 48, 3)
 CONV(small, WITH(SAME), 1, 7, 7, 32, 50, 3)
@@ -184,6 +185,7 @@ static const group_case cases[] = {
     CASE(depthwise_multiple, 1e-4),
     PACKED(pixels, 1e-4),
     PACKED(pixels_strided, 1e-4),
+    PACKED(pixels_far, 1e-2),
     PACKED(valid, 1e-3),
     PACKED(same, 1e-3),
     PACKED(small, 1e-3),
