@@ -246,7 +246,7 @@ static void emit_tile(void *user, kiln_kv number)
     p->block_row = kiln_k_mul_imm(k, rows, conv->block_rows);
     conv->first_row = p->block_row;
     conv->feature = kiln_k_mul_imm(k, p->group, conv->in_features);
-    kiln_conv_copy(conv);
+    if (!p->is_in_place) kiln_conv_copy(conv);
     kiln_kv first = kiln_k_mul_imm(k, block, p->block_features);
     kiln_kv end = kiln_k_add_imm(k, first, p->block_features);
     end = kiln_k_min(k, end, kiln_k_const_i64(k, features));
@@ -342,6 +342,7 @@ static double block_cycles(const product *p, double cycles, int64_t rows, int64_
     const kiln_conv_axis *axis = conv->axis;
     double bytes = (double)kiln_dtype_bytes(conv->dtype), out = (double)axis[KILN_CONV_H].out;
     double copy = (double)window_bytes(conv, rows) / bytes / conv->lanes * CYCLES_PER_COPY;
+    if (p->is_in_place) copy = 0;
     double weights = (double)(p->k_size * conv->out_features) * bytes / (double)n;
     double one = cycles * (double)rows / out / (double)n + copy +
                  weights / WEIGHT_BYTES_PER_CYCLE / 2 + CYCLES_PER_TILE;
@@ -373,7 +374,8 @@ static void choose_blocks(product *p, double cycles)
     }
     p->n_row_blocks = kiln_ceil_div(out, chosen);
     p->n_feature_blocks = kiln_ceil_div(conv->out_features, p->block_features);
-    kiln_conv_add_local(conv, chosen, conv->in_features);
+    conv->block_rows = chosen;
+    if (!p->is_in_place) kiln_conv_add_local(conv, chosen, conv->in_features);
 }
 
 /* Where the kernel stands: in panels, or dense with features innermost and one distance between
@@ -422,6 +424,32 @@ static double open_product(product *p)
     return cycles;
 }
 
+/* A 1 x 1 kernel without padding reads rows where they stand, when features lie together. */
+static bool find_rows(product *p)
+{
+    kiln_conv *conv = p->conv;
+    kiln_lower *lower = conv->lower;
+    kiln_strided strided;
+    if (conv->n_spatial != 2 || conv->groups > 1) return false;
+    for (uint32_t i = 0; i < KILN_CONV_AXES; i++) {
+        const kiln_conv_axis *axis = &conv->axis[i];
+        if (axis->kernel != 1 || axis->low != 0 || axis->lhs_dilation != 1) return false;
+        if ((axis->out - 1) * axis->stride >= axis->in) return false;
+    }
+    if (conv->input->dtype != conv->dtype) return false;
+    if (!kiln_lower_strided(lower, conv->node->inputs[0], &strided)) return false;
+    if (strided.strides[conv->input_axes.at[1]] != 1) return false;
+    p->is_in_place = true;
+    p->ring = lower->ring_of ? lower->ring_of[strided.input].rows : 0;
+    p->image_stride = strided.strides[conv->input_axes.at[0]];
+    p->row_stride = strided.strides[conv->input_axes.at[2]] * conv->axis[KILN_CONV_H].stride;
+    p->origin = strided.origin;
+    conv->local = lower->buffer_of[strided.input];
+    conv->pitch = strided.strides[conv->input_axes.at[3]] * conv->axis[KILN_CONV_W].stride;
+    conv->row_pitch = p->row_stride;
+    return true;
+}
+
 static bool is_row_joined(const kiln_conv *conv)
 {
     const kiln_conv_axis *axis = &conv->axis[KILN_CONV_W];
@@ -432,6 +460,7 @@ static void lower_product(kiln_conv *conv)
 {
     const kiln_conv_axis *axis = conv->axis;
     product p = {.conv = conv};
+    find_rows(&p);
     choose_blocks(&p, open_product(&p));
     p.is_row_joined = is_row_joined(conv);
     int64_t sizes[] = {conv->batch, axis[KILN_CONV_D].out, p.n_row_blocks, conv->groups,
@@ -458,30 +487,6 @@ static void emit_some_rows(void *user, kiln_kv image, kiln_kv begin, kiln_kv end
     shape.vectors = (uint32_t)kiln_ceil_div(features % width, conv->lanes);
     shape.last = (uint32_t)((features - 1) % conv->lanes + 1);
     emit_features(p, shape, whole, kiln_k_const_i64(k, features));
-}
-
-/* A 1 x 1 kernel without padding reads rows where they stand, when features lie together. */
-static bool find_rows(product *p)
-{
-    kiln_conv *conv = p->conv;
-    kiln_lower *lower = conv->lower;
-    kiln_strided strided;
-    for (uint32_t i = 0; i < KILN_CONV_AXES; i++) {
-        const kiln_conv_axis *axis = &conv->axis[i];
-        if (axis->kernel != 1 || axis->low != 0 || axis->lhs_dilation != 1) return false;
-        if ((axis->out - 1) * axis->stride >= axis->in) return false;
-    }
-    if (conv->input->dtype != conv->dtype) return false;
-    if (!kiln_lower_strided(lower, conv->node->inputs[0], &strided)) return false;
-    if (strided.strides[conv->input_axes.at[1]] != 1) return false;
-    p->is_in_place = true;
-    p->ring = lower->ring_of ? lower->ring_of[strided.input].rows : 0;
-    p->image_stride = strided.strides[conv->input_axes.at[0]];
-    p->row_stride = strided.strides[conv->input_axes.at[2]] * conv->axis[KILN_CONV_H].stride;
-    p->origin = strided.origin;
-    conv->local = lower->buffer_of[strided.input];
-    conv->pitch = strided.strides[conv->input_axes.at[3]] * conv->axis[KILN_CONV_W].stride;
-    return true;
 }
 
 kiln_row_maker kiln_conv_row_maker(kiln_lower *lower, int64_t most)

@@ -30,6 +30,8 @@ static kiln_value conv2d(kiln_graph *g, shape s, kiln_conv_options more)
 CONV(pixels, WITH(0), 2, 5, 6, 20, 40, 1)
 CONV(pixels_strided, WITH(.strides = LIST(2, 2)), 2, 9, 10, 20, 40, 1)
 CONV(pixels_far, WITH(.strides = LIST(2, 3)), 2, 9, 13, 1024, 304, 1)
+CONV(pixels_beyond, WITH(.high = LIST(0, 3), .strides = LIST(2, 2)), 1, 7, 8, 20, 40, 1)
+CONV(pixels_grouped, WITH(.groups = 2, .strides = LIST(2, 2)), 1, 7, 9, 32, 96, 1)
 CONV(valid, WITH(0), 1, 9, 11, 16, 32, 3)
 CONV(same, WITH(SAME), 2, 14, 14, 16, 48, 3)
 CONV(small, WITH(SAME), 1, 7, 7, 32, 50, 3)
@@ -133,7 +135,20 @@ static void build_channels_first(kiln_graph *g)
     OUT(kiln_convolution(g, IN("x", f32, 1, 8, 6, 7), IN("w", f32, 3, 3, 8, 20), &options));
 }
 
-/* The same with few features: the window is woven from planes. */
+static void build_pixels_strided_channels_first(kiln_graph *g)
+{
+    kiln_conv_options options = {.strides = LIST(2, 2), .kernel_axes = HWIO};
+    OUT(kiln_convolution(g, IN("x", f32, 1, 8, 6, 7), IN("w", f32, 1, 1, 8, 20), &options));
+}
+
+static void build_pixels_strided_line(kiln_graph *g)
+{
+    kiln_conv_options options = {.strides = LIST(3), .input_axes = LIST(0, 2, 1),
+                                 .kernel_axes = LIST(2, 1, 0), .output_axes = LIST(0, 2, 1)};
+    OUT(kiln_convolution(g, IN("x", f32, 2, 34, 16), IN("w", f32, 1, 16, 48), &options));
+}
+
+/* Channels first with few features: the window is woven from planes. */
 #define PLANES(name, dtype, options, ...)                                                          \
     static void build_##name(kiln_graph *g)                                                        \
     {                                                                                              \
@@ -186,6 +201,10 @@ static const group_case cases[] = {
     PACKED(pixels, 1e-4),
     PACKED(pixels_strided, 1e-4),
     PACKED(pixels_far, 1e-2),
+    PACKED(pixels_beyond, 1e-4),
+    PACKED(pixels_grouped, 1e-4),
+    PACKED(pixels_strided_line, 1e-4),
+    PACKED(pixels_strided_channels_first, 1e-4),
     PACKED(valid, 1e-3),
     PACKED(same, 1e-3),
     PACKED(small, 1e-3),
