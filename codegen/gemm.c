@@ -127,6 +127,7 @@ void kiln_tile_fetch(kiln_tile *tile, const kiln_tile_next *next)
     while (lines < 4 && lines * next->n_tiles < 4 * n_panels) lines *= 2;
     if (lines * next->n_tiles < 4 * n_panels) return;
     kiln_kv share = kiln_k_mul_imm(k, next->number, lines);
+    share = kiln_k_min(k, share, kiln_k_const_i64(k, 4 * n_panels - lines));
     kiln_kv panel = kiln_k_mul_imm(k, kiln_k_div_imm(k, share, 4), next->panel);
     kiln_kv part = kiln_k_mul_imm(k, kiln_k_rem_imm(k, share, 4), quarter);
     tile->far = kiln_k_binary(k, KILN_K_add, kiln_k_binary(k, KILN_K_add, panel, part), next->from);
