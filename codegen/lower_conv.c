@@ -24,7 +24,7 @@ typedef struct product {
     bool is_row_joined;    /* the taps of a kernel row and their features are one run of A */
     int64_t height, width; /* output pixels of a register tile */
     uint32_t vectors;
-    int64_t block_features, n_feature_blocks, n_row_blocks;
+    int64_t block_rows, block_features, n_feature_blocks, n_row_blocks;
     kiln_kv group;     /* of the tile at work */
     kiln_kv block_row; /* its first output row */
     kiln_kv row_end;   /* behind its last one; none: as many as a block has */
@@ -295,32 +295,14 @@ static bool has_room_for_strips(const product *p, int64_t strip)
     return 2 * bytes <= conv->lower->machine->l2_bytes / 4 * 3;
 }
 
-/* Rows, width and vectors with the fewest cycles: the cost of a full tile times their number. */
-static double choose_tile(product *p, int64_t *out_width)
+/* Cycles of all features of an image and group: whole strips, and one of the vectors that are
+ * left. */
+static double strip_cycles(const product *p, int64_t width, int64_t height, uint32_t vectors)
 {
-    const kiln_conv *conv = p->conv;
-    const kiln_machine *machine = conv->lower->machine;
-    uint32_t unit = conv->lanes < KILN_PANEL ? KILN_PANEL / conv->lanes : 1;
-    double best = -1;
-    for (uint32_t vectors = unit; vectors <= KILN_TILE_VECTORS; vectors += unit) {
-        int64_t strip = (int64_t)vectors * conv->lanes;
-        int64_t groups = kiln_ceil_div(conv->out_features, strip);
-        if (vectors > unit && !has_room_for_strips(p, strip)) break;
-        for (uint32_t rows = 1; rows <= KILN_TILE_ROWS; rows++) {
-            bool fits = rows * vectors + vectors + 1 <= machine->n_vector_registers ||
-                        (rows <= 2 && vectors == unit);
-            if (!fits || rows * vectors > KILN_TILE_SUMS) continue;
-            int64_t width, height;
-            choose_pixels(p, rows, &width, &height);
-            double cycles = pixel_cycles(p, width, height, vectors) * (double)groups;
-            if (best >= 0 && cycles >= best) continue;
-            best = cycles;
-            p->vectors = vectors;
-            p->height = height;
-            *out_width = width;
-        }
-    }
-    return best;
+    int64_t strip = (int64_t)vectors * p->conv->lanes, features = p->conv->out_features;
+    uint32_t rest = (uint32_t)kiln_ceil_div(features % strip, p->conv->lanes);
+    double cycles = (double)(features / strip) * pixel_cycles(p, width, height, vectors);
+    return rest ? cycles + pixel_cycles(p, width, height, rest) : cycles;
 }
 
 /* Bytes of the window that `rows` rows of outputs read. */
@@ -332,50 +314,80 @@ static int64_t window_bytes(const kiln_conv *conv, int64_t rows)
            kiln_conv_axis_local(&axis[KILN_CONV_H], rows);
 }
 
-/* Cycles of the longest share of a thread when tiles have `rows` rows of outputs and one of n
- * blocks of features: what their products take, the copy of their window, and their weights, which
- * come half unseen behind the products. `cycles` are those of all products of an image and group.
- */
-static double block_cycles(const product *p, double cycles, int64_t rows, int64_t n)
+/* Cycles of the longest share of a thread when tiles have `rows` rows of outputs and `features` of
+ * the features: what their products take, the copy of their window, and their weights, which come
+ * half unseen behind the products. `cycles` are those of all products of an image and group. */
+static double block_cycles(const product *p, double cycles, int64_t rows, int64_t features)
 {
     const kiln_conv *conv = p->conv;
     const kiln_conv_axis *axis = conv->axis;
     double bytes = (double)kiln_dtype_bytes(conv->dtype), out = (double)axis[KILN_CONV_H].out;
-    double copy = (double)window_bytes(conv, rows) / bytes / conv->lanes * CYCLES_PER_COPY;
+    int64_t real = kiln_min_i64(rows, axis[KILN_CONV_H].out);
+    double copy = (double)window_bytes(conv, real) / bytes / conv->lanes * CYCLES_PER_COPY;
     if (p->is_in_place) copy = 0;
-    double weights = (double)(p->k_size * conv->out_features) * bytes / (double)n;
-    double one = cycles * (double)rows / out / (double)n + copy +
-                 weights / WEIGHT_BYTES_PER_CYCLE / 2 + CYCLES_PER_TILE;
-    double n_tiles = (double)(conv->batch * axis[KILN_CONV_D].out * conv->groups * n *
+    double part = (double)features / (double)conv->out_features;
+    if (part > 1) part = 1;
+    double weights = (double)(p->k_size * conv->out_features) * bytes * part;
+    double one = cycles * (double)real / out * part + copy + weights / WEIGHT_BYTES_PER_CYCLE / 2 +
+                 CYCLES_PER_TILE;
+    double n_tiles = (double)(conv->batch * axis[KILN_CONV_D].out * conv->groups *
+                              kiln_ceil_div(conv->out_features, features) *
                               kiln_ceil_div(axis[KILN_CONV_H].out, rows));
     double threads = conv->lower->schedule->n_threads;
     double share = n_tiles / (threads > 1 ? threads : 1);
     return one * (double)(int64_t)(share + 0.999);
 }
 
-/* Rows and features of a tile, for the least time; the window stays in the second cache. */
-static void choose_blocks(product *p, double cycles)
+/* Rows and features of a tile, for the least time, which it returns; the window stays in the second
+ * cache. */
+static double choose_blocks(product *p, double cycles)
 {
     kiln_conv *conv = p->conv;
     int64_t out = conv->axis[KILN_CONV_H].out, width = (int64_t)p->vectors * conv->lanes;
-    int64_t room = conv->lower->machine->l2_bytes / 2, chosen = p->height;
+    int64_t room = conv->lower->machine->l2_bytes / 2;
     int64_t strips = kiln_ceil_div(conv->out_features, width);
     double best = -1;
-    p->block_features = strips * width;
     for (int64_t rows = p->height; rows < out + p->height; rows += p->height) {
         if (rows > p->height && window_bytes(conv, rows) > room) break;
         for (int64_t n = 1; n <= kiln_min_i64(strips, MOST_FEATURE_BLOCKS); n++) {
-            double all = block_cycles(p, cycles, rows, n);
+            int64_t features = kiln_ceil_div(strips, n) * width;
+            double all = block_cycles(p, cycles, rows, features);
             if (best >= 0 && all >= best) continue;
             best = all;
-            chosen = rows;
-            p->block_features = kiln_ceil_div(strips, n) * width;
+            p->block_rows = rows;
+            p->block_features = features;
         }
     }
-    p->n_row_blocks = kiln_ceil_div(out, chosen);
-    p->n_feature_blocks = kiln_ceil_div(conv->out_features, p->block_features);
-    conv->block_rows = chosen;
-    if (!p->is_in_place) kiln_conv_add_local(conv, chosen, conv->in_features);
+    return best;
+}
+
+/* Rows, width and vectors of a register tile, and the blocks that go with them, for the least
+ * time. */
+static void choose_tile(product *p)
+{
+    const kiln_conv *conv = p->conv;
+    const kiln_machine *machine = conv->lower->machine;
+    uint32_t unit = conv->lanes < KILN_PANEL ? KILN_PANEL / conv->lanes : 1;
+    double threads = kiln_max_i64(1, conv->lower->schedule->n_threads), best = -1;
+    double images = (double)(conv->batch * conv->axis[KILN_CONV_D].out * conv->groups);
+    for (uint32_t vectors = unit; vectors <= KILN_TILE_VECTORS; vectors += unit) {
+        if (vectors > unit && !has_room_for_strips(p, (int64_t)vectors * conv->lanes)) break;
+        for (uint32_t rows = 1; rows <= KILN_TILE_ROWS; rows++) {
+            bool fits = rows * vectors + vectors + 1 <= machine->n_vector_registers ||
+                        (rows <= 2 && vectors == unit);
+            if (!fits || rows * vectors > KILN_TILE_SUMS) continue;
+            product it = *p;
+            it.vectors = vectors;
+            choose_pixels(p, rows, &it.width, &it.height);
+            double cycles = strip_cycles(p, it.width, it.height, vectors);
+            bool is_worse = best >= 0 && cycles * (p->is_band ? 1 : images / threads) >= best;
+            if (is_worse) continue; /* however it is cut */
+            if (!p->is_band) cycles = choose_blocks(&it, cycles);
+            if (best >= 0 && cycles >= best) continue;
+            best = cycles;
+            *p = it;
+        }
+    }
 }
 
 /* Where the kernel stands: in panels, or dense with features innermost and one distance between
@@ -411,17 +423,14 @@ static void find_kernel(product *p)
     p->kernel_origin = strided.origin;
 }
 
-/* Operands and the register tile; the cycles of all tiles. */
-static double open_product(product *p)
+/* Operands, the register tile and, but for a band, the blocks. */
+static void open_product(product *p)
 {
     const kiln_conv_axis *axis = p->conv->axis;
     p->k_size = axis[KILN_CONV_D].kernel * axis[KILN_CONV_H].kernel * axis[KILN_CONV_W].kernel *
                 p->conv->in_features;
     find_kernel(p);
-    int64_t tile_width = 1;
-    double cycles = choose_tile(p, &tile_width);
-    p->width = tile_width;
-    return cycles;
+    choose_tile(p);
 }
 
 /* A 1 x 1 kernel without padding reads rows where they stand, when features lie together. */
@@ -461,7 +470,11 @@ static void lower_product(kiln_conv *conv)
     const kiln_conv_axis *axis = conv->axis;
     product p = {.conv = conv};
     find_rows(&p);
-    choose_blocks(&p, open_product(&p));
+    open_product(&p);
+    p.n_row_blocks = kiln_ceil_div(axis[KILN_CONV_H].out, p.block_rows);
+    p.n_feature_blocks = kiln_ceil_div(conv->out_features, p.block_features);
+    conv->block_rows = p.block_rows;
+    if (!p.is_in_place) kiln_conv_add_local(conv, p.block_rows, conv->in_features);
     p.is_row_joined = is_row_joined(conv);
     int64_t sizes[] = {conv->batch, axis[KILN_CONV_D].out, p.n_row_blocks, conv->groups,
                        p.n_feature_blocks};
