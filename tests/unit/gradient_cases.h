@@ -33,4 +33,13 @@ extern const gradient_case elementwise_cases[], move_cases[], reduce_cases[], co
     {                                                                                              \
         __VA_ARGS__                                                                                \
     }
+
+/* A case's graph by one call of the builder on `g`. */
+#define BUILD(name, call)                                                                          \
+    static kiln_value build_##name(gradient_bench *b)                                              \
+    {                                                                                              \
+        kiln_graph *g = b->graph;                                                                  \
+        return call;                                                                               \
+    }
+#define INTS (int64_t[])
 #endif

@@ -1,13 +1,6 @@
 /* Cases of differentiation: contractions, systems of equations, indices, regions, layers. */
 #include "tests/unit/gradient_cases.h"
 
-#define BUILD(name, call)                                                                          \
-    static kiln_value build_##name(gradient_bench *b)                                              \
-    {                                                                                              \
-        kiln_graph *g = b->graph;                                                                  \
-        return call;                                                                               \
-    }
-#define INTS (int64_t[])
 #define DRAW(...) bench_draw(b, -1, 1, DIMS(__VA_ARGS__))
 /* i64 indices in a vector, and in rows of two. */
 #define PLACES(n, ...) kiln_constant(g, KILN_i64, DIMS(n), INTS{__VA_ARGS__})

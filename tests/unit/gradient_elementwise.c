@@ -44,12 +44,6 @@
     {                                                                                              \
         return kiln_##op(b->graph, bench_draw(b, -3, 3, DIMS(2, 3)), slope);                       \
     }
-#define BUILD(name, call)                                                                          \
-    static kiln_value build_##name(gradient_bench *b)                                              \
-    {                                                                                              \
-        kiln_graph *g = b->graph;                                                                  \
-        return call;                                                                               \
-    }
 
 UNARIES(BUILD_UNARY)
 BINARIES(BUILD_BINARY)

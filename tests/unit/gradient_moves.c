@@ -1,14 +1,6 @@
 /* Cases of differentiation: views and moves. */
 #include "tests/unit/gradient_cases.h"
 
-#define BUILD(name, call)                                                                          \
-    static kiln_value build_##name(gradient_bench *b)                                              \
-    {                                                                                              \
-        kiln_graph *g = b->graph;                                                                  \
-        return call;                                                                               \
-    }
-#define INTS (int64_t[])
-
 static kiln_value x23(gradient_bench *b)
 {
     return bench_draw(b, -2, 2, DIMS(2, 3));
