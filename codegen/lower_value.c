@@ -150,10 +150,12 @@ static kiln_kv load_place(kiln_lower *lower, const kiln_frame *frame, const kiln
                   lower->group->label,
                   kiln_node_string(&lower->scope->arena, lower->graph, frame->node));
     bool is_local = at->buffer >= KILN_LOCAL_FIRST;
+    kiln_kv mask = kiln_lower_and(lower, site.mask, site.guard);
     kiln_access access = {.buffer = at->buffer,
                           .dtype = is_local ? KILN_NO_DTYPE : type->dtype,
                           .lanes = site.lanes,
-                          .mask = kiln_lower_and(lower, site.mask, site.guard),
+                          /* a guard is one lane where all lanes share what it asks */
+                          .mask = mask ? value_spread(lower, mask, site.lanes) : 0,
                           .is_guarded = site.guard != 0};
     if (at->is_operand)
         access.offset = kiln_lower_operand_offset(lower, at->position, &site.index);

@@ -56,6 +56,12 @@ double bound_largest(kiln_dtype dtype)
     return is_known ? tops[dtype] : 0x1.fffffffffffffp1023;
 }
 
+bool bound_reaches_top(kiln_dtype dtype, double x, double error)
+{
+    double largest = bound_largest(dtype);
+    return isinf(x) ? error >= bound_ulp(dtype, largest) : fabs(x) + error > largest;
+}
+
 double bound_ulps(kiln_op op)
 {
     static const double ulps[KILN_N_OPS] = {
@@ -291,30 +297,45 @@ static bool has_loose_padding(const bound_run *run)
     return false;
 }
 
+/* An operand of a product, element by element: 1 where it may be 0 or of either sign, where it is
+ * or may be 0, where it is not finite, where it may be infinite or not. */
+typedef struct product_side {
+    double *open, *zero, *endless, *unsure;
+} product_side;
+
+static product_side side_of(const bound_run *run, uint32_t operand)
+{
+    kiln_arena *arena = &run->scope->arena;
+    const kiln_type *type = bound_operand_type(run, operand);
+    int64_t n = type->n_elements;
+    const double *errors = errors_or_zero(run, operand);
+    product_side side = {kiln_new_array(arena, double, n + 1), kiln_new_array(arena, double, n + 1),
+                         kiln_new_array(arena, double, n + 1),
+                         kiln_new_array(arena, double, n + 1)};
+    for (int64_t i = 0; i < n; i++) {
+        double x;
+        kiln_element_load_double(type->dtype, bound_operand_data(run, operand), i, 1, &x);
+        side.open[i] = errors[i] > 0 && fabs(x) <= errors[i];
+        side.zero[i] = fabs(x) <= errors[i];
+        side.endless[i] = !isfinite(x);
+        side.unsure[i] = errors[i] > 0 && bound_reaches_top(type->dtype, x, errors[i]);
+    }
+    return side;
+}
+
 /* By result: how many products of an infinite or NaN element with one that may be 0, or of either
- * sign, within its distance. */
+ * sign, within its distance; or of one that may be infinite with one that may be 0. */
 static const double *count_open_products(const bound_run *run)
 {
-    double *open[2], *endless[2];
-    for (uint32_t j = 0; j < 2; j++) {
-        int64_t n = bound_operand_type(run, j)->n_elements;
-        const double *errors = errors_or_zero(run, j);
-        double *x = kiln_new_array(&run->scope->arena, double, n + 1);
-        open[j] = kiln_new_array(&run->scope->arena, double, n + 1);
-        endless[j] = kiln_new_array(&run->scope->arena, double, n + 1);
-        kiln_element_load_double(bound_operand_type(run, j)->dtype, bound_operand_data(run, j), 0,
-                                 n, x);
-        for (int64_t i = 0; i < n; i++) {
-            open[j][i] = errors[i] > 0 && fabs(x[i]) <= errors[i];
-            endless[j][i] = !isfinite(x[i]);
-        }
-    }
-    kiln_op op = (kiln_op)run->node->op;
-    const double *left = evaluate_f64(run, op, (const double *[]){open[0], endless[1]});
-    const double *right = evaluate_f64(run, op, (const double *[]){endless[0], open[1]});
+    product_side a = side_of(run, 0), b = side_of(run, 1);
+    const double *pairs[][2] = {
+        {a.open, b.endless}, {a.endless, b.open}, {a.zero, b.unsure}, {a.unsure, b.zero}};
     int64_t n = run->node->type->n_elements;
     double *sum = kiln_new_array(&run->scope->arena, double, n + 1);
-    for (int64_t i = 0; i < n; i++) sum[i] = left[i] + right[i];
+    for (size_t pair = 0; pair < sizeof pairs / sizeof *pairs; pair++) {
+        const double *count = evaluate_f64(run, (kiln_op)run->node->op, pairs[pair]);
+        for (int64_t i = 0; i < n; i++) sum[i] += count[i];
+    }
     return sum;
 }
 

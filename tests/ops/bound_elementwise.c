@@ -1,5 +1,6 @@
 /* Distances of elementwise nodes: evaluated at the corners of the box that the operands may be in,
- * with the roundings of the node itself and what rewrites of grade ROUND add. */
+ * and at the zeros and infinities within it, with the roundings of the node itself and what
+ * rewrites of grade ROUND add. */
 #include <math.h>
 #include <string.h>
 
@@ -30,6 +31,9 @@ static bool is_broken_between(kiln_op op, const double *x, const double *e)
     switch ((int)op) {
     case KILN_OP_rem:
         return true;
+    case KILN_OP_eq:
+    case KILN_OP_ne:
+        return fabs(x[0] - x[1]) <= e[0] + e[1];
     case KILN_OP_div:
         return fabs(x[1]) <= e[1];
     case KILN_OP_tan:
@@ -43,21 +47,56 @@ static bool is_broken_between(kiln_op op, const double *x, const double *e)
     }
 }
 
+#define MAX_PLACES 6
+
+/* Where an operand is looked at: the ends of what it may be, both zeros where they lie between, and
+ * what is on the other side of the largest number. */
+static uint32_t places_of(kiln_dtype dtype, double x, double e, double *places)
+{
+    uint32_t n = 0;
+    double largest = bound_largest(dtype);
+    places[n++] = x - e;
+    if (!(e > 0)) return n;
+    places[n++] = x + e;
+    if (fabs(x) <= e) {
+        places[n++] = 0.0;
+        places[n++] = -0.0;
+    }
+    if (isinf(x) && bound_reaches_top(dtype, x, e)) places[n++] = copysign(largest, x);
+    if (isfinite(x) && x + e > largest) places[n++] = INFINITY;
+    if (isfinite(x) && x - e < -largest) places[n++] = -INFINITY;
+    return n;
+}
+
+/* How far two results are apart; zeros of other signs by the least that there is. */
+static double result_distance(const bound_run *run, double a, double b)
+{
+    if (isnan(a) != isnan(b)) return INFINITY;
+    if (isnan(a)) return 0;
+    if (a != b) return fabs(a - b);
+    bool is_sign = kiln_eval_is_float(run->node->type) && a == 0 && signbit(a) != signbit(b);
+    return is_sign ? bound_ulp(run->node->type->dtype, 0) : 0;
+}
+
 static double corner_distance(const bound_run *run, uint32_t n, const double *x, const double *e)
 {
     kiln_op op = (kiln_op)run->node->op;
-    if (op == KILN_OP_sin || op == KILN_OP_cos) return e[0];
+    double places[3][MAX_PLACES], at[3] = {0}, center = apply(run, x), distance = 0;
+    uint32_t n_places[3] = {1, 1, 1};
     if (is_broken_between(op, x, e)) return INFINITY;
-    double center = apply(run, x), distance = 0;
-    for (unsigned corner = 0; corner < 1u << n; corner++) {
-        double at[3];
-        for (uint32_t i = 0; i < n; i++) at[i] = corner >> i & 1 ? x[i] + e[i] : x[i] - e[i];
-        double value = apply(run, at);
-        if (isnan(value) != isnan(center)) return INFINITY;
-        if (isnan(value) || value == center) continue;
-        distance = fmax(distance, fabs(value - center));
+    for (uint32_t i = 0; i < n; i++)
+        n_places[i] = places_of(bound_operand_type(run, i)->dtype, x[i], e[i], places[i]);
+    uint32_t n_corners = n_places[0] * n_places[1] * n_places[2];
+    for (uint32_t corner = 0; corner < n_corners; corner++) {
+        uint32_t rest = corner;
+        for (uint32_t i = 0; i < n; i++) {
+            at[i] = places[i][rest % n_places[i]];
+            rest /= n_places[i];
+        }
+        distance = fmax(distance, result_distance(run, apply(run, at), center));
     }
-    return distance;
+    bool is_wave = op == KILN_OP_sin || op == KILN_OP_cos; /* as far as its operand at most */
+    return is_wave && isfinite(distance) ? e[0] : distance;
 }
 
 /* Results that are not floats: exact, or unknown where the distance reaches another one. */
@@ -167,6 +206,15 @@ static bool is_by_root(const bound_run *run, const double *x)
     return is_root && isinf(x[0]) && x[0] < 0;
 }
 
+/* The size at which the result is rounded: that of the largest number where it is about there. */
+static double reach_of(const bound_run *run, const double *x, double value, double distance)
+{
+    double largest = bound_largest(run->node->type->dtype);
+    if (!isfinite(distance) || isnan(value)) return value;
+    if (isfinite(value)) return fmin(fabs(value) + distance, largest);
+    return fabs(apply(run, x)) - distance < 2 * largest ? largest : value;
+}
+
 void bound_elementwise(bound_run *run)
 {
     kiln_op op = (kiln_op)run->node->op;
@@ -191,8 +239,8 @@ void bound_elementwise(bound_run *run)
         run->error[i] = is_by_root(run, x) ? INFINITY : distance;
         if (!kiln_eval_is_float(run->node->type)) continue;
         kiln_element_load_double(dtype, values, i, 1, &value);
-        double reach = isfinite(value) && isfinite(distance) ? fabs(value) + distance : value;
         bool is_moved = e[0] > 0 || e[1] > 0 || e[2] > 0;
-        run->error[i] += (is_moved ? moved : still) * bound_ulp(dtype, reach);
+        run->error[i] +=
+            (is_moved ? moved : still) * bound_ulp(dtype, reach_of(run, x, value, distance));
     }
 }

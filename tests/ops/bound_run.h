@@ -18,6 +18,10 @@ const double *bound_operand_error(const bound_run *run, uint32_t i);
 /* Whether an operand has distances. */
 bool bound_has_errors(const bound_run *run);
 
+/* Whether a number off by `error` may be infinite or, being infinite, may be the largest number:
+ * infinities that are sure have errors below the top's unit. */
+bool bound_reaches_top(kiln_dtype dtype, double x, double error);
+
 /* Fills run->error of an elementwise node. */
 void bound_elementwise(bound_run *run);
 #endif
