@@ -239,8 +239,8 @@ void bound_elementwise(bound_run *run)
         run->error[i] = is_by_root(run, x) ? INFINITY : distance;
         if (!kiln_eval_is_float(run->node->type)) continue;
         kiln_element_load_double(dtype, values, i, 1, &value);
-        bool is_moved = e[0] > 0 || e[1] > 0 || e[2] > 0;
-        run->error[i] +=
-            (is_moved ? moved : still) * bound_ulp(dtype, reach_of(run, x, value, distance));
+        double ulps = e[0] > 0 || e[1] > 0 || e[2] > 0 ? moved : still;
+        if (ulps > 0)
+            run->error[i] += ulps * bound_ulp(dtype, reach_of(run, x, value, run->error[i]));
     }
 }
