@@ -259,6 +259,14 @@ void kiln_dot_fetch_a(kiln_dot *dot, kiln_kv at)
           roles->k_size);
 }
 
+bool kiln_dot_columns_are_along_k(kiln_dot *dot)
+{
+    kiln_dot_operand b = dot->b;
+    const kiln_matmul_roles *roles = &dot->roles;
+    b.value = stored_under(dot->lower, b.value);
+    return is_regular(dot, &b, roles->b_n, dot->n_dims, roles->b_k) && b.k_step == 1 && b.step != 1;
+}
+
 void kiln_dot_fetch_b(kiln_dot *dot, kiln_kv at)
 {
     kiln_kernel *k = dot->lower->kernel;

@@ -95,6 +95,9 @@ void kiln_dot_fetch_ahead(kiln_dot *dot, kiln_tile *tile, kiln_kv row);
 void kiln_dot_find_operands(kiln_dot *dot);
 /* Whether A has one distance between rows and one between k; sets its source, step and k_step. */
 bool kiln_dot_rows_are_regular(kiln_dot *dot);
+/* Whether the k of a column of B lie together in memory and its columns apart; of an operand that
+ * is computed, what it is computed from. */
+bool kiln_dot_columns_are_along_k(kiln_dot *dot);
 /* Adds the locals of copied operands; needs the blocks. */
 void kiln_dot_add_locals(kiln_dot *dot);
 /* Copies rows first … end of A, or columns of B, for the tile at work. */

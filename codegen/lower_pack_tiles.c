@@ -78,6 +78,79 @@ static void pack_word(packing *p, kiln_kv panel, kiln_kv number)
     }
 }
 
+/* Whether the columns' k lie together in memory, whole steps of them: gathering along the columns
+ * would touch a line for each element. */
+static bool is_by_k(packing *p)
+{
+    bool is_whole = p->dot.roles.k_size == p->k_padded;
+    return !is_byte(p) && p->n_parts == 1 && is_whole && kiln_dot_columns_are_along_k(&p->dot);
+}
+
+/* 16 k of a column from `at` on, rounded. */
+static kiln_kv load_k(packing *p, kiln_kv column, kiln_kv at)
+{
+    kiln_lower *lower = p->lower;
+    kiln_axis_index ks = kiln_axis_vector(at, KILN_TILE_SIDE);
+    kiln_index index = kiln_dot_b_index(&p->dot, kiln_axis_scalar(column, 1), ks);
+    kiln_kv part, value = kiln_lower_value(lower, p->dot.b.value, &index);
+    kiln_bf16_parts_of(lower->kernel, kiln_k_splat(lower->kernel, value, lower->lanes), p->dtype, 1,
+                       &part);
+    return part;
+}
+
+/* 16 k of the two panels from `column` on. A word holds a column of the one and the same of the
+ * other, so that one transposition in registers turns both. */
+static void pack_square(packing *p, kiln_kv column, kiln_kv at, kiln_kv to)
+{
+    kiln_lower *lower = p->lower;
+    kiln_kernel *k = lower->kernel;
+    int64_t panel_words = p->k_padded / 2 * KILN_TILE_SIDE;
+    kiln_kv words[KILN_TILE_SIDE], half = kiln_k_const_bits(k, KILN_u32, lower->lanes, 16);
+    for (uint32_t i = 0; i < KILN_TILE_SIDE; i++) {
+        kiln_kv low = load_k(p, kiln_k_add_imm(k, column, i), at);
+        kiln_kv high = load_k(p, kiln_k_add_imm(k, column, KILN_TILE_SIDE + i), at);
+        words[i] = kiln_bf16_pair(k, low, high);
+    }
+    kiln_lower_transpose(k, words, KILN_TILE_SIDE);
+    kiln_kv upper = kiln_k_const_bits(k, KILN_u32, lower->lanes, 0xffff0000);
+    for (uint32_t i = 0; i < KILN_TILE_SIDE; i += 2) {
+        kiln_kv low = kiln_bf16_pair(k, kiln_k_binary(k, KILN_K_shl, words[i], half),
+                                     kiln_k_binary(k, KILN_K_shl, words[i + 1], half));
+        kiln_kv high =
+            kiln_bf16_pair(k, words[i], kiln_k_binary(k, KILN_K_and, words[i + 1], upper));
+        int64_t row = i / 2 * KILN_TILE_SIDE;
+        kiln_k_store(k, p->buffer, kiln_k_add_imm(k, to, row), low, 0, KILN_MEM_ALIGNED);
+        kiln_k_store(k, p->buffer, kiln_k_add_imm(k, to, panel_words + row), high, 0,
+                     KILN_MEM_ALIGNED);
+    }
+}
+
+/* The step of whole panels 0 … end - 1, two at a time. */
+static void pack_squares(packing *p, int64_t end)
+{
+    kiln_lower *lower = p->lower;
+    kiln_kernel *k = lower->kernel;
+    int64_t panel_words = p->k_padded / 2 * KILN_TILE_SIDE;
+    kiln_kv zero = kiln_k_const_i64(k, 0), stop = kiln_k_const_i64(k, end);
+    kiln_kv panel = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, stop, 2);
+    uint32_t outer = kiln_lower_mark(lower);
+    kiln_kv column = kiln_k_mul_imm(k, panel, KILN_TILE_SIDE);
+    kiln_kv to = kiln_k_binary(k, KILN_K_add, p->first_panel, panel);
+    to = kiln_k_mul_imm(k, to, panel_words);
+    to = kiln_k_binary(k, KILN_K_add, to, kiln_k_mul_imm(k, p->step, KILN_TILE_WORDS));
+    kiln_kv two = kiln_k_const_i64(k, 2);
+    kiln_kv number = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, two, 1);
+    uint32_t inner = kiln_lower_mark(lower);
+    kiln_kv at = kiln_k_mul_imm(k, p->step, p->tile_k);
+    at = kiln_k_binary(k, KILN_K_add, at, kiln_k_mul_imm(k, number, KILN_TILE_SIDE));
+    to = kiln_k_binary(k, KILN_K_add, to, kiln_k_mul_imm(k, number, KILN_TILE_WORDS / 2));
+    pack_square(p, column, at, to);
+    kiln_lower_cut(lower, inner);
+    kiln_k_end(k);
+    kiln_lower_cut(lower, outer);
+    kiln_k_end(k);
+}
+
 /* Panels first … end - 1, `n` at a time. */
 static void pack_panels(packing *p, int64_t first, int64_t end, uint32_t n)
 {
@@ -99,7 +172,12 @@ static void pack_panels(packing *p, int64_t first, int64_t end, uint32_t n)
 static void pack_all(packing *p)
 {
     int64_t twos = p->n_panels / 2 * 2;
-    if (twos) pack_panels(p, 0, twos, 2);
+    if (is_by_k(p)) {
+        twos = p->dot.roles.n_size / KILN_TILE_SIDE / 2 * 2;
+        if (twos) pack_squares(p, twos);
+    } else if (twos) {
+        pack_panels(p, 0, twos, 2);
+    }
     if (twos < p->n_panels) pack_panels(p, twos, p->n_panels, 1);
 }
 
