@@ -50,14 +50,28 @@ static uint32_t find_panels(const kiln_dot *dot)
     return KILN_NONE;
 }
 
+static bool has_steps(kiln_dot *dot, kiln_dot_operand *operand, kiln_ints free_axes,
+                      const int64_t *dims, kiln_ints k_axes)
+{
+    operand->source = source_of(dot->lower, operand->strided.input);
+    return single_stride(&operand->strided, free_axes, dims, &operand->step) &&
+           single_stride(&operand->strided, k_axes, dot->k_dims, &operand->k_step);
+}
+
 /* Whether an operand is strided with one stride for its free axes and one for k. */
 static bool is_regular(kiln_dot *dot, kiln_dot_operand *operand, kiln_ints free_axes,
                        const int64_t *dims, kiln_ints k_axes)
 {
-    if (!kiln_lower_strided(dot->lower, operand->value, &operand->strided)) return false;
-    operand->source = source_of(dot->lower, operand->strided.input);
-    return single_stride(&operand->strided, free_axes, dims, &operand->step) &&
-           single_stride(&operand->strided, k_axes, dot->k_dims, &operand->k_step);
+    return kiln_lower_strided(dot->lower, operand->value, &operand->strided) &&
+           has_steps(dot, operand, free_axes, dims, k_axes);
+}
+
+/* The same of what an operand is computed from, where it is. */
+static bool is_regular_under(kiln_dot *dot, kiln_dot_operand *operand, kiln_ints free_axes,
+                             const int64_t *dims, kiln_ints k_axes)
+{
+    return kiln_lower_strided_under(dot->lower, operand->value, &operand->strided) &&
+           has_steps(dot, operand, free_axes, dims, k_axes);
 }
 
 bool kiln_dot_rows_are_regular(kiln_dot *dot)
@@ -227,31 +241,11 @@ static void fetch(kiln_dot *dot, const kiln_dot_operand *operand, kiln_kv from, 
         kiln_k_prefetch_far(k, source.buffer, kiln_k_add_imm(k, from, i));
 }
 
-static bool is_on_constant(const kiln_graph *graph, kiln_value value)
-{
-    return kiln_graph_node(graph, kiln_view_base(graph, value))->op == KILN_OP_constant;
-}
-
-/* What stands in memory at the index of a value that elementwise nodes of the group compute: the
- * first operand of each that is no constant. */
-static kiln_value stored_under(const kiln_lower *lower, kiln_value value)
-{
-    while (kiln_lower_position(lower, value) != KILN_NONE) {
-        const kiln_node *node = kiln_graph_node(lower->graph, value);
-        if (kiln_node_row(node)->class_ != KILN_ELEMENTWISE) break;
-        uint32_t i = 0;
-        while (i + 1 < node->n_inputs && is_on_constant(lower->graph, node->inputs[i])) i++;
-        value = node->inputs[i];
-    }
-    return value;
-}
-
 void kiln_dot_fetch_a(kiln_dot *dot, kiln_kv at)
 {
     kiln_dot_operand a = dot->a;
     const kiln_matmul_roles *roles = &dot->roles;
-    a.value = stored_under(dot->lower, a.value);
-    if (!is_regular(dot, &a, roles->a_m, dot->m_dims, roles->a_k) || a.k_step != 1) return;
+    if (!is_regular_under(dot, &a, roles->a_m, dot->m_dims, roles->a_k) || a.k_step != 1) return;
     kiln_kv start = batch_offset(dot, &a, roles->a_batch);
     fetch(dot, &a,
           kiln_k_binary(dot->lower->kernel, KILN_K_add, start,
@@ -263,8 +257,8 @@ bool kiln_dot_columns_are_along_k(kiln_dot *dot)
 {
     kiln_dot_operand b = dot->b;
     const kiln_matmul_roles *roles = &dot->roles;
-    b.value = stored_under(dot->lower, b.value);
-    return is_regular(dot, &b, roles->b_n, dot->n_dims, roles->b_k) && b.k_step == 1 && b.step != 1;
+    bool is_along = is_regular_under(dot, &b, roles->b_n, dot->n_dims, roles->b_k);
+    return is_along && b.k_step == 1 && b.step != 1;
 }
 
 void kiln_dot_fetch_b(kiln_dot *dot, kiln_kv at)
@@ -272,7 +266,7 @@ void kiln_dot_fetch_b(kiln_dot *dot, kiln_kv at)
     kiln_kernel *k = dot->lower->kernel;
     kiln_dot_operand b = dot->b;
     const kiln_matmul_roles *roles = &dot->roles;
-    if (!is_regular(dot, &b, roles->b_n, dot->n_dims, roles->b_k)) return;
+    if (!is_regular_under(dot, &b, roles->b_n, dot->n_dims, roles->b_k)) return;
     bool is_along_k = b.k_step == 1;
     if (!is_along_k && b.step != 1) return;
     kiln_kv start = batch_offset(dot, &b, roles->b_batch);

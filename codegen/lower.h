@@ -185,6 +185,9 @@ typedef struct kiln_strided {
     int64_t strides[KILN_MAX_RANK];
 } kiln_strided;
 bool kiln_lower_strided(const kiln_lower *lower, kiln_value node, kiln_strided *out_strided);
+/* The same of what elementwise nodes of the group compute it from: of the first operand of each
+ * that is no constant. */
+bool kiln_lower_strided_under(const kiln_lower *lower, kiln_value node, kiln_strided *out_strided);
 
 /* Vector lanes of a compute dtype on this machine. */
 uint32_t kiln_machine_lanes(const kiln_machine *machine, kiln_dtype compute);

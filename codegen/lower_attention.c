@@ -260,7 +260,7 @@ static void emit_stage(attention *a, const row_block *block, uint32_t number)
     kiln_kv r = kiln_k_loop(k, KILN_LOOP_SERIAL, kiln_k_const_i64(k, 0),
                             kiln_k_const_i64(k, block->rows), 1);
     uint32_t mark = kiln_lower_mark(lower), n_bindings = lower->bindings.n;
-    if (number == 0 && !a->is_tiled) fetch_ahead(a, block, r);
+    if (number == 0) fetch_ahead(a, block, r);
     kiln_kv before = kiln_k_mul_imm(k, a->first.batch, a->match.rows);
     kiln_kv row = kiln_k_binary(k, KILN_K_add, before, kiln_k_binary(k, KILN_K_add, block->row, r));
     a->walk.row = kiln_axis_scalar(row, 1);

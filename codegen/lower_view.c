@@ -195,13 +195,32 @@ static strided_fn *const strided_rows[KILN_N_OPS] = {
     [KILN_OP_reverse] = strided_reverse,
 };
 
-bool kiln_lower_strided(const kiln_lower *lower, kiln_value node, kiln_strided *out_strided)
+static bool is_on_constant(const kiln_graph *graph, kiln_value value)
+{
+    return kiln_graph_node(graph, kiln_view_base(graph, value))->op == KILN_OP_constant;
+}
+
+/* The first operand of an elementwise node that is no constant. */
+static kiln_value main_operand(const kiln_graph *graph, const kiln_node *node)
+{
+    uint32_t i = 0;
+    while (i + 1 < node->n_inputs && is_on_constant(graph, node->inputs[i])) i++;
+    return node->inputs[i];
+}
+
+static bool find_strided(const kiln_lower *lower, kiln_value node, bool is_under,
+                         kiln_strided *out_strided)
 {
     kiln_vec(const kiln_node *) chain = {0};
     kiln_value at = node;
     while (kiln_lower_input(lower, at) == KILN_NONE) {
         const kiln_node *step = kiln_graph_node(lower->graph, at);
-        if (kiln_node_row(step)->class_ != KILN_VIEW) return false;
+        kiln_class class_ = kiln_node_row(step)->class_;
+        if (is_under && class_ == KILN_ELEMENTWISE) {
+            at = main_operand(lower->graph, step);
+            continue;
+        }
+        if (class_ != KILN_VIEW) return false;
         kiln_vec_push(&chain, &lower->scope->arena, step);
         at = step->inputs[0];
     }
@@ -217,4 +236,14 @@ bool kiln_lower_strided(const kiln_lower *lower, kiln_value node, kiln_strided *
         if (!strided_rows[chain.at[i]->op](from, chain.at[i], &old, out_strided)) return false;
     }
     return true;
+}
+
+bool kiln_lower_strided(const kiln_lower *lower, kiln_value node, kiln_strided *out_strided)
+{
+    return find_strided(lower, node, false, out_strided);
+}
+
+bool kiln_lower_strided_under(const kiln_lower *lower, kiln_value node, kiln_strided *out_strided)
+{
+    return find_strided(lower, node, true, out_strided);
 }

@@ -72,15 +72,16 @@ static bool reads_producer(kiln_fusion *fusion, uint32_t producer, uint32_t id)
     return false;
 }
 
-/* Queries of an attention in f32: a block of rows is copied once, for all keys, so what makes them
- * runs in the copy. */
+/* Queries of an attention: a block of rows is copied once, for all keys, so what makes them runs in
+ * the copy. In bf16 keys and values are packed once as well. */
 static bool is_copied_once(const kiln_fusion *fusion, const kiln_cluster *cluster, uint32_t id,
                            uint32_t operand)
 {
-    if (cluster->kind != KILN_GROUP_ATTENTION || id == cluster->anchor || operand != 0)
-        return false;
-    return kiln_graph_type(fusion->graph, kiln_fusion_node(fusion, id)->inputs[0])->dtype ==
-           KILN_f32;
+    if (cluster->kind != KILN_GROUP_ATTENTION) return false;
+    const kiln_node *node = kiln_fusion_node(fusion, id);
+    if (id == cluster->anchor && operand == 0) return false;
+    bool is_f32 = kiln_graph_type(fusion->graph, node->inputs[0])->dtype == KILN_f32;
+    return is_f32 ? id != cluster->anchor && operand == 0 : true;
 }
 
 /* Whether a contraction reads the producer as an operand, which it can only do from memory. */
