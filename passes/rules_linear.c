@@ -18,6 +18,13 @@ static bool is_contraction(const kiln_node *node)
     return kiln_node_row(node)->class_ == KILN_CONTRACT && kiln_node_is_float(node);
 }
 
+/* f32 and f64: the operands of a narrower product must not be rounded once more, since what they
+ * lose does not shrink where its terms cancel. */
+static bool is_wide(const kiln_node *node)
+{
+    return node->type->dtype == KILN_f32 || node->type->dtype == KILN_f64;
+}
+
 /* A contraction with constant weights and one user, or such a one plus a constant. */
 static bool is_affine(const kiln_rewrite *rewrite, const kiln_node *node)
 {
@@ -143,7 +150,7 @@ static kiln_value rule_scale_weights(kiln_rewrite *rewrite, const kiln_node *nod
 {
     const kiln_node *inner = kiln_operand_node(rewrite, node, 0),
                     *scale = kiln_operand_node(rewrite, node, 1);
-    if (!is_contraction(inner) || !is_affine(rewrite, inner)) return none;
+    if (!is_wide(node) || !is_contraction(inner) || !is_affine(rewrite, inner)) return none;
     kiln_value factor = weight_scale(rewrite, inner, scale);
     if (!factor.id) return none;
     kiln_value weights = kiln_mapped(rewrite, inner->inputs[1]);
@@ -168,7 +175,7 @@ static kiln_value rule_scale_once(kiln_rewrite *rewrite, const kiln_node *node)
     double left, right;
     const kiln_node *a = match_scaled(rewrite, node, 0, &left),
                     *b = match_scaled(rewrite, node, 1, &right);
-    if (!a || !b || !kiln_node_is_float(node) || !(fabs(right) <= 1)) return none;
+    if (!a || !b || !is_wide(a) || !(fabs(right) <= 1)) return none;
     kiln_value from = kiln_mapped(rewrite, a->inputs[0]);
     kiln_value scale = kiln_add_splat_like(rewrite->target, from, left * right);
     kiln_value inputs[] = {kiln_add_binary(rewrite->target, KILN_OP_mul, from, scale),

@@ -191,7 +191,7 @@ static const struct {
     {fuzz_step_order, 3},        {fuzz_step_barrier, 1},     {fuzz_step_solve, 1},
     {fuzz_step_dot, 4},          {fuzz_step_convolution, 2}, {fuzz_step_composite, 5},
     {fuzz_step_random, 1},       {fuzz_step_region, 2},      {fuzz_step_scalar_region, 2},
-    {fuzz_step_custom, 1},
+    {fuzz_step_custom, 1},       {fuzz_step_image, 1},       {fuzz_step_layers, 1},
 };
 #define N_STEPS (sizeof steps / sizeof *steps)
 #define N_SCALAR_STEPS 4

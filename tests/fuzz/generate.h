@@ -70,5 +70,5 @@ fuzz_step_fn fuzz_step_elementwise, fuzz_step_convert, fuzz_step_select, fuzz_st
     fuzz_step_reduce, fuzz_step_window, fuzz_step_view, fuzz_step_move, fuzz_step_take_along,
     fuzz_step_gather, fuzz_step_scatter, fuzz_step_order, fuzz_step_barrier, fuzz_step_solve,
     fuzz_step_dot, fuzz_step_convolution, fuzz_step_function, fuzz_step_composite, fuzz_step_random,
-    fuzz_step_region, fuzz_step_scalar_region, fuzz_step_custom;
+    fuzz_step_region, fuzz_step_scalar_region, fuzz_step_custom, fuzz_step_image, fuzz_step_layers;
 #endif
