@@ -6,6 +6,7 @@
 #include "base/checked.h"
 #include "codegen/math.h"
 #include "kiln/program.h"
+#include "passes/row_move.h"
 
 #define ALIAS_BYTES 4096
 #define ALIAS_ROWS 8             /* more fight for the twelve lines of a set */
@@ -84,9 +85,39 @@ static bool is_in_sum_dtype(const kiln_dot *dot, const kiln_dot_operand *operand
     return kiln_graph_type(dot->lower->graph, operand->value)->dtype == dot->dtype;
 }
 
+bool kiln_dot_has_row_move(const kiln_dot *dot)
+{
+    const kiln_lower *lower = dot->lower;
+    kiln_value move = kiln_dot_row_move(&lower->scope->arena, lower->graph, lower->group->anchor);
+    return move.id && kiln_lower_position(lower, move) != KILN_NONE;
+}
+
+/* Rows that a move of the group says where to find; false where their elements do not lie together
+ * in the place that what it reads has. */
+static bool find_rows(kiln_dot *dot)
+{
+    kiln_lower *lower = dot->lower;
+    if (!kiln_dot_has_row_move(dot)) return false;
+    kiln_value move = kiln_dot_row_move(&lower->scope->arena, lower->graph, lower->group->anchor);
+    kiln_value table = kiln_graph_node(lower->graph, move)->inputs[0];
+    const kiln_type *type = kiln_graph_type(lower->graph, table);
+    kiln_strided strided;
+    if (!kiln_lower_strided(lower, table, &strided)) return false;
+    int64_t together = 1;
+    for (uint32_t i = type->rank; i-- > 0 && together < dot->roles.k_size;) {
+        if (type->dims[i] > 1 && strided.strides[i] != together) return false;
+        together *= type->dims[i];
+    }
+    dot->a.mode = KILN_DOT_ROWS;
+    dot->a.source = source_of(lower, strided.input);
+    dot->a.k_step = 1;
+    return true;
+}
+
 static void find_a(kiln_dot *dot)
 {
     kiln_dot_operand *a = &dot->a;
+    if (find_rows(dot)) return;
     bool is_strided = is_regular(dot, a, dot->roles.a_m, dot->m_dims, dot->roles.a_k);
     int64_t width = (int64_t)dot->vectors * dot->lanes,
             size = (int64_t)kiln_dtype_bytes(dot->dtype);
@@ -210,9 +241,25 @@ static kiln_kv batch_offset(kiln_dot *dot, const kiln_dot_operand *operand, kiln
     return kiln_lower_sum(dot->lower, &sum).base;
 }
 
+kiln_kv kiln_dot_use_rows(kiln_dot *dot, kiln_tile *tile, kiln_kv row)
+{
+    kiln_kernel *k = dot->lower->kernel;
+    bool is_placed = dot->a.mode == KILN_DOT_ROWS;
+    for (uint32_t r = 0; r < tile->rows; r++) {
+        tile->a_row[r] = is_placed ? 0 : r * dot->a.step;
+        if (is_placed) tile->a_place[r] = kiln_dot_row_offset(dot, kiln_k_add_imm(k, row, r));
+    }
+    return is_placed ? kiln_k_const_i64(k, 0) : kiln_dot_row_offset(dot, row);
+}
+
 kiln_kv kiln_dot_row_offset(kiln_dot *dot, kiln_kv at)
 {
     kiln_kernel *k = dot->lower->kernel;
+    if (dot->a.mode == KILN_DOT_ROWS) {
+        kiln_axis_index first = kiln_axis_zero(dot->lower);
+        kiln_index index = kiln_dot_a_index(dot, kiln_axis_scalar(at, 1), first);
+        return kiln_lower_address(dot->lower, dot->a.value, &index);
+    }
     if (dot->a.mode != KILN_DOT_DIRECT)
         return kiln_k_mul_imm(k, kiln_k_binary(k, KILN_K_sub, at, dot->first_row), dot->a.step);
     kiln_kv start = batch_offset(dot, &dot->a, dot->roles.a_batch);

@@ -65,7 +65,8 @@ static void emit_step(kiln_tile *tile, kiln_kv a, kiln_kv b, int64_t step)
     for (uint32_t v = 0; v < tile->vectors; v++)
         vectors[v] = load_vector(tile, v, b, step * tile->b_k);
     for (uint32_t r = 0; r < tile->rows; r++) {
-        kiln_kv row = kiln_tile_load_row(tile, a, tile->a_row[r] + step * tile->a_k);
+        kiln_kv from = tile->a_place[r] ? kiln_k_binary(k, KILN_K_add, a, tile->a_place[r]) : a;
+        kiln_kv row = kiln_tile_load_row(tile, from, tile->a_row[r] + step * tile->a_k);
         kiln_kv *sums = tile->sums + r * tile->vectors;
         for (uint32_t v = 0; v < tile->vectors; v++)
             sums[v] = kiln_tile_multiply_add(k, row, vectors[v], sums[v]);
@@ -229,8 +230,9 @@ uint32_t kiln_tile_rank(const kiln_machine *machine, const kiln_tile_shape *shap
                         kiln_tile_choice *out_tiles)
 {
     uint32_t unit = shape->lanes < KILN_PANEL ? KILN_PANEL / shape->lanes : 1, n = 0;
+    uint32_t most_rows = shape->most_rows ? shape->most_rows : KILN_TILE_ROWS;
     for (uint32_t vectors = unit; vectors <= KILN_TILE_VECTORS; vectors += unit) {
-        for (uint32_t rows = 1; rows <= KILN_TILE_ROWS && rows <= shape->m; rows++) {
+        for (uint32_t rows = 1; rows <= most_rows && rows <= shape->m; rows++) {
             if (!tile_fits(machine, rows, vectors, unit)) continue;
             kiln_tile_choice tile = {.rows = rows, .vectors = vectors};
             tile.cycles = all_cycles(machine, shape, tile);
@@ -244,7 +246,7 @@ kiln_tile_choice kiln_tile_choose(const kiln_machine *machine, uint32_t lanes, i
                                   int64_t k)
 {
     kiln_tile_choice best = {.cycles = -1};
-    kiln_tile_shape shape = {lanes, m, n, k};
+    kiln_tile_shape shape = {.lanes = lanes, .m = m, .n = n, .k = k};
     kiln_tile_rank(machine, &shape, 1, &best);
     return best;
 }

@@ -25,6 +25,7 @@ typedef struct kiln_tile {
     uint32_t lanes, rows, vectors;
     kiln_tile_source a, b;
     int64_t a_row[KILN_TILE_ROWS], a_k;       /* offsets of the rows from the base, step of k */
+    kiln_kv a_place[KILN_TILE_ROWS]; /* added to them: rows that lie anywhere, or none */
     int64_t b_vector[KILN_TILE_VECTORS], b_k; /* the same for vectors of B */
     kiln_kv b_mask;        /* of the last vector's loads, or none */
     bool b_is_aligned;
@@ -98,6 +99,7 @@ typedef struct kiln_tile_choice {
 typedef struct kiln_tile_shape {
     uint32_t lanes;
     int64_t m, n, k;
+    uint32_t most_rows; /* of a tile; 0: any number */
 } kiln_tile_shape;
 uint32_t kiln_tile_rank(const kiln_machine *machine, const kiln_tile_shape *shape, uint32_t most,
                         kiln_tile_choice *out_tiles);

@@ -113,6 +113,11 @@ kiln_kv kiln_lower_value(kiln_lower *lower, kiln_value node, const kiln_index *i
 kiln_kv kiln_lower_value_where(kiln_lower *lower, kiln_value node, const kiln_index *index,
                                kiln_kv guard);
 
+/* Where the element of `node` stands, as an offset of i64 in what the group reads: for nodes that
+ * are an input of the group, seen through views, take, gather and dynamic_slice. The index is a
+ * scalar. */
+kiln_kv kiln_lower_address(kiln_lower *lower, kiln_value node, const kiln_index *index);
+
 /* Binds `node` to `value` whatever the index, until unbound (bindings form a stack). */
 void kiln_lower_bind(kiln_lower *lower, kiln_value node, kiln_kv value);
 /* Binds `node` to what stands in `buffer` (a local) in compute form at these strides per axis. */

@@ -8,6 +8,7 @@
 #include "codegen/math.h"
 #include "kiln/program.h"
 
+#define PLACED_ROWS 8  /* of a tile whose rows lie anywhere: as many addresses stay in registers */
 #define PREFETCH_K 128 /* from here on the result's lines are fetched before the sums start */
 
 /* A tile's place: the columns of a group. */
@@ -27,7 +28,6 @@ static kiln_tile make_tile(kiln_dot *dot, uint32_t rows, const column_group *gro
                       .a = dot->a.source,
                       .b = dot->b.source,
                       .a_k = dot->a.k_step};
-    for (uint32_t r = 0; r < rows; r++) tile.a_row[r] = r * dot->a.step;
     if (dot->b.mode == KILN_DOT_WIDEN) {
         kiln_dot_use_widening(dot, &tile, group->column);
         return tile;
@@ -202,7 +202,7 @@ static void fetch_next(kiln_dot *dot, kiln_tile *tile, kiln_kv row, const column
 static void accumulate(kiln_dot *dot, kiln_tile *tile, kiln_kv row, const column_group *group)
 {
     kiln_kernel *k = dot->lower->kernel;
-    kiln_kv a = kiln_dot_row_offset(dot, row);
+    kiln_kv a = kiln_dot_use_rows(dot, tile, row);
     kiln_kv b = kiln_dot_column_offset(dot, group->column);
     if (dot->ahead.is_at_work && tile->rows == dot->rows)
         kiln_dot_fetch_ahead(dot, tile, row);
@@ -371,8 +371,10 @@ static void lower_tiled(kiln_dot *dot)
 {
     kiln_lower *lower = dot->lower;
     const kiln_matmul_roles *roles = &dot->roles;
-    kiln_tile_choice choice =
-        kiln_tile_choose(lower->machine, dot->lanes, roles->m_size, roles->n_size, roles->k_size);
+    kiln_tile_shape shape = {dot->lanes, roles->m_size, roles->n_size, roles->k_size, 0};
+    if (kiln_dot_has_row_move(dot)) shape.most_rows = PLACED_ROWS;
+    kiln_tile_choice choice = {.cycles = -1};
+    kiln_tile_rank(lower->machine, &shape, 1, &choice);
     const kiln_tuned *tuned = dot->tuned = &lower->group->tuned;
     dot->rows = tuned->rows ? tuned->rows : choice.rows;
     dot->vectors = tuned->rows ? tuned->vectors : choice.vectors;

@@ -9,6 +9,7 @@
 /* How an operand is read: in place, or copied for each tile into a local in compute form. */
 typedef enum kiln_dot_mode {
     KILN_DOT_DIRECT,
+    KILN_DOT_ROWS, /* of A: in place, each row at an address of its own, which a move gives */
     KILN_DOT_PANELS,
     KILN_DOT_COPY_K, /* local [m][k]; of B: [k][columns of a tile] */
     KILN_DOT_COPY_M, /* local [k][m] */
@@ -91,6 +92,8 @@ void kiln_dot_plan_ahead(kiln_dot *dot);
 void kiln_dot_begin_ahead(kiln_dot *dot, kiln_kv number);
 kiln_kv kiln_dot_last_columns(kiln_dot *dot, kiln_kv first, kiln_kv end);
 void kiln_dot_fetch_ahead(kiln_dot *dot, kiln_tile *tile, kiln_kv row);
+/* Whether the group gathers the rows of A, which are read in place. */
+bool kiln_dot_has_row_move(const kiln_dot *dot);
 /* Finds the operands and decides how they are read; needs rows and vectors. */
 void kiln_dot_find_operands(kiln_dot *dot);
 /* Whether A has one distance between rows and one between k; sets its source, step and k_step. */
@@ -108,6 +111,8 @@ void kiln_dot_copy_columns(kiln_dot *dot, kiln_kv column, uint32_t vectors, uint
  * computed or spread. */
 void kiln_dot_fetch_a(kiln_dot *dot, kiln_kv at);
 void kiln_dot_fetch_b(kiln_dot *dot, kiln_kv at);
+/* Lets a tile read its rows of A from `row` on; returns the element offset of k 0 in them. */
+kiln_kv kiln_dot_use_rows(kiln_dot *dot, kiln_tile *tile, kiln_kv row);
 /* Element offset of row / column `at` of the batch at work. */
 kiln_kv kiln_dot_row_offset(kiln_dot *dot, kiln_kv at);
 kiln_kv kiln_dot_column_offset(kiln_dot *dot, kiln_kv at);

@@ -20,6 +20,7 @@ struct kiln_sites {
 static uint64_t site_hash(const kiln_site *site)
 {
     uint64_t hash = kiln_hash_u64(KILN_HASH_SEED, site->lanes | (uint64_t)site->mask << 32);
+    if (site->is_address) hash = kiln_hash_u64(hash, 1);
     hash = kiln_hash_u64(hash, site->guard | (uint64_t)site->index.rank << 32);
     for (uint32_t i = 0; i < site->index.rank; i++) {
         const kiln_axis_index *axis = &site->index.axis[i];
@@ -39,6 +40,7 @@ static bool is_same_axis(const kiln_axis_index *a, const kiln_axis_index *b)
 static bool is_same_site(const kiln_site *a, const kiln_site *b)
 {
     if (a->lanes != b->lanes || a->mask != b->mask || a->guard != b->guard) return false;
+    if (a->is_address != b->is_address) return false;
     if (a->index.rank != b->index.rank) return false;
     for (uint32_t i = 0; i < a->index.rank; i++)
         if (!is_same_axis(&a->index.axis[i], &b->index.axis[i])) return false;
@@ -82,6 +84,14 @@ static uint32_t site_of(kiln_lower *lower, const kiln_index *index, kiln_kv guar
     return site_intern(lower, &site);
 }
 
+/* The place of operand 0 of a view or move is wanted where its result's is; indices are values. */
+static uint32_t address_site(kiln_lower *lower, uint32_t site)
+{
+    kiln_site at = lower->sites->all.at[site];
+    at.is_address = true;
+    return site_intern(lower, &at);
+}
+
 static kiln_memo_key value_key(kiln_value node, uint32_t site)
 {
     return (kiln_memo_key){1ull << 32, node.id, site};
@@ -100,6 +110,9 @@ void kiln_frame_ask(kiln_lower *lower, kiln_frame *frame, kiln_value node, const
                     kiln_kv guard)
 {
     kiln_lower_sub sub = {node, site_of(lower, index, guard)};
+    const kiln_node *asks = kiln_graph_node(lower->graph, frame->node);
+    bool is_moved = kiln_frame_site(lower, frame)->is_address && asks->inputs[0].id == node.id;
+    if (is_moved) sub.site = address_site(lower, sub.site);
     kiln_vec_push(&frame->subs, &lower->scope->arena, sub);
 }
 
@@ -177,6 +190,11 @@ static kiln_kv value_load(kiln_lower *lower, const kiln_frame *frame)
     }
     uint32_t input = kiln_lower_input(lower, frame->node);
     if (input == KILN_NONE) return 0;
+    const kiln_site site = *kiln_frame_site(lower, frame);
+    if (site.is_address) {
+        kiln_axis_index offset = kiln_lower_operand_offset(lower, input, &site.index);
+        return kiln_axis_plain(lower, &offset).base;
+    }
     kiln_binding at = {.place = lower->place_of[input],
                        .buffer = lower->buffer_of[input],
                        .is_operand = true,
@@ -242,17 +260,11 @@ static const kiln_lower_sub *missing_sub(const kiln_lower *lower, const kiln_fra
     return NULL;
 }
 
-kiln_kv kiln_lower_value(kiln_lower *lower, kiln_value node, const kiln_index *index)
-{
-    return kiln_lower_value_where(lower, node, index, 0);
-}
-
-kiln_kv kiln_lower_value_where(kiln_lower *lower, kiln_value node, const kiln_index *index,
-                               kiln_kv guard)
+/* What `node` is at site `root`. */
+static kiln_kv value_at(kiln_lower *lower, kiln_value node, uint32_t root)
 {
     kiln_vec(kiln_frame) stack = {0};
     kiln_arena *arena = &lower->scope->arena;
-    uint32_t root = site_of(lower, index, guard);
     kiln_kv found = value_find(lower, node, root);
     if (!found) kiln_vec_push(&stack, arena, ((kiln_frame){.node = node, .site = root}));
     while (stack.n > 0) {
@@ -269,5 +281,29 @@ kiln_kv kiln_lower_value_where(kiln_lower *lower, kiln_value node, const kiln_in
         kiln_memo_add(lower->memo, value_key(top->node, top->site), found);
         stack.n--;
     }
-    return value_spread(lower, found, lower->lanes);
+    return found;
+}
+
+kiln_kv kiln_lower_value(kiln_lower *lower, kiln_value node, const kiln_index *index)
+{
+    return kiln_lower_value_where(lower, node, index, 0);
+}
+
+kiln_kv kiln_lower_value_where(kiln_lower *lower, kiln_value node, const kiln_index *index,
+                               kiln_kv guard)
+{
+    kiln_kv value = value_at(lower, node, site_of(lower, index, guard));
+    return value_spread(lower, value, lower->lanes);
+}
+
+kiln_kv kiln_lower_address(kiln_lower *lower, kiln_value node, const kiln_index *index)
+{
+    uint32_t lanes = lower->lanes;
+    kiln_kv mask = lower->mask;
+    lower->lanes = 1;
+    lower->mask = 0;
+    kiln_kv at = value_at(lower, node, address_site(lower, site_of(lower, index, 0)));
+    lower->lanes = lanes;
+    lower->mask = mask;
+    return at;
 }

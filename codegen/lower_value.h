@@ -8,6 +8,7 @@
  * `guard` the lanes for which a MOVE above needs the value (lane 0 may be off), none for all. */
 typedef struct kiln_site {
     uint32_t lanes;
+    bool is_address; /* the place in memory is wanted, not the value: kiln_lower_address */
     kiln_kv mask, guard;
     kiln_index index;
 } kiln_site;

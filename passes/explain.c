@@ -4,7 +4,7 @@
 #include <inttypes.h>
 
 #include "kiln/program.h"
-#include "passes/schedule.h"
+#include "passes/row_move.h"
 
 /* Bytes that one kernel per computing node would move: operands read and the result written. */
 static int64_t unfused_bytes(const kiln_graph *graph, const kiln_group *group)
@@ -49,6 +49,18 @@ static const char *limit_of(const kiln_schedule *schedule, const kiln_group *gro
     return memory > work ? "memory" : "arithmetic";
 }
 
+/* The move of a product's group that says where the rows of its first operand stand, or NULL. */
+static const kiln_node *row_move(const kiln_schedule *schedule, const kiln_group *group)
+{
+    if (group->kind != KILN_GROUP_DOT) return NULL;
+    kiln_arena *arena = &schedule->scope->arena;
+    kiln_value move = kiln_dot_row_move(arena, schedule->graph, group->anchor);
+    for (uint32_t i = 0; move.id && i < group->n_nodes; i++) {
+        if (group->nodes[i].id == move.id) return kiln_graph_node(schedule->graph, move);
+    }
+    return NULL;
+}
+
 static void explain_group(const kiln_schedule *schedule, uint32_t number, kiln_text *text)
 {
     const kiln_group *group = &schedule->groups.at[number];
@@ -61,7 +73,10 @@ static void explain_group(const kiln_schedule *schedule, uint32_t number, kiln_t
                      (double)group->flops / 1e3, (double)group->bytes / 1e3,
                      saved > 0 && !is_pack ? (double)saved / 1e3 : 0.0, group->ns / 1e3);
     if (share > 100) share = 100;
-    kiln_text_printf(text, "%3.0f%% of %-10s  %s\n", share, limit, group->label);
+    kiln_text_printf(text, "%3.0f%% of %-10s  %s", share, limit, group->label);
+    const kiln_node *move = row_move(schedule, group);
+    if (move) kiln_text_printf(text, ", rows read by %s", kiln_node_row(move)->name);
+    kiln_text_append(text, "\n");
 }
 
 static void explain_totals(const kiln_schedule *schedule, kiln_text *text)

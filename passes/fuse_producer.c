@@ -10,6 +10,7 @@
 
 #include "kiln/program.h"
 #include "passes/fuse.h"
+#include "passes/row_move.h"
 
 #define MAX_NODES 512
 #define MAX_EPILOGUE_NODES 128
@@ -84,6 +85,27 @@ static bool is_copied_once(const kiln_fusion *fusion, const kiln_cluster *cluste
     return is_f32 ? id != cluster->anchor && operand == 0 : true;
 }
 
+/* The move whose rows product `id` may read where they stand, when this cluster is its group. */
+static kiln_value rows_read(kiln_fusion *fusion, const kiln_cluster *cluster, uint32_t id)
+{
+    kiln_value none = {0}, product = kiln_fusion_value(fusion, id);
+    bool is_plain = kiln_format_parts((kiln_format)fusion->packing[id]) == 0;
+    bool is_cpu = fusion->machine->kind == KILN_MACHINE_CPU;
+    if (cluster->kind != KILN_GROUP_DOT || !is_plain || !is_cpu) return none;
+    kiln_value move = kiln_dot_row_move(fusion->arena, fusion->graph, product);
+    if (!move.id) return none;
+    kiln_value table = kiln_fusion_node(fusion, move.id)->inputs[0];
+    table = kiln_stored_value(fusion->graph, table);
+    return fusion->is_floating[table.id] ? none : move;
+}
+
+/* Whether such rows are made by the producer, and what they are read from is not. */
+static bool is_read_in_rows(kiln_fusion *fusion, uint32_t producer, kiln_value move)
+{
+    if (!move.id || fusion->cluster_of[move.id] != producer) return false;
+    return !reads_producer(fusion, producer, kiln_fusion_node(fusion, move.id)->inputs[0].id);
+}
+
 /* Whether a contraction reads the producer as an operand, which it can only do from memory. */
 static bool is_contraction_operand(kiln_fusion *fusion, uint32_t producer, uint32_t consumer)
 {
@@ -92,8 +114,14 @@ static bool is_contraction_operand(kiln_fusion *fusion, uint32_t producer, uint3
         uint32_t id = cluster->nodes.at[i];
         if (kiln_fusion_class(fusion, id) != KILN_CONTRACT) continue;
         const kiln_node *node = kiln_fusion_node(fusion, id);
+        kiln_value move = rows_read(fusion, cluster, id);
+        bool is_inside = move.id && fusion->cluster_of[move.id] == consumer;
+        if (is_inside &&
+            reads_producer(fusion, producer, kiln_fusion_node(fusion, move.id)->inputs[0].id))
+            return true;
         for (uint32_t operand = 0; operand < node->n_inputs; operand++) {
             if (is_copied_once(fusion, cluster, id, operand)) continue;
+            if (operand == 0 && is_read_in_rows(fusion, producer, move)) continue;
             if (reads_producer(fusion, producer, node->inputs[operand].id)) return true;
         }
     }

@@ -17,12 +17,14 @@
 
 typedef void build_fn(kiln_graph *graph);
 
-/* Builds, fuses and plans; `expected` lists the groups' kinds and `arena` the bytes (-1: any). */
+/* Builds, fuses and plans; `expected` lists the groups' kinds and `arena` the bytes (-1: any);
+ * `explained` is in the explanation. */
 typedef struct fuse_case {
     build_fn *build;
     bool is_unfused;
     const char *expected;
     int64_t arena;
+    const char *explained;
 } fuse_case;
 
 static void list_kinds(const kiln_schedule *schedule, kiln_text *text)
@@ -54,6 +56,8 @@ static void run_case(const fuse_case *test)
         if (strcmp(kiln_text_string(&text), test->expected) != 0)
             print_error("%s", kiln_text_string(&dump));
         assert_string_equal(kiln_text_string(&text), test->expected);
+        if (test->explained && !strstr(kiln_text_string(&dump), test->explained))
+            fail_msg("%s; expected %s", kiln_text_string(&dump), test->explained);
         if (test->arena >= 0) assert_int_equal(schedule->arena_bytes, test->arena);
     }
     kiln_scope_close(&scope);
@@ -189,6 +193,17 @@ static void build_in_place(kiln_graph *graph)
     kiln_add_output(graph, dot(graph, s, w), "y");
 }
 
+static void build_taken_rows(kiln_graph *graph)
+{
+    kiln_value table = input(graph, "table", DIMS(1000, 64)), w = input(graph, "w", DIMS(64, 96));
+    const kiln_type *indices = kiln_graph_tensor(graph, KILN_i32, DIMS(32));
+    kiln_value at = kiln_add_input(graph, indices, "at", false);
+    kiln_attrs attrs = {.family = KILN_FAMILY_axis, .axis = {.axis = 0}};
+    kiln_value inputs[] = {table, at};
+    kiln_node_spec spec = {.op = KILN_OP_take, .inputs = inputs, .n_inputs = 2, .attrs = &attrs};
+    kiln_add_output(graph, dot(graph, kiln_graph_add(graph, &spec), w), "y");
+}
+
 static void fused_cases(void **state)
 {
     static const fuse_case cases[] = {
@@ -203,6 +218,8 @@ static void fused_cases(void **state)
         {build_copies, false, "pointwise", 0},
         {build_unstrided, false, "pointwise dot", 16 * 32 * 4},
         {build_in_place, false, "attention", -1},
+        {build_taken_rows, false, "dot", 0, "rows read by take"},
+        {build_taken_rows, true, "pointwise dot", 32 * 64 * 4},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) run_case(&cases[i]);
 }

@@ -108,6 +108,61 @@ static void build_transposed_output(kiln_graph *g)
     OUT(kiln_transpose(g, dot(g, IN("a", f32, 21, 64), IN("b", f32, 64, 35), 1, 0), LIST(1, 0)));
 }
 
+/* Rows that a take, a gather or a dynamic slice finds, read where they stand. */
+static void taken(kiln_graph *g, int64_t m, int64_t n, int64_t k)
+{
+    kiln_value table = kiln_input(g, "table", KILN_f32, 2, LIST(9, k));
+    kiln_value at = kiln_input(g, "at", KILN_i32, 1, LIST(m));
+    kiln_value b = kiln_input(g, "b", KILN_f32, 2, LIST(k, n));
+    OUT(dot(g, kiln_take(g, table, at, 0), b, 1, 0));
+}
+
+static void build_taken(kiln_graph *g) { taken(g, 53, 77, 37); }
+static void build_taken_row(kiln_graph *g) { taken(g, 1, 300, 130); }
+static void build_taken_narrow(kiln_graph *g) { taken(g, 45, 10, 33); }
+static void build_taken_streamed(kiln_graph *g) { taken(g, 3, 1003, 530); }
+static void build_taken_cut_k(kiln_graph *g) { taken(g, 100, 52, 2048); }
+static void build_taken_chunks(kiln_graph *g) { taken(g, 33, 52, 9001); }
+static void build_taken_few(kiln_graph *g) { taken(g, 3, 5, 200); }
+
+static void build_taken_of_sequences(kiln_graph *g)
+{
+    kiln_value at = kiln_add(g, IN("at", i64, 3, 7), kiln_scalar(g, KILN_i64, 1));
+    kiln_value rows = kiln_take(g, IN("table", f32, 5, 6, 20), at, 0); /* [3, 7, 6, 20] */
+    kiln_value y = dot(g, kiln_reshape(g, rows, 3, LIST(21, 2, 60)), IN("b", f32, 60, 33), 2, 0);
+    OUT(kiln_add(g, y, IN("c", f32, 33)));
+}
+
+static void build_taken_inside(kiln_graph *g)
+{
+    kiln_value rows = kiln_take(g, IN("table", f32, 4, 9, 30), IN("at", i32, 11), 1);
+    OUT(dot(g, rows, IN("b", f32, 30, 20), 2, 0)); /* [4, 11, 30] */
+}
+
+static void build_taken_f64(kiln_graph *g)
+{
+    kiln_value rows = kiln_take(g, IN("table", f64, 9, 31), IN("at", i32, 19), 0);
+    OUT(dot(g, rows, IN("b", f64, 31, 45), 1, 0));
+}
+
+/* Columns 2 … of 40 from a place that indices move, rows of two batches. */
+static void build_gathered(kiln_graph *g)
+{
+    kiln_gather_options options = {.n_offset = 1, .offset_axes = LIST(2), .n_collapsed = 1,
+                                   .collapsed_axes = LIST(1), .n_batch = 1,
+                                   .operand_batch = LIST(0), .indices_batch = LIST(0),
+                                   .n_map = 2, .start_map = LIST(1, 2), .index_axis = 2,
+                                   .sizes = LIST(1, 1, 35)};
+    kiln_value rows = kiln_gather(g, IN("table", f32, 2, 6, 40), IN("at", i32, 2, 13, 2), &options);
+    OUT(dot(g, rows, IN("b", f32, 35, 50), 2, 0));
+}
+
+static void build_sliced(kiln_graph *g)
+{
+    kiln_value rows = kiln_dynamic_slice(g, IN("a", f32, 30, 24), IN("at", i64, 2), LIST(21, 17));
+    OUT(dot(g, rows, IN("b", f32, 17, 50), 1, 0));
+}
+
 #define TYPED(name, dtype)                                                                         \
     static void build_##name(kiln_graph *g)                                                        \
     {                                                                                              \
@@ -151,6 +206,20 @@ static const group_case cases[] = {
     CASE(bias_relu, 1e-4),
     CASE(gelu_residual, 1e-4),
     CASE(transposed_output, 1e-4),
+    CASE(taken, 1e-4),
+    CASE(taken_row, 1e-4),
+    CASE(taken_narrow, 1e-4),
+    CASE(taken_streamed, 1e-3),
+    CASE(taken_few, 1e-4),
+    CASE(taken_of_sequences, 1e-4),
+    CASE(taken_inside, 1e-4),
+    CASE(taken_f64, 1e-12),
+    CASE(gathered, 1e-4),
+    CASE(sliced, 1e-4),
+    PACKED(taken, 1e-4),
+    PACKED(taken_cut_k, 1e-3),
+    PACKED(taken_chunks, 1e-3),
+    PACKED(gathered, 1e-4),
     CASE(f64, 1e-12),
     CASE(bf16, 1e-2),
     CASE(f16, 2e-3),

@@ -1,0 +1,11 @@
+/* What fusion, lowering and explanation must agree on about products whose rows a MOVE finds. */
+#ifndef KILN_PASSES_ROW_MOVE_H
+#define KILN_PASSES_ROW_MOVE_H
+
+#include "passes/schedule.h"
+
+/* The take, gather or dynamic_slice that the first operand of a dot_general is, seen through
+ * reshapes, when every row of the operand lies together in what is read, whatever the indices are:
+ * a product can read such rows where they stand. id 0: none. */
+kiln_value kiln_dot_row_move(kiln_arena *arena, const kiln_graph *graph, kiln_value dot);
+#endif
