@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/context.h"
+#include "base/text.h"
 #include "codegen/function.h"
 #include "graph/io/onnx_ports.h"
 
@@ -55,6 +56,18 @@ static kiln_status build_onnx(void *user, kiln_context *context, const kiln_tens
     return status;
 }
 
+/* What a batch may be called: the open dims that stand first in an input. */
+static const char *list_open(kiln_scope *scope, const kiln_function *function)
+{
+    kiln_text text = {.arena = &scope->arena};
+    for (uint32_t i = 0; i < function->n_listed; i++) {
+        const kiln_function_input *input = &function->listed[i];
+        if (input->rank == KILN_NONE || !input->rank || input->dims[0] >= 0) continue;
+        kiln_text_printf(&text, "%s%s", text.n ? " or " : "", input->dim_names[0]);
+    }
+    return text.n ? kiln_text_string(&text) : "an input whose first dim is open";
+}
+
 /* Which inputs have the open dim, all of them as their first. */
 static void find_batched(kiln_scope *scope, kiln_function *function, const char *open_dim)
 {
@@ -74,7 +87,8 @@ static void find_batched(kiln_scope *scope, kiln_function *function, const char 
         }
     }
     if (!is_found)
-        kiln_fail(scope, KILN_INVALID, "rows: no input has an open dim %s; expected one", open_dim);
+        kiln_fail(scope, KILN_INVALID, "rows: no input has an open dim %s; expected %s", open_dim,
+                  list_open(scope, function));
     function->is_batched = batched;
 }
 

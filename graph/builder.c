@@ -80,9 +80,13 @@ int64_t kiln_build_axis(kiln_graph *graph, const kiln_request *request, int64_t 
 kiln_ints kiln_build_axes(kiln_graph *graph, const kiln_request *request, uint32_t rank)
 {
     uint32_t n = request->dims || request->rank ? request->rank : rank, set = 0;
-    if (n > rank || (request->rank && !request->dims)) {
-        kiln_fail(graph->scope, KILN_INVALID, "%s: %u axes%s for rank %u; expected at most as many",
-                  request_name(request), n, request->dims ? "" : " at NULL", rank);
+    if (request->rank && !request->dims) {
+        kiln_fail(graph->scope, KILN_INVALID, "%s: axes is NULL; expected %u entries",
+                  request_name(request), n);
+    }
+    if (n > rank) {
+        kiln_fail(graph->scope, KILN_INVALID, "%s: %u axes for rank %u; expected at most as many",
+                  request_name(request), n, rank);
     }
     for (uint32_t i = 0; i < n; i++) {
         int64_t axis = request->dims ? kiln_build_axis(graph, request, request->dims[i], rank) : i;

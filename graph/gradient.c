@@ -264,7 +264,9 @@ static kiln_value gradient_body(kiln_graph *graph, const kiln_request *request)
     const gradient_call *call = request->options;
     const kiln_arguments *values = call->values;
     if (!values || !call->out || (values->n && !values->values))
-        kiln_fail(graph->scope, KILN_INVALID, "gradient: %s is NULL", call->out ? "values" : "out");
+        kiln_fail(graph->scope, KILN_INVALID,
+                  "gradient: %s is NULL; expected values to differentiate by, and room for as many",
+                  call->out ? "values" : "out_gradients");
     kiln_value cotangent = cotangent_of(graph, request);
     for (uint32_t i = 0; i < values->n; i++) {
         kiln_request one = {.inputs = {values->values[i]}, .name = "gradient"};

@@ -412,9 +412,11 @@ kiln_value kiln_graph_copy(kiln_graph *graph, const kiln_graph *source, const ki
 
 kiln_value kiln_add_input(kiln_graph *graph, const kiln_type *type, const char *name, bool donated)
 {
-    if (!name || name_is_taken(graph->table, &graph->table->input_names, name)) {
-        kiln_fail(graph->scope, KILN_INVALID, "input: the name %s; expected a name of its own",
-                  name ? kiln_quoted(&graph->scope->arena, name) : "is NULL");
+    if (!name) kiln_fail(graph->scope, KILN_INVALID, "input: the name is NULL; expected a text");
+    if (name_is_taken(graph->table, &graph->table->input_names, name)) {
+        kiln_fail(graph->scope, KILN_INVALID,
+                  "input: the name %s is taken; expected a name of its own",
+                  kiln_quoted(&graph->scope->arena, name));
     }
     kiln_attrs attrs = {KILN_FAMILY_input, .input = {graph->n_serials, donated}};
     kiln_node_spec spec = {KILN_OP_input, type, NULL, 0, &attrs, name};

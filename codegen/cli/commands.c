@@ -142,6 +142,25 @@ static void print_ports(const char *title, const kiln_port_row *ports, uint32_t 
     }
 }
 
+/* An open batch, of which the ports show the smallest size. */
+static void print_rows(const kiln_program *program)
+{
+    if (!program->rows) return;
+    printf("open batch: any number of rows, in chunks of %lld", (long long)program->rows);
+    for (uint32_t i = 0; i < program->n_larger; i++)
+        printf(", %lld", (long long)program->larger[i]->rows);
+    puts("");
+}
+
+static int64_t find_arena(const kiln_program *program)
+{
+    int64_t bytes = program->arena_bytes;
+    for (uint32_t i = 0; i < program->n_larger; i++) {
+        if (program->larger[i]->arena_bytes > bytes) bytes = program->larger[i]->arena_bytes;
+    }
+    return bytes;
+}
+
 /* Whether a target works is found by compiling something small for it. */
 static void print_target(kiln_context *context, const char *target)
 {
@@ -211,8 +230,9 @@ int cli_info(const cli_options *options)
         const kiln_program *program = kiln_executable_program(model.executable);
         print_ports("input", program->inputs, program->n_inputs);
         print_ports("output", program->outputs, program->n_outputs);
+        print_rows(program);
         printf("target %s\nconstants %lld bytes\narena %lld bytes\n", program->target,
-               (long long)program->constant_bytes, (long long)program->arena_bytes);
+               (long long)program->constant_bytes, (long long)find_arena(program));
     }
     cli_model_close(&model);
     return exit_code;

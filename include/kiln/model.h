@@ -3,7 +3,7 @@
  *     kiln_import_options options = {sizeof options};
  *     kiln_graph *graph;
  *     if (kiln_import_onnx(context, "model.onnx", &options, &graph))
- * puts(kiln_context_message(context)); */
+ *         puts(kiln_context_message(context)); */
 #ifndef KILN_MODEL_H
 #define KILN_MODEL_H
 

@@ -99,7 +99,7 @@ static const bad_call bad_calls[] = {
     {"run relu.kiln --dim n=3x", 2, "no open dims"},
     {"run relu.kiln --dim n=?", 2, "no open dims"},
     {"run open.onnx --dim batch=?", 2, "--rows is missing"},
-    {"run open.onnx --dim rows=? --rows 3", 2, "no input has an open dim rows"},
+    {"run open.onnx --dim rows=? --rows 3", 2, "no input has an open dim rows; expected batch"},
     {"run open.onnx --dim batch=? --rows 3,x", 2, "--rows: \"x\" was given"},
     {"run mixing.onnx --dim batch=? --rows 3", 3, "mixes the rows of the batch"},
     {"compile mixing.onnx --dim batch=? -o m.so", 3, "mixes the rows of the batch"},
@@ -230,6 +230,9 @@ static void test_a_shared_object_has_an_open_batch(void **state)
     assert_int_equal(run_kiln("run open.so"), 0);
     read_file("out.txt", text, sizeof text);
     assert_non_null(strstr(text, "y: f32[1,4] ="));
+    assert_int_equal(run_kiln("info open.so"), 0);
+    read_file("out.txt", text, sizeof text);
+    assert_non_null(strstr(text, "open batch: any number of rows, in chunks of 1, 4"));
     assert_int_equal(run_kiln("run open.so --rows 3,4"), 2);
     assert_int_equal(run_kiln("run relu.kiln --rows 3"), 2);
     read_file("err.txt", text, sizeof text);

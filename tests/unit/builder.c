@@ -379,6 +379,16 @@ static void mistake_axes(const operands *o)
 {
     kiln_reduce_sum(o->graph, o->f, 2, (int64_t[]){1, -1});
 }
+static void mistake_null_axes(const operands *o) { kiln_reduce_sum(o->graph, o->f, 2, NULL); }
+static void mistake_many_axes(const operands *o)
+{
+    kiln_reduce_sum(o->graph, o->f, 3, (int64_t[]){0, 1, 1});
+}
+static void mistake_gradient(const operands *o)
+{
+    kiln_value out;
+    kiln_gradient(o->graph, o->number, (kiln_value){0}, NULL, &out);
+}
 static void mistake_dtype(const operands *o) { kiln_convert(o->graph, o->f, (kiln_dtype)77); }
 static void mistake_options(const operands *o) { kiln_pad(o->graph, o->f, o->number, NULL); }
 static void mistake_groups(const operands *o)
@@ -409,11 +419,15 @@ static const struct {
     {mistake_foreign,
      "exp: operand 0 belongs to another graph; expected a value of graph \"test\""},
     {mistake_null_dims, "input: dims is NULL; expected 2 entries"},
-    {mistake_null_name, "input: the name is NULL; expected a name of its own"},
+    {mistake_null_name, "input: the name is NULL; expected a text"},
     {mistake_null_data, "constant: data is NULL; expected 8 bytes"},
     {mistake_bytes, "constant: 8 bytes for f32[3]; expected 12"},
     {mistake_rank, "shape: rank is 17; expected at most 16"},
     {mistake_axis, "softmax: axis is 2 for rank 2; expected -2 to 1"},
+    {mistake_null_axes, "reduce_sum: axes is NULL; expected 2 entries"},
+    {mistake_many_axes, "reduce_sum: 3 axes for rank 2; expected at most as many"},
+    {mistake_gradient,
+     "gradient: values is NULL; expected values to differentiate by, and room for as many"},
     {mistake_axes, "reduce_sum: axis 1 comes twice; expected distinct axes"},
     {mistake_dtype, "type: dtype number 77; expected a dtype of kiln/types.h"},
     {mistake_options, "pad: options is NULL"},

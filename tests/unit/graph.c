@@ -236,7 +236,8 @@ static void test_mistakes_have_sentences(void **state)
                 "neg: operand 0 belongs to another graph; expected a value of graph \"test\"");
     expect_fail(no_value, KILN_INVALID,
                 "neg: operand 0 is no value; expected a value of graph \"test\"");
-    expect_fail(two_names, KILN_INVALID, "input: the name \"x\"; expected a name of its own");
+    expect_fail(two_names, KILN_INVALID,
+                "input: the name \"x\" is taken; expected a name of its own");
     expect_fail(constant_size, KILN_INVALID, "constant: 4 bytes for f32[6]; expected 24");
     expect_fail(bad_permutation, KILN_INVALID,
                 "transpose: permutation is [1, 1]; expected distinct axes below 2");
