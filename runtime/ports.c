@@ -133,6 +133,15 @@ static bool is_donation(const kiln_program *program, const kiln_span *a, const k
     return program->inputs[input->port].donated_to == output->port - program->n_inputs;
 }
 
+/* The input donated to an output, or KILN_NONE. */
+static uint32_t donor_find(const kiln_program *program, uint32_t output)
+{
+    for (uint32_t i = 0; i < program->n_inputs; i++) {
+        if (program->inputs[i].donated_to == output) return i;
+    }
+    return KILN_NONE;
+}
+
 static kiln_status overlap_refuse(kiln_workspace *workspace, const kiln_span *a, const kiln_span *b)
 {
     const kiln_program *program = workspace->executable->program;
@@ -141,10 +150,14 @@ static kiln_status overlap_refuse(kiln_workspace *workspace, const kiln_span *a,
     char name[NAME_BYTES], other_name[NAME_BYTES];
     name_quote(kiln_program_port(program, output->port)->name, name);
     name_quote(kiln_program_port(program, other->port)->name, other_name);
+    char donor[NAME_BYTES] = "";
+    uint32_t by = donor_find(program, output->port - program->n_inputs);
+    if (by != KILN_NONE) name_quote(program->inputs[by].name, donor);
     return kiln_error_set(&workspace->error, KILN_INVALID,
-                          "output %s: its memory overlaps %s %s; expected memory of its own, or "
-                          "exactly that of the input donated to it",
-                          name, port_kind(program, other->port), other_name);
+                          "output %s: its memory overlaps %s %s; expected memory of its own%s%s%s",
+                          name, port_kind(program, other->port), other_name,
+                          *donor ? ", or exactly that of input " : ": no input is donated to it",
+                          donor, *donor ? ", which is donated to it" : "");
 }
 
 /* Sweeps over the spans by address and keeps the two that reach farthest: an output may coincide

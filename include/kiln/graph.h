@@ -41,7 +41,9 @@ KILN_API const char *kiln_graph_message(const kiln_graph *graph);
 /* A value that the caller passes to every run. Names are distinct. */
 KILN_API kiln_value kiln_input(kiln_graph *graph, const char *name, kiln_dtype dtype, uint32_t rank,
                                const int64_t *dims);
-/* The same, and a run may write its results over the caller's memory of this input. */
+/* The same, and a run may write a result over the caller's memory of this input: the compiler
+ * chooses at most one output of its type, `donated_to` of its kiln_port_row, and does not always
+ * find one. */
 KILN_API kiln_value kiln_input_donated(kiln_graph *graph, const char *name, kiln_dtype dtype,
                                        uint32_t rank, const int64_t *dims);
 /* Appends an output. A NULL name is "y" for the first, "y1" for the second, and so on. */

@@ -217,7 +217,9 @@ static void test_wrong_tensors_are_named(void **state)
     kiln_workspace_destroy(workspace);
 }
 
-#define OVERLAP_RULE "expected memory of its own, or exactly that of the input donated to it"
+#define OWN_RULE "expected memory of its own"
+#define NO_DONOR OWN_RULE ": no input is donated to it"
+#define DONOR_RULE OWN_RULE ", or exactly that of input \"x\", which is donated to it"
 
 static void test_overlaps_are_refused_and_donations_work(void **state)
 {
@@ -229,19 +231,19 @@ static void test_overlaps_are_refused_and_donations_work(void **state)
     tensors_fill(inputs, outputs);
     outputs[0].data = y; /* y is not donated */
     refuse(workspace, inputs, 3, outputs,
-           "output \"out\": its memory overlaps input \"y\"; " OVERLAP_RULE);
+           "output \"out\": its memory overlaps input \"y\"; " DONOR_RULE);
     inputs[0].data = room;
     outputs[0].data = room + 1; /* x is, but not by one element */
     refuse(workspace, inputs, 3, outputs,
-           "output \"out\": its memory overlaps input \"x\"; " OVERLAP_RULE);
+           "output \"out\": its memory overlaps input \"x\"; " DONOR_RULE);
     outputs[0].data = room;
     outputs[1].data = room + 9;
     refuse(workspace, inputs, 3, outputs,
-           "output \"total\": its memory overlaps input \"x\"; " OVERLAP_RULE);
+           "output \"total\": its memory overlaps input \"x\"; " NO_DONOR);
     outputs[1].data = &total;
     inputs[1].data = room + 5; /* y behind the donated x */
     refuse(workspace, inputs, 3, outputs,
-           "output \"out\": its memory overlaps input \"y\"; " OVERLAP_RULE);
+           "output \"out\": its memory overlaps input \"y\"; " DONOR_RULE);
     inputs[1].data = y;
     memcpy(room, x, sizeof x);
     assert_int_equal(kiln_run(workspace, inputs, 3, outputs, 2), KILN_OK);
