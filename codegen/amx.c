@@ -29,11 +29,12 @@ typedef struct tile_step {
     const kiln_amx_block *block;
     tile_pool a, b;
     kiln_kv a_at, b_at, ahead; /* element offsets of the step */
-    /* A short rest has a share after every pair of parts, `share` rows; the slots are numbered
-     * through the loop over k. 0: none. */
+    /* A rest has a share in every slot, `share` rows; the slots are numbered through the loop over
+     * k. 0: none. */
     kiln_kv first_slot;
     uint32_t slot;
     int64_t share;
+    bool has_halves; /* two slots in a step */
 } tile_step;
 
 /* The register of a pool that holds (part, number); one is given up when none does: then *is_new.
@@ -297,6 +298,14 @@ static void place_step(tile_step *step, kiln_kv number)
     if (block->lines) step->ahead = kiln_k_binary(k, KILN_K_add, block->ahead, b_offset);
 }
 
+static void emit_share(tile_step *step)
+{
+    kiln_kernel *k = step->amx->dot.lower->kernel;
+    if (!step->share) return;
+    kiln_kv at = kiln_k_add_imm(k, step->first_slot, step->slot++);
+    emit_rest(step->amx, step->block, at, step->share);
+}
+
 /* The products of a step whose operands are there; `next`, or 0, is the step to load. */
 static void emit_loaded_step(tile_step *step, kiln_kv next)
 {
@@ -308,13 +317,13 @@ static void emit_loaded_step(tile_step *step, kiln_kv next)
     kiln_k_tile_dot(k, amx->product, 0, a, b);
     kiln_k_tile_dot(k, amx->product, 1, a, b + 1);
     if (next) load_rows(step, a, 0, 0);
+    if (step->has_halves) emit_share(step);
     kiln_k_tile_dot(k, amx->product, 2, a + 1, b);
     if (next) load_columns(step, b, 0, 0);
     kiln_k_tile_dot(k, amx->product, 3, a + 1, b + 1);
     if (next) load_rows(step, a + 1, 0, 1);
     if (next) load_columns(step, b + 1, 0, 1);
-    if (!step->share) return;
-    emit_rest(amx, step->block, kiln_k_add_imm(k, step->first_slot, step->slot++), step->share);
+    emit_share(step);
 }
 
 static void load_first_step(tile_step *step)
@@ -338,6 +347,17 @@ static void emit_loaded_steps(tile_step *step, kiln_kv first, int64_t n, bool is
     }
 }
 
+/* Shares of the rest in a step, or 0: one after an iteration. Products of tiles and other work
+ * overlap as far as the processor looks ahead, some 500 instructions: a gelu after every second
+ * product (a row of 32 results) costs half of what it does after every eighth. What follows
+ * products of bytes is short enough for that (2 % slower in pieces). */
+static int64_t slots_of(const kiln_amx *amx, const kiln_amx_block *block)
+{
+    if (!block->rest || block->rest->is_short) return count_pairs(amx);
+    bool is_bf16 = amx->product == KILN_K_tile_dot_bf16 && amx->n_parts == 1;
+    return !is_bf16 ? 0 : is_ahead_of_use(amx, block) ? 2 : 1;
+}
+
 /* The loop over k, with the rest between its steps. */
 static void emit_loop(kiln_amx *amx, tile_step *step)
 {
@@ -347,12 +367,14 @@ static void emit_loop(kiln_amx *amx, tile_step *step)
     kiln_kv zero = kiln_k_const_i64(k, 0);
     bool is_ahead = is_ahead_of_use(amx, block);
     int64_t unroll = unrolled(amx), iterations = rest ? rest_iterations(amx, block) : 0;
-    int64_t slots = unroll * count_pairs(amx), here = iterations_of(amx, block, block->n) * unroll;
+    int64_t slots = unroll * slots_of(amx, block);
+    int64_t here = iterations_of(amx, block, block->n) * unroll;
     if (rest && !iterations) emit_rest(amx, block, zero, rest->n_rows);
     if (is_ahead) load_first_step(step);
     kiln_kv end = kiln_k_const_i64(k, here);
     kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, unroll);
-    if (iterations && rest->is_short) {
+    step->has_halves = slots > unroll * count_pairs(amx);
+    if (iterations && slots) {
         step->share = kiln_ceil_div(rest->n_rows, iterations * slots);
         step->first_slot = kiln_k_mul_imm(k, rest_number(amx, block, at), slots);
     }
@@ -360,7 +382,7 @@ static void emit_loop(kiln_amx *amx, tile_step *step)
         emit_loaded_steps(step, at, unroll, false);
     else
         emit_steps(step, at, unroll);
-    if (iterations && !rest->is_short) {
+    if (iterations && !slots) {
         int64_t share = kiln_ceil_div(rest->n_rows, iterations);
         emit_rest(amx, block, rest_number(amx, block, at), share);
     }

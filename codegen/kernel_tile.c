@@ -47,11 +47,14 @@ bool kiln_kernel_has_tiles(const kiln_kernel *kernel)
 }
 
 /* Whether `plain` does without what the instruction has on `machine`. */
-static bool is_lost(const kiln_machine *machine, const kiln_machine *plain, kiln_instr_op op)
+static bool is_lost(const kiln_machine *machine, const kiln_machine *plain,
+                    const kiln_instr *instr)
 {
+    kiln_instr_op op = (kiln_instr_op)instr->op;
     bool is_dot4 = op >= KILN_K_dot4_i8 && op <= KILN_K_dot4_u8;
     if (kiln_instr_rule_of(op) == KILN_RULE_TILE) return !plain->has_amx;
-    if (op == KILN_K_dot2_bf16) return !plain->has_bf16_dot;
+    bool is_rounding = op == KILN_K_convert && instr->dtype == KILN_bf16;
+    if (op == KILN_K_dot2_bf16 || is_rounding) return !plain->has_bf16_dot;
     return is_dot4 && machine->has_vnni && !plain->has_vnni;
 }
 
@@ -61,7 +64,7 @@ const kiln_machine *kiln_kernel_target(const kiln_kernel *kernel)
     while (machine->plain) {
         const kiln_machine *plain = kiln_machine_find(machine->plain);
         for (kiln_kv v = 1; v < kernel->instrs.n; v++) {
-            if (is_lost(machine, plain, (kiln_instr_op)kernel->instrs.at[v].op)) return machine;
+            if (is_lost(machine, plain, &kernel->instrs.at[v])) return machine;
         }
         machine = plain;
     }

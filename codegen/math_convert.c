@@ -27,9 +27,23 @@ static kiln_kv round_bits(kiln_kernel *k, kiln_kv bits, int64_t drop)
     return int_op(k, KILN_K_and, bits, -((int64_t)1 << drop));
 }
 
+/* The instruction takes numbers below 2^-126 for zeros. Their patterns plus one exponent are those
+ * of numbers that round alike. */
+static kiln_kv round_by_instruction(kiln_kernel *k, kiln_kv bits)
+{
+    kiln_kv is_tiny = int_op(k, KILN_K_eq, int_op(k, KILN_K_and, bits, 0x7f800000), 0);
+    bits = kiln_k_select(k, is_tiny, int_op(k, KILN_K_add, bits, 0x800000), bits);
+    kiln_kv value = kiln_k_convert(k, kiln_k_bitcast(k, bits, KILN_f32), KILN_bf16);
+    bits = kiln_k_bitcast(k, value, KILN_u16);
+    bits = kiln_k_select(k, is_tiny, int_op(k, KILN_K_sub, bits, 0x80), bits);
+    return int_op(k, KILN_K_shl, kiln_k_convert(k, bits, KILN_u32), 16);
+}
+
 static kiln_kv round_bf16(kiln_kernel *k, kiln_kv value)
 {
     kiln_kv bits = unsigned_bits(k, value);
+    if (k->machine->has_bf16_dot)
+        return kiln_k_bitcast(k, round_by_instruction(k, bits), KILN_f32);
     kiln_kv quiet = int_op(k, KILN_K_and, int_op(k, KILN_K_or, bits, 0x400000), 0xffff0000);
     kiln_kv is_nan = kiln_k_binary(k, KILN_K_ne, value, value);
     bits = kiln_k_select(k, is_nan, quiet, round_bits(k, bits, 16));

@@ -91,7 +91,8 @@ static kiln_status check_select(const kiln_kernel *k, const kiln_instr *instr, k
 
 static bool is_convertible(const kiln_kernel *k, uint32_t from, uint32_t to)
 {
-    if (from == to || from == KILN_bf16 || to == KILN_bf16) return false;
+    if (from == to || from == KILN_bf16) return false;
+    if (to == KILN_bf16) return k->machine->has_bf16_dot && from == KILN_f32;
     bool is_f16 = from == KILN_f16 || to == KILN_f16;
     return !is_f16 || (k->machine->has_f16 && (from == KILN_f32 || to == KILN_f32));
 }

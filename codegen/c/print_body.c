@@ -151,9 +151,15 @@ static void print_template(const printer *p, const kiln_instr *instr, const char
     }
 }
 
+#define FLUSHED "kiln_bits_f32(kiln_flush($a))"
+#define TO_BF16                                                                                    \
+    "(kiln_bf16)(($a != $a ? " FLUSHED " | 0x400000 : " FLUSHED " + 0x7fff + (" FLUSHED            \
+    " >> 16 & 1)) >> 16)"
+
 static const char *convert_template(kiln_dtype from, kiln_dtype to)
 {
     bool is_half = from == KILN_f16 || to == KILN_f16;
+    if (to == KILN_bf16) return TO_BF16;
     if (to == KILN_bool) return "$a != 0";
     if (is_half || (kiln_dtype_is_float(from) && kiln_dtype_is_int(to))) return "kiln_$S_to_$R($a)";
     return "($T)$a";

@@ -156,6 +156,27 @@ static LLVMValueRef convert_half(kiln_llvm *e, const kiln_instr *instr, LLVMValu
     return LLVMBuildBitCast(e->builder, LLVMBuildFPTrunc(e->builder, a, half, ""), type, "");
 }
 
+/* A register, or two of them to one. */
+static LLVMValueRef round_bf16(kiln_llvm *e, const kiln_instr *instr, LLVMValueRef a)
+{
+    enum { WIDTH = 16 };
+    bool is_wide = instr->lanes > WIDTH;
+    uint32_t step = is_wide ? 2 * WIDTH : WIDTH;
+    LLVMTypeRef type = kiln_llvm_type(e, KILN_bf16, step);
+    LLVMValueRef result = NULL;
+    kiln_llvm_call call = {.name = is_wide ? "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
+                                           : "llvm.x86.avx512bf16.cvtneps2bf16.512",
+                           .n_args = is_wide ? 2 : 1};
+    for (uint32_t first = 0; first < instr->lanes; first += step) {
+        call.args[is_wide] = kiln_llvm_part(e, a, instr->lanes, first, WIDTH);
+        if (is_wide) call.args[0] = kiln_llvm_part(e, a, instr->lanes, first + WIDTH, WIDTH);
+        LLVMValueRef part = LLVMBuildBitCast(e->builder, kiln_llvm_intrinsic(e, &call), type, "");
+        result = kiln_llvm_join(e, result, instr->lanes, first, part);
+    }
+    if (instr->lanes > 1) return result;
+    return LLVMBuildExtractElement(e->builder, result, kiln_llvm_i32(e, 0), "");
+}
+
 static LLVMValueRef emit_convert(kiln_llvm *e, const kiln_instr *instr)
 {
     kiln_dtype from = arg_dtype(e, instr, 0), to = instr->dtype;
@@ -163,6 +184,7 @@ static LLVMValueRef emit_convert(kiln_llvm *e, const kiln_instr *instr)
     LLVMTypeRef type = kiln_llvm_type(e, to, instr->lanes);
     bool is_from_float = kiln_dtype_is_float(from), is_to_float = kiln_dtype_is_float(to);
     bool is_signed = kiln_dtype_is_signed(from);
+    if (to == KILN_bf16) return round_bf16(e, instr, a);
     if (from == KILN_f16 || to == KILN_f16) return convert_half(e, instr, a);
     if (to == KILN_bool && is_from_float)
         return LLVMBuildFCmp(e->builder, LLVMRealUNE, a, zero, "");

@@ -258,6 +258,37 @@ static void check_half(const bench *b)
     }
 }
 
+/* bf16 from floats, numbers of every size. Buffers: floats, bf16 patterns. */
+
+static bool has_short(const bench *b)
+{
+    return b->machine->has_bf16_dot && b->dtype == KILN_f32;
+}
+
+static void build_short(bench *b)
+{
+    add_param(b, KILN_f32, false);
+    add_param(b, KILN_bf16, true);
+    open_body(b);
+    for (uint32_t slot = 0; slot < 8; slot++)
+        store_at(b, 1, slot, kiln_k_convert(b->k, load_at(b, 0, slot), KILN_bf16));
+    for (uint32_t i = 0; i < SLOTS * LANES_MAX; i++)
+        put(b, 0, i, i % 3 ? random_bits() >> 32 : random_float(KILN_f32));
+    static const uint32_t edges[] = {0x3f808000, 0x3f818000, 0x7f7fffff, 0x007fffff, 0x80400000};
+    put(b, 0, 0, edges[random_bits() % 5]);
+}
+
+static void check_short(const bench *b)
+{
+    for (uint32_t i = 0; i < 8 * b->lanes; i++) {
+        uint32_t bits = (uint32_t)get(b, 0, i);
+        float x = as_f32(bits);
+        if (fabsf(x) < 0x1p-126f) bits &= 0x80000000;
+        uint32_t expected = isnan(x) ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+        expect(b, "float to bf16", KILN_u16, get(b, 1, i), expected);
+    }
+}
+
 /* y[i] = 2 x[i] + 1 over 37 elements with a masked tail, in tiles of one vector. */
 
 static void build_pointwise(bench *b)
@@ -422,6 +453,7 @@ const bench_case bench_cases[] = {
     {"ops", 1, 1, NULL, build_ops, check_ops},
     {"convert", 1, 1, NULL, build_convert, check_convert},
     {"half", 1, 1, has_half, build_half, check_half},
+    {"short", 1, 1, has_short, build_short, check_short},
     {"pointwise", 40, 1, is_number, build_pointwise, check_pointwise},
     {"reduction", 3, 2, is_float_of_four, build_reduction, check_reduction},
     {"lanes", 1, 1, NULL, build_lanes, check_lanes},
