@@ -5,7 +5,7 @@
 
 #define MAX_COLUMNS                                                                                \
     4096 /* one chain of the second product; rows of scores stay in the second cache */
-#define MIN_RESULTS 16   /* fewer elements are row reductions */
+#define MIN_RESULTS 16 /* fewer elements are row reductions */
 
 /* Whether all that read node `id` are inside, or the second contraction. */
 static bool is_private(const kiln_fusion *fusion, const kiln_attention_match *match, uint32_t id,
@@ -28,6 +28,10 @@ static bool fits(const kiln_fusion *fusion, const kiln_attention_match *match, u
         result->n_elements < MIN_RESULTS || result->dtype != KILN_f32) {
         return false;
     }
+    /* Scores that another attention makes are its result. */
+    uint32_t made_by = fusion->cluster_of[match->scores.id];
+    if (made_by != KILN_NONE && fusion->clusters.at[made_by].kind == KILN_GROUP_ATTENTION)
+        return false;
     /* Products of bf16 only where both run by tiles: the sums stay the same. */
     if (fusion->weights[match->scores.id] || fusion->weights[dot]) return false;
     bool is_first = fusion->packing[match->scores.id] == KILN_FORMAT_BF16_K2N16;

@@ -52,12 +52,12 @@ kiln_value fuzz_node(fuzz_graph *g, kiln_op op, uint32_t n_inputs, const kiln_va
     return value;
 }
 
-/* A region has no inputs of its own: a constant there. */
+/* A region has no inputs of its own: a constant there, and elsewhere now and then. */
 static kiln_value add_input(fuzz_graph *g, const kiln_type *type, op_values values)
 {
     op_batch *batch = &g->batch;
     kiln_value value;
-    if (g->depth) {
+    if (g->depth || fuzz_chance(g, 10)) {
         const kiln_type *own = kiln_graph_retype(batch->graph, type);
         value = kiln_add_constant(batch->graph, own, op_values_new(batch, own, values));
     } else {

@@ -56,7 +56,9 @@ static bool add_attention(fuzz_graph *g, kiln_dtype dtype)
     kiln_graph *graph = g->batch.graph;
     int64_t key_heads = 1 + (int64_t)fuzz_below(g, 2);
     int64_t heads = key_heads * (1 + (int64_t)fuzz_below(g, 2)), batch = 1 + fuzz_chance(g, 30);
-    int64_t rows = 1 + (int64_t)fuzz_below(g, 9), columns = 1 + (int64_t)fuzz_below(g, 9),
+    bool is_long = fuzz_chance(g, 25);
+    int64_t rows = 1 + (int64_t)fuzz_below(g, is_long ? 36 : 9),
+            columns = 1 + (int64_t)fuzz_below(g, is_long ? 70 : 9),
             width = 1 + (int64_t)fuzz_below(g, 17), out = 1 + (int64_t)fuzz_below(g, 17);
     int64_t q[] = {batch, heads, rows, width}, k[] = {batch, key_heads, columns, width},
             v[] = {batch, key_heads, columns, out}, mask[] = {batch, heads, rows, columns};
