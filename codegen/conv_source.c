@@ -35,9 +35,9 @@ static void set_axis(kiln_conv *conv, uint32_t which, uint32_t spatial)
     axis->local_stride = is_compact(axis) ? 1 : axis->stride;
 }
 
-void kiln_conv_describe(kiln_lower *lower, kiln_conv *out_conv)
+void kiln_conv_describe(kiln_lower *lower, kiln_value anchor, kiln_conv *out_conv)
 {
-    const kiln_node *node = kiln_graph_node(lower->graph, lower->group->anchor);
+    const kiln_node *node = kiln_graph_node(lower->graph, anchor);
     kiln_conv conv = {.lower = lower, .node = node};
     conv.input = kiln_graph_type(lower->graph, node->inputs[0]);
     conv.kernel = kiln_graph_type(lower->graph, node->inputs[1]);
@@ -48,8 +48,7 @@ void kiln_conv_describe(kiln_lower *lower, kiln_conv *out_conv)
     if (conv.n_spatial > KILN_CONV_AXES)
         kiln_fail(lower->scope, KILN_UNSUPPORTED,
                   "%s: convolution over %u spatial dims; expected at most 3",
-                  kiln_node_string(&lower->scope->arena, lower->graph, lower->group->anchor),
-                  conv.n_spatial);
+                  kiln_node_string(&lower->scope->arena, lower->graph, anchor), conv.n_spatial);
     for (uint32_t i = 0; i < KILN_CONV_AXES; i++)
         conv.axis[i] = (kiln_conv_axis){.in = 1,
                                         .out = 1,

@@ -5,6 +5,7 @@
 #include "codegen/math.h"
 
 #define UNROLLED_WORK 300 /* instructions */
+#define BESIDE_SHARE 4    /* of the second cache: a longer operand has left it */
 
 /* Rough instructions of one vector of what follows the contraction. */
 static uint32_t epilogue_work(const kiln_lower *lower, kiln_value node)
@@ -156,26 +157,44 @@ void kiln_epilogue_emit(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv 
     kiln_lower_cut(lower, mark);
 }
 
-void kiln_epilogue_prefetch(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv row,
-                            kiln_axis_index column)
+/* Whether an operand of the group is read or written at the index of the result, row after row,
+ * and is long enough to have left the second cache. */
+static bool is_beside(const kiln_epilogue *epilogue, uint32_t position)
+{
+    const kiln_lower *lower = epilogue->lower;
+    const kiln_place *place = lower->place_of[position];
+    const kiln_type *result = kiln_graph_type(lower->graph, epilogue->node);
+    const kiln_type *type = kiln_graph_type(lower->graph, place->operand.value);
+    const kiln_node *node = kiln_graph_node(lower->graph, epilogue->node);
+    if (place->operand.consumer.id || place->operand.value.id == node->inputs[0].id) return false;
+    if (type->rank != result->rank || type->rank < 2) return false;
+    if (type->bytes <= lower->machine->l2_bytes / BESIDE_SHARE) return false;
+    int64_t stride = 1;
+    for (uint32_t i = type->rank; i-- > 0;) {
+        if (type->dims[i] != result->dims[i] || place->strides[i] != stride) return false;
+        stride *= type->dims[i];
+    }
+    return true;
+}
+
+void kiln_epilogue_follow(kiln_epilogue *epilogue, kiln_tile *tile, kiln_kv row,
+                          kiln_axis_index column)
 {
     kiln_lower *lower = epilogue->lower;
-    kiln_kernel *k = lower->kernel;
-    uint32_t output = lower->group->n_inputs;
-    const kiln_place *place = lower->place_of[output];
-    const kiln_node *node = kiln_graph_node(lower->graph, place->operand.value);
-    uint32_t rank = node->type->rank;
-    if (node->op == KILN_OP_transpose || rank == 0 || place->strides[rank - 1] != 1) return;
-    if (node->type->bytes <= lower->machine->l2_bytes) return;
     uint32_t mark = kiln_lower_mark(lower);
+    if (epilogue->local) return; /* its lines come while it computes */
     column.step = 0;
-    for (uint32_t r = 0; r < tile->rows; r++) {
+    uint32_t n = lower->group->n_inputs + lower->group->n_outputs;
+    for (uint32_t i = 0; i < n && tile->n_beside < KILN_TILE_BESIDE; i++) {
         kiln_index index;
-        epilogue->index(epilogue->user, kiln_k_add_imm(k, row, r), column, &index);
-        kiln_kv at = kiln_lower_offset(lower, place, &index).base;
-        for (uint32_t v = 0; v < tile->vectors; v++)
-            kiln_k_prefetch(k, lower->buffer_of[output],
-                            kiln_k_add_imm(k, at, (int64_t)v * tile->lanes));
+        if (!is_beside(epilogue, i)) continue;
+        epilogue->index(epilogue->user, row, column, &index);
+        const kiln_place *place = lower->place_of[i];
+        uint32_t rank = kiln_graph_type(lower->graph, place->operand.value)->rank;
+        tile->beside[tile->n_beside++] =
+            (kiln_tile_beside){.buffer = lower->buffer_of[i],
+                               .at = kiln_lower_offset(lower, place, &index).base,
+                               .stride = place->strides[rank - 2]};
     }
     kiln_lower_cut(lower, mark);
 }

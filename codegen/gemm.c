@@ -6,6 +6,7 @@
 #include "codegen/math.h"
 
 #define UNROLL 4
+#define MOST_LINES 4 /* that are asked for in as many steps of k */
 #define LINE_BYTES 64
 #define PREFETCH_STEPS 16
 #define PREFETCH_ROWS 4 /* fewer rows are bound by the loads themselves */
@@ -120,20 +121,46 @@ static void fetch_far(kiln_tile *tile, kiln_kv at)
         kiln_k_prefetch_far(k, tile->far_buffer, kiln_k_add_imm(k, from, i * line));
 }
 
+int64_t kiln_tile_most_lines(int64_t steps, int64_t n_tiles)
+{
+    return steps / UNROLL * MOST_LINES * n_tiles;
+}
+
+int64_t kiln_tile_panels(const kiln_tile *tile)
+{
+    return kiln_ceil_div((int64_t)tile->vectors * tile->lanes, KILN_PANEL);
+}
+
 void kiln_tile_fetch(kiln_tile *tile, const kiln_tile_next *next)
 {
     kiln_kernel *k = tile->lower->kernel;
-    int64_t n_panels = kiln_ceil_div((int64_t)tile->vectors * tile->lanes, KILN_PANEL);
-    int64_t lines = 1, quarter = next->k_size / 4 * KILN_PANEL;
-    while (lines < 4 && lines * next->n_tiles < 4 * n_panels) lines *= 2;
-    if (lines * next->n_tiles < 4 * n_panels) return;
-    kiln_kv share = kiln_k_mul_imm(k, next->number, lines);
-    share = kiln_k_min(k, share, kiln_k_const_i64(k, 4 * n_panels - lines));
-    kiln_kv panel = kiln_k_mul_imm(k, kiln_k_div_imm(k, share, 4), next->panel);
-    kiln_kv part = kiln_k_mul_imm(k, kiln_k_rem_imm(k, share, 4), quarter);
+    int64_t trips = next->steps / UNROLL, lines = 1, wanted = next->n_panels * next->size;
+    while (lines < MOST_LINES && lines * trips * next->n_tiles < wanted) lines *= 2;
+    int64_t each = lines * trips, last = kiln_max_i64(0, wanted - each);
+    if (wanted == 0 || each * next->n_tiles < wanted) return;
+    kiln_kv line = kiln_k_mul_imm(k, next->number, each);
+    if (!next->goes_on) line = kiln_k_min(k, line, kiln_k_const_i64(k, last));
+    kiln_kv panel = kiln_k_mul_imm(k, kiln_k_div_imm(k, line, next->size), next->panel);
+    kiln_kv part = kiln_k_mul_imm(k, kiln_k_rem_imm(k, line, next->size), KILN_PANEL);
     tile->far = kiln_k_binary(k, KILN_K_add, kiln_k_binary(k, KILN_K_add, panel, part), next->from);
     tile->far_lines = lines;
-    tile->far_buffer = tile->b.buffer;
+    tile->far_buffer = next->buffer;
+}
+
+/* At step `at` of `n`: the lines of one row beside the results; all rows by the end. */
+static void fetch_beside(kiln_tile *tile, kiln_kv at, int64_t n)
+{
+    kiln_kernel *k = tile->lower->kernel;
+    if (!tile->n_beside) return;
+    kiln_kv row = kiln_k_div_imm(k, kiln_k_mul_imm(k, at, tile->rows), n);
+    for (uint32_t i = 0; i < tile->n_beside; i++) {
+        const kiln_tile_beside *beside = &tile->beside[i];
+        kiln_kv from =
+            kiln_k_binary(k, KILN_K_add, beside->at, kiln_k_mul_imm(k, row, beside->stride));
+        for (uint32_t v = 0; v < tile->vectors; v++)
+            kiln_k_prefetch_far(k, beside->buffer,
+                                kiln_k_add_imm(k, from, (int64_t)v * tile->lanes));
+    }
 }
 
 void kiln_tile_accumulate(kiln_tile *tile, kiln_kv a, kiln_kv b, int64_t n)
@@ -146,6 +173,7 @@ void kiln_tile_accumulate(kiln_tile *tile, kiln_kv a, kiln_kv b, int64_t n)
         kiln_kv a_at = kiln_k_binary(k, KILN_K_add, a, kiln_k_mul_imm(k, at, tile->a_k));
         kiln_kv b_at = kiln_k_binary(k, KILN_K_add, b, kiln_k_mul_imm(k, at, tile->b_k));
         if (tile->far) fetch_far(tile, at);
+        fetch_beside(tile, at, whole);
         for (int64_t u = 0; u < UNROLL; u++) emit_step(tile, a_at, b_at, u);
         kiln_tile_loop_end(tile);
     } else {

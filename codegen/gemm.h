@@ -19,21 +19,34 @@ typedef struct kiln_tile_source {
     kiln_dtype dtype;
 } kiln_tile_source;
 
+/* Where an operand of the epilogue has the elements of a tile: the first at `at`, rows `stride`
+ * apart. */
+typedef struct kiln_tile_beside {
+    uint32_t buffer;
+    kiln_kv at;
+    int64_t stride;
+} kiln_tile_beside;
+
+#define KILN_TILE_BESIDE 2
+
 typedef struct kiln_tile {
     kiln_lower *lower;
-    kiln_dtype dtype;      /* of the sums: f32, f64 or an integer */
+    kiln_dtype dtype; /* of the sums: f32, f64 or an integer */
     uint32_t lanes, rows, vectors;
     kiln_tile_source a, b;
     int64_t a_row[KILN_TILE_ROWS], a_k;       /* offsets of the rows from the base, step of k */
     kiln_kv a_place[KILN_TILE_ROWS]; /* added to them: rows that lie anywhere, or none */
     int64_t b_vector[KILN_TILE_VECTORS], b_k; /* the same for vectors of B */
-    kiln_kv b_mask;        /* of the last vector's loads, or none */
+    kiln_kv b_mask;                           /* of the last vector's loads, or none */
     bool b_is_aligned;
     bool b_is_near; /* in the first cache: nothing is fetched ahead */
-    kiln_kv far; /* element of far_buffer from where lines go into the second cache as k runs; 0:
-                    lines of this tile's own steps go into the first one */
+    kiln_kv far;    /* element of far_buffer from where lines go into the second cache as k runs; 0:
+                       lines of this tile's own steps go into the first one */
     uint32_t far_buffer; /* B's as a rule */
-    int64_t far_lines; /* of them in four steps of k */
+    int64_t far_lines;   /* of them in four steps of k */
+    /* What the epilogue reads and writes: its lines go into the second cache as k runs. */
+    kiln_tile_beside beside[KILN_TILE_BESIDE];
+    uint32_t n_beside;
     /* NULL, or gives vector `vector` of B at k number at + step, in the dtype of the sums: then B's
        offset is the number of k. */
     kiln_kv (*widen)(void *user, uint32_t vector, kiln_kv at, int64_t step);
@@ -53,14 +66,20 @@ kiln_kv kiln_tile_multiply_add(kiln_kernel *k, kiln_kv a, kiln_kv b, kiln_kv sum
 kiln_kv kiln_tile_loop(kiln_tile *tile, kiln_kv begin, kiln_kv end, int64_t step);
 void kiln_tile_loop_end(kiln_tile *tile);
 
-/* Lets tile `number` of `n_tiles` that use the same columns fetch its share of the panels that come
- * next into the second cache: `vectors` panels of k_size rows from element `from` on, `panel`
- * elements apart. Nothing where there are too few tiles. */
+/* Lets tile `number` of `n_tiles`, each of `steps` of k, fetch its share of the panels that come
+ * next into the second cache: the first `size` lines of n_panels of them from element `from` on,
+ * `panel` elements apart. Nothing where the tiles cannot ask for all. */
 typedef struct kiln_tile_next {
+    uint32_t buffer;
     kiln_kv from, number;
-    int64_t n_tiles, k_size, panel;
+    int64_t n_tiles, steps, n_panels, size, panel;
+    bool goes_on; /* tiles that have none of these left ask for those behind them */
 } kiln_tile_next;
 void kiln_tile_fetch(kiln_tile *tile, const kiln_tile_next *next);
+/* The most lines that so many tiles ask for. */
+int64_t kiln_tile_most_lines(int64_t steps, int64_t n_tiles);
+/* Panels of B beside each other in a tile. */
+int64_t kiln_tile_panels(const kiln_tile *tile);
 
 /* The offsets of B's vectors in panels of 16 of k_size rows. */
 void kiln_tile_use_panels(kiln_tile *tile, int64_t k_size);
@@ -69,9 +88,9 @@ void kiln_tile_use_panels(kiln_tile *tile, int64_t k_size);
  * sums. */
 typedef struct kiln_epilogue {
     kiln_lower *lower;
-    kiln_value node;       /* the contraction */
-    kiln_dtype from, to;   /* graph dtypes: of the sums, of the node */
-    uint32_t local;        /* buffer for sums while a loop walks their rows; 0: unrolled */
+    kiln_value node;     /* the contraction */
+    kiln_dtype from, to; /* graph dtypes: of the sums, of the node */
+    uint32_t local;      /* buffer for sums while a loop walks their rows; 0: unrolled */
     /* The index of the node's element in `row` (any numbering), columns from `column` on. */
     void (*index)(void *user, kiln_kv row, kiln_axis_index column, kiln_index *out_index);
     void *user;
@@ -79,10 +98,10 @@ typedef struct kiln_epilogue {
 
 /* Chooses between unrolled and looped by what the group computes after the contraction. */
 kiln_epilogue kiln_epilogue_create(kiln_lower *lower, kiln_value node, kiln_dtype from);
-/* Fetches the lines that a tile's store will write, where they are contiguous and the result is too
- * long for the second cache. */
-void kiln_epilogue_prefetch(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv row,
-                            kiln_axis_index column);
+/* Lets a tile ask, as its k runs, for the lines that the epilogue reads and writes at its rows and
+ * columns; its rows must follow each other in the result. */
+void kiln_epilogue_follow(kiln_epilogue *epilogue, kiln_tile *tile, kiln_kv row,
+                          kiln_axis_index column);
 /* Stores a tile: row r of the sums is row `row` + r, vector v starts at `column` + v * lanes; the
  * last vector has `last` lanes that exist. */
 void kiln_epilogue_emit(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv row,

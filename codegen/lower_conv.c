@@ -2,38 +2,13 @@
  * output features] tiles. A tile copies its input window, then register tiles of pixels x features
  * accumulate over the taps. A 1 x 1 kernel with stride 1 and no padding is a plain product over all
  * pixels, and goes the way of the dots. */
-#include "codegen/lower_conv.h"
 #include "base/checked.h"
 #include "codegen/amx.h"
+#include "codegen/conv_product.h"
 #include "codegen/lower_dot.h"
 #include "codegen/math.h"
 #include "codegen/winograd.h"
 #include "kiln/program.h"
-
-#define MOST_FEATURE_BLOCKS 64
-#define CYCLES_PER_COPY 3.0         /* of a vector of the window */
-#define CYCLES_PER_TILE 3000.0      /* of the kernel, whatever it does */
-#define WEIGHT_BYTES_PER_CYCLE 10.0 /* from beyond the second cache */
-
-typedef struct product {
-    kiln_conv *conv;
-    kiln_tile_source kernel;
-    bool is_packed;
-    int64_t kernel_step, kernel_origin; /* elements from one k to the next, when not packed */
-    int64_t k_size;                     /* taps x input features of a group */
-    bool is_row_joined;    /* the taps of a kernel row and their features are one run of A */
-    int64_t height, width; /* output pixels of a register tile */
-    uint32_t vectors;
-    int64_t block_rows, block_features, n_feature_blocks, n_row_blocks;
-    kiln_kv group;     /* of the tile at work */
-    kiln_kv block_row; /* its first output row */
-    kiln_kv row_end;   /* behind its last one; none: as many as a block has */
-    bool is_band;      /* it is a few rows of a band */
-    int64_t ring;      /* rows of A that its buffer has room for; 0: the window is copied, or all
-                          rows are there */
-    bool is_in_place;  /* A is read where it stands: no window is copied */
-    int64_t image_stride, row_stride, origin; /* of such an A, by rows of the result */
-} product;
 
 /* A register tile: height x width pixels, `vectors` of features, `last` lanes in the last one. */
 typedef struct pixel_tile {
@@ -42,7 +17,7 @@ typedef struct pixel_tile {
     kiln_kv feature; /* within the group */
 } pixel_tile;
 
-static kiln_tile make_tile(const product *p, const pixel_tile *shape)
+static kiln_tile make_tile(const kiln_conv_product *p, const pixel_tile *shape)
 {
     const kiln_conv *conv = p->conv;
     kiln_kernel *k = conv->lower->kernel;
@@ -71,7 +46,7 @@ static kiln_tile make_tile(const product *p, const pixel_tile *shape)
 }
 
 /* The kernel's element for k = 0 and the tile's first feature. */
-static kiln_kv kernel_offset(const product *p, kiln_kv feature)
+static kiln_kv kernel_offset(const kiln_conv_product *p, kiln_kv feature)
 {
     kiln_kernel *k = p->conv->lower->kernel;
     int64_t features = p->conv->out_features;
@@ -97,7 +72,7 @@ static kiln_kv step_by(kiln_kernel *k, kiln_kv base, kiln_kv tap, int64_t step)
     return kiln_k_binary(k, KILN_K_add, base, kiln_k_mul_imm(k, tap, step));
 }
 
-static void accumulate_taps(const product *p, kiln_tile *tile, kiln_kv a, kiln_kv b)
+static void accumulate_taps(const kiln_conv_product *p, kiln_tile *tile, kiln_kv a, kiln_kv b)
 {
     const kiln_conv *conv = p->conv;
     kiln_kernel *k = tile->lower->kernel;
@@ -126,31 +101,53 @@ static void accumulate_taps(const product *p, kiln_tile *tile, kiln_kv a, kiln_k
     if (axis[KILN_CONV_D].kernel > 1) kiln_tile_loop_end(tile);
 }
 
+static int64_t count_pixel_tiles(const kiln_conv_product *p)
+{
+    const kiln_conv *conv = p->conv;
+    return kiln_ceil_div(conv->block_rows, p->height) *
+           kiln_ceil_div(conv->axis[KILN_CONV_W].out, p->width);
+}
+
+/* k is one run for the requests of a tile; a band's kernels are small. */
+static bool may_fetch(const kiln_conv_product *p)
+{
+    return p->is_packed && p->is_row_joined && !p->is_band &&
+           p->conv->axis[KILN_CONV_D].kernel == 1;
+}
+
 /* Lets the tile fetch its share of the next strip of features where the kernel does not stay in the
- * second cache. */
-static void fetch_next(const product *p, kiln_tile *tile, const pixel_tile *shape, kiln_kv row,
-                       kiln_kv column)
+ * second cache, or of what the next contraction begins with. */
+static void fetch_next(const kiln_conv_product *p, kiln_tile *tile, const pixel_tile *shape,
+                       kiln_kv row, kiln_kv column)
 {
     const kiln_conv *conv = p->conv;
     kiln_kernel *k = conv->lower->kernel;
-    int64_t out = conv->axis[KILN_CONV_W].out, strip = (int64_t)p->vectors * conv->lanes;
-    int64_t n_columns = kiln_ceil_div(out, p->width);
+    int64_t strip = (int64_t)p->vectors * conv->lanes;
     int64_t bytes = p->k_size * conv->out_features * (int64_t)kiln_dtype_bytes(conv->dtype);
-    if (!p->is_packed || !p->is_row_joined || bytes <= conv->lower->machine->l2_bytes / 2) return;
-    if (p->is_band) return; /* the kernels of a band are small */
-    if (conv->axis[KILN_CONV_D].kernel > 1) return;
+    if (!may_fetch(p)) return;
     kiln_kv down = kiln_k_div_imm(k, kiln_k_binary(k, KILN_K_sub, row, p->block_row), p->height);
     kiln_kv right = kiln_k_div_imm(k, column, p->width);
-    kiln_tile_next next = {.number = step_by(k, right, down, n_columns),
-                           .n_tiles = kiln_ceil_div(conv->block_rows, p->height) * n_columns,
-                           .k_size = p->k_size,
+    kiln_kv number = step_by(k, right, down, kiln_ceil_div(conv->axis[KILN_CONV_W].out, p->width));
+    if (p->ahead.is_at_work) {
+        kiln_ahead_fetch(&p->ahead, tile, number, count_pixel_tiles(p), p->k_size);
+        return;
+    }
+    if (bytes <= conv->lower->machine->l2_bytes / 2) return;
+    kiln_tile_next next = {.buffer = p->kernel.buffer,
+                           .number = number,
+                           .n_tiles = count_pixel_tiles(p),
+                           .steps = p->k_size,
+                           .n_panels = kiln_tile_panels(tile),
+                           .size = p->k_size,
                            .panel = p->k_size * KILN_PANEL};
-    next.from = kernel_offset(p, kiln_k_add_imm(k, shape->feature, strip));
+    kiln_kv feature = kiln_k_add_imm(k, shape->feature, strip);
+    kiln_kv is_over = kiln_k_binary(k, KILN_K_le, p->features_end, feature);
+    next.from = kiln_k_select(k, is_over, p->next_kernel, kernel_offset(p, feature));
     kiln_tile_fetch(tile, &next);
 }
 
 /* The element of A for column 0 of a row of the output. */
-static kiln_kv row_of_a(const product *p, kiln_kv row)
+static kiln_kv row_of_a(const kiln_conv_product *p, kiln_kv row)
 {
     const kiln_conv *conv = p->conv;
     kiln_kernel *k = conv->lower->kernel;
@@ -164,7 +161,8 @@ static kiln_kv row_of_a(const product *p, kiln_kv row)
 }
 
 /* The register tile whose first pixel is (row, column) of the output. */
-static void emit_register_tile(product *p, const pixel_tile *shape, kiln_kv row, kiln_kv column)
+static void emit_register_tile(kiln_conv_product *p, const pixel_tile *shape, kiln_kv row,
+                               kiln_kv column)
 {
     kiln_conv *conv = p->conv;
     kiln_kernel *k = conv->lower->kernel;
@@ -173,7 +171,6 @@ static void emit_register_tile(product *p, const pixel_tile *shape, kiln_kv row,
     a = step_by(k, a, column, conv->axis[KILN_CONV_W].local_stride * conv->pitch);
     kiln_tile_zero(&tile);
     fetch_next(p, &tile, shape, row, column);
-    accumulate_taps(p, &tile, a, kernel_offset(p, shape->feature));
     conv->row = row;
     conv->column = column;
     conv->tile_width = shape->width;
@@ -181,11 +178,14 @@ static void emit_register_tile(product *p, const pixel_tile *shape, kiln_kv row,
                                     kiln_k_mul_imm(k, p->group, conv->out_features));
     kiln_axis_index features = kiln_axis_vector(feature, 1);
     features.extent = conv->out_features * conv->groups;
+    bool is_run = shape->height == 1 || shape->width == conv->axis[KILN_CONV_W].out;
+    if (is_run) kiln_epilogue_follow(&conv->epilogue, &tile, kiln_k_const_i64(k, 0), features);
+    accumulate_taps(p, &tile, a, kernel_offset(p, shape->feature));
     kiln_epilogue_emit(&conv->epilogue, &tile, kiln_k_const_i64(k, 0), features, shape->last);
 }
 
 /* All columns of output rows first … end in steps of the full height. */
-static void emit_rows(product *p, pixel_tile shape, kiln_kv first, kiln_kv end)
+static void emit_rows(kiln_conv_product *p, pixel_tile shape, kiln_kv first, kiln_kv end)
 {
     kiln_conv *conv = p->conv;
     kiln_kernel *k = conv->lower->kernel;
@@ -207,7 +207,7 @@ static void emit_rows(product *p, pixel_tile shape, kiln_kv first, kiln_kv end)
 }
 
 /* Features first … end of the group in steps of the full width. */
-static void emit_features(product *p, pixel_tile shape, kiln_kv first, kiln_kv end)
+static void emit_features(kiln_conv_product *p, pixel_tile shape, kiln_kv first, kiln_kv end)
 {
     kiln_conv *conv = p->conv;
     kiln_kernel *k = conv->lower->kernel;
@@ -228,9 +228,32 @@ static void emit_features(product *p, pixel_tile shape, kiln_kv first, kiln_kv e
     kiln_k_end(k);
 }
 
+/* The same, of which a worker's last ones ask for the next contraction's weights. */
+static void emit_strips(kiln_conv_product *p, pixel_tile shape, kiln_kv first, kiln_kv end)
+{
+    int64_t width = (int64_t)p->vectors * p->conv->lanes;
+    kiln_kv last = kiln_ahead_columns(p->conv->lower, &p->ahead, first, end, width);
+    emit_features(p, shape, first, last);
+    p->ahead.is_at_work = p->ahead.is_planned;
+    if (p->ahead.is_at_work) emit_features(p, shape, last, end);
+    p->ahead.is_at_work = false;
+}
+
+static void begin_requests(kiln_conv_product *p, kiln_kv number)
+{
+    kiln_conv *conv = p->conv;
+    kiln_kernel *k = conv->lower->kernel;
+    kiln_kv after = kiln_k_add_imm(k, number, 1), group = p->group;
+    kiln_kv block = kiln_k_rem_imm(k, after, p->n_feature_blocks);
+    p->group = kiln_k_rem_imm(k, kiln_k_div_imm(k, after, p->n_feature_blocks), conv->groups);
+    p->next_kernel = kernel_offset(p, kiln_k_mul_imm(k, block, p->block_features));
+    p->group = group;
+    kiln_ahead_begin(conv->lower, &p->ahead, number);
+}
+
 static void emit_tile(void *user, kiln_kv number)
 {
-    product *p = user;
+    kiln_conv_product *p = user;
     kiln_conv *conv = p->conv;
     kiln_lower *lower = conv->lower;
     kiln_kernel *k = lower->kernel;
@@ -252,147 +275,18 @@ static void emit_tile(void *user, kiln_kv number)
     end = kiln_k_min(k, end, kiln_k_const_i64(k, features));
     kiln_kv whole = kiln_k_const_i64(k, features / width * width);
     pixel_tile shape = {.width = p->width, .vectors = p->vectors, .last = conv->lanes};
-    if (features >= width) emit_features(p, shape, first, kiln_k_min(k, end, whole));
+    p->features_end = end;
+    begin_requests(p, number);
+    if (features >= width) emit_strips(p, shape, first, kiln_k_min(k, end, whole));
     if (features % width == 0) return;
     shape.vectors = (uint32_t)kiln_ceil_div(features % width, conv->lanes);
     shape.last = (uint32_t)((features - 1) % conv->lanes + 1);
     emit_features(p, shape, kiln_k_max(k, first, whole), end);
 }
 
-/* Pixels of a register tile: as many of a row as fit, then more rows. */
-static void choose_pixels(const product *p, uint32_t rows, int64_t *out_width, int64_t *out_height)
-{
-    const kiln_conv_axis *axis = p->conv->axis;
-    int64_t out = axis[KILN_CONV_W].out;
-    int64_t most = p->is_band ? 1 : axis[KILN_CONV_H].out;
-    *out_width = kiln_ceil_div(out, kiln_ceil_div(out, rows));
-    *out_height = kiln_max_i64(1, kiln_min_i64(rows / *out_width, most));
-}
-
-/* Cycles of all register tiles of width x height pixels over an image, tails included. */
-static double pixel_cycles(const product *p, int64_t width, int64_t height, uint32_t vectors)
-{
-    const kiln_conv_axis *axis = p->conv->axis;
-    int64_t widths[] = {width, axis[KILN_CONV_W].out % width},
-            heights[] = {height, axis[KILN_CONV_H].out % height};
-    int64_t columns[] = {axis[KILN_CONV_W].out / width, 1},
-            rows[] = {axis[KILN_CONV_H].out / height, 1};
-    double cycles = 0;
-    for (uint32_t i = 0; i < 4; i++) {
-        int64_t pixels = widths[i % 2] * heights[i / 2];
-        if (!pixels) continue;
-        cycles += (double)(columns[i % 2] * rows[i / 2]) *
-                  kiln_tile_cycles(p->conv->lower->machine, (uint32_t)pixels, vectors, p->k_size);
-    }
-    return cycles;
-}
-
-/* A strip's weights and the next one's stay in the second cache beside the window. */
-static bool has_room_for_strips(const product *p, int64_t strip)
-{
-    const kiln_conv *conv = p->conv;
-    int64_t bytes = p->k_size * strip * (int64_t)kiln_dtype_bytes(conv->dtype);
-    return 2 * bytes <= conv->lower->machine->l2_bytes / 4 * 3;
-}
-
-/* Cycles of all features of an image and group: whole strips, and one of the vectors that are
- * left. */
-static double strip_cycles(const product *p, int64_t width, int64_t height, uint32_t vectors)
-{
-    int64_t strip = (int64_t)vectors * p->conv->lanes, features = p->conv->out_features;
-    uint32_t rest = (uint32_t)kiln_ceil_div(features % strip, p->conv->lanes);
-    double cycles = (double)(features / strip) * pixel_cycles(p, width, height, vectors);
-    return rest ? cycles + pixel_cycles(p, width, height, rest) : cycles;
-}
-
-/* Bytes of the window that `rows` rows of outputs read. */
-static int64_t window_bytes(const kiln_conv *conv, int64_t rows)
-{
-    const kiln_conv_axis *axis = conv->axis;
-    return kiln_conv_axis_local(&axis[KILN_CONV_W], axis[KILN_CONV_W].out) * conv->in_features *
-           (int64_t)kiln_dtype_bytes(conv->dtype) * axis[KILN_CONV_D].kernel *
-           kiln_conv_axis_local(&axis[KILN_CONV_H], rows);
-}
-
-/* Cycles of the longest share of a thread when tiles have `rows` rows of outputs and `features` of
- * the features: what their products take, the copy of their window, and their weights, which come
- * half unseen behind the products. `cycles` are those of all products of an image and group. */
-static double block_cycles(const product *p, double cycles, int64_t rows, int64_t features)
-{
-    const kiln_conv *conv = p->conv;
-    const kiln_conv_axis *axis = conv->axis;
-    double bytes = (double)kiln_dtype_bytes(conv->dtype), out = (double)axis[KILN_CONV_H].out;
-    int64_t real = kiln_min_i64(rows, axis[KILN_CONV_H].out);
-    double copy = (double)window_bytes(conv, real) / bytes / conv->lanes * CYCLES_PER_COPY;
-    if (p->is_in_place) copy = 0;
-    double part = (double)features / (double)conv->out_features;
-    if (part > 1) part = 1;
-    double weights = (double)(p->k_size * conv->out_features) * bytes * part;
-    double one = cycles * (double)real / out * part + copy + weights / WEIGHT_BYTES_PER_CYCLE / 2 +
-                 CYCLES_PER_TILE;
-    double n_tiles = (double)(conv->batch * axis[KILN_CONV_D].out * conv->groups *
-                              kiln_ceil_div(conv->out_features, features) *
-                              kiln_ceil_div(axis[KILN_CONV_H].out, rows));
-    double threads = conv->lower->schedule->n_threads;
-    double share = n_tiles / (threads > 1 ? threads : 1);
-    return one * (double)(int64_t)(share + 0.999);
-}
-
-/* Rows and features of a tile, for the least time, which it returns; the window stays in the second
- * cache. */
-static double choose_blocks(product *p, double cycles)
-{
-    kiln_conv *conv = p->conv;
-    int64_t out = conv->axis[KILN_CONV_H].out, width = (int64_t)p->vectors * conv->lanes;
-    int64_t room = conv->lower->machine->l2_bytes / 2;
-    int64_t strips = kiln_ceil_div(conv->out_features, width);
-    double best = -1;
-    for (int64_t rows = p->height; rows < out + p->height; rows += p->height) {
-        if (rows > p->height && window_bytes(conv, rows) > room) break;
-        for (int64_t n = 1; n <= kiln_min_i64(strips, MOST_FEATURE_BLOCKS); n++) {
-            int64_t features = kiln_ceil_div(strips, n) * width;
-            double all = block_cycles(p, cycles, rows, features);
-            if (best >= 0 && all >= best) continue;
-            best = all;
-            p->block_rows = rows;
-            p->block_features = features;
-        }
-    }
-    return best;
-}
-
-/* Rows, width and vectors of a register tile, and the blocks that go with them, for the least
- * time. */
-static void choose_tile(product *p)
-{
-    const kiln_conv *conv = p->conv;
-    const kiln_machine *machine = conv->lower->machine;
-    uint32_t unit = conv->lanes < KILN_PANEL ? KILN_PANEL / conv->lanes : 1;
-    double threads = kiln_max_i64(1, conv->lower->schedule->n_threads), best = -1;
-    double images = (double)(conv->batch * conv->axis[KILN_CONV_D].out * conv->groups);
-    for (uint32_t vectors = unit; vectors <= KILN_TILE_VECTORS; vectors += unit) {
-        if (vectors > unit && !has_room_for_strips(p, (int64_t)vectors * conv->lanes)) break;
-        for (uint32_t rows = 1; rows <= KILN_TILE_ROWS; rows++) {
-            bool fits = rows * vectors + vectors + 1 <= machine->n_vector_registers ||
-                        (rows <= 2 && vectors == unit);
-            if (!fits || rows * vectors > KILN_TILE_SUMS) continue;
-            product it = *p;
-            it.vectors = vectors;
-            choose_pixels(p, rows, &it.width, &it.height);
-            double cycles = strip_cycles(p, it.width, it.height, vectors);
-            bool is_worse = best >= 0 && cycles * (p->is_band ? 1 : images / threads) >= best;
-            if (is_worse) continue; /* however it is cut */
-            if (!p->is_band) cycles = choose_blocks(&it, cycles);
-            if (best >= 0 && cycles >= best) continue;
-            best = cycles;
-            *p = it;
-        }
-    }
-}
-
 /* Where the kernel stands: in panels, or dense with features innermost and one distance between
  * k. */
-static void find_kernel(product *p)
+static void find_kernel(kiln_conv_product *p)
 {
     kiln_conv *conv = p->conv;
     kiln_lower *lower = conv->lower;
@@ -423,18 +317,22 @@ static void find_kernel(product *p)
     p->kernel_origin = strided.origin;
 }
 
-/* Operands, the register tile and, but for a band, the blocks. */
-static void open_product(product *p)
+static int64_t count_taps(const kiln_conv *conv)
 {
-    const kiln_conv_axis *axis = p->conv->axis;
-    p->k_size = axis[KILN_CONV_D].kernel * axis[KILN_CONV_H].kernel * axis[KILN_CONV_W].kernel *
-                p->conv->in_features;
+    const kiln_conv_axis *axis = conv->axis;
+    return axis[KILN_CONV_D].kernel * axis[KILN_CONV_H].kernel * axis[KILN_CONV_W].kernel;
+}
+
+/* Operands, the register tile and, but for a band, the blocks. */
+static void open_product(kiln_conv_product *p)
+{
+    p->k_size = count_taps(p->conv) * p->conv->in_features;
     find_kernel(p);
-    choose_tile(p);
+    kiln_conv_choose_tile(p);
 }
 
 /* A 1 x 1 kernel without padding reads rows where they stand, when features lie together. */
-static bool find_rows(product *p)
+static bool find_rows(kiln_conv_product *p)
 {
     kiln_conv *conv = p->conv;
     kiln_lower *lower = conv->lower;
@@ -468,14 +366,14 @@ static bool is_row_joined(const kiln_conv *conv)
 static void lower_product(kiln_conv *conv)
 {
     const kiln_conv_axis *axis = conv->axis;
-    product p = {.conv = conv};
+    kiln_conv_product p = {.conv = conv};
     find_rows(&p);
     open_product(&p);
-    p.n_row_blocks = kiln_ceil_div(axis[KILN_CONV_H].out, p.block_rows);
-    p.n_feature_blocks = kiln_ceil_div(conv->out_features, p.block_features);
     conv->block_rows = p.block_rows;
     if (!p.is_in_place) kiln_conv_add_local(conv, p.block_rows, conv->in_features);
     p.is_row_joined = is_row_joined(conv);
+    if (may_fetch(&p) && conv->dtype == KILN_f32)
+        kiln_ahead_plan(conv->lower, p.k_size, count_pixel_tiles(&p), &p.ahead);
     int64_t sizes[] = {conv->batch, axis[KILN_CONV_D].out, p.n_row_blocks, conv->groups,
                        p.n_feature_blocks};
     kiln_conv_lower_tiles(conv, (kiln_ints){5, sizes}, emit_tile, &p);
@@ -484,7 +382,7 @@ static void lower_product(kiln_conv *conv)
 /* A few rows of the result; the kernel's features strip by strip. */
 static void emit_some_rows(void *user, kiln_kv image, kiln_kv begin, kiln_kv end)
 {
-    product *p = user;
+    kiln_conv_product *p = user;
     kiln_conv *conv = p->conv;
     kiln_kernel *k = conv->lower->kernel;
     int64_t width = (int64_t)p->vectors * conv->lanes, features = conv->out_features;
@@ -505,9 +403,9 @@ static void emit_some_rows(void *user, kiln_kv image, kiln_kv begin, kiln_kv end
 kiln_row_maker kiln_conv_row_maker(kiln_lower *lower, int64_t most)
 {
     kiln_conv *conv = kiln_new(&lower->scope->arena, kiln_conv);
-    kiln_conv_describe(lower, conv);
+    kiln_conv_describe(lower, lower->group->anchor, conv);
     if (conv->groups > 1) return kiln_conv_direct_row_maker(conv);
-    product *p = kiln_new(&lower->scope->arena, product);
+    kiln_conv_product *p = kiln_new(&lower->scope->arena, kiln_conv_product);
     p->conv = conv;
     p->is_band = true;
     open_product(p);
@@ -538,7 +436,7 @@ static kiln_ints axes_but(kiln_arena *arena, kiln_ints axes, uint32_t skipped)
     return (kiln_ints){n, list};
 }
 
-static void lower_plain_product(kiln_conv *conv)
+static kiln_matmul_roles plain_roles(const kiln_conv *conv)
 {
     kiln_arena *arena = &conv->lower->scope->arena;
     const kiln_attrs *attrs = conv->node->attrs;
@@ -552,16 +450,44 @@ static void lower_plain_product(kiln_conv *conv)
     roles.b_n = (kiln_ints){1, attrs->conv.kernel_axes.at};
     roles.m_size = conv->batch;
     for (uint32_t i = 0; i < KILN_CONV_AXES; i++) roles.m_size *= conv->axis[i].out;
+    return roles;
+}
+
+static void lower_plain_product(kiln_conv *conv)
+{
+    kiln_matmul_roles roles = plain_roles(conv);
     if (kiln_amx_input(conv->lower) != KILN_NONE)
         kiln_lower_amx(conv->lower, &roles, conv->dtype);
     else
         kiln_dot_lower_roles(conv->lower, &roles, conv->dtype);
 }
 
+bool kiln_conv_first_weights(kiln_lower *lower, kiln_value anchor, kiln_first_weights *out_first)
+{
+    kiln_conv conv;
+    kiln_conv_describe(lower, anchor, &conv);
+    if (conv.groups > 1 || conv.node->type->n_elements == 0) return false;
+    if (is_plain_product(&conv)) {
+        kiln_matmul_roles roles = plain_roles(&conv);
+        return kiln_dot_roles_first_weights(lower, &roles, out_first);
+    }
+    kiln_conv_product p = {.conv = &conv, .k_size = count_taps(&conv) * conv.in_features};
+    p.is_in_place = count_taps(&conv) == 1;
+    kiln_conv_choose_tile(&p);
+    *out_first = (kiln_first_weights){.n_panels = (int64_t)p.vectors * conv.lanes / KILN_PANEL,
+                                      .size = p.k_size,
+                                      .panel = p.k_size * KILN_PANEL,
+                                      .n_tiles = conv.batch * conv.axis[KILN_CONV_D].out *
+                                                 p.n_row_blocks * p.n_feature_blocks,
+                                      .n_blocks = p.n_feature_blocks,
+                                      .block = p.block_features * p.k_size};
+    return true;
+}
+
 void kiln_lower_conv(kiln_lower *lower)
 {
     kiln_conv conv;
-    kiln_conv_describe(lower, &conv);
+    kiln_conv_describe(lower, lower->group->anchor, &conv);
     kiln_kernel *k = lower->kernel;
     if (conv.node->type->n_elements == 0) {
         kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);

@@ -28,7 +28,7 @@ typedef struct kiln_conv {
     uint32_t n_spatial;                  /* 0 to 3: the last ones of D, H, W */
     kiln_conv_axis axis[KILN_CONV_AXES]; /* those that the graph lacks have one element */
     int64_t batch, groups, in_features, out_features; /* features of one group */
-    kiln_dtype dtype;                    /* of the sums */
+    kiln_dtype dtype;                                 /* of the sums */
     uint32_t lanes;
     /* the local: [kernel depth][rows][width][features] */
     uint32_t local;
@@ -37,12 +37,12 @@ typedef struct kiln_conv {
     kiln_kv image, depth, first_row, feature; /* feature: first input feature that is copied */
     int64_t n_features;                       /* that are copied */
     int64_t feature_divide; /* depthwise: outputs of one input feature, copied each */
-    kiln_kv row, column;                      /* of the register tile at work */
-    int64_t tile_width;                       /* its pixels in a row */
+    kiln_kv row, column;    /* of the register tile at work */
+    int64_t tile_width;     /* its pixels in a row */
     kiln_epilogue epilogue;
 } kiln_conv;
 
-void kiln_conv_describe(kiln_lower *lower, kiln_conv *out_conv);
+void kiln_conv_describe(kiln_lower *lower, kiln_value anchor, kiln_conv *out_conv);
 /* Sizes the local for blocks of `rows` output rows and n features. */
 void kiln_conv_add_local(kiln_conv *conv, int64_t rows, int64_t n_features);
 /* Fills it for the tile at work. */

@@ -8,8 +8,7 @@
 #include "codegen/math.h"
 #include "kiln/program.h"
 
-#define PLACED_ROWS 8  /* of a tile whose rows lie anywhere: as many addresses stay in registers */
-#define PREFETCH_K 128 /* from here on the result's lines are fetched before the sums start */
+#define PLACED_ROWS 8 /* of a tile whose rows lie anywhere: as many addresses stay in registers */
 
 /* A tile's place: the columns of a group. */
 typedef struct column_group {
@@ -160,6 +159,17 @@ static void end_chunk(kiln_dot *dot)
     kiln_k_end(k);
 }
 
+/* Register tiles down the rows of a block, and k of its last block. */
+static int64_t count_row_tiles(const kiln_dot *dot)
+{
+    return kiln_min_i64(dot->block_rows, dot->roles.m_size) / dot->rows;
+}
+
+static int64_t last_k(const kiln_dot *dot)
+{
+    return dot->roles.k_size - (dot->n_k_blocks - 1) * dot->k_block_size;
+}
+
 /* Where B goes on after this group of columns: at the next columns of the block of k, then at the
  * first ones of the tile's next block or of the next tile. */
 static kiln_kv next_panel(kiln_dot *dot, const column_group *group)
@@ -180,23 +190,27 @@ static kiln_kv next_panel(kiln_dot *dot, const column_group *group)
     return kiln_k_binary(k, KILN_K_add, next, kiln_k_mul_imm(k, block, block_size));
 }
 
-/* Lets the tile fetch its share of what comes next, where it has rows enough for it. */
+/* Lets the tile fetch its share of what comes next: here, or in the next contraction. */
 static void fetch_next(kiln_dot *dot, kiln_tile *tile, kiln_kv row, const column_group *group)
 {
     kiln_kernel *k = dot->lower->kernel;
-    int64_t quarter = dot->k_block_size / 4, lines = 1;
-    int64_t wanted = 4 * (int64_t)dot->vectors;
-    int64_t n_tiles = kiln_min_i64(dot->block_rows, dot->roles.m_size) / dot->rows;
-    while (lines < 4 && lines * n_tiles < wanted) lines *= 2;
-    if (dot->b.mode != KILN_DOT_PANELS || lines * n_tiles < wanted) return;
-    kiln_kv share = kiln_k_binary(k, KILN_K_sub, row, dot->first_row);
-    share = kiln_k_mul_imm(k, kiln_k_div_imm(k, share, dot->rows), lines);
-    kiln_kv panel = kiln_k_mul_imm(k, kiln_k_div_imm(k, share, 4), dot->roles.k_size * KILN_PANEL);
-    kiln_kv part = kiln_k_mul_imm(k, kiln_k_rem_imm(k, share, 4), quarter * KILN_PANEL);
-    part = kiln_k_binary(k, KILN_K_add, panel, part);
-    tile->far = kiln_k_binary(k, KILN_K_add, next_panel(dot, group), part);
-    tile->far_lines = lines;
-    tile->far_buffer = tile->b.buffer;
+    kiln_kv number = kiln_k_binary(k, KILN_K_sub, row, dot->first_row);
+    number = kiln_k_div_imm(k, number, dot->rows);
+    if (dot->ahead.is_at_work && tile->rows == dot->rows) {
+        kiln_ahead_fetch(&dot->ahead, tile, number, count_row_tiles(dot), last_k(dot));
+        return;
+    }
+    if (dot->b.mode != KILN_DOT_PANELS) return;
+    kiln_tile_next next = {.buffer = tile->b.buffer,
+                           .from = next_panel(dot, group),
+                           .number = number,
+                           .n_tiles = count_row_tiles(dot),
+                           .steps = dot->k_block_size,
+                           .n_panels = kiln_tile_panels(tile),
+                           .size = dot->k_block_size,
+                           .panel = dot->roles.k_size * KILN_PANEL,
+                           .goes_on = true};
+    kiln_tile_fetch(tile, &next);
 }
 
 static void accumulate(kiln_dot *dot, kiln_tile *tile, kiln_kv row, const column_group *group)
@@ -204,16 +218,13 @@ static void accumulate(kiln_dot *dot, kiln_tile *tile, kiln_kv row, const column
     kiln_kernel *k = dot->lower->kernel;
     kiln_kv a = kiln_dot_use_rows(dot, tile, row);
     kiln_kv b = kiln_dot_column_offset(dot, group->column);
-    if (dot->ahead.is_at_work && tile->rows == dot->rows)
-        kiln_dot_fetch_ahead(dot, tile, row);
-    else
-        fetch_next(dot, tile, row, group);
+    fetch_next(dot, tile, row, group);
     if (dot->totals && dot->n_k_blocks == 1) {
         accumulate_chunks(dot, tile, a, b);
         return;
     }
     int64_t size = dot->k_block_size, n = size;
-    if (dot->is_last) n = dot->roles.k_size - (dot->n_k_blocks - 1) * size;
+    if (dot->is_last) n = last_k(dot);
     if (dot->n_k_blocks == 1) {
         kiln_tile_zero(tile);
     } else {
@@ -230,8 +241,7 @@ static void emit_register_tile(kiln_dot *dot, kiln_kv row, uint32_t rows, const 
     kiln_kernel *k = dot->lower->kernel;
     kiln_tile tile = make_tile(dot, rows, group);
     kiln_axis_index column = kiln_axis_vector(group->column, dot->lanes);
-    if (dot->is_last && dot->roles.k_size >= PREFETCH_K)
-        kiln_epilogue_prefetch(&dot->epilogue, &tile, row, column);
+    if (dot->is_last) kiln_epilogue_follow(&dot->epilogue, &tile, row, column);
     accumulate(dot, &tile, row, group);
     if (dot->is_last) {
         if (dot->totals && dot->n_k_blocks > 1)
@@ -284,10 +294,12 @@ static void emit_block(kiln_dot *dot, kiln_kv row_end)
     column_group group = {.vectors = dot->vectors, .last = dot->lanes};
     if (n >= width) {
         kiln_kv end = kiln_k_min(k, dot->column_end, whole);
-        kiln_kv last = kiln_dot_last_columns(dot, column, end);
+        kiln_kv last = end;
+        bool is_ahead = dot->ahead.is_planned && dot->is_last;
+        if (is_ahead) last = kiln_ahead_columns(dot->lower, &dot->ahead, column, end, width);
         emit_columns(dot, column, last, group, row_end);
-        dot->ahead.is_at_work = dot->ahead.lines && dot->is_last;
-        if (dot->ahead.is_at_work) emit_columns(dot, last, end, group, row_end);
+        dot->ahead.is_at_work = is_ahead;
+        if (is_ahead) emit_columns(dot, last, end, group, row_end);
         dot->ahead.is_at_work = false;
     }
     if (n % width == 0) return;
@@ -309,7 +321,7 @@ static void emit_tile(kiln_dot *dot, kiln_kv number)
     kiln_kv row_end = kiln_k_add_imm(k, row, dot->block_rows);
     row_end = kiln_k_min(k, row_end, kiln_k_const_i64(k, dot->roles.m_size));
     dot->first_row = row;
-    kiln_dot_begin_ahead(dot, number);
+    kiln_ahead_begin(lower, &dot->ahead, number);
     kiln_dot_copy_rows(dot, row, row_end);
     kiln_kv column = kiln_k_mul_imm(k, column_block, dot->block_columns);
     kiln_kv column_end = kiln_k_add_imm(k, column, dot->block_columns);
@@ -385,7 +397,8 @@ static void lower_tiled(kiln_dot *dot)
     if (dot->is_streamed) kiln_dot_choose_strips(dot);
     kiln_dot_add_locals(dot);
     set_tiles(dot);
-    kiln_dot_plan_ahead(dot);
+    if (dot->dtype == KILN_f32 && !dot->is_streamed)
+        kiln_ahead_plan(lower, last_k(dot), count_row_tiles(dot), &dot->ahead);
     if (!dot->is_streamed && !dot->widen) {
         lower->kernel->n_blocks[0] = (uint32_t)dot->n_row_blocks;
         lower->kernel->n_blocks[1] = (uint32_t)dot->n_column_blocks;
@@ -417,6 +430,33 @@ void kiln_dot_lower_roles(kiln_lower *lower, const kiln_matmul_roles *roles, kil
         kiln_dot_lower_small(&dot);
     else
         lower_tiled(&dot);
+}
+
+bool kiln_dot_roles_first_weights(kiln_lower *lower, const kiln_matmul_roles *roles,
+                                  kiln_first_weights *out_first)
+{
+    kiln_dot dot = {.lower = lower, .roles = *roles, .dtype = KILN_f32};
+    if (roles->batch_size != 1) return false;
+    dot.lanes = kiln_min_i64(kiln_machine_lanes(lower->machine, dot.dtype), KILN_PANEL);
+    kiln_tile_choice choice =
+        kiln_tile_choose(lower->machine, dot.lanes, roles->m_size, roles->n_size, roles->k_size);
+    dot.rows = choice.rows;
+    dot.vectors = choice.vectors;
+    kiln_dot_choose_blocks(&dot, choice.cycles);
+    *out_first = (kiln_first_weights){.n_panels = (int64_t)dot.vectors * dot.lanes / KILN_PANEL,
+                                      .size = dot.k_block_size,
+                                      .panel = roles->k_size * KILN_PANEL,
+                                      .n_tiles = dot.n_row_blocks * dot.n_column_blocks,
+                                      .n_blocks = dot.n_column_blocks,
+                                      .block = dot.block_columns * roles->k_size};
+    return true;
+}
+
+bool kiln_dot_first_weights(kiln_lower *lower, kiln_value anchor, kiln_first_weights *out_first)
+{
+    kiln_matmul_roles roles;
+    kiln_dot_roles(&lower->scope->arena, lower->graph, anchor, &roles);
+    return kiln_dot_roles_first_weights(lower, &roles, out_first);
 }
 
 void kiln_lower_dot(kiln_lower *lower)

@@ -4,6 +4,7 @@
 #ifndef KILN_CODEGEN_LOWER_DOT_H
 #define KILN_CODEGEN_LOWER_DOT_H
 
+#include "codegen/ahead.h"
 #include "codegen/gemm.h"
 
 /* How an operand is read: in place, or copied for each tile into a local in compute form. */
@@ -27,17 +28,6 @@ typedef struct kiln_dot_operand {
         k_step; /* elements from one row (column) and one k to the next, in memory or local */
 } kiln_dot_operand;
 
-/* What the next product reads first, see dot_ahead.c. */
-typedef struct kiln_dot_ahead {
-    uint32_t buffer;
-    int64_t lines;             /* in four steps of k; 0: nothing */
-    int64_t per_tile;          /* lines that a register tile asks for */
-    int64_t block_size, panel; /* k of its first block; elements of a panel */
-    int64_t n_tiles, n_column_blocks, columns; /* how it is cut; elements of a block of columns */
-    kiln_kv is_end, from; /* the tile at work is a worker's last one; that worker's first element */
-    bool is_at_work;      /* in the columns that are being emitted */
-} kiln_dot_ahead;
-
 typedef struct kiln_dot {
     kiln_lower *lower;
     kiln_matmul_roles roles;
@@ -48,22 +38,25 @@ typedef struct kiln_dot {
     const kiln_tuned *tuned; /* the group's choice, or NULL: the cost model's */
     int64_t block_rows, n_row_blocks, block_columns, n_column_blocks;
     int64_t n_k_blocks, k_block_size; /* the last one may be shorter, when k has several chunks */
-    uint32_t totals; /* local for sums of chunks, when k has several: a register tile's, or of the
-                        whole tile when k is cut */
-    uint32_t partial;   /* local for a tile's sums between blocks of k, when there are several */
-    kiln_kv batch;      /* of the tile at work */
-    kiln_kv first_row;  /* of the block at work */
+    uint32_t totals;   /* local for sums of chunks, when k has several: a register tile's, or of the
+                          whole tile when k is cut */
+    uint32_t partial;  /* local for a tile's sums between blocks of k, when there are several */
+    kiln_kv batch;     /* of the tile at work */
+    kiln_kv first_row; /* of the block at work */
     kiln_kv first_column, column_end; /* of the tile at work */
-    kiln_kv k_block;      /* at work, when there are several */
-    bool is_streamed;     /* by dot_stream.c: `partial` holds the sums of a strip */
-    bool is_last;         /* the last one is at work: sums become results */
+    kiln_kv k_block;                  /* at work, when there are several */
+    bool is_streamed;                 /* by dot_stream.c: `partial` holds the sums of a strip */
+    bool is_last;                     /* the last one is at work: sums become results */
     kiln_dot_widen *widen; /* B is weights that are widened (passes/weights.h), or NULL */
     kiln_epilogue epilogue;
-    kiln_dot_ahead ahead;
+    kiln_ahead ahead;
 } kiln_dot;
 
 /* Lowers a contraction (the group's anchor) whose roles are given; sums in `dtype`. */
 void kiln_dot_lower_roles(kiln_lower *lower, const kiln_matmul_roles *roles, kiln_dtype dtype);
+/* Where a product of these roles, with packed weights in f32, begins to read them. */
+bool kiln_dot_roles_first_weights(kiln_lower *lower, const kiln_matmul_roles *roles,
+                                  kiln_first_weights *out_first);
 /* Operands, sizes and lanes of a contraction of dot->lower's group; needs lower, roles and
  * dtype. */
 void kiln_dot_describe(kiln_dot *dot, kiln_value contraction);
@@ -86,12 +79,6 @@ void kiln_dot_accumulate_widened(kiln_dot *dot, kiln_tile *tile, kiln_kv a, kiln
                                  int64_t n);
 /* Widens k of the block at work, `vectors` vectors from `column` on, into B's local. */
 void kiln_dot_copy_widened(kiln_dot *dot, kiln_kv column, uint32_t vectors);
-/* Decides what is fetched for the next product; needs the blocks. For each tile, where the columns
- * first … end that do it begin, and for each register tile at `row` of them. */
-void kiln_dot_plan_ahead(kiln_dot *dot);
-void kiln_dot_begin_ahead(kiln_dot *dot, kiln_kv number);
-kiln_kv kiln_dot_last_columns(kiln_dot *dot, kiln_kv first, kiln_kv end);
-void kiln_dot_fetch_ahead(kiln_dot *dot, kiln_tile *tile, kiln_kv row);
 /* Whether the group gathers the rows of A, which are read in place. */
 bool kiln_dot_has_row_move(const kiln_dot *dot);
 /* Finds the operands and decides how they are read; needs rows and vectors. */

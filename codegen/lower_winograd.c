@@ -58,10 +58,13 @@ static void multiply_tile(kiln_winograd *w, kiln_kv point, kiln_kv first, kiln_k
                       .b = w->kernel,
                       .a_k = 1};
     int64_t panel = conv->in_features * KILN_PANEL;
-    kiln_tile_next next = {.from = kiln_k_add_imm(k, b, panel),
+    kiln_tile_next next = {.buffer = w->kernel.buffer,
+                           .from = kiln_k_add_imm(k, b, panel),
                            .number = kiln_k_div_imm(k, first, w->rows),
                            .n_tiles = kiln_ceil_div(w->block_rows * w->n_columns, w->rows),
-                           .k_size = conv->in_features,
+                           .steps = conv->in_features,
+                           .n_panels = kiln_tile_panels(&tile),
+                           .size = conv->in_features,
                            .panel = w->points * panel};
     kiln_kv a = kiln_k_binary(k, KILN_K_add, kiln_k_mul_imm(k, point, w->data_point),
                               kiln_k_mul_imm(k, first, w->data_pitch));

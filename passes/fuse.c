@@ -33,6 +33,7 @@ kiln_schedule *kiln_fuse(kiln_pipeline *pipeline, const kiln_graph *graph)
     kiln_fuse_concats(&fusion, true);
     kiln_fusion_emit(&fusion);
     kiln_fuse_bands(&fusion);
+    kiln_fuse_ahead(&fusion);
     kiln_error error = {0};
     if (kiln_schedule_verify(schedule, "after fuse", &error) != KILN_OK) {
         kiln_fail_with(pipeline->scope, &error);

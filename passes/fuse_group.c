@@ -207,54 +207,6 @@ static bool needs_pack_group(const kiln_fusion *fusion, uint32_t id)
            !is_on_constant(fusion, kiln_fusion_node(fusion, id)->inputs[1]);
 }
 
-/* The packed constant that is the second operand of a group's product, or NULL. */
-static const kiln_operand *find_weights(const kiln_fusion *fusion, const kiln_group *group)
-{
-    for (uint32_t i = 0; group->kind == KILN_GROUP_DOT && i < group->n_inputs; i++) {
-        const kiln_operand *input = &group->inputs[i];
-        bool is_own =
-            input->consumer.id == group->anchor.id && !fusion->weights[group->anchor.id];
-        if (input->format == KILN_FORMAT_PANEL16 && is_own && is_on_constant(fusion, input->value))
-            return input;
-    }
-    return NULL;
-}
-
-#define GROUPS_AHEAD 4 /* small ones between two products leave the second cache as it is */
-
-static double all_weights(const kiln_fusion *fusion)
-{
-    double bytes = 0;
-    for (uint32_t g = 0; g < fusion->schedule->groups.n; g++) {
-        const kiln_operand *weights = find_weights(fusion, &fusion->schedule->groups.at[g]);
-        if (weights) bytes += (double)kiln_graph_type(fusion->graph, weights->value)->bytes;
-    }
-    return bytes;
-}
-
-/* Where the second caches do not hold them all, a product of a network knows what weights the next
- * one begins with, as one more input: it can ask for them in time. */
-static void add_next_weights(kiln_fusion *fusion)
-{
-    kiln_group *groups = fusion->schedule->groups.at;
-    uint32_t n = fusion->schedule->groups.n;
-    double kept = (double)fusion->machine->l2_bytes * fusion->pipeline->n_threads;
-    if (fusion->machine->kind != KILN_MACHINE_CPU || all_weights(fusion) <= kept) return;
-    for (uint32_t g = 0; g < n; g++) {
-        if (!find_weights(fusion, &groups[g])) continue;
-        const kiln_operand *next = NULL;
-        for (uint32_t i = g + 1; !next && i < n && i <= g + GROUPS_AHEAD; i++)
-            next = find_weights(fusion, &groups[i]);
-        if (!next) continue;
-        uint32_t n_inputs = groups[g].n_inputs;
-        kiln_operand *inputs = kiln_new_array(fusion->arena, kiln_operand, n_inputs + 1);
-        memcpy(inputs, groups[g].inputs, n_inputs * sizeof *inputs);
-        inputs[n_inputs] = *next;
-        groups[g].inputs = inputs;
-        groups[g].n_inputs++;
-    }
-}
-
 void kiln_fusion_emit(kiln_fusion *fusion)
 {
     kiln_vec(kiln_group) groups = {0};
@@ -272,5 +224,4 @@ void kiln_fusion_emit(kiln_fusion *fusion)
     for (uint32_t i = 0; i < groups.n; i++) {
         kiln_vec_push(&fusion->schedule->groups, fusion->arena, groups.at[order[i]]);
     }
-    add_next_weights(fusion);
 }
