@@ -164,6 +164,41 @@ static kiln_role joining_role(const kiln_fusion *fusion, uint32_t number, uint32
     return role;
 }
 
+/* What node `id` computes with beside constants, if that is one operand; else 0. */
+static uint32_t only_operand(const kiln_fusion *fusion, uint32_t id)
+{
+    const kiln_node *node = kiln_fusion_node(fusion, id);
+    uint32_t n_others = 0, other = 0;
+    if (kiln_fusion_class(fusion, id) != KILN_ELEMENTWISE) return 0;
+    for (uint32_t i = 0; i < node->n_inputs; i++) {
+        kiln_value base = kiln_view_base(fusion->graph, node->inputs[i]);
+        if (kiln_graph_node(fusion->graph, base)->op == KILN_OP_constant) continue;
+        n_others++;
+        other = node->inputs[i].id;
+    }
+    return n_others == 1 ? other : 0;
+}
+
+/* What known scales and offsets make of node `id`, where nothing else reads it. */
+static uint32_t rescaled(const kiln_fusion *fusion, uint32_t id)
+{
+    for (;;) {
+        uint32_t first = fusion->first_user[id], n = fusion->first_user[id + 1] - first;
+        if (fusion->is_kept[id] || n != 1 || !only_operand(fusion, fusion->users[first])) return id;
+        id = fusion->users[first];
+    }
+}
+
+/* The contraction's cluster that node `id` belongs to, or will with its epilogue. */
+static uint32_t contraction_under(const kiln_fusion *fusion, uint32_t id)
+{
+    for (; id; id = only_operand(fusion, id)) {
+        uint32_t number = fusion->cluster_of[id];
+        if (number != KILN_NONE && is_contraction(fusion->clusters.at[number].kind)) return number;
+    }
+    return KILN_NONE;
+}
+
 /* Whether one of the clusters that read node `id` computes a contraction of its own: another one
  * than `number`. */
 static bool meets_contraction(kiln_fusion *fusion, uint32_t id, uint32_t number)
@@ -176,14 +211,14 @@ static bool meets_contraction(kiln_fusion *fusion, uint32_t id, uint32_t number)
         if (readers.at[i] != number && is_contraction(reader->kind)) return true;
     }
     for (uint32_t i = 0; i < sources.n; i++) {
-        uint32_t source = fusion->cluster_of[sources.at[i]];
-        if (source != number && is_contraction(fusion->clusters.at[source].kind)) return true;
+        uint32_t source = contraction_under(fusion, sources.at[i]);
+        if (source != KILN_NONE && source != number) return true;
     }
     return false;
 }
 
-/* A value that is stored in few bytes for a contraction, widened for what another contraction's
- * epilogue adds to it (a residual): that reads the few bytes. */
+/* A value that is stored in few bytes for a contraction, or could be, widened for what another
+ * contraction's epilogue adds to it (a residual): that reads the few bytes. */
 static bool is_widened_elsewhere(kiln_fusion *fusion, uint32_t number, uint32_t id)
 {
     const kiln_node *node = kiln_fusion_node(fusion, id);
@@ -191,8 +226,10 @@ static bool is_widened_elsewhere(kiln_fusion *fusion, uint32_t number, uint32_t 
         return false;
     uint32_t input = node->inputs[0].id;
     if (kiln_fusion_node(fusion, input)->type->bytes >= node->type->bytes) return false;
-    return kiln_fusion_is_stored(fusion, input, number, fusion->cluster_of[id]) &&
-           meets_contraction(fusion, id, number);
+    if (kiln_fusion_is_stored(fusion, input, number, fusion->cluster_of[id]))
+        return meets_contraction(fusion, id, number);
+    return is_contraction(fusion->clusters.at[number].kind) &&
+           meets_contraction(fusion, rescaled(fusion, id), number);
 }
 
 static bool join(kiln_fusion *fusion, uint32_t number, uint32_t producer, uint32_t id)
