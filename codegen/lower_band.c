@@ -119,7 +119,7 @@ static void find_ends(const band *b, kiln_kv end, kiln_kv *out_ends)
     }
 }
 
-/* By member: the first row that the last one's row `first` needs. */
+/* By member: the first row that the last one's row `first` needs, itself or through others. */
 static void find_starts(const band *b, kiln_kv first, kiln_kv *out_starts)
 {
     kiln_kernel *k = b->lower->kernel;
@@ -137,14 +137,16 @@ static void emit_rows(band *b, kiln_kv image, kiln_kv first, kiln_kv end)
 {
     kiln_kernel *k = b->lower->kernel;
     kiln_kv starts[KILN_MAX_BAND], ends[KILN_MAX_BAND], before[KILN_MAX_BAND];
-    find_starts(b, first, starts);
     kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, b->cut.step);
+    find_starts(b, row, starts);
     find_ends(b, row, before);
     find_ends(b, kiln_k_min(k, kiln_k_add_imm(k, row, b->cut.step), end), ends);
     kiln_kv is_first = kiln_k_binary(k, KILN_K_eq, row, first);
     for (uint32_t i = 0; i < b->group->n_members; i++) {
         band_member *member = &b->members[i];
-        kiln_kv begin = kiln_k_select(k, is_first, starts[i], before[i]);
+        /* past what was made, and past rows that a stride longer than its window skips */
+        kiln_kv next = kiln_k_max(k, before[i], starts[i]);
+        kiln_kv begin = kiln_k_select(k, is_first, starts[i], next);
         uint32_t mark = kiln_lower_mark(&member->lower);
         member->maker.emit(member->maker.user, image, begin, ends[i]);
         kiln_lower_cut(&member->lower, mark);
