@@ -152,7 +152,8 @@ static void fetch_beside(kiln_tile *tile, kiln_kv at, int64_t n)
 {
     kiln_kernel *k = tile->lower->kernel;
     if (!tile->n_beside) return;
-    kiln_kv row = kiln_k_div_imm(k, kiln_k_mul_imm(k, at, tile->rows), n);
+    int64_t rows = tile->beside_rows ? tile->beside_rows : tile->rows;
+    kiln_kv row = kiln_k_div_imm(k, kiln_k_mul_imm(k, at, rows), n);
     for (uint32_t i = 0; i < tile->n_beside; i++) {
         const kiln_tile_beside *beside = &tile->beside[i];
         kiln_kv from =

@@ -35,7 +35,7 @@ typedef struct kiln_tile {
     uint32_t lanes, rows, vectors;
     kiln_tile_source a, b;
     int64_t a_row[KILN_TILE_ROWS], a_k;       /* offsets of the rows from the base, step of k */
-    kiln_kv a_place[KILN_TILE_ROWS]; /* added to them: rows that lie anywhere, or none */
+    kiln_kv a_place[KILN_TILE_ROWS];          /* added to them: rows that lie anywhere, or none */
     int64_t b_vector[KILN_TILE_VECTORS], b_k; /* the same for vectors of B */
     kiln_kv b_mask;                           /* of the last vector's loads, or none */
     bool b_is_aligned;
@@ -47,6 +47,7 @@ typedef struct kiln_tile {
     /* What the epilogue reads and writes: its lines go into the second cache as k runs. */
     kiln_tile_beside beside[KILN_TILE_BESIDE];
     uint32_t n_beside;
+    int64_t beside_rows; /* of them; 0: as many as the tile has */
     /* NULL, or gives vector `vector` of B at k number at + step, in the dtype of the sums: then B's
        offset is the number of k. */
     kiln_kv (*widen)(void *user, uint32_t vector, kiln_kv at, int64_t step);

@@ -43,9 +43,45 @@ static int64_t kernel_bytes(const kiln_winograd *w)
            (int64_t)kiln_dtype_bytes(w->conv->dtype);
 }
 
+static int64_t count_register_tiles(const kiln_winograd *w)
+{
+    return kiln_ceil_div(w->block_rows * w->n_columns, w->rows);
+}
+
+/* The lines that the strip's results go to, from the block's first pixel on. */
+static kiln_tile find_results(kiln_winograd *w, kiln_kv feature)
+{
+    kiln_conv *conv = w->conv;
+    kiln_kernel *k = conv->lower->kernel;
+    kiln_tile results = {.lower = conv->lower, .lanes = conv->lanes, .vectors = w->vectors};
+    conv->row = kiln_k_mul_imm(k, kiln_winograd_enter_row(w, w->first_row), w->rule->side);
+    conv->column = kiln_k_const_i64(k, 0);
+    conv->tile_width = 1;
+    kiln_axis_index features = kiln_axis_vector(feature, conv->lanes);
+    features.extent = conv->out_features;
+    kiln_epilogue_follow(&conv->epilogue, &results, kiln_k_const_i64(k, 0), features);
+    return results;
+}
+
+/* Shares the block's pixels, which follow each other, among all register tiles of all points. */
+static void follow_results(const kiln_winograd *w, kiln_tile *tile, const kiln_tile *results,
+                           kiln_kv number)
+{
+    kiln_kernel *k = w->conv->lower->kernel;
+    int64_t pixels = w->block_rows * w->rule->side * w->width;
+    tile->beside_rows = kiln_ceil_div(pixels, w->points * count_register_tiles(w));
+    tile->n_beside = results->n_beside;
+    for (uint32_t i = 0; i < results->n_beside; i++) {
+        tile->beside[i] = results->beside[i];
+        kiln_kv skipped = kiln_k_mul_imm(k, number, tile->beside_rows * tile->beside[i].stride);
+        tile->beside[i].at = kiln_k_binary(k, KILN_K_add, tile->beside[i].at, skipped);
+    }
+}
+
 /* The products of a point for Winograd tiles from `first` on; panels of the next point are on the
- * way where they do not all stay in the second cache. */
-static void multiply_tile(kiln_winograd *w, kiln_kv point, kiln_kv first, kiln_kv b)
+ * way where they do not all stay in the second cache, and so are the lines of the results. */
+static void multiply_tile(kiln_winograd *w, kiln_kv point, kiln_kv first, kiln_kv b,
+                          const kiln_tile *results)
 {
     kiln_conv *conv = w->conv;
     kiln_kernel *k = conv->lower->kernel;
@@ -61,7 +97,7 @@ static void multiply_tile(kiln_winograd *w, kiln_kv point, kiln_kv first, kiln_k
     kiln_tile_next next = {.buffer = w->kernel.buffer,
                            .from = kiln_k_add_imm(k, b, panel),
                            .number = kiln_k_div_imm(k, first, w->rows),
-                           .n_tiles = kiln_ceil_div(w->block_rows * w->n_columns, w->rows),
+                           .n_tiles = count_register_tiles(w),
                            .steps = conv->in_features,
                            .n_panels = kiln_tile_panels(&tile),
                            .size = conv->in_features,
@@ -73,6 +109,8 @@ static void multiply_tile(kiln_winograd *w, kiln_kv point, kiln_kv first, kiln_k
     for (uint32_t r = 0; r < w->rows; r++) tile.a_row[r] = r * w->data_pitch;
     kiln_tile_use_panels(&tile, w->points * conv->in_features);
     if (kernel_bytes(w) > conv->lower->machine->l2_bytes / 2) kiln_tile_fetch(&tile, &next);
+    kiln_kv number = kiln_k_mul_imm(k, point, next.n_tiles);
+    follow_results(w, &tile, results, kiln_k_binary(k, KILN_K_add, number, next.number));
     kiln_tile_zero(&tile);
     kiln_tile_accumulate(&tile, a, b, conv->in_features);
     for (uint32_t i = 0; i < w->rows * w->vectors; i++)
@@ -86,11 +124,12 @@ static void multiply_points(kiln_winograd *w, kiln_kv feature)
     kiln_conv *conv = w->conv;
     kiln_kernel *k = conv->lower->kernel;
     kiln_kv zero = kiln_k_const_i64(k, 0);
+    kiln_tile results = find_results(w, feature);
     kiln_kv point = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, kiln_k_const_i64(k, w->points), 1);
     kiln_kv b = kiln_k_mul_imm(k, point, conv->in_features * KILN_PANEL);
     b = kiln_k_binary(k, KILN_K_add, b, kiln_k_mul_imm(k, feature, w->points * conv->in_features));
     kiln_kv first = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, w->n_tiles, w->rows);
-    multiply_tile(w, point, first, b);
+    multiply_tile(w, point, first, b, &results);
     kiln_k_end(k);
     kiln_k_end(k);
 }
