@@ -16,6 +16,50 @@ static kiln_value add_weights(fuzz_graph *g, kiln_dtype dtype, uint32_t rank, co
     return kiln_add_constant(g->batch.graph, type, data);
 }
 
+/* Codes of a byte as numbers: (code - zero) * scale. */
+static kiln_value widen_codes(fuzz_graph *g, kiln_value codes)
+{
+    kiln_graph *graph = g->batch.graph;
+    kiln_value x = kiln_add_convert(graph, codes, KILN_f32);
+    bool is_signed = fuzz_type(g, codes)->dtype == KILN_i8;
+    double zero = is_signed ? 0 : 3;
+    if (fuzz_chance(g, 60))
+        x = kiln_add_binary(graph, KILN_OP_sub, x, kiln_add_splat_like(graph, x, zero));
+    double scale = fuzz_chance(g, 50) ? 0.037 : 0.25;
+    kiln_value in[] = {x, kiln_add_splat_like(graph, x, scale)};
+    return fuzz_node(g, KILN_OP_mul, 2, in, NULL);
+}
+
+/* Numbers as codes of a byte and back. */
+static kiln_value round_to_codes(fuzz_graph *g, kiln_value x)
+{
+    kiln_graph *graph = g->batch.graph;
+    bool is_signed = fuzz_chance(g, 50);
+    kiln_value scale = kiln_add_splat_like(graph, x, fuzz_chance(g, 50) ? 0.037 : 0.25);
+    x = kiln_add_binary(graph, KILN_OP_div, x, scale);
+    x = kiln_add_unary(graph, KILN_OP_round_even, x);
+    if (!is_signed) x = kiln_add_binary(graph, KILN_OP_add, x, kiln_add_splat_like(graph, x, 3));
+    kiln_value in[] = {kiln_add_splat_like(graph, x, is_signed ? -128 : 0), x,
+                       kiln_add_splat_like(graph, x, is_signed ? 127 : 255)};
+    x = fuzz_node(g, KILN_OP_clamp, 3, in, NULL);
+    return widen_codes(g, kiln_add_convert(graph, x, is_signed ? KILN_i8 : KILN_u8));
+}
+
+/* What a chain starts from: small numbers, or codes that are widened. */
+static kiln_value add_start(fuzz_graph *g, kiln_dtype dtype, uint32_t rank, const int64_t *dims)
+{
+    if (dtype != KILN_f32 || fuzz_chance(g, 75)) return fuzz_small_input(g, dtype, rank, dims);
+    kiln_dtype code = fuzz_chance(g, 50) ? KILN_i8 : KILN_u8;
+    return widen_codes(g, fuzz_small_input(g, code, rank, dims));
+}
+
+/* Small numbers, or codes that are widened by a scale, each of them perhaps known. */
+static kiln_value add_kernel(fuzz_graph *g, kiln_dtype dtype, uint32_t rank, const int64_t *dims)
+{
+    if (dtype != KILN_f32 || fuzz_chance(g, 70)) return add_weights(g, dtype, rank, dims);
+    return widen_codes(g, add_weights(g, KILN_i8, rank, dims));
+}
+
 /* A bias along the last axis, a function, the value `before`: each now and then. */
 static kiln_value add_epilogue(fuzz_graph *g, kiln_value x, kiln_value before)
 {
@@ -37,7 +81,7 @@ static kiln_value add_epilogue(fuzz_graph *g, kiln_value x, kiln_value before)
         kiln_value in[] = {x, kiln_add_splat_like(graph, x, 0)};
         x = fuzz_node(g, KILN_OP_max, 2, in, NULL);
     }
-    return x;
+    return type->dtype == KILN_f32 && fuzz_chance(g, 12) ? round_to_codes(g, x) : x;
 }
 
 /* One convolution: over all features, over each by itself, or of single pixels. */
@@ -78,7 +122,7 @@ static kiln_value add_conv_layer(fuzz_graph *g, kiln_value x)
                                                    {4, kernel_axes},
                                                    {4, layout},
                                                    kiln_dtype_accumulator(type->dtype)}};
-    kiln_value in[] = {x, add_weights(g, type->dtype, 4, dims)};
+    kiln_value in[] = {x, add_kernel(g, type->dtype, 4, dims)};
     return add_epilogue(g, fuzz_node(g, KILN_OP_convolution, 2, in, &attrs), x);
 }
 
@@ -110,7 +154,7 @@ bool fuzz_step_image(fuzz_graph *g)
     static const int64_t features[] = {1, 3, 4, 8, 16, 19, 32};
     for (uint32_t i = 1; i < 3; i++) dims[i] = 1 + (int64_t)fuzz_below(g, 24);
     dims[3] = features[fuzz_below(g, sizeof features / sizeof *features)];
-    kiln_value x = fuzz_small_input(g, dtypes[fuzz_below(g, 8)], 4, dims);
+    kiln_value x = add_start(g, dtypes[fuzz_below(g, 8)], 4, dims);
     uint32_t n = 2 + (uint32_t)fuzz_below(g, 4);
     for (uint32_t i = 0; i < n; i++) {
         kiln_value next = fuzz_chance(g, 80) ? add_conv_layer(g, x) : add_pool_layer(g, x);
@@ -127,7 +171,7 @@ static kiln_value add_matrix(fuzz_graph *g, kiln_dtype dtype, int64_t k, int64_t
     static const kiln_dtype codes[] = {KILN_i8, KILN_u8, KILN_i8, KILN_u8, KILN_i4, KILN_u4};
     kiln_graph *graph = g->batch.graph;
     int64_t dims[] = {k, n}, block = k, parts[3], scales[3];
-    if (fuzz_chance(g, 50)) return add_weights(g, dtype, 2, dims);
+    if (fuzz_chance(g, 50)) return add_kernel(g, dtype, 2, dims);
     if (k % 16 == 0 && fuzz_chance(g, 60)) block = k % 32 == 0 && fuzz_chance(g, 60) ? 32 : 16;
     kiln_dtype code = codes[fuzz_below(g, sizeof codes / sizeof *codes)];
     memcpy(parts, (int64_t[]){k / block, block, n}, sizeof parts);
@@ -163,7 +207,9 @@ bool fuzz_step_layers(fuzz_graph *g)
     kiln_dtype dtype = dtypes[fuzz_below(g, 8)];
     int64_t rows = fuzz_chance(g, 30) ? 1 : 1 + (int64_t)fuzz_below(g, 40);
     int64_t dims[] = {rows, widths[fuzz_below(g, 10)]}, indices = 1 + (int64_t)fuzz_below(g, 20);
-    kiln_value x = fuzz_small_input(g, dtype, 2, dims), before = {0};
+    bool is_deep = rows == 1 && fuzz_chance(g, 25); /* sums of more than one chunk */
+    if (is_deep) dims[1] = 4100;
+    kiln_value x = add_start(g, dtype, 2, dims), before = {0};
     if (fuzz_chance(g, 25)) {
         kiln_value in[] = {x, fuzz_input(g, KILN_i32, 1, &indices)};
         kiln_attrs attrs = {KILN_FAMILY_axis, .axis = {0}};
@@ -174,6 +220,7 @@ bool fuzz_step_layers(fuzz_graph *g)
         const kiln_type *type = fuzz_type(g, x);
         int64_t width = before.id && fuzz_chance(g, 40) ? fuzz_type(g, before)->dims[1]
                                                         : widths[fuzz_below(g, 10)];
+        if (is_deep && i == 0) width = 14;
         if (type->n_elements * width > MOST_WORK) break;
         kiln_value next = add_product(g, x, width);
         kiln_value kept = x;
