@@ -35,6 +35,7 @@ struct kiln_amx {
     /* After `stretch` steps the next one lies `jump` elements from where they began; 0: one after
      * the other. */
     int64_t stretch, jump;
+    bool is_near;        /* all of B stays in the cache: work tiles of few rows */
     int64_t near_rows;   /* of a work tile where all of B stays in the cache; 0: the usual number */
     uint32_t b_buffer;   /* u32 */
     int64_t panel_words; /* elements of a panel of 16 columns, all parts */

@@ -64,7 +64,8 @@ static void choose_work(kiln_amx *amx)
     int64_t near_rows = amx->near_rows ? amx->near_rows : NEAR_ROWS;
     /* Where all of B stays in the cache, few rows at a time: their results and what is added to
      * them lie together. */
-    if (amx->n_parts == 1 && roles->n_size * row_bytes <= NEAR_BYTES)
+    amx->is_near = amx->n_parts == 1 && roles->n_size * row_bytes <= NEAR_BYTES;
+    if (amx->is_near)
         most_rows = kiln_min_i64(most_rows, near_rows / rows * rows);
     int64_t n_rows = kiln_ceil_div(roles->m_size, most_rows), n_columns = 1;
     if (amx->is_fresh) {

@@ -60,6 +60,37 @@ static kiln_kv load_sums(const kiln_amx *amx, const kiln_amx_result *result, kil
     return fresh ? kiln_k_binary(k, KILN_K_add, sums, fresh) : sums;
 }
 
+/* Whether the operand at `place` is as large as the result, row by row, and leaves the cache. */
+static bool is_far(const kiln_amx *amx, kiln_value value, const kiln_place *place)
+{
+    const kiln_lower *lower = amx->dot.lower;
+    const kiln_matmul_roles *roles = &amx->dot.roles;
+    const kiln_type *type = kiln_graph_type(lower->graph, value);
+    int64_t n, sizes[] = {roles->batch_size, roles->m_size, roles->n_size};
+    if (!kiln_checked_product(sizes, 3, &n) || type->n_elements != n || !type->rank) return false;
+    bool is_dense = place->strides && place->strides[type->rank - 1] == 1 && place->origin == 0;
+    return is_dense && (uint64_t)type->bytes >= (uint64_t)lower->machine->l2_bytes;
+}
+
+/* Asks for what the epilogue of the same rows of the next work tile meets in memory. */
+static void fetch_next(kiln_amx *amx, kiln_kv row, kiln_kv column)
+{
+    const kiln_dot *dot = &amx->dot;
+    kiln_lower *lower = dot->lower;
+    kiln_kernel *k = lower->kernel;
+    const kiln_group *group = lower->group;
+    kiln_kv at = kiln_k_mul_imm(k, dot->batch, dot->roles.m_size);
+    at = kiln_k_binary(k, KILN_K_add, at, kiln_k_add_imm(k, row, dot->block_rows));
+    at = kiln_k_binary(k, KILN_K_add, kiln_k_mul_imm(k, at, dot->roles.n_size), column);
+    for (uint32_t i = 0; i < group->n_inputs + group->n_outputs; i++) {
+        bool is_output = i >= group->n_inputs;
+        kiln_operand operand = is_output ? group->outputs[i - group->n_inputs] : group->inputs[i];
+        bool is_factor = !is_output && operand.consumer.id == group->anchor.id;
+        if (is_factor || !is_far(amx, operand.value, lower->place_of[i])) continue;
+        kiln_k_prefetch_far(k, lower->buffer_of[i], at);
+    }
+}
+
 static void store_rows(kiln_amx *amx, const kiln_amx_result *result, const kiln_kv range[2],
                        uint32_t step)
 {
@@ -85,6 +116,8 @@ static void store_rows(kiln_amx *amx, const kiln_amx_result *result, const kiln_
         kiln_k_loop(k, KILN_LOOP_SERIAL, kiln_k_const_i64(k, 0), exists, 1);
     }
     kiln_kv base = kiln_k_mul_imm(k, at, width);
+    for (uint32_t i = 0; amx->is_near && i < step; i++)
+        fetch_next(amx, kiln_k_add_imm(k, row, i), result->column);
     for (uint32_t i = 0; i < step * tile.vectors; i++) {
         int64_t offset = i / tile.vectors * width + i % tile.vectors * tile.lanes;
         tile.sums[i] = load_sums(amx, result, kiln_k_add_imm(k, base, offset), tile.lanes);
