@@ -56,6 +56,24 @@ static bytes scalar(const char *name, int dtype)
     return value(name, dtype, 0, NULL);
 }
 
+/* A body that carries the pair v to w, for as long as `on`. */
+static void add_signature(graph_bytes *body)
+{
+    add_input(body, scalar("i", INT64));
+    add_input(body, scalar("c", BOOL));
+    add_input(body, f32_pair("v"));
+    add_output(body, scalar("on", BOOL));
+    add_output(body, f32_pair("w"));
+}
+
+static void add_loop(graph_bytes *graph, graph_bytes body, const char *operands,
+                     const char *results)
+{
+    bytes loop = node("Loop", operands, results);
+    put(&loop, 5, attribute_graph("body", body));
+    add_node(graph, loop);
+}
+
 static bytes constant(const char *name, int dtype, const void *data, size_t n)
 {
     return tensor(name, dtype, 0, NULL, data, n);
@@ -144,14 +162,8 @@ static graph_bytes loop_graph(const char *operands)
     add_node(&body, node("Add", "d,f", "w"));
     add_node(&body, most);
     add_node(&body, node("Less", "m,h", "on"));
-    add_input(&body, scalar("i", INT64));
-    add_input(&body, scalar("c", BOOL));
-    add_input(&body, f32_pair("v"));
-    add_output(&body, scalar("on", BOOL));
-    add_output(&body, f32_pair("w"));
-    bytes loop = node("Loop", operands, "y");
-    put(&loop, 5, attribute_graph("body", body));
-    add_node(&graph, loop);
+    add_signature(&body);
+    add_loop(&graph, body, operands, "y");
     put(&graph.at, 5, constant("k", FLOAT, &two, 4));
     put(&graph.at, 5, constant("h", FLOAT, &hundred, 4));
     put(&graph.at, 5, constant("many", INT64, &many, 8));
@@ -184,15 +196,9 @@ static void test_a_long_loop_stacks_its_rows(void **state)
     add_node(&body, node("Add", "v,k", "w"));
     add_node(&body, node("Identity", "w", "row"));
     add_node(&body, node("Identity", "c", "on"));
-    add_input(&body, scalar("i", INT64));
-    add_input(&body, scalar("c", BOOL));
-    add_input(&body, f32_pair("v"));
-    add_output(&body, scalar("on", BOOL));
-    add_output(&body, f32_pair("w"));
+    add_signature(&body);
     add_output(&body, f32_pair("row"));
-    bytes loop = node("Loop", "n,,x", "v,rows");
-    put(&loop, 5, attribute_graph("body", body));
-    add_node(&graph, loop);
+    add_loop(&graph, body, "n,,x", "v,rows");
     add_node(&graph, node("Gather", "rows,last", "y"));
     put(&graph.at, 5, constant("k", FLOAT, &one, 4));
     put(&graph.at, 5, constant("n", INT64, &trips, 8));
@@ -218,14 +224,8 @@ static graph_bytes growing_graph(const char *operands, int64_t last, int n_more)
         add_node(&body, node("Abs", "r", (char[]){(char)('A' + i), 0}));
     add_node(&body, joined);
     add_node(&body, node("Identity", "c", "on"));
-    add_input(&body, scalar("i", INT64));
-    add_input(&body, scalar("c", BOOL));
-    add_input(&body, f32_pair("v"));
-    add_output(&body, scalar("on", BOOL));
-    add_output(&body, f32_pair("w"));
-    bytes loop = node("Loop", operands, "z");
-    put(&loop, 5, attribute_graph("body", body));
-    add_node(&graph, loop);
+    add_signature(&body);
+    add_loop(&graph, body, operands, "z");
     add_node(&graph, node("Gather", "z,places", "y"));
     put(&graph.at, 5, constant("five", INT64, &trips[0], 8));
     put(&graph.at, 5, constant("many", INT64, &trips[1], 8));
