@@ -9,8 +9,10 @@
  * kernel.def says; loops nest; buffers are accessed as declared (reads, writes).
  *
  * Shape of every CPU kernel: one outermost KILN_LOOP_TILES loop from tile_begin to tile_end whose
- * variable is the tile number 0 … n_tiles - 1; everything else is inside it. On a GPU that loop is
- * the block index, and one KILN_LOOP_THREADS loop inside is the thread index. */
+ * variable is the tile number 0 … n_tiles - 1; everything else is inside it. A kernel made of parts
+ * has one such loop each, from max(tile_begin, first) to min(tile_end, end) of the part, in order.
+ * On a GPU that loop is the block index, and one KILN_LOOP_THREADS loop inside is the thread
+ * index. */
 #ifndef KILN_CODEGEN_KERNEL_H
 #define KILN_CODEGEN_KERNEL_H
 

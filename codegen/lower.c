@@ -143,6 +143,7 @@ static lower_fn *const cpu_rows[] = {
     [KILN_GROUP_DOT] = kiln_lower_dot,
     [KILN_GROUP_CONV] = kiln_lower_conv,
     [KILN_GROUP_BAND] = kiln_lower_band,
+    [KILN_GROUP_HORIZONTAL] = kiln_lower_horizontal,
     [KILN_GROUP_PACK] = kiln_lower_pack,
     [KILN_GROUP_ATTENTION] = kiln_lower_attention,
     [KILN_GROUP_ROUTINE] = kiln_lower_routine,
@@ -156,6 +157,7 @@ static lower_fn *const gpu_rows[] = {
     [KILN_GROUP_DOT] = NULL,
     [KILN_GROUP_CONV] = NULL,
     [KILN_GROUP_BAND] = NULL,
+    [KILN_GROUP_HORIZONTAL] = NULL,
     [KILN_GROUP_PACK] = NULL,
     [KILN_GROUP_ATTENTION] = NULL,
     [KILN_GROUP_ROUTINE] = kiln_lower_gpu_routine,
@@ -198,9 +200,9 @@ double kiln_lower_cost(const kiln_kernel *kernel, uint32_t first)
     return cost;
 }
 
-kiln_kernel *kiln_lower_group(kiln_scope *scope, const kiln_schedule *schedule, uint32_t number)
+static kiln_kernel *lower_one(kiln_scope *scope, const kiln_schedule *schedule,
+                              const kiln_group *group)
 {
-    const kiln_group *group = &schedule->groups.at[number];
     bool is_gpu = schedule->machine->kind == KILN_MACHINE_GPU;
     lower_fn *run = is_gpu ? gpu_rows[group->kind] : cpu_rows[group->kind];
     if (!run)
@@ -218,4 +220,14 @@ kiln_kernel *kiln_lower_group(kiln_scope *scope, const kiln_schedule *schedule, 
     lower.lanes = kiln_lower_group_lanes(&lower);
     run(&lower);
     return lower.kernel;
+}
+
+kiln_kernel *kiln_lower_member(const kiln_lower *lower, const kiln_group *member)
+{
+    return lower_one(lower->scope, lower->schedule, member);
+}
+
+kiln_kernel *kiln_lower_group(kiln_scope *scope, const kiln_schedule *schedule, uint32_t number)
+{
+    return lower_one(scope, schedule, &schedule->groups.at[number]);
 }

@@ -76,6 +76,8 @@ typedef struct kiln_lower {
 /* Lowers group `number`. The kernel's parameters are the group's inputs in order, then its outputs.
  */
 kiln_kernel *kiln_lower_group(kiln_scope *scope, const kiln_schedule *schedule, uint32_t number);
+/* A member of the group at work as a kernel of its own, parameters in the order of its operands. */
+kiln_kernel *kiln_lower_member(const kiln_lower *lower, const kiln_group *member);
 
 /* One file each: lower_pointwise.c, lower_row.c, … They fill lower->kernel. */
 void kiln_lower_pointwise(kiln_lower *lower);
@@ -86,6 +88,7 @@ void kiln_lower_dot(kiln_lower *lower);
 void kiln_lower_attention(kiln_lower *lower);
 void kiln_lower_conv(kiln_lower *lower);
 void kiln_lower_band(kiln_lower *lower);
+void kiln_lower_horizontal(kiln_lower *lower);
 void kiln_lower_pack(kiln_lower *lower);
 void kiln_lower_routine(kiln_lower *lower);
 /* The same for GPU machines: blocks and threads. */

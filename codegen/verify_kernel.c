@@ -295,6 +295,8 @@ typedef struct walk {
     bool *has_next; /* of carries */
     kiln_kv *loops; /* open ones, outermost first */
     uint32_t n_loops, n_tiles_loops;
+    int64_t end_tile; /* of the parts so far */
+    bool is_whole;    /* a loop over all tiles is there */
 } walk;
 
 static kiln_kv walk_loop(const walk *w)
@@ -328,16 +330,37 @@ static kiln_status walk_operands(walk *w, kiln_kv number)
     return KILN_OK;
 }
 
+/* Reads `op`(bound, constant), bound being `source`. */
+static bool read_bound(const walk *w, kiln_kv value, kiln_instr_op op, kiln_instr_op source,
+                       int64_t *out_tile)
+{
+    const kiln_instr *instr = at(w->k, value);
+    return instr->op == op && at(w->k, instr->args[0])->op == source &&
+           kiln_kernel_is_const(w->k, instr->args[1], out_tile);
+}
+
+/* Over all tiles of the call, or over those of a part that comes behind the parts before. */
+static bool walk_tiles(walk *w, const kiln_instr *instr)
+{
+    int64_t first, end;
+    if (w->n_loops || w->is_whole || instr->imm != 1) return false;
+    w->is_whole = at(w->k, instr->args[0])->op == KILN_K_tile_begin &&
+                  at(w->k, instr->args[1])->op == KILN_K_tile_end;
+    if (w->is_whole) return w->n_tiles_loops++ == 0;
+    bool is_part = read_bound(w, instr->args[0], KILN_K_max, KILN_K_tile_begin, &first) &&
+                   read_bound(w, instr->args[1], KILN_K_min, KILN_K_tile_end, &end);
+    if (!is_part || first < w->end_tile || end < first) return false;
+    w->end_tile = end;
+    w->n_tiles_loops++;
+    return true;
+}
+
 static kiln_status walk_open(walk *w, kiln_kv number)
 {
     kiln_error *error = w->error;
     const kiln_instr *instr = at(w->k, number);
-    if (instr->flags == KILN_LOOP_TILES) {
-        bool is_whole = at(w->k, instr->args[0])->op == KILN_K_tile_begin &&
-                        at(w->k, instr->args[1])->op == KILN_K_tile_end && instr->imm == 1;
-        if (w->n_loops || w->n_tiles_loops++ || !is_whole)
-            return FAIL("%%%u: tiles loop is not the one outermost loop over all tiles", number);
-    }
+    if (instr->flags == KILN_LOOP_TILES && !walk_tiles(w, instr))
+        return FAIL("%%%u: tiles loop is not the one outermost loop over all tiles", number);
     if (instr->flags == KILN_LOOP_THREADS && w->k->machine->kind != KILN_MACHINE_GPU)
         return FAIL("%%%u: threads loop on machine %s", number, w->k->machine->name);
     w->is_open[number] = true;

@@ -1,6 +1,7 @@
 /* kiln_fuse: graph to groups. Scan, then merge in three steps: what depends on a reduction or
  * contraction joins it (fuse_epilogue.c), reductions over the same rows join each other, producers
- * join what reads them (fuse_producer.c). The clusters left become groups (fuse_group.c). */
+ * join what reads them (fuse_producer.c). The clusters left become groups (fuse_group.c), and small
+ * ones that can run at the same time share a kernel (fuse_horizontal.c). */
 #include "passes/fuse.h"
 
 kiln_schedule *kiln_fuse(kiln_pipeline *pipeline, const kiln_graph *graph)
@@ -33,6 +34,7 @@ kiln_schedule *kiln_fuse(kiln_pipeline *pipeline, const kiln_graph *graph)
     kiln_fuse_concats(&fusion, true);
     kiln_fusion_emit(&fusion);
     kiln_fuse_bands(&fusion);
+    kiln_fuse_horizontal(&fusion);
     kiln_fuse_ahead(&fusion);
     kiln_error error = {0};
     if (kiln_schedule_verify(schedule, "after fuse", &error) != KILN_OK) {

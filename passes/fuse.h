@@ -164,6 +164,8 @@ double kiln_op_flops(const kiln_graph *graph, const kiln_node *node);
 void kiln_fusion_emit(kiln_fusion *fusion);
 /* fuse_band.c: chains of convolutions and a pool whose rows stay in the cache become one group. */
 void kiln_fuse_bands(kiln_fusion *fusion);
+/* fuse_horizontal.c: small groups that do not wait for each other become one kernel. */
+void kiln_fuse_horizontal(kiln_fusion *fusion);
 /* fuse_ahead.c: contractions learn what weights the next one begins with. */
 void kiln_fuse_ahead(kiln_fusion *fusion);
 /* A permutation of `groups`, which are not in the schedule yet, that respects their operands. */

@@ -13,6 +13,7 @@
 #include "kiln/program.h"
 #include "passes/band.h"
 #include "passes/fuse.h"
+#include "passes/members.h"
 
 #define WORTH 0.95     /* of the time of separate groups */
 #define L2_SHARE 2     /* of the second cache for what passes between groups: the rest is theirs */
@@ -125,52 +126,6 @@ static void cut_chain(const band_search *search, const uint32_t *chain, uint32_t
     }
 }
 
-static int compare_operands(const void *a, const void *b)
-{
-    return kiln_operand_compare(*(const kiln_operand *)a, *(const kiln_operand *)b);
-}
-
-static int compare_values(const void *a, const void *b)
-{
-    uint32_t x = ((const kiln_value *)a)->id, y = ((const kiln_value *)b)->id;
-    return x < y ? -1 : x > y ? 1 : 0;
-}
-
-static bool is_between(const kiln_group *band, kiln_value value)
-{
-    for (uint32_t i = 0; i + 1 < band->n_members; i++)
-        if (band->members[i].outputs[0].value.id == value.id) return true;
-    return false;
-}
-
-/* Nodes and inputs of all members, each once. */
-static void join_members(const kiln_fusion *fusion, kiln_group *band)
-{
-    kiln_vec(kiln_value) nodes = {0};
-    kiln_vec(kiln_operand) inputs = {0};
-    for (uint32_t i = 0; i < band->n_members; i++) {
-        const kiln_group *member = &band->members[i];
-        for (uint32_t j = 0; j < member->n_nodes; j++)
-            kiln_vec_push(&nodes, fusion->arena, member->nodes[j]);
-        for (uint32_t j = 0; j < member->n_inputs; j++)
-            if (!is_between(band, member->inputs[j].value))
-                kiln_vec_push(&inputs, fusion->arena, member->inputs[j]);
-    }
-    qsort(nodes.at, nodes.n, sizeof *nodes.at, compare_values);
-    if (inputs.n) qsort(inputs.at, inputs.n, sizeof *inputs.at, compare_operands);
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < nodes.n; i++)
-        if (!n || nodes.at[n - 1].id != nodes.at[i].id) nodes.at[n++] = nodes.at[i];
-    band->n_nodes = n;
-    band->nodes = nodes.at;
-    n = 0;
-    for (uint32_t i = 0; i < inputs.n; i++)
-        if (!n || kiln_operand_compare(inputs.at[n - 1], inputs.at[i]))
-            inputs.at[n++] = inputs.at[i];
-    band->n_inputs = n;
-    band->inputs = inputs.at;
-}
-
 /* Takes the place of its last member. */
 static void make_band(band_search *search, const uint32_t *chain, uint32_t n)
 {
@@ -191,7 +146,7 @@ static void make_band(band_search *search, const uint32_t *chain, uint32_t n)
     band.n_members = n;
     band.members = members;
     band.ns = band_ns(search, chain, n) * search->costs[chain[0]].threads;
-    join_members(fusion, &band);
+    kiln_group_join_members(fusion->arena, &band);
     search->groups[chain[n - 1]] = band;
 }
 

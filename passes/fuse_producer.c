@@ -147,6 +147,7 @@ static const char *refusal(kiln_fusion *fusion, uint32_t producer, uint32_t cons
             return "operands of contractions are stored";
         break;
     case KILN_GROUP_BAND:
+    case KILN_GROUP_HORIZONTAL:
     case KILN_GROUP_PACK:
     case KILN_GROUP_ROUTINE:
     case KILN_GROUP_REGION:

@@ -7,6 +7,7 @@
 
 #include "kiln/program.h"
 #include "passes/plan.h"
+#include "passes/members.h"
 
 /* Ways in which a node is evaluated, as bits. */
 #define AT_OUTPUT 1u /* at the index of the output */
@@ -88,14 +89,13 @@ static uint32_t carried_input(const kiln_schedule *schedule, kiln_output_ref out
     return KILN_NONE;
 }
 
-uint32_t kiln_shared_input(kiln_scope *scope, const kiln_schedule *schedule, kiln_output_ref output,
-                           const bool *can_take)
+/* Input of a group of kind POINTWISE or ROW. */
+static uint32_t read_input(kiln_scope *scope, const kiln_schedule *schedule,
+                           const kiln_group *group, kiln_value value, const bool *can_take)
 {
-    const kiln_group *group = &schedule->groups.at[output.group];
-    if (group->kind == KILN_GROUP_REGION) return carried_input(schedule, output, can_take);
     bool is_pointwise = group->kind == KILN_GROUP_POINTWISE;
     if (!is_pointwise && (group->kind != KILN_GROUP_ROW || group->n_outputs != 1)) return KILN_NONE;
-    const kiln_type *type = kiln_graph_type(schedule->graph, group->outputs[output.number].value);
+    const kiln_type *type = kiln_graph_type(schedule->graph, value);
     share_walk walk = {
         .graph = schedule->graph,
         .group = group,
@@ -114,4 +114,41 @@ uint32_t kiln_shared_input(kiln_scope *scope, const kiln_schedule *schedule, kil
         if (walk.inputs[i] && !(walk.inputs[i] & ELSEWHERE)) return i;
     }
     return KILN_NONE;
+}
+
+static uint32_t find_input(const kiln_group *group, kiln_operand operand)
+{
+    for (uint32_t i = 0; i < group->n_inputs; i++)
+        if (kiln_operand_compare(group->inputs[i], operand) == 0) return i;
+    return KILN_NONE;
+}
+
+/* Members run side by side: an input must be read by nobody but the member that writes. */
+static uint32_t member_input(kiln_scope *scope, const kiln_schedule *schedule,
+                             const kiln_group *group, kiln_value value, const bool *can_take)
+{
+    const kiln_group *owner = NULL;
+    bool *own_can_take = kiln_new_array(&scope->arena, bool, group->n_inputs + 1);
+    for (uint32_t i = 0; i < group->n_inputs; i++) {
+        if (!can_take[i]) continue;
+        const kiln_group *member = kiln_group_own_member(group, value, group->inputs[i].value);
+        uint32_t at = member ? find_input(member, group->inputs[i]) : KILN_NONE;
+        if (at == KILN_NONE) continue;
+        owner = member;
+        own_can_take[at] = true;
+    }
+    if (!owner) return KILN_NONE;
+    uint32_t found = read_input(scope, schedule, owner, value, own_can_take);
+    return found == KILN_NONE ? KILN_NONE : find_input(group, owner->inputs[found]);
+}
+
+uint32_t kiln_shared_input(kiln_scope *scope, const kiln_schedule *schedule, kiln_output_ref output,
+                           const bool *can_take)
+{
+    const kiln_group *group = &schedule->groups.at[output.group];
+    kiln_value value = group->outputs[output.number].value;
+    if (group->kind == KILN_GROUP_REGION) return carried_input(schedule, output, can_take);
+    if (group->kind == KILN_GROUP_HORIZONTAL)
+        return member_input(scope, schedule, group, value, can_take);
+    return read_input(scope, schedule, group, value, can_take);
 }

@@ -17,6 +17,7 @@ const char *kiln_group_kind_name(kiln_group_kind kind)
         [KILN_GROUP_DOT] = "dot",
         [KILN_GROUP_CONV] = "conv",
         [KILN_GROUP_BAND] = "band",
+        [KILN_GROUP_HORIZONTAL] = "horizontal",
         [KILN_GROUP_PACK] = "pack",
         [KILN_GROUP_ATTENTION] = "attention",
         [KILN_GROUP_ROUTINE] = "routine",
@@ -183,6 +184,14 @@ static void print_operands(const kiln_schedule *schedule, const char *title,
     kiln_text_append(text, "\n");
 }
 
+/* A member of a horizontal group: its kind and what it stores. */
+static void print_part(const kiln_schedule *schedule, const kiln_group *member, kiln_text *text)
+{
+    const char *title =
+        kiln_arena_format(text->arena, "part %s", kiln_group_kind_name(member->kind));
+    print_operands(schedule, title, member->outputs, member->n_outputs, text);
+}
+
 static void print_group(const kiln_schedule *schedule, uint32_t number, kiln_text *text)
 {
     const kiln_group *group = &schedule->groups.at[number];
@@ -203,8 +212,10 @@ static void print_group(const kiln_schedule *schedule, uint32_t number, kiln_tex
         }
         kiln_text_append(text, "\n");
     }
-    for (uint32_t i = 0; i + 1 < group->n_members; i++)
+    for (uint32_t i = 0; group->kind == KILN_GROUP_BAND && i + 1 < group->n_members; i++)
         print_operands(schedule, "row", group->members[i].outputs, 1, text);
+    for (uint32_t i = 0; group->kind == KILN_GROUP_HORIZONTAL && i < group->n_members; i++)
+        print_part(schedule, &group->members[i], text);
     print_operands(schedule, "out", group->outputs, group->n_outputs, text);
 }
 

@@ -36,6 +36,8 @@ typedef enum kiln_group_kind {
     KILN_GROUP_BAND,   /* CONV groups in a chain, the last one perhaps a WINDOW: its members. Each
                           reads a few rows of what the one before it makes, which stay with the tile
                           and are stored nowhere. The anchor is the last member's; see band.h */
+    KILN_GROUP_HORIZONTAL, /* POINTWISE, ROW and COLUMN groups that do not wait for each other, its
+                              members: it has their outputs and tiles, in order; no anchor */
     KILN_GROUP_PACK,   /* copies one operand of a later contraction to a packed format */
     KILN_GROUP_ATTENTION, /* softmax(f(Q K^T)) V in one kernel, see kiln_match_attention; the anchor
                              is the second product, outputs as for DOT */
@@ -98,7 +100,7 @@ typedef struct kiln_group {
     kiln_tuned tuned;
     int64_t scratch_bytes, scratch_offset; /* REGION: arena that its steps need beside operands */
     uint32_t n_members;
-    const struct kiln_group *members; /* BAND: in order, each as if it were a group of its own */
+    const struct kiln_group *members; /* each as if it were a group of its own */
 } kiln_group;
 
 /* The first carried operands of a loop are its first items; 0 for other nodes. */
@@ -122,11 +124,9 @@ typedef struct kiln_place {
     int64_t origin;            /* elements from the buffer's start to element 0 of the value */
     const int64_t *strides;    /* rank entries; NULL for packed formats */
     uint32_t inside;           /* place number of the enclosing value, or KILN_NONE */
-    uint32_t shares; /* number of the place whose memory this one takes over while its group
-                        reads it (same dims, each element read before it is written), or
-                        KILN_NONE */
-    uint32_t first_step,
-        last_step; /* live range, as group numbers; the number of groups: to the end */
+    uint32_t shares; /* the place whose memory this one takes over while its group reads it (same
+                        dims, each element read before it is written), or KILN_NONE */
+    uint32_t first_step, last_step; /* live range, as group numbers; n groups: to the end */
 } kiln_place;
 
 /* An output of the graph that no group writes, because it is (a reshape of) an input, a constant or

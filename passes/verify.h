@@ -21,6 +21,10 @@ kiln_status kiln_check_fail(kiln_check_state *check, uint32_t group, const char 
 /* The group that stores the operand, or KILN_NONE. */
 uint32_t kiln_check_maker(const kiln_check_state *check, kiln_operand operand);
 
+/* Marks the group's nodes: every operand of them is a node or an input of it, which is there when
+ * group number `g` runs. `group` is that one or a member of it. */
+kiln_status kiln_check_group_closed(kiln_check_state *check, uint32_t g, const kiln_group *group);
+
 /* What a group's kind demands of its nodes and outputs. */
 kiln_status kiln_check_group_shape(kiln_check_state *check, uint32_t g);
 

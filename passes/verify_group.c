@@ -100,9 +100,8 @@ static void follow(kiln_check_state *check, const kiln_group *group, const kiln_
     }
 }
 
-static kiln_status check_row(kiln_check_state *check, uint32_t g)
+static kiln_status check_row(kiln_check_state *check, uint32_t g, const kiln_group *group)
 {
-    const kiln_group *group = &check->schedule->groups.at[g];
     const kiln_graph *graph = check->schedule->graph;
     kiln_row_space space = {0}, other;
     for (uint32_t i = 0; i < group->n_nodes; i++) {
@@ -136,9 +135,8 @@ static kiln_status check_row(kiln_check_state *check, uint32_t g)
     return KILN_OK;
 }
 
-static kiln_status check_column(kiln_check_state *check, uint32_t g)
+static kiln_status check_column(kiln_check_state *check, uint32_t g, const kiln_group *group)
 {
-    const kiln_group *group = &check->schedule->groups.at[g];
     const kiln_graph *graph = check->schedule->graph;
     const kiln_node *anchor = kiln_graph_node(graph, group->anchor);
     follow(check, group, NULL);
@@ -162,9 +160,9 @@ static kiln_status check_column(kiln_check_state *check, uint32_t g)
 }
 
 /* One node of the class at the heart, outputs at its index; a contraction may write a transpose. */
-static kiln_status check_single(kiln_check_state *check, uint32_t g, kiln_class class_)
+static kiln_status check_single(kiln_check_state *check, uint32_t g, const kiln_group *group,
+                                kiln_class class_)
 {
-    const kiln_group *group = &check->schedule->groups.at[g];
     const kiln_graph *graph = check->schedule->graph;
     const kiln_node *anchor = kiln_graph_node(graph, group->anchor);
     if (count_class(check->schedule, group, class_) != 1) {
@@ -185,9 +183,8 @@ static kiln_status check_single(kiln_check_state *check, uint32_t g, kiln_class 
 }
 
 /* Each member as a group of its own; a value between two of them is given to the second one. */
-static kiln_status check_band(kiln_check_state *check, uint32_t g)
+static kiln_status check_band(kiln_check_state *check, uint32_t g, const kiln_group *group)
 {
-    const kiln_group *group = &check->schedule->groups.at[g];
     const kiln_graph *graph = check->schedule->graph;
     if (group->n_members < 2) return kiln_check_fail(check, g, "it has fewer than two members");
     for (uint32_t i = 0; i < group->n_members; i++) {
@@ -207,9 +204,8 @@ static kiln_status check_band(kiln_check_state *check, uint32_t g)
     return KILN_OK;
 }
 
-static kiln_status check_attention(kiln_check_state *check, uint32_t g)
+static kiln_status check_attention(kiln_check_state *check, uint32_t g, const kiln_group *group)
 {
-    const kiln_group *group = &check->schedule->groups.at[g];
     kiln_attention_match match;
     if (!kiln_match_attention(check->arena, check->schedule->graph, group->anchor, &match)) {
         return kiln_check_fail(check, g, "it is no softmax between two products");
@@ -228,9 +224,8 @@ static kiln_status check_attention(kiln_check_state *check, uint32_t g)
     return KILN_OK;
 }
 
-static kiln_status check_pointwise(kiln_check_state *check, uint32_t g)
+static kiln_status check_pointwise(kiln_check_state *check, uint32_t g, const kiln_group *group)
 {
-    const kiln_group *group = &check->schedule->groups.at[g];
     const kiln_graph *graph = check->schedule->graph;
     static const kiln_class refused[] = {KILN_REDUCE,  KILN_WINDOW, KILN_CONTRACT,
                                          KILN_ROUTINE, KILN_REGION, KILN_COMPOSITE};
@@ -247,9 +242,8 @@ static kiln_status check_pointwise(kiln_check_state *check, uint32_t g)
     return KILN_OK;
 }
 
-static kiln_status check_pack(kiln_check_state *check, uint32_t g)
+static kiln_status check_pack(kiln_check_state *check, uint32_t g, const kiln_group *group)
 {
-    const kiln_group *group = &check->schedule->groups.at[g];
     const kiln_operand *output = &group->outputs[0];
     if (group->n_outputs != 1 || output->format == KILN_FORMAT_DENSE) {
         return kiln_check_fail(check, g, "it does not store one packed operand");
@@ -263,9 +257,8 @@ static kiln_status check_pack(kiln_check_state *check, uint32_t g)
 }
 
 /* The region and its items, nothing else. */
-static kiln_status check_region(kiln_check_state *check, uint32_t g)
+static kiln_status check_region(kiln_check_state *check, uint32_t g, const kiln_group *group)
 {
-    const kiln_group *group = &check->schedule->groups.at[g];
     const kiln_graph *graph = check->schedule->graph;
     for (uint32_t i = 0; i < group->n_nodes; i++) {
         const kiln_node *node = kiln_graph_node(graph, group->nodes[i]);
@@ -281,35 +274,69 @@ static kiln_status check_region(kiln_check_state *check, uint32_t g)
     return KILN_OK;
 }
 
-kiln_status kiln_check_group_shape(kiln_check_state *check, uint32_t g)
+static kiln_status check_shape(kiln_check_state *check, uint32_t g, const kiln_group *group)
 {
-    const kiln_group *group = &check->schedule->groups.at[g];
-    bool needs_anchor = group->kind != KILN_GROUP_POINTWISE && group->kind != KILN_GROUP_PACK;
+    bool needs_anchor = group->kind != KILN_GROUP_POINTWISE && group->kind != KILN_GROUP_PACK &&
+                        group->kind != KILN_GROUP_HORIZONTAL;
     if (needs_anchor && (!group->anchor.id || check->mark[group->anchor.id] != check->stamp)) {
         return kiln_check_fail(check, g, "its anchor is not one of its nodes");
     }
     switch (group->kind) {
     case KILN_GROUP_POINTWISE:
-        return check_pointwise(check, g);
+        return check_pointwise(check, g, group);
     case KILN_GROUP_ROW:
-        return check_row(check, g);
+        return check_row(check, g, group);
     case KILN_GROUP_COLUMN:
-        return check_column(check, g);
+        return check_column(check, g, group);
     case KILN_GROUP_WINDOW:
-        return check_single(check, g, KILN_WINDOW);
+        return check_single(check, g, group, KILN_WINDOW);
     case KILN_GROUP_DOT:
     case KILN_GROUP_CONV:
-        return check_single(check, g, KILN_CONTRACT);
+        return check_single(check, g, group, KILN_CONTRACT);
     case KILN_GROUP_BAND:
-        return check_band(check, g);
+        return check_band(check, g, group);
+    case KILN_GROUP_HORIZONTAL:
+        return kiln_check_fail(check, g, "a member has members");
     case KILN_GROUP_PACK:
-        return check_pack(check, g);
+        return check_pack(check, g, group);
     case KILN_GROUP_ROUTINE:
-        return check_single(check, g, KILN_ROUTINE);
+        return check_single(check, g, group, KILN_ROUTINE);
     case KILN_GROUP_REGION:
-        return check_region(check, g);
+        return check_region(check, g, group);
     case KILN_GROUP_ATTENTION:
-        return check_attention(check, g);
+        return check_attention(check, g, group);
     }
     return kiln_check_fail(check, g, "its kind is unknown");
+}
+
+/* Each member as a group of its own; together they store what the group does, in its order. */
+static kiln_status check_horizontal(kiln_check_state *check, uint32_t g)
+{
+    const kiln_group *group = &check->schedule->groups.at[g];
+    uint32_t n = 0;
+    if (group->n_members < 2) return kiln_check_fail(check, g, "it has fewer than two members");
+    for (uint32_t i = 0; i < group->n_members; i++) {
+        const kiln_group *member = &group->members[i];
+        bool is_allowed = member->kind == KILN_GROUP_POINTWISE || member->kind == KILN_GROUP_ROW ||
+                          member->kind == KILN_GROUP_COLUMN;
+        if (!is_allowed) return kiln_check_fail(check, g, "a member's kind is not one of its");
+        for (uint32_t j = 0; j < member->n_outputs; j++, n++) {
+            bool is_same =
+                n < group->n_outputs &&
+                kiln_operand_compare(group->outputs[n], member->outputs[j]) == 0;
+            if (!is_same) return kiln_check_fail(check, g, "its outputs are not its members'");
+        }
+        kiln_status status = kiln_check_group_closed(check, g, member);
+        if (!status) status = check_shape(check, g, member);
+        if (status) return status;
+    }
+    bool is_all = n == group->n_outputs;
+    return is_all ? KILN_OK : kiln_check_fail(check, g, "it stores what no member does");
+}
+
+kiln_status kiln_check_group_shape(kiln_check_state *check, uint32_t g)
+{
+    const kiln_group *group = &check->schedule->groups.at[g];
+    if (group->kind == KILN_GROUP_HORIZONTAL) return check_horizontal(check, g);
+    return check_shape(check, g, group);
 }

@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "kiln/program.h"
+#include "passes/members.h"
 #include "passes/verify.h"
 
 typedef struct stretch {
@@ -147,6 +148,9 @@ static bool is_taken_over(const kiln_schedule *schedule, const stretch *a, const
     const kiln_place *from = &schedule->places.at[a->place], *to = &schedule->places.at[b->place];
     if (to->shares != a->place || a->last != b->first || from->offset != to->offset) return false;
     const kiln_group *group = &schedule->groups.at[b->first];
+    if (group->kind == KILN_GROUP_HORIZONTAL)
+        group = kiln_group_own_member(group, to->operand.value, from->operand.value);
+    if (!group) return false;
     bool is_single = group->kind == KILN_GROUP_ROW && group->n_outputs == 1;
     bool may_take = is_single || group->kind == KILN_GROUP_POINTWISE ||
                     is_carried_over(schedule, group, from, to);

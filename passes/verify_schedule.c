@@ -101,9 +101,8 @@ static bool has_operand(const kiln_check_state *check, const kiln_group *group, 
     return false;
 }
 
-static kiln_status check_closed(kiln_check_state *check, uint32_t g)
+kiln_status kiln_check_group_closed(kiln_check_state *check, uint32_t g, const kiln_group *group)
 {
-    const kiln_group *group = &check->schedule->groups.at[g];
     check->stamp++;
     for (uint32_t i = 0; i < group->n_nodes; i++) {
         uint32_t id = group->nodes[i].id;
@@ -165,7 +164,7 @@ static kiln_status check_all(kiln_check_state *check)
     kiln_status status = index_makers(check);
     if (!status) status = index_assembled(check);
     for (uint32_t g = 0; !status && g < check->schedule->groups.n; g++) {
-        status = check_closed(check, g);
+        status = kiln_check_group_closed(check, g, &check->schedule->groups.at[g]);
         if (!status) status = kiln_check_group_shape(check, g);
     }
     if (!status) status = check_outputs(check);

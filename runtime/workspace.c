@@ -11,7 +11,6 @@
 #include "runtime/copy.h"
 #include "runtime/custom.h"
 
-#define FORK_NS 10000.0        /* a cheaper step runs on the caller */
 #define SHARE_NS 5000.0        /* least work worth a worker */
 #define CHUNK_LEAST_NS 3000.0  /* ten times what taking a chunk costs */
 #define CHUNK_MOST_NS 2e6      /* estimates may be five times off: a stop is seen within 10 ms */
@@ -54,7 +53,7 @@ static void split_plan(kiln_step_plan *plan, double cost, uint32_t threads)
     if (n == 0 || cost <= 0) return;
     double tile_ns = cost / n;
     plan->serial_chunk = clamp_u32(SERIAL_CHUNK_NS / tile_ns, 1, n);
-    if (cost < FORK_NS) return;
+    if (cost < KILN_FORK_NS) return;
     plan->n_workers = clamp_u32(cost / SHARE_NS, 1, threads < n ? threads : n);
     double chunk_ns = cost / plan->n_workers / CHUNKS_PER_RANGE;
     if (chunk_ns < CHUNK_LEAST_NS) chunk_ns = CHUNK_LEAST_NS;
@@ -204,14 +203,17 @@ static bool allocate_memory(kiln_workspace *workspace)
     return workspace->memory && (uintptr_t)workspace->memory % 64 == 0;
 }
 
+/* Small steps may be worth workers together: see beside.c. */
 static bool program_is_parallel(const kiln_program *program)
 {
+    double total = 0;
     for (uint32_t i = 0; i < program->n_steps; i++) {
         const kiln_step_row *step = &program->steps[i];
-        bool is_shared = step->cost >= FORK_NS && step->n_tiles > 1;
+        bool is_shared = step->cost >= KILN_FORK_NS && step->n_tiles > 1;
         if (step->kind == KILN_STEP_COPY || is_shared) return true;
+        total += (double)step->cost;
     }
-    return false;
+    return program->n_steps > 1 && total >= KILN_FORK_NS;
 }
 
 static kiln_status fail_memory(const kiln_workspace *workspace)

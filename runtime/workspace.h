@@ -12,6 +12,8 @@
 
 enum { KILN_RUN_IDLE, KILN_RUN_RUNNING, KILN_RUN_CANCELLED, KILN_RUN_DEADLINE };
 
+#define KILN_FORK_NS 10000.0 /* a cheaper step alone runs on the caller */
+
 /* How a step runs. Its tiles are split in n_workers equal ranges, worker w always the same one; a
  * range is taken in chunks, by its owner first, by others when they have finished theirs. */
 typedef struct kiln_step_plan {
@@ -24,7 +26,8 @@ typedef struct kiln_step_plan {
     uint32_t chunk;        /* tiles of one call in a shared step */
     uint32_t serial_chunk; /* tiles of one call on one worker: about 5 ms */
     uint32_t region_end;   /* the first step after this one's region */
-    uint32_t is_forked;    /* this step or a later one of the region has n_workers > 1 */
+    uint32_t is_forked;    /* this step or a later one of the region has n_workers > 1, or
+                              small ones beside each other are worth workers */
     bool is_beside;        /* starts without waiting for the step before it */
     bool is_grouped;       /* it or the step after it is beside: whoever comes first runs what is
                               for one worker */
