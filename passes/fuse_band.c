@@ -115,6 +115,7 @@ static void cut_chain(const band_search *search, const uint32_t *chain, uint32_t
         double apart = single_ns(search, chain[i]);
         best[i] = apart + best[i + 1];
         cuts[i] = 1;
+        if (!kiln_band_may_begin(search->fusion->graph, &search->groups[chain[i]])) continue;
         for (uint32_t length = 2; length <= kiln_min_i64(n - i, KILN_MAX_BAND); length++) {
             apart += single_ns(search, chain[i + length - 1]);
             double as_one = band_ns(search, chain + i, length);
