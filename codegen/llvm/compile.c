@@ -93,6 +93,39 @@ static void run_passes(kiln_scope *scope, LLVMModuleRef module, LLVMTargetMachin
     kiln_fail(scope, KILN_INTERNAL, "llvm: passes: %s", copy);
 }
 
+static bool is_step_of(LLVMValueRef value, LLVMValueRef variable)
+{
+    LLVMValueRef add = LLVMIsABinaryOperator(value);
+    return add && LLVMGetInstructionOpcode(add) == LLVMAdd &&
+           (LLVMGetOperand(add, 0) == variable || LLVMGetOperand(add, 1) == variable);
+}
+
+static void freeze_step(LLVMBuilderRef builder, LLVMValueRef variable)
+{
+    for (unsigned i = 0; i < LLVMCountIncoming(variable); i++) {
+        LLVMValueRef step = LLVMGetIncomingValue(variable, i);
+        if (!is_step_of(step, variable)) continue;
+        LLVMPositionBuilderBefore(builder,
+                                  LLVMGetBasicBlockTerminator(LLVMGetIncomingBlock(variable, i)));
+        LLVMSetOperand(variable, i, LLVMBuildFreeze(builder, step, ""));
+    }
+}
+
+/* Hides from loop strength reduction that loop variables advance by constants: it takes up to a
+ * third of a compile to find new ones, where the addresses of a kernel are sums that the machine
+ * adds while loading. A freeze costs no instruction; it comes after the passes, which would move
+ * it out of the loop. */
+static void freeze_steps(const kiln_llvm *e)
+{
+    LLVMBasicBlockRef block = LLVMGetFirstBasicBlock(e->inner);
+    for (; block; block = LLVMGetNextBasicBlock(block)) {
+        LLVMValueRef instr = LLVMGetFirstInstruction(block);
+        for (; instr && LLVMIsAPHINode(instr); instr = LLVMGetNextInstruction(instr))
+            if (LLVMGetTypeKind(LLVMTypeOf(instr)) == LLVMIntegerTypeKind)
+                freeze_step(e->builder, instr);
+    }
+}
+
 static void check_kernel(kiln_scope *scope, const kiln_kernel *kernel)
 {
     kiln_error error = {0};
@@ -144,6 +177,7 @@ static void compile_inside(kiln_scope *scope, const compile_job *job)
     kiln_llvm_emit(scope, job->kernel, job->symbol, &e);
     set_layout(e.module, machine);
     run_passes(scope, e.module, machine);
+    freeze_steps(&e);
     kiln_object object = {.symbol = job->symbol};
     emit_object(scope, e.module, machine, LLVMObjectFile, &object);
     kiln_error error = {0};
