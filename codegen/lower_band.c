@@ -105,30 +105,18 @@ static kiln_kv clip(kiln_kernel *k, kiln_kv row, int64_t rows)
     return kiln_k_min(k, row, kiln_k_const_i64(k, rows));
 }
 
-/* By member: the end of the rows that the last one's rows before `end` need. */
-static void find_ends(const band *b, kiln_kv end, kiln_kv *out_ends)
+/* By member: the first row that the last one's row `last` needs, itself or through others; where
+ * `last` is an end, the end of the rows that those before it need. */
+static void find_rows(const band *b, kiln_kv last, bool is_end, kiln_kv *out_rows)
 {
     kiln_kernel *k = b->lower->kernel;
     uint32_t n = b->group->n_members;
-    out_ends[n - 1] = end;
+    out_rows[n - 1] = last;
     for (uint32_t i = n - 1; i-- > 0;) {
         const kiln_band_rows *next = &b->members[i + 1].rows;
-        kiln_kv at = kiln_k_mul_imm(k, out_ends[i + 1], next->stride);
-        at = kiln_k_add_imm(k, at, next->extent - next->stride - next->low);
-        out_ends[i] = clip(k, at, next->in);
-    }
-}
-
-/* By member: the first row that the last one's row `first` needs, itself or through others. */
-static void find_starts(const band *b, kiln_kv first, kiln_kv *out_starts)
-{
-    kiln_kernel *k = b->lower->kernel;
-    uint32_t n = b->group->n_members;
-    out_starts[n - 1] = first;
-    for (uint32_t i = n - 1; i-- > 0;) {
-        const kiln_band_rows *next = &b->members[i + 1].rows;
-        kiln_kv at = kiln_k_mul_imm(k, out_starts[i + 1], next->stride);
-        out_starts[i] = clip(k, kiln_k_add_imm(k, at, -next->low), next->in);
+        int64_t beyond = is_end ? next->extent - next->stride : 0;
+        kiln_kv at = kiln_k_mul_imm(k, out_rows[i + 1], next->stride);
+        out_rows[i] = clip(k, kiln_k_add_imm(k, at, beyond - next->low), next->in);
     }
 }
 
@@ -138,9 +126,10 @@ static void emit_rows(band *b, kiln_kv image, kiln_kv first, kiln_kv end)
     kiln_kernel *k = b->lower->kernel;
     kiln_kv starts[KILN_MAX_BAND], ends[KILN_MAX_BAND], before[KILN_MAX_BAND];
     kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, b->cut.step);
-    find_starts(b, row, starts);
-    find_ends(b, row, before);
-    find_ends(b, kiln_k_min(k, kiln_k_add_imm(k, row, b->cut.step), end), ends);
+    find_rows(b, row, false, starts);
+    find_rows(b, row, true, before);
+    kiln_kv row_end = kiln_k_min(k, kiln_k_add_imm(k, row, b->cut.step), end);
+    find_rows(b, row_end, true, ends);
     kiln_kv is_first = kiln_k_binary(k, KILN_K_eq, row, first);
     for (uint32_t i = 0; i < b->group->n_members; i++) {
         band_member *member = &b->members[i];

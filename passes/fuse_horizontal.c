@@ -28,8 +28,10 @@ typedef struct collector {
     double instrs, leave_at;       /* of those that wait */
     uint32_t n_operands, first_at; /* where in `out` the first of them stood */
     int64_t held;
-    bool *is_waiting; /* by value: made by a group that waits */
-    double *made_at;  /* by value: bytes that groups had moved then */
+    uint32_t *waits_in; /* by value: the last round in which what makes it, or a part, waits */
+    uint32_t round;     /* from 1 on; the next begins when those that wait have left */
+    uint32_t *holder;   /* by value: the assembled one that it is stored inside, or 0 */
+    double *made_at;    /* by value: bytes that groups had moved then */
     double moved;
 } collector;
 
@@ -39,18 +41,22 @@ static bool is_kind(const kiln_group *group)
            group->kind == KILN_GROUP_COLUMN;
 }
 
-static void mark_outputs(collector *all, const kiln_group *group, bool is_waiting)
+/* What a group that waits makes, and what that is stored inside. */
+static void mark_outputs(collector *all, const kiln_group *group)
+{
+    for (uint32_t i = 0; i < group->n_outputs; i++) {
+        uint32_t id = group->outputs[i].value.id;
+        all->waits_in[id] = all->waits_in[all->holder[id]] = all->round;
+    }
+}
+
+static void find_holders(collector *all)
 {
     const kiln_schedule *schedule = all->fusion->schedule;
-    for (uint32_t i = 0; i < group->n_outputs; i++)
-        all->is_waiting[group->outputs[i].value.id] = is_waiting;
     for (uint32_t i = 0; i < schedule->assembled.n; i++) {
         kiln_value value = schedule->assembled.at[i];
         const kiln_node *node = kiln_graph_node(schedule->graph, value);
-        bool is_late = false;
-        for (uint32_t j = 0; j < node->n_inputs; j++)
-            is_late = is_late || all->is_waiting[node->inputs[j].id];
-        all->is_waiting[value.id] = is_late;
+        for (uint32_t j = 0; j < node->n_inputs; j++) all->holder[node->inputs[j].id] = value.id;
     }
 }
 
@@ -103,7 +109,7 @@ static void flush(collector *all)
     else
         put_back(all, &group);
     all->waiting.n = 0;
-    mark_outputs(all, &group, false);
+    all->round++;
     all->instrs = 0;
     all->n_operands = 0;
     all->held = 0;
@@ -113,7 +119,7 @@ static void flush(collector *all)
 static bool reads_waiting(const collector *all, const kiln_group *group)
 {
     for (uint32_t i = 0; i < group->n_inputs; i++)
-        if (all->is_waiting[group->inputs[i].value.id]) return true;
+        if (all->waits_in[group->inputs[i].value.id] == all->round) return true;
     return false;
 }
 
@@ -165,7 +171,7 @@ static bool add(collector *all, const kiln_group *group)
     if (is_full) flush(all);
     if (!all->waiting.n) all->first_at = all->out.n;
     kiln_vec_push(&all->waiting, fusion->arena, *group);
-    mark_outputs(all, group, true);
+    mark_outputs(all, group);
     all->instrs += cost.instrs;
     all->n_operands += n_operands;
     all->held += held;
@@ -190,10 +196,13 @@ void kiln_fuse_horizontal(kiln_fusion *fusion)
     collector all = {
         .fusion = fusion,
         .leave_at = INFINITY,
-        .is_waiting = kiln_new_array(fusion->arena, bool, fusion->n_nodes + 1),
+        .round = 1,
+        .waits_in = kiln_new_array(fusion->arena, uint32_t, fusion->n_nodes + 1),
+        .holder = kiln_new_array(fusion->arena, uint32_t, fusion->n_nodes + 1),
         .made_at = kiln_new_array(fusion->arena, double, fusion->n_nodes + 1),
     };
     for (uint32_t id = 0; id < fusion->n_nodes; id++) all.made_at[id] = -1;
+    find_holders(&all);
     for (uint32_t g = 0; g < schedule->groups.n; g++) visit(&all, &schedule->groups.at[g]);
     flush(&all);
     schedule->groups.n = 0;
