@@ -17,16 +17,23 @@ typedef struct kiln_object {
 /* Code loaded into this process; `functions[i]` is object i's. */
 typedef struct kiln_code kiln_code;
 
+/* A backend's own, between compiles; tool_pool.h lends those of a context. */
+typedef struct kiln_tools kiln_tools;
+
 typedef struct kiln_backend {
     uint32_t struct_bytes;
     const char *name;    /* "llvm" */
     const char *version; /* "19.1.7": part of every cache key */
     /* Target IR of a kernel as text, for dumps and tests. */
     void (*emit)(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol, kiln_text *text);
-    /* One kernel to an object. Safe to call from several threads, each with its own scope. The same
-     * kernel gives the same bytes. INTERNAL when the object would need a symbol from outside. */
-    void (*compile)(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol,
-                    kiln_object *out_object);
+    /* What compiles leave for later ones to be faster; NULL from a backend that keeps nothing. */
+    kiln_tools *(*open_tools)(kiln_scope *scope);
+    /* One kernel to an object. Safe to call from several threads, each with its own scope and tools
+     * (NULL: none). The same kernel gives the same bytes, whatever the tools were used for.
+     * INTERNAL when the object would need a symbol from outside. */
+    void (*compile)(kiln_scope *scope, kiln_tools *tools, const kiln_kernel *kernel,
+                    const char *symbol, kiln_object *out_object);
+    void (*close_tools)(kiln_tools *tools);
     /* Links objects into this process. */
     void (*load)(kiln_scope *scope, const kiln_object *objects, uint32_t n, kiln_code **out_code);
     kiln_kernel_fn *(*function)(const kiln_code *code, uint32_t number);

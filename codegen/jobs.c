@@ -11,6 +11,7 @@
 
 #include "codegen/compile.h"
 #include "codegen/kernel_memo.h"
+#include "codegen/tool_pool.h"
 
 #define STACK_BYTES ((size_t)64 << 20)
 #define MAX_THREADS 64
@@ -61,6 +62,7 @@ typedef struct unit_result {
 } unit_result;
 
 typedef struct unit_work {
+    kiln_context *context;
     const kiln_backend *backend;
     const kiln_unit *units;
     unit_result *results;
@@ -78,7 +80,8 @@ static void compile_unit(void *user, uint32_t job)
     kiln_scope_open(&scope, &result->error);
     if (kiln_scope_try(&scope)) {
         kiln_object object = {0};
-        work->backend->compile(&scope, unit->kernel, unit->symbol, &object);
+        kiln_tools *tools = kiln_tools_borrow(&scope, work->context, work->backend);
+        work->backend->compile(&scope, tools, unit->kernel, unit->symbol, &object);
         result->data = malloc(object.bytes ? object.bytes : 1);
         if (!result->data) {
             kiln_fail(&scope, KILN_NO_MEMORY, "%s: %zu bytes of code", unit->symbol, object.bytes);
@@ -98,14 +101,15 @@ static void free_results(void *object)
 void kiln_compile_units(kiln_compilation *compilation, uint32_t n_threads)
 {
     kiln_scope *scope = compilation->scope;
+    kiln_context *context = compilation->pipeline.context;
     unit_work *work = kiln_new(&scope->arena, unit_work);
+    work->context = context;
     work->backend = compilation->backend;
     work->units = compilation->units.at;
     work->n_units = compilation->units.n;
     work->results = kiln_new_array(&scope->arena, unit_result, work->n_units);
     kiln_scope_defer(scope, free_results, work);
     work->numbers = kiln_new_array(&scope->arena, uint32_t, work->n_units + 1);
-    kiln_context *context = compilation->pipeline.context;
     for (uint32_t i = 0; i < work->n_units; i++) {
         kiln_unit *unit = &compilation->units.at[i];
         bool is_known = context && kiln_kernel_memo_find(context, &scope->arena, unit);

@@ -12,6 +12,7 @@
 #include "codegen/gemm.h"
 #include "codegen/math.h"
 #include "codegen/object.h"
+#include "codegen/tool_pool.h"
 #include "kiln/runtime.h"
 
 #define HEAVY_FLOPS (1 << 22)
@@ -24,6 +25,7 @@
 
 typedef struct tuning {
     kiln_compilation *compilation;
+    kiln_tools *tools;
     const kiln_part *part;
     uint32_t group;
     char *memory; /* of all operands */
@@ -173,7 +175,7 @@ static void run_trial(tuning *t, trial *it)
     kiln_kernel *kernel = lower_trial(t, it);
     it->seconds = -1;
     if (!t->memory && !hold_operands(t, kernel)) return;
-    t->compilation->backend->compile(scope, kernel, "tuning", &object);
+    t->compilation->backend->compile(scope, t->tools, kernel, "tuning", &object);
     kiln_code_load(scope, &object, 1, &code);
     it->seconds = time_function(t, kernel, kiln_code_function(code, 0));
     kiln_code_unload(code);
@@ -244,6 +246,8 @@ void kiln_tune_part(kiln_compilation *compilation, const kiln_part *part)
     kiln_scope *scope = compilation->scope;
     kiln_schedule *schedule = part->schedule;
     const char **texts = kiln_new_array(&scope->arena, const char *, schedule->groups.n + 1);
+    kiln_tools *tools =
+        kiln_tools_borrow(scope, compilation->pipeline.context, compilation->backend);
     for (uint32_t i = 0; i < schedule->groups.n; i++) {
         kiln_group *group = &schedule->groups.at[i];
         if (group->kind != KILN_GROUP_DOT) continue;
@@ -258,7 +262,7 @@ void kiln_tune_part(kiln_compilation *compilation, const kiln_part *part)
             group->tuned = schedule->groups.at[same].tuned;
             continue;
         }
-        tuning t = {.compilation = compilation, .part = part, .group = i};
+        tuning t = {.compilation = compilation, .tools = tools, .part = part, .group = i};
         group->tuned = tune_group(&t);
         free(t.memory);
     }

@@ -98,6 +98,7 @@ void kiln_context_destroy(kiln_context *context)
     if (atomic_fetch_sub_explicit(&context->refs, 1, memory_order_acq_rel) != 1) return;
     kiln_threads_destroy(context->pool);
     if (context->memo) context->memo_release(context->memo);
+    if (context->tools) context->tools_release(context->tools);
     kiln_customs_free(context->customs);
     pthread_mutex_destroy(&context->lock);
     free(context);

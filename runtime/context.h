@@ -29,6 +29,8 @@ struct kiln_context {
     kiln_threads *_Atomic pool; /* NULL until the first workspace that needs it */
     void *memo;                   /* the compiler's, under `lock`; opaque here */
     void (*memo_release)(void *); /* called once with `memo` */
+    void *tools;                  /* the compiler's too, like memo */
+    void (*tools_release)(void *);
     struct kiln_custom_entry *customs; /* under `lock`; entries stay as they are */
     _Atomic uint32_t sentence;
     char sentences[KILN_CONTEXT_SENTENCES][KILN_MESSAGE_BYTES];

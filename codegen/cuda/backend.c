@@ -19,8 +19,17 @@ static void cuda_emit(kiln_scope *scope, const kiln_kernel *kernel, const char *
     kiln_kernel_print_cuda(kernel, symbol, text);
 }
 
-static void cuda_compile(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol,
-                         kiln_object *out_object)
+static kiln_tools *cuda_open_tools(kiln_scope *scope)
+{
+    return NULL;
+}
+
+static void cuda_close_tools(kiln_tools *tools)
+{
+}
+
+static void cuda_compile(kiln_scope *scope, kiln_tools *tools, const kiln_kernel *kernel,
+                         const char *symbol, kiln_object *out_object)
 {
     kiln_cubin cubin;
     kiln_text text = {.arena = &scope->arena};
@@ -52,7 +61,9 @@ const kiln_backend *kiln_backend_cuda(void)
         .name = "cuda",
         .version = "nvrtc",
         .emit = cuda_emit,
+        .open_tools = cuda_open_tools,
         .compile = cuda_compile,
+        .close_tools = cuda_close_tools,
         .load = cuda_load,
         .function = cuda_function,
         .unload = cuda_unload,

@@ -1,17 +1,12 @@
-/* The LLVM backend: kernel to object. Each compile has a context of its own, so compiles run side
- * by side; the only process-wide effect is LLVM's table of targets, filled once. */
+/* The LLVM backend: kernel to object. Each compile has an LLVM context of its own and its
+ * target machine to itself, so compiles run side by side. */
 #include <llvm-c/Analysis.h>
-#include <llvm-c/Target.h>
-#include <llvm-c/TargetMachine.h>
 #include <llvm-c/Transforms/PassBuilder.h>
-#include <pthread.h>
 
 #include "codegen/llvm/emit.h"
+#include "codegen/llvm/tools.h"
 #include "codegen/object.h"
 
-#define TRIPLE                                                                                     \
-    "x86_64-unknown-linux-gnu" /* fixed: objects do not depend on where they are made              \
-                                */
 #define PASSES "early-cse<memssa>,loop-mssa(licm),instcombine<no-verify-fixpoint>,simplifycfg"
 
 /* Instructions up to which registers are allocated well; from there on that takes longer than what
@@ -19,22 +14,6 @@
  * allocator that looks at one instruction after the other. Fusion keeps kernels shorter
  * (passes/cost.c). */
 #define MAX_ALLOCATED 6000
-
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-static void initialize_targets(void)
-{
-    LLVMInitializeX86TargetInfo();
-    LLVMInitializeX86Target();
-    LLVMInitializeX86TargetMC();
-    LLVMInitializeX86AsmPrinter();
-    LLVMInitializeX86AsmParser();
-}
-
-static void release_machine(void *machine)
-{
-    LLVMDisposeTargetMachine(machine);
-}
 
 static void release_buffer(void *buffer)
 {
@@ -51,32 +30,18 @@ static void release_message(void *message)
     LLVMDisposeMessage(message);
 }
 
-static LLVMTargetMachineRef open_machine(kiln_scope *scope, const kiln_kernel *kernel)
+static LLVMTargetMachineRef machine_for(kiln_scope *scope, kiln_tools *tools,
+                                        const kiln_kernel *kernel)
 {
-    const kiln_machine *machine = kiln_kernel_target(kernel);
     bool is_long = kernel->instrs.n > MAX_ALLOCATED && !kiln_kernel_has_tiles(kernel);
-    LLVMTargetRef target;
-    char *message = NULL;
-    pthread_once(&once, initialize_targets);
-    if (machine->kind != KILN_MACHINE_CPU)
-        kiln_fail(scope, KILN_INTERNAL, "llvm: machine %s is not a CPU", machine->name);
-    if (LLVMGetTargetFromTriple(TRIPLE, &target, &message)) {
-        kiln_scope_defer(scope, release_message, message);
-        kiln_fail(scope, KILN_INTERNAL, "llvm: %s", message);
-    }
     LLVMCodeGenOptLevel level = is_long ? LLVMCodeGenLevelNone : LLVMCodeGenLevelDefault;
-    LLVMTargetMachineRef out =
-        LLVMCreateTargetMachine(target, TRIPLE, machine->llvm_cpu, machine->llvm_features, level,
-                                LLVMRelocPIC, LLVMCodeModelSmall);
-    if (!out) kiln_fail(scope, KILN_INTERNAL, "llvm: no target machine for %s", machine->name);
-    kiln_scope_defer(scope, release_machine, out);
-    return out;
+    return kiln_llvm_machine(scope, tools, kiln_kernel_target(kernel), level);
 }
 
 static void set_layout(LLVMModuleRef module, LLVMTargetMachineRef machine)
 {
     LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(machine);
-    LLVMSetTarget(module, TRIPLE);
+    LLVMSetTarget(module, KILN_LLVM_TRIPLE);
     LLVMSetModuleDataLayout(module, layout);
     LLVMDisposeTargetData(layout);
 }
@@ -137,7 +102,7 @@ static void llvm_emit(kiln_scope *scope, const kiln_kernel *kernel, const char *
 {
     kiln_llvm e;
     check_kernel(scope, kernel);
-    LLVMTargetMachineRef machine = open_machine(scope, kernel);
+    LLVMTargetMachineRef machine = machine_for(scope, NULL, kernel);
     kiln_llvm_emit(scope, kernel, symbol, &e);
     set_layout(e.module, machine);
     char *printed = LLVMPrintModuleToString(e.module);
@@ -164,6 +129,7 @@ static void emit_object(kiln_scope *scope, LLVMModuleRef module, LLVMTargetMachi
  * holds them, and the object moves out. */
 typedef struct compile_job {
     kiln_scope *scope;
+    kiln_tools *tools;
     const kiln_kernel *kernel;
     const char *symbol;
     kiln_object *object;
@@ -173,7 +139,7 @@ static void compile_inside(kiln_scope *scope, const compile_job *job)
 {
     kiln_llvm e;
     check_kernel(scope, job->kernel);
-    LLVMTargetMachineRef machine = open_machine(scope, job->kernel);
+    LLVMTargetMachineRef machine = machine_for(scope, job->tools, job->kernel);
     kiln_llvm_emit(scope, job->kernel, job->symbol, &e);
     set_layout(e.module, machine);
     run_passes(scope, e.module, machine);
@@ -187,12 +153,12 @@ static void compile_inside(kiln_scope *scope, const compile_job *job)
     job->object->symbol = kiln_arena_string(&job->scope->arena, job->symbol);
 }
 
-static void llvm_compile(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol,
-                         kiln_object *out_object)
+static void llvm_compile(kiln_scope *scope, kiln_tools *tools, const kiln_kernel *kernel,
+                         const char *symbol, kiln_object *out_object)
 {
     kiln_error error = {0};
     kiln_scope inner;
-    compile_job job = {scope, kernel, symbol, out_object};
+    compile_job job = {scope, tools, kernel, symbol, out_object};
     kiln_scope_open(&inner, &error);
     if (kiln_scope_try(&inner)) compile_inside(&inner, &job);
     if (kiln_scope_close(&inner)) kiln_fail_with(scope, &error);
@@ -203,7 +169,9 @@ static const kiln_backend backend = {
     .name = "llvm",
     .version = KILN_LLVM_VERSION,
     .emit = llvm_emit,
+    .open_tools = kiln_llvm_tools_open,
     .compile = llvm_compile,
+    .close_tools = kiln_llvm_tools_close,
     .load = kiln_code_load,
     .function = kiln_code_function,
     .unload = kiln_code_unload,

@@ -365,7 +365,8 @@ static worst measure_kernel(kiln_scope *scope, const kiln_machine *machine, cons
     const kiln_backend *backend = kiln_backend_open(scope, "llvm");
     kiln_object object;
     kiln_code *code;
-    backend->compile(scope, function_kernel(scope, machine, fn, f->dtype), "function", &object);
+    backend->compile(scope, NULL, function_kernel(scope, machine, fn, f->dtype), "function",
+                     &object);
     backend->load(scope, &object, 1, &code);
     worst w = measure(fn, f, (runnable){.run = backend->function(code, 0)}, log2_patterns);
     backend->unload(code);

@@ -157,7 +157,7 @@ static void instructions_do_what_their_c_says(void **state)
                 kiln_kernel_print_c_file(k, symbol, &text);
             else
                 kiln_kernel_print_c(k, symbol, &text);
-            backend->compile(&scope, k, symbol, &objects[i]);
+            backend->compile(&scope, NULL, k, symbol, &objects[i]);
         }
         void *module = compile_c(kiln_text_string(&text));
         kiln_code *code;

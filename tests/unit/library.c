@@ -112,7 +112,7 @@ static kiln_status write_library(const char *library, const char *header, const 
     if (kiln_scope_try(&scope)) {
         kiln_object objects[2];
         const kiln_backend *backend = kiln_backend_open(&scope, "llvm");
-        backend->compile(&scope, build_kernel(&scope), "k_1", &objects[0]);
+        backend->compile(&scope, NULL, build_kernel(&scope), "k_1", &objects[0]);
         objects[1] = objects[0];
         kiln_library_spec spec = {library, header, prefix, &program, objects};
         kiln_library_write(&scope, &spec);

@@ -36,7 +36,7 @@ static void try_case(const bench_case *row, const char *machine, kiln_dtype dtyp
             kiln_object object;
             bench *b = bench_create(&scope, row, &(bench_spec){machine, dtype, lanes, variant});
             if (!b) continue;
-            backend->compile(&scope, b->k, "k_1", &object);
+            backend->compile(&scope, NULL, b->k, "k_1", &object);
             if (!is_runnable(machine)) continue;
             run(&scope, backend, &object, b);
             row->check(b);
@@ -81,16 +81,21 @@ static void test_dots(void **state)
     }
 }
 
+static void compare_objects(const kiln_object *a, const kiln_object *b)
+{
+    assert_int_equal(a->bytes, b->bytes);
+    assert_memory_equal(a->data, b->data, a->bytes);
+}
+
 /* The same kernel gives the same bytes; a streaming store is fenced. */
 static void check_streaming(kiln_scope *scope, const bench *b, bool is_streaming)
 {
     const kiln_backend *backend = kiln_backend_open(scope, "llvm");
     kiln_object first, second;
     kiln_text text = {.arena = &scope->arena};
-    backend->compile(scope, b->k, "k_1", &first);
-    backend->compile(scope, b->k, "k_1", &second);
-    assert_int_equal(first.bytes, second.bytes);
-    assert_memory_equal(first.data, second.data, first.bytes);
+    backend->compile(scope, NULL, b->k, "k_1", &first);
+    backend->compile(scope, NULL, b->k, "k_1", &second);
+    compare_objects(&first, &second);
     backend->emit(scope, b->k, "k_1", &text);
     assert_int_equal(!strstr(kiln_text_string(&text), "sfence"), !is_streaming);
     assert_int_equal(!strstr(kiln_text_string(&text), "!nontemporal"), !is_streaming);
@@ -131,12 +136,69 @@ static void test_compile_is_deterministic_and_streams_are_fenced(void **state)
             for (int j = 0; j < 16; j++) from[j] = (float)j + 1;
             check_streaming(&scope, &b, i);
             const kiln_backend *backend = kiln_backend_open(&scope, "llvm");
-            backend->compile(&scope, b.k, "k_1", &object);
+            backend->compile(&scope, NULL, b.k, "k_1", &object);
             run(&scope, backend, &object, &b);
             for (int j = 0; j < 16; j++) assert_true(to[j] == (j < 8 ? from[j] : 0));
         }
         if (kiln_scope_close(&scope)) fail_msg("%s", error.message);
     }
+}
+
+/* More instructions than registers are allocated well for: another level of LLVM's. */
+static kiln_kernel *build_long(kiln_scope *scope)
+{
+    kiln_kernel *k = kiln_kernel_create(scope, kiln_machine_find("x86-64-v3"), "long");
+    kiln_param param = {.dtype = KILN_i64, .n_elements = 1, .is_read = true, .is_written = true};
+    kiln_kernel_add_param(k, &param);
+    kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
+    kiln_kv tile = kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
+    kiln_kv at = kiln_k_const_i64(k, 0), product = kiln_k_load(k, 0, at, 1, 0, 0);
+    for (int i = 0; i < 6100; i++) product = kiln_k_binary(k, KILN_K_mul, product, tile);
+    kiln_k_store(k, 0, at, product, 0, 0);
+    kiln_k_end(k);
+    k->n_tiles = 1;
+    return k;
+}
+
+#define MAX_KERNELS 32
+
+static uint32_t build_kernels(kiln_scope *scope, const kiln_kernel **kernels)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < 2 * n_bench_cases && n < MAX_KERNELS - 3; i++) {
+        bench_spec spec = {machines[1 + i % 2], KILN_f32, i % 3 ? 16 : 13, 0};
+        const bench *b = bench_create(scope, &bench_cases[i / 2], &spec);
+        if (b) kernels[n++] = b->k;
+    }
+    kernels[n++] = build_copy(scope, KILN_MEM_STREAM);
+    kernels[n++] = build_long(scope);
+    kernels[n++] = build_copy(scope, 0);
+    return n;
+}
+
+/* What the tools were used for before changes no byte. */
+static void test_tools_leave_no_trace(void **state)
+{
+    (void)state;
+    kiln_error error = {0};
+    kiln_scope scope;
+    kiln_scope_open(&scope, &error);
+    if (kiln_scope_try(&scope)) {
+        const kiln_kernel *kernels[MAX_KERNELS];
+        kiln_object fresh[MAX_KERNELS], object;
+        const kiln_backend *backend = kiln_backend_open(&scope, "llvm");
+        uint32_t n = build_kernels(&scope, kernels);
+        for (uint32_t i = 0; i < n; i++)
+            backend->compile(&scope, NULL, kernels[i], "k_1", &fresh[i]);
+        kiln_tools *tools = backend->open_tools(&scope);
+        for (uint32_t i = 0; i < 2 * n; i++) {
+            uint32_t at = i < n ? i : 2 * n - 1 - i;
+            backend->compile(&scope, tools, kernels[at], "k_1", &object);
+            compare_objects(&object, &fresh[at]);
+        }
+        backend->close_tools(tools);
+    }
+    if (kiln_scope_close(&scope)) fail_msg("%s", error.message);
 }
 
 static void test_loader_refuses_damage(void **state)
@@ -150,7 +212,7 @@ static void test_loader_refuses_damage(void **state)
             kiln_object object;
             kiln_code *code;
             const kiln_backend *backend = kiln_backend_open(&scope, "llvm");
-            backend->compile(&scope, build_copy(&scope, 0), "k_1", &object);
+            backend->compile(&scope, NULL, build_copy(&scope, 0), "k_1", &object);
             object.bytes = object.bytes * cut / 40;
             backend->load(&scope, &object, 1, &code);
         }
@@ -163,6 +225,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_compile_is_deterministic_and_streams_are_fenced),
+        cmocka_unit_test(test_tools_leave_no_trace),
         cmocka_unit_test(test_loader_refuses_damage),
         cmocka_unit_test(test_every_case),
         cmocka_unit_test(test_dots),

@@ -105,8 +105,10 @@ static void make_schedule(bench *b, const group_case *c, const kiln_machine *mac
         kiln_value value = {id, g->id};
         const kiln_node *node = kiln_graph_node(g, value);
         kiln_class class_ = kiln_node_row(node)->class_;
-        if (is_in_code(node)) kiln_vec_push(&nodes, arena, value);
-        else kiln_vec_push(&inputs, arena, (kiln_operand){.value = value});
+        if (is_in_code(node))
+            kiln_vec_push(&nodes, arena, value);
+        else
+            kiln_vec_push(&inputs, arena, (kiln_operand){.value = value});
         if (!is_in_code(node)) add_place(b, value, KILN_PLACE_INPUT, n_ports++);
         bool is_anchor = class_ == KILN_REDUCE || class_ == KILN_WINDOW || class_ == KILN_CONTRACT;
         if (is_anchor && !b->group.anchor.id) b->group.anchor = value;
@@ -215,7 +217,7 @@ static void run_kernel(bench *b, const kiln_kernel *kernel)
     const kiln_backend *backend = kiln_backend_open(&b->scope, "llvm");
     kiln_object object;
     kiln_code *code;
-    backend->compile(&b->scope, kernel, "k", &object);
+    backend->compile(&b->scope, NULL, kernel, "k", &object);
     backend->load(&b->scope, &object, 1, &code);
     void **buffers = make_buffers(b);
     void *scratch = aligned_alloc(64, (size_t)kernel->scratch_bytes / 64 * 64 + 64);
@@ -414,8 +416,10 @@ static void compile_by_nvrtc(void)
                cubin.bytes);
     }
     kiln_status status = kiln_scope_close(&scope);
-    if (status == KILN_UNSUPPORTED) printf("SKIP compiling by NVRTC: %s\n", error.message);
-    else if (status) fail_msg("%s", error.message);
+    if (status == KILN_UNSUPPORTED)
+        printf("SKIP compiling by NVRTC: %s\n", error.message);
+    else if (status)
+        fail_msg("%s", error.message);
 }
 
 typedef struct case_list {
@@ -456,7 +460,8 @@ int run_cases(const group_case *cases, size_t n_cases)
     if (kiln_context_create(NULL, &context)) return 1;
     for (size_t i = 0; i < n_cases && n < 64; i++) {
         if (only && strcmp(only, cases[i].name) != 0) continue;
-        tests[n++] = (struct CMUnitTest){.name = cases[i].name, .test_func = test_case,
+        tests[n++] = (struct CMUnitTest){.name = cases[i].name,
+                                         .test_func = test_case,
                                          .initial_state = (void *)(uintptr_t)&cases[i]};
     }
     tests[n++] =
