@@ -2,7 +2,7 @@
  * are merged into the inner, vectorised one is found by lowering one vector for each split into a
  * scratch kernel and counting: a dense operand wants all axes merged, a broadcast or a shifted one
  * does not. Tiles are blocks of rows, or blocks of the inner axis where that is long. Tails are
- * masked. */
+ * masked, or made by a vector that begins earlier. */
 #include "codegen/lower_pointwise.h"
 
 #include "base/checked.h"
@@ -15,7 +15,7 @@
 #define SMALL_TILE_BYTES 16384
 #define SMALL_TOTAL_BYTES (1 << 20)
 #define MAX_UNROLL 5
-#define SMALL_ELEMENTS 16384
+#define SMALL_ELEMENTS 32768
 #define PREFETCH_BYTES 2048
 
 /* One index space and how to walk it. */
@@ -139,7 +139,7 @@ static uint32_t lanes_for(uint32_t most, int64_t n)
  * worth the compile time, and very long expressions have no registers left for it. */
 static uint32_t unroll_for(double cost_of_vector, int64_t n_elements)
 {
-    if (n_elements < SMALL_ELEMENTS) return cost_of_vector <= 30 ? 2 : 1;
+    if (n_elements < SMALL_ELEMENTS) return 1;
     if (cost_of_vector <= 40) return 4;
     if (cost_of_vector <= 80) return MAX_UNROLL;
     return cost_of_vector <= 160 ? 2 : 1;
@@ -179,6 +179,18 @@ static double bytes_of_element(const kiln_lower *lower, const space *s)
     return bytes;
 }
 
+/* The last vector of a ragged axis may begin earlier, and make some elements again, instead of
+ * being masked: then the code stands there once. Not where an output may lie over an input. */
+static bool reaches_back(const kiln_lower *lower, const space *s)
+{
+    bool is_free = s->unroll == 1 && s->n_inner >= s->lanes && lower->store_flags == 0;
+    for (uint32_t i = 0; is_free && i < s->outputs.n; i++) {
+        uint32_t buffer = lower->buffer_of[lower->group->n_inputs + s->outputs.at[i]];
+        is_free = !lower->kernel->params.at[buffer].may_overlap;
+    }
+    return is_free;
+}
+
 static void choose_tiles(const kiln_lower *lower, space *s)
 {
     double each = bytes_of_element(lower, s);
@@ -192,14 +204,35 @@ static void choose_tiles(const kiln_lower *lower, space *s)
     if (s->n_inner >= 2 * elements) {
         s->block = elements;
         s->rows_per_tile = 1;
+        /* the last block is not so short that its vector would reach into another tile */
+        while (s->n_inner % s->block > 0 && s->n_inner % s->block < s->lanes) s->block += step;
     }
     s->n_tiles = kiln_ceil_div(s->n_rows, s->rows_per_tile) * kiln_ceil_div(s->n_inner, s->block);
+}
+
+/* Elements from `begin` to `end`, which is not within a vector but at the end of the axis. */
+static void emit_inner_back(kiln_lower *lower, const space *s, kiln_axis_index row, kiln_kv begin,
+                            kiln_kv end)
+{
+    kiln_kernel *k = lower->kernel;
+    bool is_ragged = s->n_inner % s->lanes != 0;
+    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, s->lanes);
+    uint32_t mark = kiln_lower_mark(lower);
+    if (is_ragged) at = kiln_lower_op_imm(lower, KILN_K_min, at, s->n_inner - s->lanes);
+    emit_vectors(lower, s, row, kiln_axis_vector(at, is_ragged ? 1 : s->lanes), 1);
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
 }
 
 /* From a constant begin to a constant end: a loop of whole steps, then what is left. */
 static void emit_inner_whole(kiln_lower *lower, const space *s, kiln_axis_index row)
 {
     kiln_kernel *k = lower->kernel;
+    if (s->n_inner > s->lanes && reaches_back(lower, s)) {
+        kiln_kv zero = kiln_lower_i64(lower, 0);
+        emit_inner_back(lower, s, row, zero, kiln_lower_i64(lower, s->n_inner));
+        return;
+    }
     int64_t step = (int64_t)s->lanes * s->unroll, main_end = s->n_inner / step * step;
     if (main_end == step) {
         emit_vectors(lower, s, row, axis_const(lower, 0, 1), s->unroll);
@@ -228,6 +261,10 @@ static void emit_inner_block(kiln_lower *lower, const space *s, kiln_axis_index 
     kiln_kv begin = kiln_lower_op_imm(lower, KILN_K_mul, block, s->block);
     kiln_kv end = kiln_lower_op_imm(lower, KILN_K_add, begin, s->block);
     end = kiln_lower_op_imm(lower, KILN_K_min, end, s->n_inner);
+    if (reaches_back(lower, s)) {
+        emit_inner_back(lower, s, row, begin, end);
+        return;
+    }
     kiln_kv whole = kiln_lower_i64(lower, s->n_inner / step * step);
     kiln_kv main_end = kiln_lower_op(lower, KILN_K_min, end, whole);
     kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, main_end, step);
@@ -252,10 +289,13 @@ static void emit_tile(kiln_lower *lower, const space *s, kiln_kv tile)
     kiln_kernel *k = lower->kernel;
     int64_t n_blocks = kiln_ceil_div(s->n_inner, s->block);
     if (n_blocks > 1) {
+        if (s->n_rows == 1) {
+            emit_inner_block(lower, s, kiln_axis_zero(lower), tile);
+            return;
+        }
         kiln_kv row = kiln_lower_op_imm(lower, KILN_K_div, tile, n_blocks);
         kiln_kv block = kiln_lower_op_imm(lower, KILN_K_rem, tile, n_blocks);
-        if (s->n_rows == 1) row = kiln_lower_i64(lower, 0), block = tile;
-        emit_inner_block(lower, s, kiln_axis_scalar(row, s->n_rows == 1 ? 0 : 1), block);
+        emit_inner_block(lower, s, kiln_axis_scalar(row, 1), block);
         return;
     }
     if (s->n_rows == 1) {

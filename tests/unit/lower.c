@@ -18,6 +18,17 @@ static void build_odd_sizes(kiln_graph *g)
     }
 }
 
+/* Blocks of the inner axis, the last one with fewer elements than a vector. */
+static void build_odd_blocks(kiln_graph *g)
+{
+    for (int64_t n = 4097; n < 8192; n += 2053) {
+        char name[16];
+        snprintf(name, sizeof name, "x%d", (int)n);
+        OUT(kiln_exp(g, kiln_input(g, name, KILN_f32, 1, &n)));
+    }
+    OUT(kiln_tanh(g, IN("rows", f32, 3, 4099)));
+}
+
 static void build_scalar(kiln_graph *g)
 {
     kiln_value x = kiln_input(g, "x", KILN_f32, 0, NULL);
@@ -199,6 +210,7 @@ static void build_copy(kiln_graph *g)
 static const group_case cases[] = {
     {"chain", KILN_GROUP_POINTWISE, build_chain, 1e-6},
     {"odd_sizes", KILN_GROUP_POINTWISE, build_odd_sizes, 0},
+    {"odd_blocks", KILN_GROUP_POINTWISE, build_odd_blocks, 1e-6},
     {"scalar", KILN_GROUP_POINTWISE, build_scalar, 1e-6},
     {"bias", KILN_GROUP_POINTWISE, build_bias, 1e-6},
     {"small_channels", KILN_GROUP_POINTWISE, build_small_channels, 0},
