@@ -93,8 +93,13 @@ static void pick_sizes(fuzz_graph *g)
     static const int64_t dims[] = {1,  1,  2,  3,  4,  5,  7,  8,  9,   15,
                                    16, 17, 31, 32, 33, 63, 64, 65, 100, 129};
     static const int64_t usual[] = {1, 3, 4, 8, 17, 33};
-    bool is_usual = fuzz_chance(g, 60);
-    for (uint32_t i = 0; i < FUZZ_SIZES; i++) {
+    bool is_usual = fuzz_chance(g, 60), is_square = fuzz_chance(g, 40);
+    for (uint32_t i = 0; g->is_large && i < FUZZ_SIZES; i++) {
+        bool is_any = fuzz_chance(g, 25);
+        g->sizes[i] = is_any ? 1 + (int64_t)fuzz_below(g, 300) : 88 + (int64_t)fuzz_below(g, 64);
+        if (is_square) g->sizes[i] = g->sizes[0];
+    }
+    for (uint32_t i = 0; !g->is_large && i < FUZZ_SIZES; i++) {
         g->sizes[i] = is_usual ? usual[fuzz_below(g, sizeof usual / sizeof *usual)]
                                : dims[fuzz_below(g, sizeof dims / sizeof *dims)];
     }
@@ -107,6 +112,7 @@ int64_t fuzz_size(fuzz_graph *g)
 
 static uint32_t pick_count(fuzz_graph *g)
 {
+    if (g->is_large) return 1 + fuzz_chance(g, 40);
     if (fuzz_chance(g, 70)) return 1 + (uint32_t)fuzz_below(g, 4);
     if (fuzz_chance(g, 75)) return 1 + (uint32_t)fuzz_below(g, 10);
     if (fuzz_chance(g, 80)) return 1 + (uint32_t)fuzz_below(g, 20);
@@ -132,7 +138,11 @@ static kiln_value fresh_input(fuzz_graph *g, kiln_dtype dtype)
 {
     int64_t dims[5];
     uint32_t rank = g->is_scalar ? 0 : (uint32_t)fuzz_below(g, 5);
+    if (g->is_large && !g->is_scalar)
+        rank = fuzz_chance(g, 65) ? 2 : 1 + (uint32_t)fuzz_below(g, 4);
     for (uint32_t i = 0; i < rank; i++) dims[i] = fuzz_size(g);
+    if (g->is_large && rank == 1 && fuzz_chance(g, 50))
+        dims[0] = 1 + (int64_t)fuzz_below(g, (uint64_t)g->max_elements);
     while (!fuzz_fits(g, rank, dims)) dims[fuzz_below(g, rank)] = 1 + (int64_t)fuzz_below(g, 3);
     return fuzz_input(g, dtype, rank, dims);
 }
@@ -196,8 +206,16 @@ static const struct {
 #define N_STEPS (sizeof steps / sizeof *steps)
 #define N_SCALAR_STEPS 4
 
+static bool add_contraction(fuzz_graph *g)
+{
+    static fuzz_step_fn *const contractions[] = {fuzz_step_dot, fuzz_step_layers, fuzz_step_layers,
+                                                 fuzz_step_image, fuzz_step_attention};
+    return contractions[fuzz_below(g, sizeof contractions / sizeof *contractions)](g);
+}
+
 void fuzz_add_step(fuzz_graph *g)
 {
+    if (g->is_large && !g->depth && fuzz_chance(g, 25) && add_contraction(g)) return;
     uint32_t total = 0, n = g->is_scalar ? N_SCALAR_STEPS : N_STEPS;
     for (uint32_t i = 0; i < n; i++) total += steps[i].weight;
     uint64_t at = fuzz_below(g, total);
@@ -210,6 +228,11 @@ void fuzz_add_step(fuzz_graph *g)
     }
 }
 
+static bool is_source(const fuzz_graph *g, kiln_value value)
+{
+    return kiln_node_row(kiln_graph_node(g->batch.graph, value))->class_ == KILN_SOURCE;
+}
+
 /* What nothing reads is an output, and now and then something that is read too. */
 static void add_outputs(fuzz_graph *g)
 {
@@ -217,6 +240,7 @@ static void add_outputs(fuzz_graph *g)
     for (uint32_t i = 0; i < g->values.n; i++) {
         bool is_last = i + 1 == g->values.n && n_outputs == 0;
         if (g->uses.at[i] > 0 && !is_last && !fuzz_chance(g, 8)) continue;
+        if (g->is_large && !is_last && is_source(g, g->values.at[i])) continue;
         kiln_add_output(g->batch.graph, g->values.at[i],
                         kiln_arena_format(&g->batch.scope->arena, "out%u", n_outputs++));
     }
@@ -230,11 +254,14 @@ fuzz_graph *fuzz_generate(kiln_scope *scope, uint64_t seed)
     g->batch.random = op_random(&g->batch); /* the stream of the next seed is another one */
     g->batch.name = kiln_arena_format(&scope->arena, "seed %llu", (unsigned long long)seed);
     g->batch.graph = kiln_graph_open(scope, NULL, "fuzz");
-    g->max_elements = fuzz_chance(g, 10) ? 20000 : 3000;
-    if (fuzz_chance(g, 1)) g->max_elements = 200000; /* enough for threads to share */
+    g->is_large = fuzz_chance(g, 12);
+    g->max_elements = g->is_large ? 40000 : fuzz_chance(g, 10) ? 20000 : 3000;
+    if (fuzz_chance(g, g->is_large ? 5 : 1))
+        g->max_elements = 200000; /* enough for threads to share */
+    g->max_work = g->is_large ? 3000000 : 60000;
     g->n_wanted = pick_count(g);
     pick_sizes(g);
-    uint32_t n_inputs = 1 + (uint32_t)fuzz_below(g, 3);
+    uint32_t n_inputs = 1 + (uint32_t)fuzz_below(g, g->is_large ? 2 : 3);
     for (uint32_t i = 0; i < n_inputs; i++) fresh_input(g, fuzz_dtype(g));
     for (uint32_t i = 0; i < g->n_wanted; i++) fuzz_add_step(g);
     add_outputs(g);

@@ -11,7 +11,9 @@ typedef struct fuzz_graph {
     op_batch batch;              /* graph, inputs with their data */
     kiln_vec(kiln_value) values; /* what later nodes may read */
     kiln_vec(uint32_t) uses;     /* by index in values */
+    bool is_large;               /* one or two operations on larger values */
     int64_t max_elements;        /* of one value */
+    int64_t max_work;            /* multiplications of one layer: the evaluator makes them singly */
     uint32_t n_wanted;           /* nodes to add */
     int64_t sizes[FUZZ_SIZES];   /* of most axes */
     uint32_t depth;              /* of the region that is made; 0: the graph */
@@ -69,6 +71,7 @@ typedef bool fuzz_step_fn(fuzz_graph *g);
 fuzz_step_fn fuzz_step_elementwise, fuzz_step_convert, fuzz_step_select, fuzz_step_iota,
     fuzz_step_reduce, fuzz_step_window, fuzz_step_view, fuzz_step_move, fuzz_step_take_along,
     fuzz_step_gather, fuzz_step_scatter, fuzz_step_order, fuzz_step_barrier, fuzz_step_solve,
-    fuzz_step_dot, fuzz_step_convolution, fuzz_step_function, fuzz_step_composite, fuzz_step_random,
-    fuzz_step_region, fuzz_step_scalar_region, fuzz_step_custom, fuzz_step_image, fuzz_step_layers;
+    fuzz_step_dot, fuzz_step_convolution, fuzz_step_attention, fuzz_step_function,
+    fuzz_step_composite, fuzz_step_random, fuzz_step_region, fuzz_step_scalar_region,
+    fuzz_step_custom, fuzz_step_image, fuzz_step_layers;
 #endif

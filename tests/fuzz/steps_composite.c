@@ -51,15 +51,24 @@ static bool add_linear(fuzz_graph *g, kiln_value x)
     return true;
 }
 
-static bool add_attention(fuzz_graph *g, kiln_dtype dtype)
+/* Rows and columns of attention. */
+static int64_t pick_length(fuzz_graph *g, bool is_long, uint64_t long_size)
+{
+    if (g->is_large) return fuzz_size(g) + 1;
+    return 1 + (int64_t)fuzz_below(g, is_long ? long_size : 9);
+}
+
+bool fuzz_step_attention(fuzz_graph *g)
 {
     kiln_graph *graph = g->batch.graph;
+    kiln_dtype dtype = fuzz_type(g, fuzz_pick_in(g, KILN_TYPES_FLOAT))->dtype;
     int64_t key_heads = 1 + (int64_t)fuzz_below(g, 2);
     int64_t heads = key_heads * (1 + (int64_t)fuzz_below(g, 2)), batch = 1 + fuzz_chance(g, 30);
     bool is_long = fuzz_chance(g, 25);
-    int64_t rows = 1 + (int64_t)fuzz_below(g, is_long ? 36 : 9),
-            columns = 1 + (int64_t)fuzz_below(g, is_long ? 70 : 9),
-            width = 1 + (int64_t)fuzz_below(g, 17), out = 1 + (int64_t)fuzz_below(g, 17);
+    int64_t rows = pick_length(g, is_long, 36), columns = pick_length(g, is_long, 70);
+    int64_t width = 1 + (int64_t)fuzz_below(g, g->is_large ? 70 : 17),
+            out = 1 + (int64_t)fuzz_below(g, g->is_large ? 70 : 17);
+    if (batch * heads * rows * columns * (width + out) > g->max_work) return false;
     int64_t q[] = {batch, heads, rows, width}, k[] = {batch, key_heads, columns, width},
             v[] = {batch, key_heads, columns, out}, mask[] = {batch, heads, rows, columns};
     kiln_value in[] = {fuzz_operand(g, kiln_graph_tensor(graph, dtype, 4, q)),
@@ -211,18 +220,17 @@ static bool add_fft(fuzz_graph *g, kiln_dtype dtype)
 bool fuzz_step_composite(fuzz_graph *g)
 {
     kiln_value x = fuzz_pick_in(g, KILN_TYPES_FLOAT);
-    kiln_dtype dtype = fuzz_type(g, x)->dtype;
     switch (fuzz_below(g, 10)) {
     case 0:
         return add_norm(g, x);
     case 1:
         return add_linear(g, x);
     case 2:
-        return add_attention(g, dtype);
+        return fuzz_step_attention(g);
     case 3:
         return add_batch_norm(g, x);
     case 4:
-        return fuzz_chance(g, 40) && add_fft(g, dtype);
+        return fuzz_chance(g, 40) && add_fft(g, fuzz_type(g, x)->dtype);
     case 5:
         return add_group(g, x);
     case 6:

@@ -47,6 +47,7 @@ static void plan_rhs(fuzz_graph *g, const kiln_type *type, dot_plan *plan)
     }
     for (uint32_t i = 0; i < plan->n_rhs; i++) {
         int64_t dim = 1 + (int64_t)fuzz_below(g, fuzz_chance(g, 60) ? 5 : 40);
+        if (g->is_large && fuzz_chance(g, 80)) dim = fuzz_size(g);
         if (i < plan->n_batch) {
             plan->rhs_batch[i] = places[i];
             dim = type->dims[plan->lhs_batch[i]];
@@ -75,7 +76,8 @@ bool fuzz_step_dot(fuzz_graph *g)
     }
     result = work / result;
     uint32_t rank = type->rank - plan.n_sum + plan.n_rhs - plan.n_sum - plan.n_batch;
-    if (rank > 6 || work > 200000 || result > g->max_elements) return false;
+    int64_t most = g->is_large ? g->max_work : 200000;
+    if (rank > 6 || work > most || result > g->max_elements) return false;
     if (!fuzz_fits(g, plan.n_rhs, plan.rhs)) return false;
     kiln_attrs attrs = {KILN_FAMILY_dot, .dot = {{plan.n_batch, plan.lhs_batch},
                                                  {plan.n_batch, plan.rhs_batch},

@@ -5,8 +5,6 @@
 
 #include "fuzz/generate.h"
 
-#define MOST_WORK 60000 /* multiplications of one layer: the evaluator makes them one by one */
-
 /* Small numbers, more often known than given. */
 static kiln_value add_weights(fuzz_graph *g, kiln_dtype dtype, uint32_t rank, const int64_t *dims)
 {
@@ -107,7 +105,7 @@ static kiln_value add_conv_layer(fuzz_graph *g, kiln_value x)
         n[i] = size;
         if (type->dims[i + 1] + low[i] + high[i] <= reach) return (kiln_value){0};
     }
-    if (type->n_elements * results / groups * n[0] * n[1] > MOST_WORK) return (kiln_value){0};
+    if (type->n_elements * results / groups * n[0] * n[1] > g->max_work) return (kiln_value){0};
     dims[kernel_axes[0]] = results;
     dims[kernel_axes[1]] = features / groups;
     dims[kernel_axes[2]] = n[0];
@@ -152,10 +150,10 @@ bool fuzz_step_image(fuzz_graph *g)
                                         KILN_f32, KILN_f64, KILN_f16, KILN_bf16};
     int64_t dims[4] = {1 + fuzz_chance(g, 25)}, axes[] = {1, 2};
     static const int64_t features[] = {1, 3, 4, 8, 16, 19, 32};
-    for (uint32_t i = 1; i < 3; i++) dims[i] = 1 + (int64_t)fuzz_below(g, 24);
+    for (uint32_t i = 1; i < 3; i++) dims[i] = 1 + (int64_t)fuzz_below(g, g->is_large ? 60 : 24);
     dims[3] = features[fuzz_below(g, sizeof features / sizeof *features)];
     kiln_value x = add_start(g, dtypes[fuzz_below(g, 8)], 4, dims);
-    uint32_t n = 2 + (uint32_t)fuzz_below(g, 4);
+    uint32_t n = g->is_large ? 1 : 2 + (uint32_t)fuzz_below(g, 4);
     for (uint32_t i = 0; i < n; i++) {
         kiln_value next = fuzz_chance(g, 80) ? add_conv_layer(g, x) : add_pool_layer(g, x);
         if (next.id) x = next;
@@ -186,6 +184,20 @@ static kiln_value add_matrix(fuzz_graph *g, kiln_dtype dtype, int64_t k, int64_t
     return kiln_add_reshape(graph, kiln_add_binary(graph, KILN_OP_mul, x, scale), 2, dims);
 }
 
+/* Of rows and their length in large graphs: one at least. */
+static int64_t pick_length(fuzz_graph *g)
+{
+    int64_t size = fuzz_size(g);
+    return size ? size : 1;
+}
+
+static int64_t pick_width(fuzz_graph *g)
+{
+    static const int64_t widths[] = {1, 5, 16, 17, 32, 48, 64, 96, 130, 256};
+    if (g->is_large && fuzz_chance(g, 70)) return pick_length(g);
+    return widths[fuzz_below(g, sizeof widths / sizeof *widths)];
+}
+
 static kiln_value add_product(fuzz_graph *g, kiln_value x, int64_t width)
 {
     static const int64_t left[] = {1}, right[] = {0};
@@ -203,10 +215,10 @@ bool fuzz_step_layers(fuzz_graph *g)
 {
     static const kiln_dtype dtypes[] = {KILN_f32, KILN_f32,  KILN_f32, KILN_f32,
                                         KILN_f32, KILN_bf16, KILN_f16, KILN_f64};
-    static const int64_t widths[] = {1, 5, 16, 17, 32, 48, 64, 96, 130, 256};
     kiln_dtype dtype = dtypes[fuzz_below(g, 8)];
     int64_t rows = fuzz_chance(g, 30) ? 1 : 1 + (int64_t)fuzz_below(g, 40);
-    int64_t dims[] = {rows, widths[fuzz_below(g, 10)]}, indices = 1 + (int64_t)fuzz_below(g, 20);
+    if (g->is_large && fuzz_chance(g, 70)) rows = pick_length(g);
+    int64_t dims[] = {rows, pick_width(g)}, indices = 1 + (int64_t)fuzz_below(g, 20);
     bool is_deep = rows == 1 && fuzz_chance(g, 25); /* sums of more than one chunk */
     if (is_deep) dims[1] = 4100;
     kiln_value x = add_start(g, dtype, 2, dims), before = {0};
@@ -215,13 +227,13 @@ bool fuzz_step_layers(fuzz_graph *g)
         kiln_attrs attrs = {KILN_FAMILY_axis, .axis = {0}};
         x = fuzz_node(g, KILN_OP_take, 2, in, &attrs);
     }
-    uint32_t n = 1 + (uint32_t)fuzz_below(g, 3);
+    uint32_t n = g->is_large ? 1 : 1 + (uint32_t)fuzz_below(g, 3);
     for (uint32_t i = 0; i < n; i++) {
         const kiln_type *type = fuzz_type(g, x);
-        int64_t width = before.id && fuzz_chance(g, 40) ? fuzz_type(g, before)->dims[1]
-                                                        : widths[fuzz_below(g, 10)];
+        int64_t width =
+            before.id && fuzz_chance(g, 40) ? fuzz_type(g, before)->dims[1] : pick_width(g);
         if (is_deep && i == 0) width = 14;
-        if (type->n_elements * width > MOST_WORK) break;
+        if (type->n_elements * width > g->max_work) break;
         kiln_value next = add_product(g, x, width);
         kiln_value kept = x;
         x = add_epilogue(g, next, before);

@@ -27,6 +27,7 @@ static fuzz_graph *region_open(fuzz_graph *g, const char *name, bool is_scalar)
     inner->batch.random = op_random(&g->batch);
     inner->batch.graph = kiln_graph_open(g->batch.scope, NULL, name);
     inner->max_elements = g->max_elements;
+    inner->max_work = g->max_work;
     inner->depth = g->depth + 1;
     inner->is_scalar = is_scalar;
     memcpy(inner->sizes, g->sizes, sizeof g->sizes);
