@@ -1,7 +1,8 @@
 /* usage: bench [--quick] [--json] [--steps] [--only NAME] [--seconds S] [--threads N]
+ *        bench --compile [--threads N]
  * Fused against unfused: every workload compiled both ways with the same kernels, arena and
  * threads, its outputs compared, then both timed in interleaved rounds. --steps shows each step of
- * both too. */
+ * both too; --compile times compiles of one operation instead. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "benchmarks/limits.h"
+#include "benchmarks/one_op.h"
 #include "benchmarks/steps.h"
 #include "benchmarks/workloads.h"
 
@@ -19,7 +21,7 @@
 #define HUGE_PAGE ((size_t)2 << 20)
 
 typedef struct options {
-    int is_quick, is_json, is_stepped;
+    int is_quick, is_json, is_stepped, is_compile;
     const char *only;
     double seconds;
     uint32_t threads;
@@ -254,6 +256,8 @@ int main(int argc, char **argv)
             asked.is_json = 1;
         } else if (strcmp(argv[i], "--steps") == 0) {
             asked.is_stepped = 1;
+        } else if (strcmp(argv[i], "--compile") == 0) {
+            asked.is_compile = 1;
         } else if (value && strcmp(argv[i], "--only") == 0) {
             asked.only = argv[++i];
         } else if (value && strcmp(argv[i], "--seconds") == 0) {
@@ -261,8 +265,8 @@ int main(int argc, char **argv)
         } else if (value && strcmp(argv[i], "--threads") == 0) {
             asked.threads = (uint32_t)atoi(argv[++i]);
         } else {
-            return fail(argv[i], "expected --quick, --json, --steps, --only NAME, --seconds S or "
-                                 "--threads N") +
+            return fail(argv[i], "expected --quick, --json, --steps, --compile, --only NAME, "
+                                 "--seconds S or --threads N") +
                    1;
         }
     }
@@ -272,6 +276,7 @@ int main(int argc, char **argv)
     if (kiln_context_create(&context_options, &context)) return fail("context", "not created");
     asked.threads = kiln_context_threads(context);
     kiln_context_destroy(context);
+    if (asked.is_compile) return print_one_op_compiles(asked.threads);
     machine_limits limits = measure_limits(asked.threads);
     if (!asked.is_json) {
         printf("%u threads; copy %.1f GB/s, f32 FMA %.0f GFLOP/s\n\n", asked.threads,

@@ -1,0 +1,180 @@
+/* Graphs of one operation at many shapes -> how long each takes to compile. Every shape is a kernel
+ * that the context has not seen; then it has. */
+#include "benchmarks/one_op.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "kiln/kiln.h"
+
+#define FIRST_DIM 101 /* square matrices of this many rows, … */
+#define N_SHAPES 40   /* … and of one more each time */
+
+typedef struct one_op {
+    const char *name;
+    kiln_value (*build)(kiln_graph *graph, kiln_value a, int64_t n);
+} one_op;
+
+static kiln_value build_neg(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)n;
+    return kiln_neg(graph, a);
+}
+
+static kiln_value build_add(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)n;
+    return kiln_add(graph, a, a);
+}
+
+static kiln_value build_exp(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)n;
+    return kiln_exp(graph, a);
+}
+
+static kiln_value build_tanh(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)n;
+    return kiln_tanh(graph, a);
+}
+
+static kiln_value build_gelu(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)n;
+    return kiln_gelu(graph, a, 0);
+}
+
+static kiln_value build_transpose(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)n;
+    return kiln_transpose(graph, a, (int64_t[]){1, 0});
+}
+
+static kiln_value build_concat(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)n;
+    return kiln_concat(graph, 2, (kiln_value[]){a, a}, 1);
+}
+
+static kiln_value build_sum_rows(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)n;
+    return kiln_reduce_sum(graph, a, 1, (int64_t[]){1});
+}
+
+static kiln_value build_sum_columns(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)n;
+    return kiln_reduce_sum(graph, a, 1, (int64_t[]){0});
+}
+
+static kiln_value build_argmax(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)n;
+    return kiln_argmax(graph, a, 1, 0);
+}
+
+static kiln_value build_softmax(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)n;
+    return kiln_softmax(graph, a, 1);
+}
+
+static kiln_value build_layer_norm(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    kiln_value scale = kiln_input(graph, "scale", KILN_f32, 1, &n);
+    kiln_value offset = kiln_input(graph, "offset", KILN_f32, 1, &n);
+    return kiln_layer_norm(graph, a, scale, offset, 1e-5);
+}
+
+static kiln_value build_max_pool(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)n;
+    int64_t two[] = {2, 2};
+    return kiln_window_max(graph, a, &(kiln_window_options){.sizes = two, .strides = two});
+}
+
+static kiln_value build_matmul(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)n;
+    return kiln_matmul(graph, a, a);
+}
+
+static const one_op ops[] = {
+    {"neg", build_neg},
+    {"add", build_add},
+    {"exp", build_exp},
+    {"tanh", build_tanh},
+    {"gelu", build_gelu},
+    {"transpose", build_transpose},
+    {"concat", build_concat},
+    {"sum of rows", build_sum_rows},
+    {"sum of columns", build_sum_columns},
+    {"argmax of rows", build_argmax},
+    {"softmax", build_softmax},
+    {"layer norm", build_layer_norm},
+    {"max pool 2 x 2", build_max_pool},
+    {"matrix product", build_matmul},
+};
+
+static double now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
+}
+
+static int compare_times(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Milliseconds; negative when the compile failed, with its message printed. */
+static double compile_once(kiln_context *context, const one_op *op, int64_t n)
+{
+    kiln_graph *graph;
+    kiln_executable *executable = NULL;
+    double begin = now_ms();
+    if (kiln_graph_create(context, op->name, &graph)) return -1;
+    kiln_value a = kiln_input(graph, "a", KILN_f32, 2, (int64_t[]){n, n});
+    kiln_output(graph, "b", op->build(graph, a, n));
+    kiln_status status = kiln_compile(graph, NULL, &executable);
+    double ms = now_ms() - begin;
+    if (status) fprintf(stderr, "bench: %s: %s\n", op->name, kiln_graph_message(graph));
+    kiln_executable_destroy(executable);
+    kiln_graph_destroy(graph);
+    return status ? -1 : ms;
+}
+
+static int time_op(kiln_context *context, const one_op *op)
+{
+    double first[N_SHAPES], again[N_SHAPES];
+    for (int i = 0; i < N_SHAPES; i++) {
+        first[i] = compile_once(context, op, FIRST_DIM + i);
+        again[i] = compile_once(context, op, FIRST_DIM + i);
+        if (first[i] < 0 || again[i] < 0) return 1;
+    }
+    qsort(first, N_SHAPES, sizeof *first, compare_times);
+    qsort(again, N_SHAPES, sizeof *again, compare_times);
+    printf("%-16s %8.2f %8.2f %8.2f\n", op->name, first[0], first[N_SHAPES / 2],
+           again[N_SHAPES / 2]);
+    return 0;
+}
+
+int print_one_op_compiles(uint32_t threads)
+{
+    kiln_context *context;
+    kiln_context_options options = {.struct_bytes = sizeof options, .threads = threads};
+    if (kiln_context_create(&options, &context)) return 1;
+    printf("compiles of one operation on f32[n,n], n = %d to %d, threads %u, ms\n\n", FIRST_DIM,
+           FIRST_DIM + N_SHAPES - 1, threads);
+    printf("%-16s %8s %8s %8s\n", "operation", "least", "median", "again");
+    int status = compile_once(context, &ops[0], FIRST_DIM - 1) < 0; /* opens the backend */
+    for (unsigned i = 0; i < sizeof ops / sizeof *ops && !status; i++)
+        status = time_op(context, &ops[i]);
+    kiln_context_destroy(context);
+    return status;
+}
