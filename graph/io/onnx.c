@@ -45,24 +45,29 @@ static int64_t dim_bound(kiln_onnx *onnx, const char *name)
     return -1;
 }
 
-/* A dim of an input: the file's number, else what binds it: the input's shape, its name, or
- * "INPUT:AXIS"; -1 when nothing does. */
+/* A dim of an input: the file's number or what binds it, the input's shape, its name or
+ * "INPUT:AXIS", which must agree; -1 when there is none. */
 static int64_t dim_resolve(kiln_onnx *onnx, const char *input, uint32_t axis,
                            const Kiln__Onnx__Dim *dim)
 {
     const kiln_shape_binding *shape = shape_bound(onnx, input);
-    int64_t fixed = dim->has_value && dim->value >= 0 ? dim->value : -1;
-    int64_t given = shape ? shape->dims[axis] : -1;
-    int64_t named = dim->param && *dim->param ? dim_bound(onnx, dim->param) : -1;
-    int64_t numbered =
-        dim_bound(onnx, kiln_arena_format(&onnx->scope->arena, "%s:%u", input, axis));
-    if (fixed >= 0 && given >= 0 && fixed != given)
-        kiln_fail(onnx->scope, KILN_INVALID,
-                  "input %s: dim %u is bound to %" PRId64 "; expected %" PRId64,
-                  kiln_onnx_quote(&onnx->scope->arena, input), axis, given, fixed);
-    if (fixed >= 0) return fixed;
-    if (given >= 0) return given;
-    return named >= 0 ? named : numbered;
+    const char *place = kiln_arena_format(&onnx->scope->arena, "%s:%u", input, axis);
+    int64_t sizes[] = {
+        dim->has_value ? dim->value : -1,
+        shape ? shape->dims[axis] : -1,
+        dim->param && *dim->param ? dim_bound(onnx, dim->param) : -1,
+        dim_bound(onnx, place),
+    };
+    int64_t found = -1;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        if (sizes[i] < 0) continue;
+        if (found >= 0 && sizes[i] != found)
+            kiln_fail(onnx->scope, KILN_INVALID,
+                      "input %s: dim %u is bound to %" PRId64 "; expected %" PRId64,
+                      kiln_onnx_quote(&onnx->scope->arena, input), axis, sizes[i], found);
+        found = sizes[i];
+    }
+    return found;
 }
 
 static const char *dim_name(kiln_onnx *onnx, const char *input, uint32_t axis,

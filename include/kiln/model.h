@@ -14,7 +14,8 @@ extern "C" {
 #endif
 
 /* Binds one symbolic dimension of the model ("batch") to a size; "INPUT:AXIS" names one that has no
- * name of its own. One that no input has is INVALID. */
+ * name of its own. One that no input has is INVALID, and a size that is not the file's or the
+ * bound shape's. */
 typedef struct kiln_dim_binding {
     const char *name;
     int64_t size;

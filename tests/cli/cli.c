@@ -137,6 +137,7 @@ static const bad_call bad_calls[] = {
     {"convert relu.kiln relu.onnx --weights ../w.safetensors", 2, "leaves the model's folder"},
     {"run bad.kiln", 2, "2:"},
     {"check one.onnx --dim n=2", 2, "dim 'n' is bound"},
+    {"check one.onnx --dim x:0=2", 2, "input 'x': dim 0 is bound to 2; expected "},
     {"run empty.onnx", 2, "empty.onnx"},
     {"run random.onnx", 2, "random.onnx"},
     {"run random.so", 2, "random.so"},

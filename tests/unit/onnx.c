@@ -441,6 +441,12 @@ static void test_symbolic_dims_are_bound(void **state)
     made = import(context, &file, &by_shape);
     assert_int_equal(kiln_graph_type(made, made->inputs.at[0])->dims[0], 5);
     kiln_graph_destroy(made);
+    by_shape.dims = by_name.dims;
+    by_shape.n_dims = 1;
+    assert_int_equal(kiln_import_onnx_memory(context, file.at, file.n, &by_shape, &made),
+                     KILN_INVALID);
+    assert_non_null(
+        strstr(kiln_context_message(context), "input 'x': dim 0 is bound to 3; expected 5"));
     kiln_context_destroy(context);
 }
 
