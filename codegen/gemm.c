@@ -115,10 +115,12 @@ static void fetch_far(kiln_tile *tile, kiln_kv at)
 {
     kiln_kernel *k = tile->lower->kernel;
     int64_t line = LINE_BYTES / (int64_t)kiln_dtype_bytes(tile->dtype);
-    kiln_kv from = kiln_k_mul_imm(k, at, tile->far_lines * line / UNROLL);
+    int64_t next = tile->far_stream ? line : tile->far_lines * line;
+    int64_t beside = tile->far_stream ? tile->far_stream * line : line;
+    kiln_kv from = kiln_k_mul_imm(k, at, next / UNROLL);
     from = kiln_k_binary(k, KILN_K_add, tile->far, from);
     for (int64_t i = 0; i < tile->far_lines; i++)
-        kiln_k_prefetch_far(k, tile->far_buffer, kiln_k_add_imm(k, from, i * line));
+        kiln_k_prefetch_far(k, tile->far_buffer, kiln_k_add_imm(k, from, i * beside));
 }
 
 int64_t kiln_tile_most_lines(int64_t steps, int64_t n_tiles)
@@ -144,6 +146,7 @@ void kiln_tile_fetch(kiln_tile *tile, const kiln_tile_next *next)
     kiln_kv part = kiln_k_mul_imm(k, kiln_k_rem_imm(k, line, next->size), KILN_PANEL);
     tile->far = kiln_k_binary(k, KILN_K_add, kiln_k_binary(k, KILN_K_add, panel, part), next->from);
     tile->far_lines = lines;
+    tile->far_stream = next->panel == next->size * KILN_PANEL ? trips : 0;
     tile->far_buffer = next->buffer;
 }
 
@@ -196,13 +199,14 @@ void kiln_tile_use_panels(kiln_tile *tile, int64_t k_size)
 
 /* Cycles of one step of k: two fma a cycle, fewer where there is more than a load for two of them
  * (measured from the first cache: 8 x 3, 9 x 3 and 6 x 4 vectors reach all of the two, 14 x 2 and
- * 12 x 2 94 %, 28 x 1 83 %; from the second one 9 x 3 falls behind); four cycles until a sum can be
+ * 12 x 2 94 %, 28 x 1 83 %; from the second one 9 x 3 falls behind, and 7 x 2, 10 x 2 and 13 x 2
+ * take a cycle more than their work); four cycles until a sum can be
  * added to again; and B at 20 bytes a cycle where its panels are too long for the first cache. */
 static double step_cycles(const kiln_machine *machine, uint32_t rows, uint32_t vectors, int64_t k)
 {
     double work = rows * vectors * 0.5, loads = (rows + vectors) * 0.58, latency = 4;
     if (rows + vectors > work)
-        work *= 1.06;
+        work += 0.85;
     else if (rows > 8)
         work *= 1.03;
     double most = work > loads ? work : loads;

@@ -43,7 +43,10 @@ typedef struct kiln_tile {
     kiln_kv far;    /* element of far_buffer from where lines go into the second cache as k runs; 0:
                        lines of this tile's own steps go into the first one */
     uint32_t far_buffer; /* B's as a rule */
-    int64_t far_lines;   /* of them in four steps of k */
+    int64_t far_lines;   /* of them in four steps of k: one from each of as many runs of
+                            far_stream lines, which come from memory faster than a single run; or
+                            neighbours, when that is 0 */
+    int64_t far_stream;
     /* What the epilogue reads and writes: its lines go into the second cache as k runs. */
     kiln_tile_beside beside[KILN_TILE_BESIDE];
     uint32_t n_beside;

@@ -86,7 +86,8 @@ static void accumulate_taps(const kiln_conv_product *p, kiln_tile *tile, kiln_kv
     b_at = step_by(k, b_at, down, of_row);
     if (p->is_row_joined) {
         kiln_kv far = tile->far;
-        int64_t far_row = width * features / 4 * KILN_PANEL * tile->far_lines;
+        int64_t far_row = width * features / 4 * KILN_PANEL;
+        if (!tile->far_stream) far_row *= tile->far_lines;
         if (far) tile->far = step_by(k, far, down, far_row);
         kiln_tile_accumulate(tile, a_at, b_at, width * features);
         tile->far = far;
