@@ -82,7 +82,7 @@ static void freeze_step(LLVMBuilderRef builder, LLVMValueRef variable)
  * it out of the loop. */
 static void freeze_steps(const kiln_llvm *e)
 {
-    LLVMBasicBlockRef block = LLVMGetFirstBasicBlock(e->inner);
+    LLVMBasicBlockRef block = LLVMGetFirstBasicBlock(e->function);
     for (; block; block = LLVMGetNextBasicBlock(block)) {
         LLVMValueRef instr = LLVMGetFirstInstruction(block);
         for (; instr && LLVMIsAPHINode(instr); instr = LLVMGetNextInstruction(instr))

@@ -1,8 +1,6 @@
-/* Kernel to LLVM IR: the functions, the loops and the walk over the list. Two functions come out:
- *
- *     inner(noalias buffers…, noalias locals…, i32 begin, i32 end)    what the kernel says
- *     symbol(args, i32 begin, i32 end)                                loads the pointers, calls
- * inner
+/* Kernel to LLVM IR: the function, the loops and the walk over the list. One function comes out,
+ * `symbol(args, i32 begin, i32 end)`: a wrapper around one whose parameters are the pointers takes
+ * 0.4 ms of passes that find nothing in it.
  *
  * Loops are emitted bottom-tested behind a guard, so no pass has to rotate them; unrolled ones by
  * walking the body once per trip. */
@@ -69,7 +67,7 @@ static LLVMValueRef from_nowhere(kiln_llvm *e, const kiln_instr *instr)
     case KILN_K_tile_end:
         return e->tile_end;
     case KILN_K_address:
-        return LLVMBuildPtrToInt(e->builder, LLVMGetParam(e->inner, (unsigned)instr->imm),
+        return LLVMBuildPtrToInt(e->builder, e->pointers[instr->imm],
                                  LLVMInt64TypeInContext(e->context), "");
     case KILN_K_lanes:
         return lane_numbers(e, instr);
@@ -186,8 +184,8 @@ static kiln_kv loop_open(kiln_llvm *e, kiln_kv number)
     LLVMValueRef begin = kiln_llvm_operand(e, instr->args[0]),
                  bound = kiln_llvm_operand(e, instr->args[1]);
     loop.before = LLVMGetInsertBlock(e->builder);
-    loop.body = LLVMAppendBasicBlockInContext(e->context, e->inner, "");
-    loop.after = LLVMAppendBasicBlockInContext(e->context, e->inner, "");
+    loop.body = LLVMAppendBasicBlockInContext(e->context, e->function, "");
+    loop.after = LLVMAppendBasicBlockInContext(e->context, e->function, "");
     LLVMValueRef is_entered = LLVMBuildICmp(e->builder, LLVMIntSLT, begin, bound, "");
     LLVMBuildCondBr(e->builder, is_entered, loop.body, loop.after);
     LLVMPositionBuilderAtEnd(e->builder, loop.body);
@@ -314,62 +312,6 @@ static void set_function_attributes(const kiln_llvm *e, LLVMValueRef function)
                             attribute(e, "nounwind", 0));
 }
 
-/* What LLVM may believe of pointer parameter `number`; `bytes` may be touched. */
-static void set_pointer_attributes(const kiln_llvm *e, uint32_t number, const kiln_param *param)
-{
-    LLVMAttributeIndex at = number + 1;
-    uint64_t bytes = (uint64_t)param->n_elements * kiln_dtype_bytes(param->dtype);
-    if (!param->may_overlap) LLVMAddAttributeAtIndex(e->inner, at, attribute(e, "noalias", 0));
-    LLVMAddAttributeAtIndex(e->inner, at, attribute(e, "nocapture", 0));
-    if (!param->is_written) LLVMAddAttributeAtIndex(e->inner, at, attribute(e, "readonly", 0));
-    if (param->alignment > 1)
-        LLVMAddAttributeAtIndex(e->inner, at, attribute(e, "align", param->alignment));
-    if (bytes) LLVMAddAttributeAtIndex(e->inner, at, attribute(e, "dereferenceable", bytes));
-}
-
-static LLVMTypeRef function_type(const kiln_llvm *e, uint32_t n_pointers)
-{
-    LLVMTypeRef *types = kiln_new_array(&e->scope->arena, LLVMTypeRef, n_pointers + 2);
-    for (uint32_t i = 0; i < n_pointers; i++) types[i] = LLVMPointerTypeInContext(e->context, 0);
-    types[n_pointers] = types[n_pointers + 1] = LLVMInt32TypeInContext(e->context);
-    return LLVMFunctionType(LLVMVoidTypeInContext(e->context), types, n_pointers + 2, false);
-}
-
-static void open_inner(kiln_llvm *e)
-{
-    const kiln_kernel *k = e->kernel;
-    uint32_t n = k->params.n + k->locals.n;
-    e->inner = LLVMAddFunction(e->module, "inner", function_type(e, n));
-    LLVMSetLinkage(e->inner, LLVMInternalLinkage);
-    set_function_attributes(e, e->inner);
-    for (uint32_t i = 0; i < k->params.n; i++) set_pointer_attributes(e, i, &k->params.at[i]);
-    for (uint32_t i = 0; i < k->locals.n; i++) {
-        kiln_param local = {.dtype = k->locals.at[i].dtype,
-                            .n_elements = k->locals.at[i].n_elements,
-                            .is_read = true,
-                            .is_written = true,
-                            .alignment = 64};
-        set_pointer_attributes(e, k->params.n + i, &local);
-    }
-    LLVMPositionBuilderAtEnd(e->builder, LLVMAppendBasicBlockInContext(e->context, e->inner, ""));
-    LLVMTypeRef wide = LLVMInt64TypeInContext(e->context);
-    e->tile_begin = LLVMBuildZExt(e->builder, LLVMGetParam(e->inner, n), wide, "");
-    e->tile_end = LLVMBuildZExt(e->builder, LLVMGetParam(e->inner, n + 1), wide, "");
-}
-
-/* Streaming stores are ordered with nothing until a fence: the next step may run on another core.
- */
-static void close_inner(kiln_llvm *e)
-{
-    bool has_stream = false;
-    for (kiln_kv v = 1; v < e->kernel->instrs.n; v++) {
-        const kiln_instr *instr = kiln_kernel_at(e->kernel, v);
-        has_stream |= instr->op == KILN_K_store && (instr->flags & KILN_MEM_STREAM);
-    }
-    if (has_stream) kiln_llvm_intrinsic(e, &(kiln_llvm_call){.name = "llvm.x86.sse.sfence"});
-    LLVMBuildRetVoid(e->builder);
-}
-
 static LLVMValueRef load_pointer(const kiln_llvm *e, LLVMValueRef base, int64_t offset)
 {
     LLVMTypeRef byte = LLVMInt8TypeInContext(e->context);
@@ -378,28 +320,68 @@ static LLVMValueRef load_pointer(const kiln_llvm *e, LLVMValueRef base, int64_t 
     return LLVMBuildLoad2(e->builder, LLVMPointerTypeInContext(e->context, 0), address, "");
 }
 
-static void emit_wrapper(kiln_llvm *e, const char *symbol)
+/* `pointer` with what LLVM may believe of the memory behind it. These are attributes of what a call
+ * returns; the call is one of an annotation, which is no instruction. */
+static LLVMValueRef annotate_pointer(kiln_llvm *e, LLVMValueRef pointer, const kiln_param *param)
+{
+    LLVMTypeRef type = LLVMPointerTypeInContext(e->context, 0);
+    LLVMValueRef none = LLVMConstNull(type), line = kiln_llvm_i32(e, 0);
+    LLVMValueRef call =
+        kiln_llvm_intrinsic(e, &(kiln_llvm_call){.name = "llvm.ptr.annotation",
+                                                 .types = {type, type},
+                                                 .n_types = 2,
+                                                 .args = {pointer, none, none, line, none},
+                                                 .n_args = 5});
+    uint64_t bytes = (uint64_t)param->n_elements * kiln_dtype_bytes(param->dtype);
+    LLVMAttributeIndex at = LLVMAttributeReturnIndex;
+    if (!param->may_overlap) LLVMAddCallSiteAttribute(call, at, attribute(e, "noalias", 0));
+    if (param->alignment > 1)
+        LLVMAddCallSiteAttribute(call, at, attribute(e, "align", param->alignment));
+    if (bytes) LLVMAddCallSiteAttribute(call, at, attribute(e, "dereferenceable", bytes));
+    return call;
+}
+
+static void open_function(kiln_llvm *e, const char *symbol)
 {
     const kiln_kernel *k = e->kernel;
-    LLVMValueRef wrapper = LLVMAddFunction(e->module, symbol, function_type(e, 1));
-    LLVMSetVisibility(wrapper, LLVMHiddenVisibility);
-    set_function_attributes(e, wrapper);
-    LLVMPositionBuilderAtEnd(e->builder, LLVMAppendBasicBlockInContext(e->context, wrapper, ""));
-    LLVMValueRef args = LLVMGetParam(wrapper, 0);
-    uint32_t n = k->params.n + k->locals.n;
-    LLVMValueRef *all = kiln_new_array(&e->scope->arena, LLVMValueRef, n + 2);
-    LLVMValueRef buffers = load_pointer(e, args, 0);
-    for (uint32_t i = 0; i < k->params.n; i++) all[i] = load_pointer(e, buffers, 8 * (int64_t)i);
+    LLVMTypeRef word = LLVMInt32TypeInContext(e->context);
+    LLVMTypeRef types[] = {LLVMPointerTypeInContext(e->context, 0), word, word};
+    LLVMTypeRef type = LLVMFunctionType(LLVMVoidTypeInContext(e->context), types, 3, false);
+    e->function = LLVMAddFunction(e->module, symbol, type);
+    LLVMSetVisibility(e->function, LLVMHiddenVisibility);
+    set_function_attributes(e, e->function);
+    LLVMPositionBuilderAtEnd(e->builder,
+                             LLVMAppendBasicBlockInContext(e->context, e->function, ""));
+    LLVMValueRef args = LLVMGetParam(e->function, 0), buffers = load_pointer(e, args, 0);
+    for (uint32_t i = 0; i < k->params.n; i++) {
+        LLVMValueRef pointer = load_pointer(e, buffers, 8 * (int64_t)i);
+        e->pointers[i] = annotate_pointer(e, pointer, &k->params.at[i]);
+    }
     LLVMValueRef scratch = k->locals.n ? load_pointer(e, args, 16) : NULL;
     for (uint32_t i = 0; i < k->locals.n; i++) {
+        kiln_param local = {.dtype = k->locals.at[i].dtype,
+                            .n_elements = k->locals.at[i].n_elements,
+                            .alignment = 64};
         LLVMValueRef at = kiln_llvm_const(e, KILN_i64, 1, (uint64_t)k->locals.at[i].offset);
-        all[k->params.n + i] =
+        LLVMValueRef pointer =
             LLVMBuildGEP2(e->builder, LLVMInt8TypeInContext(e->context), scratch, &at, 1, "");
+        e->pointers[k->params.n + i] = annotate_pointer(e, pointer, &local);
     }
-    all[n] = LLVMGetParam(wrapper, 1);
-    all[n + 1] = LLVMGetParam(wrapper, 2);
-    LLVMValueRef call = LLVMBuildCall2(e->builder, function_type(e, n), e->inner, all, n + 2, "");
-    LLVMSetTailCall(call, true);
+    LLVMTypeRef wide = LLVMInt64TypeInContext(e->context);
+    e->tile_begin = LLVMBuildZExt(e->builder, LLVMGetParam(e->function, 1), wide, "");
+    e->tile_end = LLVMBuildZExt(e->builder, LLVMGetParam(e->function, 2), wide, "");
+}
+
+/* Streaming stores are ordered with nothing until a fence: the next step may run on another core.
+ */
+static void close_function(kiln_llvm *e)
+{
+    bool has_stream = false;
+    for (kiln_kv v = 1; v < e->kernel->instrs.n; v++) {
+        const kiln_instr *instr = kiln_kernel_at(e->kernel, v);
+        has_stream |= instr->op == KILN_K_store && (instr->flags & KILN_MEM_STREAM);
+    }
+    if (has_stream) kiln_llvm_intrinsic(e, &(kiln_llvm_call){.name = "llvm.x86.sse.sfence"});
     LLVMBuildRetVoid(e->builder);
 }
 
@@ -439,13 +421,14 @@ void kiln_llvm_emit(kiln_scope *scope, const kiln_kernel *kernel, const char *sy
     e->nexts = kiln_new_array(&scope->arena, LLVMValueRef, n);
     e->lasts = kiln_new_array(&scope->arena, LLVMValueRef, n);
     e->tables = kiln_new_array(&scope->arena, LLVMValueRef, kernel->tables.n + 1);
-    open_inner(e);
+    e->pointers =
+        kiln_new_array(&scope->arena, LLVMValueRef, kernel->params.n + kernel->locals.n + 1);
+    open_function(e, symbol);
     bool has_tiles = kiln_kernel_has_tiles(kernel);
     if (has_tiles) kiln_llvm_open_tiles(e);
     emit_body(e);
     if (has_tiles) kiln_llvm_close_tiles(e);
-    close_inner(e);
-    emit_wrapper(e, symbol);
+    close_function(e);
     char *message = NULL;
     bool is_broken = LLVMVerifyModule(e->module, LLVMReturnStatusAction, &message);
     kiln_scope_defer(scope, release_message, message);

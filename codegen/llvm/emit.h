@@ -21,7 +21,8 @@ typedef struct kiln_llvm {
     LLVMContextRef context;
     LLVMModuleRef module;
     LLVMBuilderRef builder;
-    LLVMValueRef inner;                /* the function with one pointer per buffer */
+    LLVMValueRef function;
+    LLVMValueRef *pointers;            /* of buffers, then of locals */
     LLVMValueRef tile_begin, tile_end; /* i64 */
     LLVMValueRef *values;              /* by number; values from nowhere are made when asked for */
     LLVMValueRef *nexts;               /* of carries */
@@ -30,7 +31,7 @@ typedef struct kiln_llvm {
     kiln_vec(kiln_llvm_loop) loops;
 } kiln_llvm;
 
-/* The module of `kernel`: function `symbol` and its inner function. Verified by LLVM. */
+/* The module of `kernel`: function `symbol`. Verified by LLVM. */
 void kiln_llvm_emit(kiln_scope *scope, const kiln_kernel *kernel, const char *symbol,
                     kiln_llvm *out_llvm);
 

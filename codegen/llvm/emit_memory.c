@@ -8,7 +8,7 @@ static LLVMValueRef buffer_pointer(const kiln_llvm *e, int64_t buffer)
 {
     bool is_local = buffer >= KILN_LOCAL_FIRST;
     int64_t number = is_local ? e->kernel->params.n + buffer - KILN_LOCAL_FIRST : buffer;
-    return LLVMGetParam(e->inner, (unsigned)number);
+    return e->pointers[number];
 }
 
 LLVMValueRef kiln_llvm_address(kiln_llvm *e, const kiln_instr *instr)
@@ -143,7 +143,7 @@ static void emit_prefetch(kiln_llvm *e, const kiln_instr *instr)
     call.args[1] = kiln_llvm_i32(e, 0); /* for reading */
     bool is_far = instr->flags & KILN_MEM_FAR;
     call.args[2] = kiln_llvm_i32(e, is_far ? 2 : 3); /* into all levels, or not the first */
-    call.args[3] = kiln_llvm_i32(e, 1); /* data */
+    call.args[3] = kiln_llvm_i32(e, 1);              /* data */
     kiln_llvm_intrinsic(e, &call);
 }
 
