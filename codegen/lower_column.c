@@ -225,7 +225,7 @@ void kiln_lower_column(kiln_lower *lower)
 {
     kiln_kernel *k = lower->kernel;
     column_walk w = {.lower = lower};
-    kiln_stages_find(lower, 0, &w.stages);
+    kiln_stages_find(lower, 0, false, &w.stages);
     find_inner(&w, kiln_graph_node(lower->graph, w.stages.stage[0].reductions.at[0]));
     choose_strip(&w);
     int64_t strip = (int64_t)w.n_vectors * lower->lanes;
@@ -261,7 +261,7 @@ void kiln_lower_gpu_column(kiln_lower *lower)
 {
     column_walk w = {.lower = lower, .n_vectors = 1};
     lower->lanes = 1;
-    kiln_stages_find(lower, 0, &w.stages);
+    kiln_stages_find(lower, 0, false, &w.stages);
     find_inner(&w, kiln_graph_node(lower->graph, w.stages.stage[0].reductions.at[0]));
     w.split = 0;
     w.n_outer = 1;

@@ -144,7 +144,7 @@ void kiln_lower_gpu_row(kiln_lower *lower)
 {
     kiln_row_walk w = {.lower = lower, .tree = tree_of_threads};
     lower->lanes = 1;
-    kiln_stages_find(lower, KEEP_BYTES, &w.stages);
+    kiln_stages_find(lower, KEEP_BYTES, false, &w.stages);
     kiln_row_add_locals(&w, ROWS);
     int64_t n_rows = w.stages.n_results;
     kiln_kv block, thread = kiln_gpu_open_threads(lower, kiln_ceil_div(n_rows, ROWS), &block);

@@ -149,7 +149,7 @@ static void fast_end(kiln_lower *lower, kiln_partials *p)
     kiln_kv signs = kiln_k_bitcast(k, p->signs, p->compute);
     best = kiln_k_select(k, is_zero, kiln_k_binary(k, KILN_K_copysign, zero, signs), best);
     kiln_kv none = kiln_k_const_int(k, bits_dtype(p), p->lanes, 0);
-    kiln_kv nan = kiln_k_const_float(k, p->compute, p->lanes, NAN);
+    kiln_kv nan = kiln_k_const_float(k, p->compute, p->lanes, is_max(p) ? NAN : -NAN);
     kiln_kv is_number = kiln_k_binary(k, KILN_K_eq, p->nan, none);
     p->value[0] = kiln_k_select(k, is_number, best, nan);
     p->n = 1;
@@ -161,6 +161,15 @@ void kiln_partials_settle(kiln_lower *lower, kiln_partials *p)
     if (p->is_fast) fast_end(lower, p);
 }
 
+static kiln_kv positions(kiln_lower *lower, const kiln_partials *p, const kiln_axis_index *element)
+{
+    kiln_kernel *k = lower->kernel;
+    if (element->lanes || element->step != 1)
+        return kiln_k_convert(k, kiln_axis_lanes(lower, element, p->lanes), p->position);
+    kiln_kv base = kiln_k_splat(k, kiln_k_convert(k, element->base, p->position), p->lanes);
+    return kiln_k_binary(k, KILN_K_add, kiln_k_lanes(k, p->position, p->lanes), base);
+}
+
 void kiln_partials_step(kiln_lower *lower, kiln_partials *p, uint32_t i, kiln_kv value,
                         const kiln_axis_index *element)
 {
@@ -170,7 +179,7 @@ void kiln_partials_step(kiln_lower *lower, kiln_partials *p, uint32_t i, kiln_kv
         return;
     }
     kiln_kv a[2] = {p->value[i], p->at[i]}, b[2] = {value, 0};
-    if (p->is_arg) b[1] = kiln_k_convert(k, kiln_axis_lanes(lower, element, p->lanes), p->position);
+    if (p->is_arg) b[1] = positions(lower, p, element);
     combine(lower, p, a, b);
     if (lower->mask) {
         a[0] = kiln_k_select(k, lower->mask, a[0], p->value[i]);
@@ -236,24 +245,62 @@ void kiln_partials_last(kiln_lower *lower, const kiln_partials *carries,
     *out_partials = p;
 }
 
+/* Lanes 0 … half - 1 and half … 2 half - 1. Vectors of less than 16 bytes are dear to compile: they
+ * stay that wide, with lanes of no account behind. */
 static void split_halves(kiln_lower *lower, const kiln_kv pair[2], uint32_t half, kiln_kv low[2],
                          kiln_kv high[2])
 {
+    kiln_kernel *k = lower->kernel;
     int64_t first[KILN_K_MAX_LANES], second[KILN_K_MAX_LANES];
-    for (uint32_t i = 0; i < half; i++) {
+    uint32_t n = half, lanes = kiln_kernel_at(k, pair[0])->lanes;
+    for (uint32_t j = 0; j < 2 && pair[j]; j++) {
+        kiln_dtype dtype = (kiln_dtype)kiln_kernel_at(k, pair[j])->dtype;
+        uint32_t least = 16 / (uint32_t)kiln_dtype_bytes(dtype);
+        if (dtype != KILN_bool && least <= lanes && least > n) n = least;
+    }
+    for (uint32_t i = 0; i < n; i++) {
         first[i] = i;
-        second[i] = half + i;
+        second[i] = half + i % half;
     }
     for (uint32_t j = 0; j < 2; j++) {
-        low[j] = pair[j] ? kiln_k_shuffle(lower->kernel, pair[j], 0, half, first) : 0;
-        high[j] = pair[j] ? kiln_k_shuffle(lower->kernel, pair[j], 0, half, second) : 0;
+        low[j] = pair[j] ? kiln_k_shuffle(k, pair[j], 0, n, first) : 0;
+        high[j] = pair[j] ? kiln_k_shuffle(k, pair[j], 0, n, second) : 0;
     }
+}
+
+/* Integers in the order of the floats, the NaN of fast_end beyond all; its own inverse. */
+static kiln_kv ordered_bits(kiln_lower *lower, const kiln_partials *p, kiln_kv bits)
+{
+    kiln_kernel *k = lower->kernel;
+    uint32_t lanes = kiln_kernel_at(k, bits)->lanes;
+    int64_t top = p->compute == KILN_f64 ? 63 : 31;
+    kiln_kv sign = kiln_k_binary(k, KILN_K_shr, bits,
+                                 kiln_k_const_int(k, bits_dtype(p), lanes, top));
+    kiln_kv flip = kiln_k_const_int(k, bits_dtype(p), lanes, (int64_t)(((uint64_t)1 << top) - 1));
+    return kiln_k_binary(k, KILN_K_xor, bits, kiln_k_binary(k, KILN_K_and, sign, flip));
+}
+
+/* The tree over one vector's lanes by integers: one instruction a level. */
+static kiln_kv fast_tree(kiln_lower *lower, kiln_partials *p)
+{
+    kiln_kernel *k = lower->kernel;
+    fast_end(lower, p);
+    kiln_kv bits = kiln_k_bitcast(k, p->value[0], bits_dtype(p));
+    kiln_kv pair[2] = {ordered_bits(lower, p, bits), 0};
+    for (uint32_t half = p->lanes / 2; half > 0; half /= 2) {
+        kiln_kv low[2], high[2];
+        split_halves(lower, pair, half, low, high);
+        pair[0] = kiln_k_binary(k, is_max(p) ? KILN_K_max : KILN_K_min, low[0], high[0]);
+    }
+    bits = kiln_k_extract(k, pair[0], 0);
+    p->value[0] = kiln_k_bitcast(k, ordered_bits(lower, p, bits), p->compute);
+    return kiln_partials_result(lower, p, 0);
 }
 
 kiln_kv kiln_partials_tree(kiln_lower *lower, kiln_partials *p)
 {
     uint32_t n = 1;
-    kiln_partials_settle(lower, p);
+    if (p->is_fast) return fast_tree(lower, p);
     while (n < p->n) n *= 2;
     for (uint32_t half = n / 2; half > 0; half /= 2) {
         for (uint32_t i = 0; i < half && i + half < p->n; i++) {
@@ -271,8 +318,8 @@ kiln_kv kiln_partials_tree(kiln_lower *lower, kiln_partials *p)
         combine(lower, p, low, high);
         memcpy(pair, low, sizeof pair);
     }
-    p->value[0] = pair[0];
-    p->at[0] = pair[1];
+    p->value[0] = kiln_k_extract(lower->kernel, pair[0], 0);
+    p->at[0] = pair[1] ? kiln_k_extract(lower->kernel, pair[1], 0) : 0;
     return kiln_partials_result(lower, p, 0);
 }
 

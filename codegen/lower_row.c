@@ -12,6 +12,7 @@
 
 #define CHUNK 16384
 #define TILE_BYTES 65536
+#define SMALL_ELEMENTS 32768 /* of all rows: the compile takes longer than many runs */
 
 /* Leading axes are the row, trailing ones the element, if the dims split there. */
 static kiln_index row_index(const kiln_row_walk *w, const kiln_type *type, kiln_axis_index element)
@@ -194,14 +195,51 @@ static void walk_range(kiln_row_walk *w, int64_t begin, int64_t end)
     walk_trip(w, at, n, mask);
 }
 
+/* Elements that come twice, and their order, make no difference to these. */
+static bool is_idempotent(kiln_op op)
+{
+    return op != KILN_OP_reduce_sum && op != KILN_OP_reduce_prod;
+}
+
+/* Whether the stage may go vector by vector, with the last one beginning earlier. */
+static bool is_by_singles(const kiln_row_walk *w)
+{
+    const kiln_lower *lower = w->lower;
+    bool is_again = w->stage->outputs.n > 0 && w->stages.n_reduced % lower->lanes != 0;
+    if (!w->is_small || w->stages.n_reduced <= lower->lanes) return false;
+    for (uint32_t i = 0; i < w->stage->reductions.n; i++)
+        if (!is_idempotent(
+                (kiln_op)kiln_graph_node(lower->graph, w->stage->reductions.at[i])->op))
+            return false;
+    return !(is_again && kiln_lower_writes_over_inputs(lower));
+}
+
+/* Vector by vector: the code stands there once. */
+static void walk_singles(kiln_row_walk *w)
+{
+    kiln_lower *lower = w->lower;
+    int64_t n = w->stages.n_reduced, last = n - lower->lanes;
+    bool is_ragged = n % lower->lanes != 0;
+    kiln_kv begin = kiln_lower_i64(lower, 0), end = kiln_lower_i64(lower, n);
+    kiln_kv at = kiln_k_loop(lower->kernel, KILN_LOOP_SERIAL, begin, end, lower->lanes);
+    uint32_t mark = kiln_lower_mark(lower);
+    open_carries(w);
+    kiln_partials *carries = copy_partials(w);
+    if (is_ragged) at = kiln_lower_op_imm(lower, KILN_K_min, at, last);
+    walk_trip(w, kiln_axis_vector(at, is_ragged ? 1 : lower->lanes), 1, 0);
+    close_loop(w, carries, mark);
+}
+
 static void begin_partials(kiln_row_walk *w)
 {
     kiln_lower *lower = w->lower;
     int64_t used = kiln_ceil_div(kiln_max_i64(w->stages.n_reduced, 1), lower->lanes);
-    int64_t n = w->thread_lane ? 1 : kiln_min_i64(KILN_ROW_LANES / lower->lanes, used);
+    bool is_single = is_by_singles(w);
+    int64_t n = w->thread_lane || is_single ? 1 : kiln_min_i64(KILN_ROW_LANES / lower->lanes, used);
     for (uint32_t i = 0; i < w->stage->reductions.n; i++) {
         kiln_partials_begin(lower, w->stage->reductions.at[i], (uint32_t)n, &w->partials[i]);
-        if (!w->thread_lane && n > 1) kiln_partials_hurry(lower, &w->partials[i]);
+        if (is_single || (!w->thread_lane && n > 1))
+            kiln_partials_hurry(lower, &w->partials[i]);
     }
 }
 
@@ -264,9 +302,12 @@ const kiln_kv *kiln_row_walk_stage(kiln_row_walk *w, uint32_t number)
     w->partials = kiln_new_array(&lower->scope->arena, kiln_partials, n + 1);
     w->unroll = n > 0 ? KILN_ROW_LANES / lower->lanes : 2;
     if (w->thread_lane) w->unroll = 1;
-    w->is_prefetching = number == 1 && !w->thread_lane && w->stages.n_results > 1;
+    w->is_prefetching =
+        number == 1 && !w->thread_lane && !w->is_small && w->stages.n_results > 1;
     begin_partials(w);
-    if (n > 0 && w->stages.n_reduced > CHUNK)
+    if (is_by_singles(w))
+        walk_singles(w);
+    else if (n > 0 && w->stages.n_reduced > CHUNK)
         walk_chunks(w);
     else
         walk_range(w, 0, w->stages.n_reduced);
@@ -351,11 +392,24 @@ kiln_kv kiln_row_tree(kiln_row_walk *w, kiln_partials *partials)
     return kiln_partials_tree(w->lower, partials);
 }
 
+static bool is_small(const kiln_lower *lower)
+{
+    for (uint32_t i = 0; i < lower->group->n_nodes; i++)
+        if (kiln_graph_type(lower->graph, lower->group->nodes[i])->n_elements >= SMALL_ELEMENTS)
+            return false;
+    for (uint32_t i = 0; i < lower->group->n_inputs; i++)
+        if (kiln_graph_type(lower->graph, lower->group->inputs[i].value)->n_elements >=
+            SMALL_ELEMENTS)
+            return false;
+    return true;
+}
+
 void kiln_lower_row(kiln_lower *lower)
 {
     kiln_kernel *k = lower->kernel;
     kiln_row_walk w = {.lower = lower, .tree = kiln_row_tree};
-    kiln_stages_find(lower, lower->machine->l2_bytes / 4, &w.stages);
+    w.is_small = is_small(lower);
+    kiln_stages_find(lower, lower->machine->l2_bytes / 4, w.is_small, &w.stages);
     lower->lanes = kiln_row_lanes(lower, w.stages.n_reduced);
     kiln_row_add_locals(&w, 1);
     int64_t n_rows = w.stages.n_results;

@@ -13,6 +13,7 @@ struct kiln_row_walk {
     const kiln_stage *stage; /* at work */
     kiln_axis_index row;
     uint32_t unroll;         /* vectors of one trip: all logical lanes when reducing */
+    bool is_small;           /* little work: as little code as can be; CPU */
     bool is_prefetching;     /* this stage asks for the next row's inputs */
     kiln_partials *partials; /* of the stage's reductions */
     uint32_t *locals;        /* of the kept values, by node position */

@@ -9,6 +9,9 @@
  */
 #define KEEP_COST 2.5
 
+/* A stage is parted when what it reduces costs more than this, in cycles of a vector. */
+#define PART_COST 4.0
+
 typedef struct stage_node {
     uint32_t level;  /* reductions of stages below this one must be known */
     uint32_t needed; /* set of stages that evaluate it */
@@ -228,7 +231,46 @@ static void find_maps(kiln_lower *lower, uint32_t number, kiln_stages *stages)
         if (is_map[i]) kiln_vec_push(&stage->maps, &lower->scope->arena, group->nodes[i]);
 }
 
-void kiln_stages_find(kiln_lower *lower, int64_t keep_bytes, kiln_stages *out_stages)
+/* Whether the operand of a reduction may be kept for it, and is worth it. */
+static bool is_dear(const kiln_lower *lower, const stage_node *nodes, const kiln_stages *stages,
+                    kiln_value reduction)
+{
+    kiln_value operand = kiln_graph_node(lower->graph, reduction)->inputs[0];
+    const kiln_node *node = kiln_graph_node(lower->graph, operand);
+    uint32_t at = kiln_lower_position(lower, operand);
+    return at != KILN_NONE && nodes[at].cost > PART_COST && !nodes[at].is_moved &&
+           kiln_node_row(node)->class_ == KILN_ELEMENTWISE &&
+           is_full_shape(stages->full, node->type);
+}
+
+static bool is_kept(const kiln_stage *stage, kiln_value node)
+{
+    for (uint32_t i = 0; i < stage->kept.n; i++)
+        if (stage->kept.at[i].id == node.id) return true;
+    return false;
+}
+
+/* Stage `number` becomes two: one that makes and keeps what its reductions read, with the outputs,
+ * and one that reduces. */
+static void part_stage(kiln_lower *lower, const stage_node *nodes, uint32_t number,
+                       kiln_stages *stages)
+{
+    kiln_stage *made = &stages->stage[number];
+    uint32_t n_dear = 0;
+    for (uint32_t i = 0; i < made->reductions.n; i++)
+        n_dear += is_dear(lower, nodes, stages, made->reductions.at[i]);
+    if (n_dear == 0 || n_dear < made->reductions.n || stages->n == KILN_MAX_STAGES) return;
+    for (uint32_t i = stages->n++; i > number + 1; i--) stages->stage[i] = stages->stage[i - 1];
+    stages->stage[number + 1] = (kiln_stage){.reductions = made->reductions};
+    for (uint32_t i = 0; i < made->reductions.n; i++) {
+        kiln_value operand = kiln_graph_node(lower->graph, made->reductions.at[i])->inputs[0];
+        if (!is_kept(made, operand)) kiln_vec_push(&made->kept, &lower->scope->arena, operand);
+    }
+    memset(&made->reductions, 0, sizeof made->reductions);
+}
+
+void kiln_stages_find(kiln_lower *lower, int64_t keep_bytes, bool is_parted,
+                      kiln_stages *out_stages)
 {
     stage_node *nodes = kiln_new_array(&lower->scope->arena, stage_node, lower->group->n_nodes);
     memset(out_stages, 0, sizeof *out_stages);
@@ -237,5 +279,7 @@ void kiln_stages_find(kiln_lower *lower, int64_t keep_bytes, kiln_stages *out_st
     place_roots(lower, nodes, out_stages);
     find_moved(lower, nodes);
     find_kept(lower, nodes, keep_bytes, out_stages);
+    for (uint32_t i = out_stages->n; is_parted && i-- > 0;)
+        part_stage(lower, nodes, i, out_stages);
     for (uint32_t i = 0; i < out_stages->n; i++) find_maps(lower, i, out_stages);
 }

@@ -26,8 +26,11 @@ typedef struct kiln_stages {
     kiln_vec(uint32_t) small_outputs; /* one element per result, by number */
 } kiln_stages;
 
-/* `keep_bytes`: room for kept values, n_reduced elements each; 0 keeps none. */
-void kiln_stages_find(kiln_lower *lower, int64_t keep_bytes, kiln_stages *out_stages);
+/* `keep_bytes`: room for kept values, n_reduced elements each; 0 keeps none. `is_parted`: what
+ * reductions read is made and kept in a stage of its own where that is more than a few
+ * instructions. */
+void kiln_stages_find(kiln_lower *lower, int64_t keep_bytes, bool is_parted,
+                      kiln_stages *out_stages);
 
 /* An output may lie in the place of an input. */
 bool kiln_lower_writes_over_inputs(const kiln_lower *lower);
