@@ -36,6 +36,7 @@ typedef struct fuzz_variant {
 #define V3 "x86-64-v3"
 #define V4 "x86-64-v4"
 #define FUSED 2
+#define TILES 7
 static const fuzz_variant variants[] = {
     {{"evaluator", NULL, 0, 0, 1}, -1, false, USE_EVALUATOR, 4},
     {{"strict unfused", V4, 1, 1, 1}, -1, false, USE_ALL, 1},
@@ -45,6 +46,7 @@ static const fuzz_variant variants[] = {
     {{"unfused", V4, 1, 0, 1}, -1, false, USE_ALL, 4},
     {{"fused v3", V3, 0, 0, 1}, FUSED, true, USE_SAME, 4},
     {{"fused with tiles", NULL, 0, 0, 2}, -1, false, USE_TILES, 4},
+    {{"tiles, one thread", NULL, 0, 0, 1}, TILES, false, USE_TILES, 4},
     {{"ahead of time", V4, 0, 0, 2}, FUSED, false, USE_AHEAD, 4},
     {{"linked", V4, 0, 0, 2}, FUSED, false, USE_LINKED, 4},
 };

@@ -258,6 +258,7 @@ fuzz_graph *fuzz_generate(kiln_scope *scope, uint64_t seed)
     g->max_elements = g->is_large ? 40000 : fuzz_chance(g, 10) ? 20000 : 3000;
     if (fuzz_chance(g, g->is_large ? 5 : 1))
         g->max_elements = 200000; /* enough for threads to share */
+    g->is_rounded = fuzz_chance(g, 20);
     g->max_work = g->is_large ? 3000000 : 60000;
     g->n_wanted = pick_count(g);
     pick_sizes(g);

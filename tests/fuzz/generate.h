@@ -12,6 +12,7 @@ typedef struct fuzz_graph {
     kiln_vec(kiln_value) values; /* what later nodes may read */
     kiln_vec(uint32_t) uses;     /* by index in values */
     bool is_large;               /* one or two operations on larger values */
+    bool is_rounded;             /* layers of f32 round what they multiply to bf16 */
     int64_t max_elements;        /* of one value */
     int64_t max_work;            /* multiplications of one layer: the evaluator makes them singly */
     uint32_t n_wanted;           /* nodes to add */

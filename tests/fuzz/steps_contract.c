@@ -3,12 +3,15 @@
 
 #include "fuzz/generate.h"
 
-/* Products of bytes may stay i32, and then i8 meets u8: the dtype of the other operand. */
-static kiln_dtype pick_wide(fuzz_graph *g, kiln_dtype dtype, int64_t *out_wide)
+/* Products of narrow numbers may keep the dtype of their sums: i32 of bytes, and then i8 meets u8,
+ * f32 of 16 bits. The dtype of the other operand. */
+static kiln_dtype pick_wide(fuzz_graph *g, kiln_dtype dtype, int64_t *out_wide, kiln_dtype *out_sum)
 {
     bool is_byte = dtype == KILN_i8 || dtype == KILN_u8;
-    *out_wide = is_byte && fuzz_chance(g, 50);
-    if (!*out_wide) return dtype;
+    *out_sum = kiln_dtype_accumulator(dtype);
+    *out_wide = (is_byte || dtype == KILN_bf16 || dtype == KILN_f16) && fuzz_chance(g, 50);
+    if (!is_byte || !*out_wide) return dtype;
+    *out_sum = KILN_i32;
     return fuzz_chance(g, 50) ? KILN_i8 : KILN_u8;
 }
 
@@ -82,10 +85,8 @@ bool fuzz_step_dot(fuzz_graph *g)
     kiln_attrs attrs = {KILN_FAMILY_dot, .dot = {{plan.n_batch, plan.lhs_batch},
                                                  {plan.n_batch, plan.rhs_batch},
                                                  {plan.n_sum, plan.lhs_sum},
-                                                 {plan.n_sum, plan.rhs_sum},
-                                                 kiln_dtype_accumulator(type->dtype)}};
-    kiln_dtype other = pick_wide(g, type->dtype, &attrs.dot.wide);
-    if (attrs.dot.wide) attrs.dot.accumulate = KILN_i32;
+                                                 {plan.n_sum, plan.rhs_sum}}};
+    kiln_dtype other = pick_wide(g, type->dtype, &attrs.dot.wide, &attrs.dot.accumulate);
     const kiln_type *rhs = kiln_graph_tensor(g->batch.graph, other, plan.n_rhs, plan.rhs);
     fuzz_node(g, KILN_OP_dot_general, 2, (kiln_value[]){a, fuzz_operand(g, rhs)}, &attrs);
     return true;
@@ -172,10 +173,8 @@ bool fuzz_step_convolution(fuzz_graph *g)
                                                    plan.groups,
                                                    {rank, plan.input},
                                                    {rank, plan.kernel},
-                                                   {rank, plan.output},
-                                                   kiln_dtype_accumulator(type->dtype)}};
-    kiln_dtype other = pick_wide(g, type->dtype, &attrs.conv.wide);
-    if (attrs.conv.wide) attrs.conv.accumulate = KILN_i32;
+                                                   {rank, plan.output}}};
+    kiln_dtype other = pick_wide(g, type->dtype, &attrs.conv.wide, &attrs.conv.accumulate);
     const kiln_type *kernel = kiln_graph_tensor(g->batch.graph, other, rank, plan.dims);
     fuzz_node(g, KILN_OP_convolution, 2, (kiln_value[]){x, fuzz_operand(g, kernel)}, &attrs);
     return true;

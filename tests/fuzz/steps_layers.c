@@ -58,6 +58,15 @@ static kiln_value add_kernel(fuzz_graph *g, kiln_dtype dtype, uint32_t rank, con
     return widen_codes(g, add_weights(g, KILN_i8, rank, dims));
 }
 
+/* As a compile in bf16 rounds them: whether the result stays f32. */
+static int64_t round_operands(fuzz_graph *g, kiln_value in[2])
+{
+    bool is_rounded = g->is_rounded && fuzz_type(g, in[0])->dtype == KILN_f32;
+    for (uint32_t i = 0; is_rounded && i < 2; i++)
+        in[i] = kiln_add_convert(g->batch.graph, in[i], KILN_bf16);
+    return is_rounded;
+}
+
 /* A bias along the last axis, a function, the value `before`: each now and then. */
 static kiln_value add_epilogue(fuzz_graph *g, kiln_value x, kiln_value before)
 {
@@ -121,6 +130,7 @@ static kiln_value add_conv_layer(fuzz_graph *g, kiln_value x)
                                                    {4, layout},
                                                    kiln_dtype_accumulator(type->dtype)}};
     kiln_value in[] = {x, add_kernel(g, type->dtype, 4, dims)};
+    attrs.conv.wide = round_operands(g, in);
     return add_epilogue(g, fuzz_node(g, KILN_OP_convolution, 2, in, &attrs), x);
 }
 
@@ -207,6 +217,7 @@ static kiln_value add_product(fuzz_graph *g, kiln_value x, int64_t width)
     attrs.dot.rhs_contract = (kiln_ints){1, right};
     attrs.dot.accumulate = kiln_dtype_accumulator(type->dtype);
     kiln_value in[] = {x, add_matrix(g, type->dtype, type->dims[1], width)};
+    attrs.dot.wide = round_operands(g, in);
     return fuzz_node(g, KILN_OP_dot_general, 2, in, &attrs);
 }
 
