@@ -72,13 +72,13 @@ static void enter_vector(kiln_lower *lower, uint32_t lanes, const kiln_index *in
 
 /* One row: values of all vectors and outputs, then their stores. */
 static void emit_row(kiln_epilogue *epilogue, const kiln_kv *sums, uint32_t n,
-                     const kiln_index *indices, kiln_kv last_mask)
+                     const kiln_index *indices, const kiln_kv *masks)
 {
     kiln_lower *lower = epilogue->lower;
     kiln_vec(kiln_kv) values = {0};
     uint32_t n_outputs = lower->group->n_outputs, lanes = lower->lanes;
     for (uint32_t v = 0; v < n; v++) {
-        enter_vector(lower, lanes, &indices[v], v + 1 == n ? last_mask : 0);
+        enter_vector(lower, lanes, &indices[v], masks[v]);
         kiln_kv sum =
             kiln_math_op(lower->kernel, KILN_OP_convert, epilogue->from, epilogue->to, &sums[v]);
         if (lower->lanes < lanes) sum = kiln_k_extract(lower->kernel, sum, 0);
@@ -91,7 +91,7 @@ static void emit_row(kiln_epilogue *epilogue, const kiln_kv *sums, uint32_t n,
         kiln_lower_unbind(lower, 1);
     }
     for (uint32_t v = 0; v < n; v++) {
-        enter_vector(lower, lanes, &indices[v], v + 1 == n ? last_mask : 0);
+        enter_vector(lower, lanes, &indices[v], masks[v]);
         for (uint32_t i = 0; i < n_outputs; i++) {
             kiln_index index = output_index(epilogue, lower->group->outputs[i].value, &indices[v]);
             kiln_lower_store(lower, i, &index, values.at[v * n_outputs + i]);
@@ -112,7 +112,7 @@ static void row_indices(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv 
 }
 
 static void emit_looped(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv row,
-                        kiln_axis_index column, kiln_kv mask)
+                        kiln_axis_index column, const kiln_kv *masks)
 {
     kiln_lower *lower = epilogue->lower;
     kiln_kernel *k = lower->kernel;
@@ -130,7 +130,7 @@ static void emit_looped(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv 
             kiln_k_load(k, epilogue->local, kiln_k_add_imm(k, first, (int64_t)v * tile->lanes),
                         tile->lanes, 0, KILN_MEM_ALIGNED);
     row_indices(epilogue, tile, kiln_k_binary(k, KILN_K_add, row, r), column, indices);
-    emit_row(epilogue, sums, tile->vectors, indices, mask);
+    emit_row(epilogue, sums, tile->vectors, indices, masks);
     kiln_lower_cut(lower, mark);
     kiln_k_end(k);
 }
@@ -141,18 +141,20 @@ void kiln_epilogue_emit(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv 
     kiln_lower *lower = epilogue->lower;
     kiln_kernel *k = lower->kernel;
     uint32_t mark = kiln_lower_mark(lower);
-    kiln_kv mask = 0;
+    kiln_kv masks[KILN_TILE_VECTORS];
+    memcpy(masks, tile->masks, sizeof masks);
     lower->lanes = tile->lanes;
-    if (last < tile->lanes) mask = kiln_k_active(k, tile->lanes, kiln_k_const_i64(k, last));
+    if (last < tile->lanes)
+        masks[tile->vectors - 1] = kiln_k_active(k, tile->lanes, kiln_k_const_i64(k, last));
     if (epilogue->local) {
-        emit_looped(epilogue, tile, row, column, mask);
+        emit_looped(epilogue, tile, row, column, masks);
         kiln_lower_cut(lower, mark);
         return;
     }
     kiln_index indices[KILN_TILE_VECTORS];
     for (uint32_t r = 0; r < tile->rows; r++) {
         row_indices(epilogue, tile, kiln_k_add_imm(k, row, r), column, indices);
-        emit_row(epilogue, tile->sums + r * tile->vectors, tile->vectors, indices, mask);
+        emit_row(epilogue, tile->sums + r * tile->vectors, tile->vectors, indices, masks);
     }
     kiln_lower_cut(lower, mark);
 }

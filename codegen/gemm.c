@@ -31,6 +31,7 @@ static kiln_kv load_vector(kiln_tile *tile, uint32_t vector, kiln_kv at, int64_t
     kiln_kernel *k = tile->lower->kernel;
     if (tile->widen) return tile->widen(tile->widen_user, vector, at, offset);
     kiln_kv mask = vector + 1 == tile->vectors ? tile->b_mask : 0;
+    if (tile->masks[vector]) mask = tile->masks[vector];
     uint32_t flags = tile->b_is_aligned && !mask ? KILN_MEM_ALIGNED : 0;
     kiln_kv offset_of = kiln_k_add_imm(k, at, tile->b_vector[vector] + offset);
     return to_sum_dtype(tile, kiln_k_load(k, tile->b.buffer, offset_of, tile->lanes, mask, flags),
@@ -170,15 +171,15 @@ static void fetch_beside(kiln_tile *tile, kiln_kv at, int64_t n)
 void kiln_tile_accumulate(kiln_tile *tile, kiln_kv a, kiln_kv b, int64_t n)
 {
     kiln_kernel *k = tile->lower->kernel;
-    int64_t whole = n / UNROLL * UNROLL;
-    if (whole > UNROLL) {
+    int64_t unroll = tile->unroll ? tile->unroll : UNROLL, whole = n / unroll * unroll;
+    if (whole > unroll) {
         kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, whole);
-        kiln_kv at = kiln_tile_loop(tile, begin, end, UNROLL);
+        kiln_kv at = kiln_tile_loop(tile, begin, end, unroll);
         kiln_kv a_at = kiln_k_binary(k, KILN_K_add, a, kiln_k_mul_imm(k, at, tile->a_k));
         kiln_kv b_at = kiln_k_binary(k, KILN_K_add, b, kiln_k_mul_imm(k, at, tile->b_k));
         if (tile->far) fetch_far(tile, at);
         fetch_beside(tile, at, whole);
-        for (int64_t u = 0; u < UNROLL; u++) emit_step(tile, a_at, b_at, u);
+        for (int64_t u = 0; u < unroll; u++) emit_step(tile, a_at, b_at, u);
         kiln_tile_loop_end(tile);
     } else {
         whole = 0;

@@ -38,6 +38,9 @@ typedef struct kiln_tile {
     kiln_kv a_place[KILN_TILE_ROWS];          /* added to them: rows that lie anywhere, or none */
     int64_t b_vector[KILN_TILE_VECTORS], b_k; /* the same for vectors of B */
     kiln_kv b_mask;                           /* of the last vector's loads, or none */
+    kiln_kv masks[KILN_TILE_VECTORS]; /* of loads and stores, where which columns exist is not known
+                                         here; or none */
+    uint32_t unroll;                  /* steps of k in a trip of its loop; 0: four */
     bool b_is_aligned;
     bool b_is_near; /* in the first cache: nothing is fetched ahead */
     kiln_kv far;    /* element of far_buffer from where lines go into the second cache as k runs; 0:

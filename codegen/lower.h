@@ -68,6 +68,8 @@ typedef struct kiln_lower {
     const kiln_ring *ring_of;          /* by the same position; NULL: none is a ring */
     uint32_t store_flags; /* KILN_MEM_STREAM: outputs begin at multiples of 64 bytes and go past the
                              caches */
+    bool is_short; /* offsets that differ by constants are written as one sum and these: less code
+                      to compile */
     kiln_memo *memo;
     kiln_sites *sites;
     kiln_vec(kiln_binding) bindings;

@@ -428,6 +428,8 @@ void kiln_dot_lower_roles(kiln_lower *lower, const kiln_matmul_roles *roles, kil
     kiln_dot_describe(&dot, lower->group->anchor);
     if (kiln_graph_type(lower->graph, lower->group->anchor)->n_elements < KILN_PANEL)
         kiln_dot_lower_small(&dot);
+    else if (kiln_dot_is_brief(&dot))
+        kiln_dot_lower_brief(&dot);
     else
         lower_tiled(&dot);
 }

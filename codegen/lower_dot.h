@@ -110,6 +110,9 @@ kiln_index kiln_dot_b_index(kiln_dot *dot, kiln_axis_index n, kiln_axis_index k)
 /* The index of the result: an epilogue's callback on a kiln_dot. */
 void kiln_dot_result_index(void *dot, kiln_kv row, kiln_axis_index column, kiln_index *out_index);
 
+/* Whether one short piece of code is to serve the whole product (dot_brief.c). */
+bool kiln_dot_is_brief(kiln_dot *dot);
+void kiln_dot_lower_brief(kiln_dot *dot);
 /* Fewer than 16 results: each a row reduction of 64 lanes. */
 void kiln_dot_lower_small(kiln_dot *dot);
 #endif

@@ -310,6 +310,34 @@ static bool join_digits(const sum_term *outer, sum_term *inner)
     return true;
 }
 
+/* Takes a constant that was added to a number out of it and returns it. */
+static int64_t take_constant(const kiln_lower *lower, kiln_axis_index *axis)
+{
+    const kiln_instr *base = kiln_kernel_at(lower->kernel, axis->base);
+    int64_t value;
+    if (axis->lanes || axis->divide > 1 || axis->modulo || base->op != KILN_K_add) return 0;
+    if (!kiln_kernel_is_const(lower->kernel, base->args[1], &value)) return 0;
+    axis->base = base->args[0];
+    axis->multiple = 1;
+    axis->extent = 0;
+    return value;
+}
+
+/* The same for all terms; their constants, each times its stride, are added to `origin`. */
+static int64_t take_constants(const kiln_lower *lower, sum_term *terms, uint32_t n, int64_t origin)
+{
+    for (uint32_t i = 0; lower->is_short && i < n; i++) {
+        kiln_axis_index axis = terms[i].axis;
+        int64_t value = take_constant(lower, &axis), sum;
+        if (__builtin_mul_overflow(value, terms[i].stride, &sum) ||
+            __builtin_add_overflow(origin, sum, &sum))
+            continue;
+        terms[i].axis = axis;
+        origin = sum;
+    }
+    return origin;
+}
+
 kiln_axis_index kiln_lower_sum(kiln_lower *lower, const kiln_axis_sum *sum)
 {
     sum_term terms[KILN_MAX_RANK];
@@ -322,12 +350,13 @@ kiln_axis_index kiln_lower_sum(kiln_lower *lower, const kiln_axis_sum *sum)
     }
     if (n == 1 && terms[0].stride == 1 && sum->origin == 0) return terms[0].axis;
     kiln_axis_index total = kiln_axis_zero(lower);
+    int64_t origin = take_constants(lower, terms, n, sum->origin);
     for (uint32_t i = n; i-- > 0;) {
         if (terms[i].stride == 0) continue;
         kiln_axis_index part = kiln_axis_affine(lower, &terms[i].axis, terms[i].stride, 0);
         total = kiln_axis_add(lower, &total, &part);
     }
-    return kiln_axis_affine(lower, &total, 1, sum->origin);
+    return kiln_axis_affine(lower, &total, 1, origin);
 }
 
 kiln_axis_index kiln_lower_linearize(kiln_lower *lower, const kiln_index *index,

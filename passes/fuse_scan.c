@@ -1,6 +1,7 @@
 /* The start of fusion: which nodes live, who reads them, which float, and one cluster for each that
  * computes. Operands of contractions that are not strided memory become copies of their own. */
 #include "kiln/program.h"
+#include "passes/brief.h"
 #include "passes/fuse.h"
 
 /* A repeated element is written out as a constant of the program up to here. */
@@ -120,7 +121,9 @@ static bool wants_panels(kiln_fusion *fusion, uint32_t id)
     int64_t inner = roles.b_n.n ? roles.b_n.at[roles.b_n.n - 1] : -1;
     bool is_unit = is_strided && (inner < 0 || roles.n_size == 1 || at.strides[inner] == 1);
     if (roles.n_size * roles.m_size < 16) return false;
-    return !is_unit || roles.m_size >= 4 * TILE_ROWS;
+    if (!is_unit) return true;
+    bool is_brief = kiln_dot_may_be_brief(fusion->arena, graph, kiln_fusion_value(fusion, id));
+    return roles.m_size >= 4 * TILE_ROWS && !is_brief;
 }
 
 /* Where the kernel is not a constant or features do not fill panels (in graphs from outside) the

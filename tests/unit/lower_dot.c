@@ -16,6 +16,11 @@ static void product(kiln_graph *g, int64_t m, int64_t n, int64_t k)
 
 static void build_square(kiln_graph *g) { product(g, 64, 64, 64); }
 static void build_odd(kiln_graph *g) { product(g, 53, 77, 37); }
+static void build_odd_long(kiln_graph *g) { product(g, 53, 77, 521); }
+static void build_narrow_long(kiln_graph *g) { product(g, 40, 10, 530); }
+static void build_even(kiln_graph *g) { product(g, 128, 128, 128); }
+static void build_seven_strips(kiln_graph *g) { product(g, 101, 103, 60); }
+static void build_nine_strips(kiln_graph *g) { product(g, 137, 129, 75); }
 static void build_row(kiln_graph *g) { product(g, 1, 300, 130); }
 static void build_column(kiln_graph *g) { product(g, 300, 1, 130); }
 static void build_narrow(kiln_graph *g) { product(g, 40, 10, 33); }
@@ -180,6 +185,11 @@ TYPED(i64, i64)
 static const group_case cases[] = {
     CASE(square, 1e-4),
     CASE(odd, 1e-4),
+    CASE(odd_long, 1e-3),
+    CASE(narrow_long, 1e-3),
+    CASE(even, 1e-4),
+    CASE(seven_strips, 1e-4),
+    CASE(nine_strips, 1e-4),
     CASE(row, 1e-4),
     CASE(column, 1e-4),
     CASE(narrow, 1e-4),
