@@ -198,8 +198,11 @@ static uint32_t find_field(graph_parser *parser, const kiln_family_row *family)
         const char *name = family->fields[i].name;
         if (strlen(name) == n && memcmp(name, word, n) == 0) return i;
     }
-    kiln_parse_fail(&parser->scan, "an attribute %.*s; expected one of family %s",
-                    (int)(n < 64 ? n : 64), word, family->name);
+    kiln_text names = {.arena = &parser->scan.scope->arena};
+    for (uint32_t i = 0; i < family->n_fields; i++)
+        kiln_text_printf(&names, "%s%s", i ? ", " : "", family->fields[i].name);
+    kiln_parse_fail(&parser->scan, "an attribute %.*s; expected %s%s", (int)(n < 64 ? n : 64), word,
+                    family->n_fields > 1 ? "one of " : "", kiln_text_string(&names));
 }
 
 /* Only fields that text may leave out are missing. */
