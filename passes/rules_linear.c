@@ -151,6 +151,7 @@ static kiln_value rule_scale_weights(kiln_rewrite *rewrite, const kiln_node *nod
     const kiln_node *inner = kiln_operand_node(rewrite, node, 0),
                     *scale = kiln_operand_node(rewrite, node, 1);
     if (!is_wide(node) || !is_contraction(inner) || !is_affine(rewrite, inner)) return none;
+    if (kiln_operand_node(rewrite, inner, 1)->type->dtype != node->type->dtype) return none;
     kiln_value factor = weight_scale(rewrite, inner, scale);
     if (!factor.id) return none;
     kiln_value weights = kiln_mapped(rewrite, inner->inputs[1]);
