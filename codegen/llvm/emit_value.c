@@ -267,11 +267,15 @@ static LLVMValueRef emit_scale(kiln_llvm *e, const kiln_instr *instr)
     return LLVMBuildExtractElement(e->builder, result, kiln_llvm_i32(e, 0), "");
 }
 
+/* The form that LLVM knows as one: a shuffle of a vector of one lane is joined lane by lane. */
 static LLVMValueRef emit_splat(kiln_llvm *e, const kiln_instr *instr)
 {
-    static const int64_t zeros[KILN_K_MAX_LANES];
-    LLVMValueRef a = arg(e, instr, 0);
-    return instr->lanes == 1 ? a : kiln_llvm_shuffle(e, a, NULL, instr->lanes, zeros);
+    LLVMValueRef a = arg(e, instr, 0), lane = kiln_llvm_i32(e, 0);
+    if (instr->lanes == 1) return a;
+    LLVMValueRef none = LLVMGetPoison(LLVMVectorType(LLVMTypeOf(a), instr->lanes));
+    LLVMTypeRef mask = LLVMVectorType(LLVMTypeOf(lane), instr->lanes);
+    a = LLVMBuildInsertElement(e->builder, none, a, lane, "");
+    return LLVMBuildShuffleVector(e->builder, a, none, LLVMConstNull(mask), "");
 }
 
 LLVMValueRef kiln_llvm_emit_value(kiln_llvm *e, const kiln_instr *instr)
