@@ -1,7 +1,9 @@
 /* Pointwise groups with transposed operands: gathers along the output's innermost axis would touch
  * a cache line for each element. Instead both axes are cut into square blocks: the operand is read
  * along its own contiguous axis, the block is transposed in registers by log2(n) rounds of
- * shuffles, and the rest of the expression is computed along the output's. Edges are masked. */
+ * shuffles, and the rest of the expression is computed along the output's. The last blocks of a
+ * ragged axis begin earlier and make some elements again; where an axis is shorter than a block, or
+ * an output may lie over an input, edges are masked. */
 #include "codegen/lower_pointwise.h"
 
 #include "base/checked.h"
@@ -10,6 +12,11 @@
 
 #define CHUNK_B 64  /* a tile: so many elements along the operand's axis … */
 #define CHUNK_A 256 /* … and along the output's */
+
+/* Up to so many elements of output, blocks are small: a block of 16 compiles in 8 ms, one of 8 in
+ * 2, and such an output takes microseconds either way. */
+#define SMALL_ELEMENTS 32768
+#define SMALL_LANES 8
 
 typedef struct block_plan {
     kiln_lower *lower;
@@ -20,6 +27,7 @@ typedef struct block_plan {
     uint32_t outer_axis[KILN_MAX_RANK];
     int64_t outer_dims[KILN_MAX_RANK];
     uint32_t lanes;
+    bool reaches_back;          /* over an edge: an element may be stored twice */
     kiln_vec(kiln_value) views; /* transposed operands */
     kiln_axis_index outer;      /* at work */
 } block_plan;
@@ -139,18 +147,41 @@ static void emit_block(block_plan *p, kiln_axis_index b, kiln_axis_index a, bool
     emit_lines(p, b, a, rows, is_edge);
 }
 
+/* Where the block at `at` begins that is to end within n. */
+static kiln_axis_index block_begin(const block_plan *p, kiln_kv at, int64_t n)
+{
+    bool is_ragged = p->reaches_back && n % p->lanes;
+    if (is_ragged) at = kiln_lower_op_imm(p->lower, KILN_K_min, at, n - p->lanes);
+    return kiln_axis_scalar(at, is_ragged ? 1 : p->lanes);
+}
+
 /* The loop over blocks of a, from `begin` to `end`, at block b. */
 static void emit_blocks(block_plan *p, kiln_kv b, kiln_kv range[2], bool is_edge)
 {
     kiln_lower *lower = p->lower;
     kiln_kv a = kiln_k_loop(lower->kernel, KILN_LOOP_SERIAL, range[0], range[1], p->lanes);
     uint32_t mark = kiln_lower_mark(lower);
-    emit_block(p, kiln_axis_scalar(b, p->lanes), kiln_axis_scalar(a, p->lanes), is_edge);
+    emit_block(p, block_begin(p, b, p->n_b), block_begin(p, a, p->n_a), is_edge);
     kiln_lower_cut(lower, mark);
     kiln_k_end(lower->kernel);
 }
 
-/* Whole blocks first, then those over an edge: a loop without trips where there are none. */
+/* Whole blocks of line b first, then those over an edge: a loop without trips where there are
+ * none. */
+static void emit_masked_blocks(block_plan *p, kiln_kv b, kiln_kv range[2])
+{
+    kiln_lower *lower = p->lower;
+    kiln_kernel *k = lower->kernel;
+    int64_t whole_a = p->n_a / p->lanes * p->lanes, whole_b = p->n_b / p->lanes * p->lanes;
+    kiln_kv a_whole = kiln_k_min(k, range[1], kiln_lower_i64(lower, whole_a));
+    kiln_kv is_whole = kiln_k_binary(k, KILN_K_lt, b, kiln_lower_i64(lower, whole_b));
+    kiln_kv rest = kiln_k_max(k, a_whole, range[0]);
+    if (whole_b != p->n_b) rest = kiln_k_select(k, is_whole, rest, range[0]);
+    if (whole_a > 0 && whole_b > 0) emit_blocks(p, b, (kiln_kv[]){range[0], rest}, false);
+    if (whole_a != p->n_a || whole_b != p->n_b)
+        emit_blocks(p, b, (kiln_kv[]){rest, range[1]}, true);
+}
+
 static void emit_tile(block_plan *p, kiln_kv chunk_b, kiln_kv chunk_a)
 {
     kiln_lower *lower = p->lower;
@@ -161,15 +192,12 @@ static void emit_tile(block_plan *p, kiln_kv chunk_b, kiln_kv chunk_a)
         kiln_k_min(k, kiln_k_add_imm(k, b_begin, CHUNK_B), kiln_lower_i64(lower, p->n_b));
     kiln_kv a_end =
         kiln_k_min(k, kiln_k_add_imm(k, a_begin, CHUNK_A), kiln_lower_i64(lower, p->n_a));
-    int64_t whole_a = p->n_a / p->lanes * p->lanes, whole_b = p->n_b / p->lanes * p->lanes;
-    kiln_kv a_whole = kiln_k_min(k, a_end, kiln_lower_i64(lower, whole_a));
     kiln_kv b = kiln_k_loop(k, KILN_LOOP_SERIAL, b_begin, b_end, p->lanes);
     uint32_t mark = kiln_lower_mark(lower);
-    kiln_kv is_whole = kiln_k_binary(k, KILN_K_lt, b, kiln_lower_i64(lower, whole_b));
-    kiln_kv rest = kiln_k_max(k, a_whole, a_begin);
-    if (whole_b != p->n_b) rest = kiln_k_select(k, is_whole, rest, a_begin);
-    if (whole_a > 0 && whole_b > 0) emit_blocks(p, b, (kiln_kv[]){a_begin, rest}, false);
-    if (whole_a != p->n_a || whole_b != p->n_b) emit_blocks(p, b, (kiln_kv[]){rest, a_end}, true);
+    if (p->reaches_back)
+        emit_blocks(p, b, (kiln_kv[]){a_begin, a_end}, false);
+    else
+        emit_masked_blocks(p, b, (kiln_kv[]){a_begin, a_end});
     kiln_lower_cut(lower, mark);
     kiln_k_end(k);
 }
@@ -306,6 +334,14 @@ static double widen(block_plan *p)
     return best;
 }
 
+static bool outputs_are_apart(const kiln_lower *lower)
+{
+    for (uint32_t i = 0; i < lower->group->n_outputs; i++)
+        if (lower->kernel->params.at[lower->buffer_of[lower->group->n_inputs + i]].may_overlap)
+            return false;
+    return true;
+}
+
 bool kiln_lower_blocks(kiln_lower *lower, const kiln_type *type, double cost_of_rows)
 {
     block_plan p = {.lower = lower, .type = type, .lanes = lower->lanes > 16 ? 16 : lower->lanes};
@@ -314,9 +350,11 @@ bool kiln_lower_blocks(kiln_lower *lower, const kiln_type *type, double cost_of_
         kiln_dtype dtype = kiln_graph_type(lower->graph, lower->group->nodes[i])->dtype;
         if (p.lanes > 8 && kiln_dtype_bytes(dtype) == 8) p.lanes = 8;
     }
+    if (type->n_elements <= SMALL_ELEMENTS && p.lanes > SMALL_LANES) p.lanes = SMALL_LANES;
     find_views(&p);
     if (p.views.n == 0 || !find_axes(&p) || !keep_views(&p)) return false;
     if (widen(&p) >= cost_of_rows) return false;
+    p.reaches_back = p.n_a >= p.lanes && p.n_b >= p.lanes && outputs_are_apart(lower);
     emit_tiles(&p);
     return true;
 }
