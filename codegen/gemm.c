@@ -213,7 +213,7 @@ static double step_cycles(const kiln_machine *machine, uint32_t rows, uint32_t v
     double most = work > loads ? work : loads;
     int64_t panel_bytes = k * vectors * machine->vector_bytes;
     double stream =
-        panel_bytes > machine->l1_bytes / 2 ? vectors * machine->vector_bytes / 20.0 : 0;
+        panel_bytes > machine->l1_bytes / 10 * 7 ? vectors * machine->vector_bytes / 20.0 : 0;
     if (stream > most) most = stream;
     return most > latency ? most : latency;
 }
