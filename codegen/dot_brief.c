@@ -39,6 +39,7 @@ bool kiln_dot_is_brief(kiln_dot *dot)
     kiln_arena *arena = &lower->scope->arena;
     if (lower->group->tuned.rows || !is_repeatable(dot)) return false;
     if (!kiln_dot_may_be_brief(arena, lower->graph, lower->group->anchor)) return false;
+    dot->vectors = 1; /* of no columns yet: a copy of rows does not pay, whatever their distance */
     kiln_dot_find_operands(dot);
     return is_in_place(dot, &dot->a) && is_in_place(dot, &dot->b);
 }
