@@ -199,6 +199,10 @@ bool kiln_lower_strided(const kiln_lower *lower, kiln_value node, kiln_strided *
  * that is no constant. */
 bool kiln_lower_strided_under(const kiln_lower *lower, kiln_value node, kiln_strided *out_strided);
 
+/* Elements below which a group is little work: its compile takes longer than many runs, so it gets
+ * as little code as can be. */
+#define KILN_SMALL_ELEMENTS 32768
+
 /* Vector lanes of a compute dtype on this machine. */
 uint32_t kiln_machine_lanes(const kiln_machine *machine, kiln_dtype compute);
 /* Lanes of a group: those of its widest compute dtype, but never fewer than f32 has. */

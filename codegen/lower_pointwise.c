@@ -6,6 +6,7 @@
 #include "codegen/lower_pointwise.h"
 
 #include "base/checked.h"
+#include "codegen/lower_stage.h"
 #include "codegen/math.h"
 #include "kiln/program.h"
 
@@ -15,8 +16,10 @@
 #define SMALL_TILE_BYTES 16384
 #define SMALL_TOTAL_BYTES (1 << 20)
 #define MAX_UNROLL 5
-#define SMALL_ELEMENTS 32768
 #define PREFETCH_BYTES 2048
+/* Of so many lanes half are as fast where most instructions work on two vectors, and half the code
+ * (sin and pow on AVX-512; on AVX2, by 4 lanes, they take 1.3 to 1.5 times as long). */
+#define WIDE_LANES 16
 
 /* One index space and how to walk it. */
 typedef struct space {
@@ -107,7 +110,21 @@ static void emit_vectors(kiln_lower *lower, const space *s, kiln_axis_index row,
             kiln_lower_store(lower, s->outputs.at[i], &index[u], values.at[u * s->outputs.n + i]);
 }
 
-static double split_cost(const kiln_lower *lower, const space *trial)
+/* Whether many of the instructions from `first` on work on more than one vector each: f32 functions
+ * that are computed in f64. */
+static bool is_wide_from(const kiln_kernel *k, uint32_t first)
+{
+    uint32_t n = 0, n_wide = 0;
+    for (uint32_t i = first; i < k->instrs.n; i++) {
+        const kiln_instr *instr = &k->instrs.at[i];
+        if (kiln_instr_rule_of(instr->op) == KILN_RULE_VALUE) continue;
+        n++;
+        n_wide += instr->lanes * kiln_dtype_bytes(instr->dtype) > k->machine->vector_bytes;
+    }
+    return n_wide * 3 > n;
+}
+
+static double split_cost(const kiln_lower *lower, const space *trial, bool *out_is_wide)
 {
     kiln_lower scratch = kiln_lower_scratch(lower);
     kiln_kernel *k = scratch.kernel;
@@ -122,6 +139,7 @@ static double split_cost(const kiln_lower *lower, const space *trial)
     if (is_ragged) scratch.mask = kiln_k_active(k, trial->lanes, kiln_k_tile_begin(k));
     emit_vectors(&scratch, trial, kiln_axis_scalar(row, 1), kiln_axis_vector(inner, trial->lanes),
                  1);
+    *out_is_wide = is_wide_from(k, first_inner);
     double each = kiln_lower_cost(k, first_inner), around = 4.0 + (first_inner - first_row);
     double n_vectors = (double)kiln_ceil_div(trial->n_inner, trial->lanes);
     return (double)trial->n_rows * (n_vectors * each + (trial->split ? around : 0));
@@ -139,7 +157,7 @@ static uint32_t lanes_for(uint32_t most, int64_t n)
  * worth the compile time, and very long expressions have no registers left for it. */
 static uint32_t unroll_for(double cost_of_vector, int64_t n_elements)
 {
-    if (n_elements < SMALL_ELEMENTS) return 1;
+    if (n_elements < KILN_SMALL_ELEMENTS) return 1;
     if (cost_of_vector <= 40) return 4;
     if (cost_of_vector <= 80) return MAX_UNROLL;
     return cost_of_vector <= 160 ? 2 : 1;
@@ -156,12 +174,15 @@ static void choose_split(const kiln_lower *lower, space *s)
         trial.n_rows = product(s->type->dims, split);
         trial.n_inner = product(s->type->dims + split, s->type->rank - split);
         trial.lanes = lanes_for(lower->lanes, trial.n_inner);
-        double cost = split_cost(lower, &trial);
+        bool is_wide;
+        double cost = split_cost(lower, &trial, &is_wide);
         if (best >= 0 && cost >= best) continue;
         best = trial.cost = cost;
         double n_vectors = (double)kiln_ceil_div(trial.n_inner, trial.lanes) * (double)trial.n_rows;
         trial.unroll = unroll_for(cost / n_vectors, s->type->n_elements);
         *s = trial;
+        bool is_small = s->type->n_elements < KILN_SMALL_ELEMENTS;
+        if (is_wide && is_small && s->lanes >= WIDE_LANES) s->lanes /= 2;
     }
 }
 
@@ -183,12 +204,8 @@ static double bytes_of_element(const kiln_lower *lower, const space *s)
  * being masked: then the code stands there once. Not where an output may lie over an input. */
 static bool reaches_back(const kiln_lower *lower, const space *s)
 {
-    bool is_free = s->unroll == 1 && s->n_inner >= s->lanes && lower->store_flags == 0;
-    for (uint32_t i = 0; is_free && i < s->outputs.n; i++) {
-        uint32_t buffer = lower->buffer_of[lower->group->n_inputs + s->outputs.at[i]];
-        is_free = !lower->kernel->params.at[buffer].may_overlap;
-    }
-    return is_free;
+    return s->unroll == 1 && s->n_inner >= s->lanes && lower->store_flags == 0 &&
+           !kiln_lower_writes_over_inputs(lower);
 }
 
 static void choose_tiles(const kiln_lower *lower, space *s)

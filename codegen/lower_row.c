@@ -12,7 +12,6 @@
 
 #define CHUNK 16384
 #define TILE_BYTES 65536
-#define SMALL_ELEMENTS 32768 /* of all rows: the compile takes longer than many runs */
 
 /* Leading axes are the row, trailing ones the element, if the dims split there. */
 static kiln_index row_index(const kiln_row_walk *w, const kiln_type *type, kiln_axis_index element)
@@ -394,14 +393,14 @@ kiln_kv kiln_row_tree(kiln_row_walk *w, kiln_partials *partials)
 
 static bool is_small(const kiln_lower *lower)
 {
-    for (uint32_t i = 0; i < lower->group->n_nodes; i++)
-        if (kiln_graph_type(lower->graph, lower->group->nodes[i])->n_elements >= SMALL_ELEMENTS)
-            return false;
-    for (uint32_t i = 0; i < lower->group->n_inputs; i++)
-        if (kiln_graph_type(lower->graph, lower->group->inputs[i].value)->n_elements >=
-            SMALL_ELEMENTS)
-            return false;
-    return true;
+    const kiln_group *group = lower->group;
+    int64_t most = 0;
+    for (uint32_t i = 0; i < group->n_nodes + group->n_inputs; i++) {
+        kiln_value value =
+            i < group->n_nodes ? group->nodes[i] : group->inputs[i - group->n_nodes].value;
+        most = kiln_max_i64(most, kiln_graph_type(lower->graph, value)->n_elements);
+    }
+    return most < KILN_SMALL_ELEMENTS;
 }
 
 void kiln_lower_row(kiln_lower *lower)

@@ -7,15 +7,15 @@
 #include "codegen/lower_pointwise.h"
 
 #include "base/checked.h"
+#include "codegen/lower_stage.h"
 #include "codegen/math.h"
 #include "kiln/program.h"
 
 #define CHUNK_B 64  /* a tile: so many elements along the operand's axis … */
 #define CHUNK_A 256 /* … and along the output's */
 
-/* Up to so many elements of output, blocks are small: a block of 16 compiles in 8 ms, one of 8 in
- * 2, and such an output takes microseconds either way. */
-#define SMALL_ELEMENTS 32768
+/* Of little work: a block of 16 compiles in 8 ms, one of 8 in 2, and such an output takes
+ * microseconds either way. */
 #define SMALL_LANES 8
 
 typedef struct block_plan {
@@ -334,14 +334,6 @@ static double widen(block_plan *p)
     return best;
 }
 
-static bool outputs_are_apart(const kiln_lower *lower)
-{
-    for (uint32_t i = 0; i < lower->group->n_outputs; i++)
-        if (lower->kernel->params.at[lower->buffer_of[lower->group->n_inputs + i]].may_overlap)
-            return false;
-    return true;
-}
-
 bool kiln_lower_blocks(kiln_lower *lower, const kiln_type *type, double cost_of_rows)
 {
     block_plan p = {.lower = lower, .type = type, .lanes = lower->lanes > 16 ? 16 : lower->lanes};
@@ -350,11 +342,12 @@ bool kiln_lower_blocks(kiln_lower *lower, const kiln_type *type, double cost_of_
         kiln_dtype dtype = kiln_graph_type(lower->graph, lower->group->nodes[i])->dtype;
         if (p.lanes > 8 && kiln_dtype_bytes(dtype) == 8) p.lanes = 8;
     }
-    if (type->n_elements <= SMALL_ELEMENTS && p.lanes > SMALL_LANES) p.lanes = SMALL_LANES;
+    if (type->n_elements < KILN_SMALL_ELEMENTS && p.lanes > SMALL_LANES) p.lanes = SMALL_LANES;
     find_views(&p);
     if (p.views.n == 0 || !find_axes(&p) || !keep_views(&p)) return false;
     if (widen(&p) >= cost_of_rows) return false;
-    p.reaches_back = p.n_a >= p.lanes && p.n_b >= p.lanes && outputs_are_apart(lower);
+    p.reaches_back = p.n_a >= p.lanes && p.n_b >= p.lanes &&
+                     !kiln_lower_writes_over_inputs(lower);
     emit_tiles(&p);
     return true;
 }

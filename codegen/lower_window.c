@@ -41,16 +41,24 @@ static kiln_kv first_tap(const window_walk *w, uint32_t axis, kiln_kv start)
     return kiln_lower_op_imm(lower, KILN_K_div, below, dilation);
 }
 
+/* The last tap of the last window is below the operand's dim. */
+static bool ends_inside(const window_walk *w, uint32_t axis)
+{
+    const kiln_node *node = w->node;
+    int64_t reach = (node->attrs->window.sizes.at[axis] - 1) *
+                    node->attrs->window.dilations.at[axis];
+    int64_t start = (node->type->dims[axis] - 1) * node->attrs->window.strides.at[axis] -
+                    node->attrs->window.low.at[axis];
+    return start + reach < w->operand->dims[axis];
+}
+
 /* End of the taps whose position is below the operand's dim. */
 static kiln_kv end_of_taps(const window_walk *w, uint32_t axis, kiln_kv start)
 {
     kiln_lower *lower = w->lower;
     int64_t dilation = w->node->attrs->window.dilations.at[axis], n = w->operand->dims[axis];
-    int64_t size = w->node->attrs->window.sizes.at[axis];
-    int64_t last = (w->node->type->dims[axis] - 1) * w->node->attrs->window.strides.at[axis] -
-                   w->node->attrs->window.low.at[axis] + (size - 1) * dilation;
-    kiln_kv all = kiln_lower_i64(lower, size);
-    if (last < n) return all;
+    kiln_kv all = kiln_lower_i64(lower, w->node->attrs->window.sizes.at[axis]);
+    if (ends_inside(w, axis)) return all;
     kiln_kv left = kiln_lower_op(lower, KILN_K_sub, kiln_lower_i64(lower, n - 1 + dilation), start);
     left = kiln_lower_op_imm(lower, KILN_K_max, left, 0);
     left = kiln_lower_op_imm(lower, KILN_K_div, left, dilation);
@@ -81,7 +89,8 @@ static void set_tap(window_walk *w, uint32_t axis, const kiln_axis_index *start,
     shift = kiln_axis_affine(lower, &shift, w->node->attrs->window.dilations.at[axis], 0);
     w->at.axis[axis] = kiln_axis_add(lower, start, &shift);
     w->at.axis[axis].extent = w->operand->dims[axis];
-    if (kiln_axis_is_uniform(start)) return;
+    bool is_inside = w->node->attrs->window.low.at[axis] <= 0 && ends_inside(w, axis);
+    if (kiln_axis_is_uniform(start) || (is_inside && !lower->mask)) return;
     const kiln_axis_index *at = &w->at.axis[axis];
     kiln_kv inside = kiln_axis_below(lower, at, kiln_lower_i64(lower, w->operand->dims[axis]));
     kiln_kv below = kiln_axis_below(lower, at, kiln_lower_i64(lower, 0));
@@ -169,11 +178,31 @@ static void emit_vector(window_walk *w, kiln_axis_index inner)
     kiln_lower_unbind(lower, 1);
 }
 
+/* Vector by vector; the last one begins earlier and makes some elements again. */
+static void emit_row_back(window_walk *w)
+{
+    kiln_lower *lower = w->lower;
+    kiln_kernel *k = lower->kernel;
+    kiln_kv zero = kiln_lower_i64(lower, 0), end = kiln_lower_i64(lower, w->n_inner);
+    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, lower->lanes);
+    uint32_t mark = kiln_lower_mark(lower);
+    at = kiln_lower_op_imm(lower, KILN_K_min, at, w->n_inner - lower->lanes);
+    emit_vector(w, kiln_axis_vector(at, 1));
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+}
+
 static void emit_row(window_walk *w)
 {
     kiln_lower *lower = w->lower;
     kiln_kernel *k = lower->kernel;
     int64_t lanes = lower->lanes, main_end = w->n_inner / lanes * lanes;
+    bool is_small = w->node->type->n_elements < KILN_SMALL_ELEMENTS;
+    bool is_ragged = main_end > 0 && main_end < w->n_inner;
+    if (is_small && is_ragged && !kiln_lower_writes_over_inputs(lower)) {
+        emit_row_back(w);
+        return;
+    }
     if (main_end > 0) {
         kiln_kv end = kiln_lower_i64(lower, main_end);
         kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, kiln_lower_i64(lower, 0), end, lanes);

@@ -54,6 +54,22 @@ static void build_transpose(kiln_graph *g)
     OUT(kiln_add(g, kiln_transpose(g, x, NULL), y));
 }
 
+/* Blocks that begin earlier at both edges, in chunks that end with less than a block. */
+static void build_transpose_edges(kiln_graph *g)
+{
+    OUT(kiln_transpose(g, IN("x", f32, 261, 69), NULL));
+}
+
+static void build_transpose_batch(kiln_graph *g)
+{
+    OUT(kiln_neg(g, kiln_transpose(g, IN("x", f32, 2, 261, 263), LIST(0, 2, 1))));
+}
+
+static void build_transpose_narrow(kiln_graph *g)
+{
+    OUT(kiln_transpose(g, IN("x", f32, 261, 5), NULL));
+}
+
 static void build_transpose_4d(kiln_graph *g)
 {
     kiln_value x = IN("x", f32, 2, 5, 6, 19);
@@ -215,6 +231,9 @@ static const group_case cases[] = {
     {"bias", KILN_GROUP_POINTWISE, build_bias, 1e-6},
     {"small_channels", KILN_GROUP_POINTWISE, build_small_channels, 0},
     {"transpose", KILN_GROUP_POINTWISE, build_transpose, 0},
+    {"transpose_edges", KILN_GROUP_POINTWISE, build_transpose_edges, 0},
+    {"transpose_batch", KILN_GROUP_POINTWISE, build_transpose_batch, 0},
+    {"transpose_narrow", KILN_GROUP_POINTWISE, build_transpose_narrow, 0},
     {"transpose_4d", KILN_GROUP_POINTWISE, build_transpose_4d, 1e-6},
     {"transpose_self", KILN_GROUP_POINTWISE, build_transpose_self, 1e-6},
     {"transpose_bf16", KILN_GROUP_POINTWISE, build_transpose_bf16, 0},
