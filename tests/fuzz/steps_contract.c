@@ -4,12 +4,14 @@
 #include "fuzz/generate.h"
 
 /* Products of narrow numbers may keep the dtype of their sums: i32 of bytes, and then i8 meets u8,
- * f32 of 16 bits. The dtype of the other operand. */
+ * f32 of 16 bits; f64 now and then. The dtype of the other operand. */
 static kiln_dtype pick_wide(fuzz_graph *g, kiln_dtype dtype, int64_t *out_wide, kiln_dtype *out_sum)
 {
     bool is_byte = dtype == KILN_i8 || dtype == KILN_u8;
     *out_sum = kiln_dtype_accumulator(dtype);
-    *out_wide = (is_byte || dtype == KILN_bf16 || dtype == KILN_f16) && fuzz_chance(g, 50);
+    bool is_float = dtype == KILN_f32 || dtype == KILN_bf16 || dtype == KILN_f16;
+    if (is_float && fuzz_chance(g, 8)) *out_sum = KILN_f64;
+    *out_wide = (is_byte || *out_sum != dtype) && fuzz_chance(g, 50);
     if (!is_byte || !*out_wide) return dtype;
     *out_sum = KILN_i32;
     return fuzz_chance(g, 50) ? KILN_i8 : KILN_u8;

@@ -303,12 +303,11 @@ typedef struct product_side {
     double *open, *zero, *endless, *unsure;
 } product_side;
 
-static product_side side_of(const bound_run *run, uint32_t operand)
+static product_side side_of(const bound_run *run, uint32_t operand, const double *errors)
 {
     kiln_arena *arena = &run->scope->arena;
     const kiln_type *type = bound_operand_type(run, operand);
     int64_t n = type->n_elements;
-    const double *errors = errors_or_zero(run, operand);
     product_side side = {kiln_new_array(arena, double, n + 1), kiln_new_array(arena, double, n + 1),
                          kiln_new_array(arena, double, n + 1),
                          kiln_new_array(arena, double, n + 1)};
@@ -325,9 +324,9 @@ static product_side side_of(const bound_run *run, uint32_t operand)
 
 /* By result: how many products of an infinite or NaN element with one that may be 0, or of either
  * sign, within its distance; or of one that may be infinite with one that may be 0. */
-static const double *count_open_products(const bound_run *run)
+static const double *count_open_products(const bound_run *run, const double *ea, const double *eb)
 {
-    product_side a = side_of(run, 0), b = side_of(run, 1);
+    product_side a = side_of(run, 0, ea), b = side_of(run, 1, eb);
     const double *pairs[][2] = {
         {a.open, b.endless}, {a.endless, b.open}, {a.zero, b.unsure}, {a.unsure, b.zero}};
     int64_t n = run->node->type->n_elements;
@@ -337,6 +336,29 @@ static const double *count_open_products(const bound_run *run)
         for (int64_t i = 0; i < n; i++) sum[i] += count[i];
     }
     return sum;
+}
+
+#define LEAST_NORMAL 0x1p-126 /* of bf16 and f32 */
+
+/* Matrix tiles, which no strict compile uses, take subnormal bf16 numbers as zeros. */
+static bool may_flush(const bound_run *run)
+{
+    return bound_operand_type(run, 0)->dtype == KILN_bf16 && !run->out->is_strict;
+}
+
+/* Adds what operand i loses so; false where it loses nothing. */
+static bool add_flushed(const bound_run *run, uint32_t i, double *errors)
+{
+    bool is_any = false;
+    for (int64_t at = 0; may_flush(run) && at < bound_operand_type(run, i)->n_elements; at++) {
+        double x;
+        kiln_element_load_double(KILN_bf16, bound_operand_data(run, i), at, 1, &x);
+        bool is_zero = x == 0 && errors[at] == 0;
+        if (is_zero || !(fabs(x) - errors[at] < LEAST_NORMAL)) continue;
+        errors[at] += LEAST_NORMAL;
+        is_any = true;
+    }
+    return is_any;
 }
 
 /* (|a| + ea)(|b| + eb) - |a||b| + gamma |a||b|, all by the contraction itself. */
@@ -350,17 +372,19 @@ static void bound_contract(bound_run *run)
     kiln_op op = (kiln_op)run->node->op;
     const double *size = evaluate_f64(run, op, (const double *[]){a, b}), *reach = size;
     const double *n_open = NULL;
-    if (bound_has_errors(run)) {
-        double *ea = errors_or_zero(run, 0), *eb = errors_or_zero(run, 1);
+    double *ea = errors_or_zero(run, 0), *eb = errors_or_zero(run, 1);
+    bool is_a_flushed = add_flushed(run, 0, ea), is_b_flushed = add_flushed(run, 1, eb);
+    if (bound_has_errors(run) || is_a_flushed || is_b_flushed) {
+        n_open = count_open_products(run, ea, eb);
         for (int64_t i = 0; i < bound_operand_type(run, 0)->n_elements; i++) ea[i] += a[i];
         for (int64_t i = 0; i < bound_operand_type(run, 1)->n_elements; i++) eb[i] += b[i];
         reach = evaluate_f64(run, op, (const double *[]){ea, eb});
-        n_open = count_open_products(run);
     }
     kiln_dtype dtype = run->node->type->dtype;
     double gamma = gamma_of(dtype, contract_terms(run) + 2) * 2;
     /* products that underflow lose up to half a denormal each, however small the sum of sizes is */
-    double underflow = contract_terms(run) * (dtype == KILN_f64 ? 0x1p-1074 : 0x1p-149);
+    double least = dtype == KILN_f64 ? 0x1p-1074 : may_flush(run) ? LEAST_NORMAL : 0x1p-149;
+    double underflow = contract_terms(run) * least;
     for (int64_t i = 0; i < run->node->type->n_elements; i++) {
         run->error[i] =
             reach[i] - size[i] + gamma * reach[i] + underflow + overflow_guard(run, size[i]);
