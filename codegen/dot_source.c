@@ -165,6 +165,7 @@ void kiln_dot_add_locals(kiln_dot *dot)
         a->source.buffer = kiln_kernel_add_local(dot->lower->kernel, dot->dtype, k * a->k_step);
         a->source.dtype = KILN_NO_DTYPE;
     }
+    if (b->mode == KILN_DOT_OWN_PANELS) kiln_dot_add_panels(dot);
     if (b->mode != KILN_DOT_COPY_K) return;
     b->step = 1;
     b->k_step = (int64_t)dot->vectors * dot->lanes;
@@ -276,6 +277,16 @@ kiln_kv kiln_dot_column_offset(kiln_dot *dot, kiln_kv at)
         kiln_kv start = kiln_k_mul_imm(k, dot->batch, panels);
         return kiln_k_binary(k, KILN_K_add, start, kiln_k_mul_imm(k, at, dot->roles.k_size));
     }
+    if (dot->b.mode == KILN_DOT_OWN_PANELS) {
+        at = kiln_k_binary(k, KILN_K_sub, at, dot->first_column);
+        return kiln_k_mul_imm(k, at, dot->roles.k_size);
+    }
+    return kiln_dot_b_offset(dot, at);
+}
+
+kiln_kv kiln_dot_b_offset(kiln_dot *dot, kiln_kv at)
+{
+    kiln_kernel *k = dot->lower->kernel;
     return kiln_k_binary(k, KILN_K_add, batch_offset(dot, &dot->b, dot->roles.b_batch), at);
 }
 

@@ -31,7 +31,9 @@ static kiln_tile make_tile(kiln_dot *dot, uint32_t rows, const column_group *gro
         kiln_dot_use_widening(dot, &tile, group->column);
         return tile;
     }
-    if (dot->b.mode == KILN_DOT_PANELS) {
+    bool is_own = dot->b.mode == KILN_DOT_OWN_PANELS;
+    if (is_own) tile.b = (kiln_tile_source){.buffer = dot->panels, .dtype = KILN_NO_DTYPE};
+    if (is_own || dot->b.mode == KILN_DOT_PANELS) {
         kiln_tile_use_panels(&tile, dot->roles.k_size);
         return tile;
     }
@@ -289,8 +291,11 @@ static void emit_columns(kiln_dot *dot, kiln_kv first, kiln_kv end, column_group
 static void emit_block(kiln_dot *dot, kiln_kv row_end)
 {
     kiln_kernel *k = dot->lower->kernel;
-    int64_t width = (int64_t)dot->vectors * dot->lanes, n = dot->roles.n_size;
+    bool is_own = dot->b.mode == KILN_DOT_OWN_PANELS;
+    int64_t width = (int64_t)dot->vectors * dot->lanes;
+    int64_t n = is_own ? dot->share_columns : dot->roles.n_size;
     kiln_kv column = dot->first_column, whole = kiln_k_const_i64(k, n / width * width);
+    if (is_own) whole = kiln_k_binary(k, KILN_K_add, dot->share_begin, whole);
     column_group group = {.vectors = dot->vectors, .last = dot->lanes};
     if (n >= width) {
         kiln_kv end = kiln_k_min(k, dot->column_end, whole);
@@ -308,10 +313,32 @@ static void emit_block(kiln_dot *dot, kiln_kv row_end)
     emit_columns(dot, kiln_k_max(k, column, whole), dot->column_end, group, row_end);
 }
 
+/* All rows pass by the columns that the tile packs. */
+static void emit_packed_tile(kiln_dot *dot, kiln_kv number)
+{
+    kiln_lower *lower = dot->lower;
+    kiln_kernel *k = lower->kernel;
+    kiln_dot_place_panels(dot, number);
+    kiln_dot_pack_panels(dot);
+    kiln_kv zero = kiln_k_const_i64(k, 0), m = kiln_k_const_i64(k, dot->roles.m_size);
+    dot->is_last = true;
+    dot->first_row = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, m, dot->block_rows);
+    uint32_t mark = kiln_lower_mark(lower);
+    kiln_kv row_end = kiln_k_min(k, kiln_k_add_imm(k, dot->first_row, dot->block_rows), m);
+    kiln_dot_copy_rows(dot, dot->first_row, row_end);
+    emit_block(dot, row_end);
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+}
+
 static void emit_tile(kiln_dot *dot, kiln_kv number)
 {
     kiln_lower *lower = dot->lower;
     kiln_kernel *k = lower->kernel;
+    if (dot->b.mode == KILN_DOT_OWN_PANELS) {
+        emit_packed_tile(dot, number);
+        return;
+    }
     kiln_kv column_block = kiln_lower_op_imm(lower, KILN_K_rem, number, dot->n_column_blocks);
     kiln_kv rest = kiln_lower_op_imm(lower, KILN_K_div, number, dot->n_column_blocks);
     kiln_kv row_block = kiln_lower_op_imm(lower, KILN_K_rem, rest, dot->n_row_blocks);
@@ -395,11 +422,13 @@ static void lower_tiled(kiln_dot *dot)
     kiln_dot_find_operands(dot);
     dot->is_streamed = kiln_dot_is_streamed(dot);
     if (dot->is_streamed) kiln_dot_choose_strips(dot);
+    bool is_own = kiln_dot_has_own_panels(dot);
+    if (is_own) kiln_dot_choose_panels(dot);
     kiln_dot_add_locals(dot);
     set_tiles(dot);
-    if (dot->dtype == KILN_f32 && !dot->is_streamed)
+    if (dot->dtype == KILN_f32 && !dot->is_streamed && !is_own)
         kiln_ahead_plan(lower, last_k(dot), count_row_tiles(dot), &dot->ahead);
-    if (!dot->is_streamed && !dot->widen) {
+    if (!dot->is_streamed && !dot->widen && !is_own) {
         lower->kernel->n_blocks[0] = (uint32_t)dot->n_row_blocks;
         lower->kernel->n_blocks[1] = (uint32_t)dot->n_column_blocks;
     }

@@ -1,6 +1,7 @@
 /* What a dot_general is to the tile generator: sizes, where its operands stand, how it is cut.
- * Shared by lower_dot.c (tiles), dot_blocks.c (how it is cut), dot_source.c (operands) and
- * dot_stream.c and dot_small.c (few rows of results, few elements). */
+ * Shared by lower_dot.c (tiles), dot_blocks.c (how it is cut), dot_source.c (operands),
+ * dot_panels.c (columns packed by their tile), dot_stream.c and dot_small.c (few rows of results,
+ * few elements). */
 #ifndef KILN_CODEGEN_LOWER_DOT_H
 #define KILN_CODEGEN_LOWER_DOT_H
 
@@ -12,6 +13,7 @@ typedef enum kiln_dot_mode {
     KILN_DOT_DIRECT,
     KILN_DOT_ROWS, /* of A: in place, each row at an address of its own, which a move gives */
     KILN_DOT_PANELS,
+    KILN_DOT_OWN_PANELS, /* of B: the tile at work packs its columns into a local */
     KILN_DOT_COPY_K, /* local [m][k]; of B: [k][columns of a tile] */
     KILN_DOT_COPY_M, /* local [k][m] */
     KILN_DOT_WIDEN,  /* of B: codes are widened in registers, once for all rows */
@@ -38,6 +40,9 @@ typedef struct kiln_dot {
     const kiln_tuned *tuned; /* the group's choice, or NULL: the cost model's */
     int64_t block_rows, n_row_blocks, block_columns, n_column_blocks;
     int64_t n_k_blocks, k_block_size; /* the last one may be shorter, when k has several chunks */
+    int64_t share_columns, share_blocks; /* of each thread, with own panels */
+    kiln_kv share_begin;                 /* the share's of the tile at work */
+    uint32_t panels;                     /* local for them */
     uint32_t totals;   /* local for sums of chunks, when k has several: a register tile's, or of the
                           whole tile when k is cut */
     uint32_t partial;  /* local for a tile's sums between blocks of k, when there are several */
@@ -67,6 +72,13 @@ void kiln_dot_choose_blocks(kiln_dot *dot, double cycles);
 bool kiln_dot_is_streamed(const kiln_dot *dot);
 void kiln_dot_choose_strips(kiln_dot *dot);
 void kiln_dot_emit_strip(kiln_dot *dot);
+/* dot_panels.c: whether tiles pack their columns of B themselves; needs the operands. Cuts the
+ * columns, adds the local, and sets and packs the columns of a tile. */
+bool kiln_dot_has_own_panels(const kiln_dot *dot);
+void kiln_dot_choose_panels(kiln_dot *dot);
+void kiln_dot_add_panels(kiln_dot *dot);
+void kiln_dot_place_panels(kiln_dot *dot, kiln_kv number);
+void kiln_dot_pack_panels(kiln_dot *dot);
 /* dot_widen.c: whether B is weights to be widened; sets dot->widen. */
 bool kiln_dot_find_weights(kiln_dot *dot);
 /* Chooses between registers and copies by the rows; a register tile may get fewer vectors. */
@@ -103,6 +115,8 @@ kiln_kv kiln_dot_use_rows(kiln_dot *dot, kiln_tile *tile, kiln_kv row);
 /* Element offset of row / column `at` of the batch at work. */
 kiln_kv kiln_dot_row_offset(kiln_dot *dot, kiln_kv at);
 kiln_kv kiln_dot_column_offset(kiln_dot *dot, kiln_kv at);
+/* The same where B lies in memory, strided. */
+kiln_kv kiln_dot_b_offset(kiln_dot *dot, kiln_kv at);
 
 /* The index of an operand's element from its batch, free and k numbers. */
 kiln_index kiln_dot_a_index(kiln_dot *dot, kiln_axis_index m, kiln_axis_index k);

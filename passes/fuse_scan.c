@@ -3,6 +3,7 @@
 #include "kiln/program.h"
 #include "passes/brief.h"
 #include "passes/fuse.h"
+#include "passes/row_move.h"
 
 /* A repeated element is written out as a constant of the program up to here. */
 #define MAX_CONSTANT_BYTES 4096
@@ -103,6 +104,25 @@ static void store_contraction_operands(kiln_fusion *fusion, uint32_t id)
 /* Rows per register tile of the products; packing pays from four such tiles on. */
 #define TILE_ROWS 12
 
+/* Whether the tiles of a dot pack its right operand themselves: one that stands in memory anyway,
+ * since a step that packs computes others as it reads them. Rows of A are met by every block of
+ * columns, so they are read in place. */
+static bool packs_itself(const kiln_fusion *fusion, uint32_t id, const kiln_matmul_roles *roles)
+{
+    const kiln_graph *graph = fusion->graph;
+    const kiln_node *node = kiln_fusion_node(fusion, id);
+    kiln_value rows = node->inputs[0], base = kiln_view_base(graph, node->inputs[1]);
+    kiln_view_strides at;
+    bool is_strided = kiln_view_is_strided(graph, rows, kiln_view_base(graph, rows), &at);
+    int64_t inner = roles->a_k.n ? roles->a_k.at[roles->a_k.n - 1] : -1;
+    if (!is_strided || inner < 0 || at.strides[inner] != 1) return false;
+    return kiln_graph_node(graph, base)->op == KILN_OP_input &&
+           node->attrs->dot.accumulate == KILN_f32 &&
+           kiln_graph_type(graph, base)->dtype == KILN_f32 &&
+           fusion->machine->kind == KILN_MACHINE_CPU &&
+           kiln_dot_packs_itself(roles, fusion->pipeline->n_threads);
+}
+
 static bool wants_panels(kiln_fusion *fusion, uint32_t id)
 {
     const kiln_graph *graph = fusion->graph;
@@ -122,6 +142,7 @@ static bool wants_panels(kiln_fusion *fusion, uint32_t id)
     bool is_unit = is_strided && (inner < 0 || roles.n_size == 1 || at.strides[inner] == 1);
     if (roles.n_size * roles.m_size < 16) return false;
     if (!is_unit) return true;
+    if (packs_itself(fusion, id, &roles)) return false;
     bool is_brief = kiln_dot_may_be_brief(fusion->arena, graph, kiln_fusion_value(fusion, id));
     return roles.m_size >= 4 * TILE_ROWS && !is_brief;
 }

@@ -1,7 +1,7 @@
 /* What passes and lowerings must agree on about single nodes: the matrix-product roles of a
  * dot_general's axes, the row space of a reduction, values seen through their views. */
 #include "base/checked.h"
-#include "passes/schedule.h"
+#include "passes/row_move.h"
 
 #define MOST_K 65536 /* a block of rows of the first operand lies in the worker's scratch */
 
@@ -61,6 +61,22 @@ void kiln_dot_roles(kiln_arena *arena, const kiln_graph *graph, kiln_value dot,
     roles.k_size = axes_size(a, roles.a_k);
     roles.n_size = axes_size(b, roles.b_n);
     *out_roles = roles;
+}
+
+#define OWN_LEAST_ROWS 512 /* that pass by a packed column pay for packing it within a tile */
+#define OWN_MOST_ROWS 1024 /* more make tiles long, and a step that packs costs little */
+#define OWN_LEAST_K 256
+#define OWN_MOST_K 1024 /* longer panels leave the second cache room for few columns */
+#define OWN_COLUMNS 384 /* of a thread: fewer read A for too little */
+#define PANEL 16
+
+bool kiln_dot_packs_itself(const kiln_matmul_roles *roles, uint32_t n_threads)
+{
+    int64_t threads = n_threads ? n_threads : 1;
+    bool is_cut_evenly = roles->n_size % (PANEL * threads) == 0;
+    return roles->batch_size == 1 && is_cut_evenly && roles->n_size / threads >= OWN_COLUMNS &&
+           roles->m_size >= OWN_LEAST_ROWS && roles->m_size <= OWN_MOST_ROWS &&
+           roles->k_size >= OWN_LEAST_K && roles->k_size <= OWN_MOST_K;
 }
 
 /* Sizes of a convolution as a product: pixels by taps and features. False where it is not one. */

@@ -1,4 +1,5 @@
-/* What fusion, lowering and explanation must agree on about products whose rows a MOVE finds. */
+/* What fusion, lowering and explanation must agree on about the operands of products: rows that a
+ * MOVE finds, columns that tiles pack. */
 #ifndef KILN_PASSES_ROW_MOVE_H
 #define KILN_PASSES_ROW_MOVE_H
 
@@ -8,4 +9,8 @@
  * reshapes, when every row of the operand lies together in what is read, whatever the indices are:
  * a product can read such rows where they stand. id 0: none. */
 kiln_value kiln_dot_row_move(kiln_arena *arena, const kiln_graph *graph, kiln_value dot);
+
+/* Whether the tiles of a dot of f32 pack a dynamic right operand on their own, when its columns
+ * lie together in memory: no step packs it then. */
+bool kiln_dot_packs_itself(const kiln_matmul_roles *roles, uint32_t n_threads);
 #endif

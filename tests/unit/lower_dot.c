@@ -37,6 +37,9 @@ static void build_cut_k(kiln_graph *g) { product(g, 100, 52, 2048); }
 static void build_cut_rows_and_k(kiln_graph *g) { product(g, 130, 20, 2112); }
 static void build_streamed(kiln_graph *g) { product(g, 3, 1003, 530); }
 static void build_streamed_row(kiln_graph *g) { product(g, 1, 4096, 130); }
+/* Columns that their tiles pack: a block or two of them, whole and ragged register tiles. */
+static void build_own_panels(kiln_graph *g) { product(g, 517, 816, 260); }
+static void build_own_blocks(kiln_graph *g) { product(g, 512, 416, 1000); }
 static void build_few(kiln_graph *g) { product(g, 3, 5, 200); }
 static void build_one(kiln_graph *g) { product(g, 1, 1, 70); }
 
@@ -124,6 +127,7 @@ static void taken(kiln_graph *g, int64_t m, int64_t n, int64_t k)
 
 static void build_taken(kiln_graph *g) { taken(g, 53, 77, 37); }
 static void build_taken_row(kiln_graph *g) { taken(g, 1, 300, 130); }
+static void build_own_taken(kiln_graph *g) { taken(g, 515, 400, 257); }
 static void build_taken_narrow(kiln_graph *g) { taken(g, 45, 10, 33); }
 static void build_taken_streamed(kiln_graph *g) { taken(g, 3, 1003, 530); }
 static void build_taken_cut_k(kiln_graph *g) { taken(g, 100, 52, 2048); }
@@ -204,6 +208,9 @@ static const group_case cases[] = {
     CASE(streamed, 1e-3),
     CASE(streamed_row, 1e-3),
     CASE(streamed_batch, 1e-3),
+    CASE(own_panels, 1e-3),
+    CASE(own_blocks, 1e-3),
+    CASE(own_taken, 1e-3),
     CASE(few, 1e-4),
     CASE(one, 1e-4),
     CASE(a_transposed, 1e-4),
