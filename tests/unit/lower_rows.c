@@ -21,6 +21,8 @@ static void build_softmax_10(kiln_graph *g) { softmax_of(g, 33, 10); }
 static void build_softmax_64(kiln_graph *g) { softmax_of(g, 3, 64); }
 static void build_softmax_100(kiln_graph *g) { softmax_of(g, 7, 100); }
 static void build_softmax_1000(kiln_graph *g) { softmax_of(g, 40, 1000); }
+/* Little work, yet more than one chunk, of values that are made for the sum first. */
+static void build_softmax_20003(kiln_graph *g) { softmax_of(g, 1, 20003); }
 static void build_softmax_one(kiln_graph *g) { softmax_of(g, 5, 1); }
 
 static void build_layer_norm(kiln_graph *g)
@@ -208,6 +210,7 @@ static const group_case cases[] = {
     {"softmax_64", KILN_GROUP_ROW, build_softmax_64, 1e-6},
     {"softmax_100", KILN_GROUP_ROW, build_softmax_100, 1e-6},
     {"softmax_1000", KILN_GROUP_ROW, build_softmax_1000, 1e-6},
+    {"softmax_20003", KILN_GROUP_ROW, build_softmax_20003, 1e-6},
     {"softmax_one", KILN_GROUP_ROW, build_softmax_one, 1e-6},
     {"layer_norm", KILN_GROUP_ROW, build_layer_norm, 1e-5},
     {"reductions", KILN_GROUP_ROW, build_reductions, 1e-5},
