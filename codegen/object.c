@@ -225,10 +225,14 @@ static void write_perf_map(const kiln_code *code, const elf *all, const kiln_obj
     fclose(file);
 }
 
+/* Before the first function: a caller built with clang's -fsanitize=function reads 8 bytes there.
+ */
+#define LEAD_BYTES 64
+
 void kiln_code_load(kiln_scope *scope, const kiln_object *objects, uint32_t n, kiln_code **out_code)
 {
     elf *all = kiln_new_array(&scope->arena, elf, n + 1);
-    int64_t at = 0, page = sysconf(_SC_PAGESIZE);
+    int64_t at = LEAD_BYTES, page = sysconf(_SC_PAGESIZE);
     open_all(scope, all, objects, n);
     for (uint32_t i = 0; i < n; i++) place_sections(scope, &all[i], true, &at);
     int64_t code_bytes = at = kiln_round_up(at, page);

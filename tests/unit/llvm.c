@@ -20,7 +20,10 @@ static void run(kiln_scope *scope, const kiln_backend *backend, const kiln_objec
     backend->load(scope, object, 1, &code);
     void *scratch = aligned_alloc(64, (size_t)b->k->scratch_bytes + 64);
     kiln_kernel_args args = {.buffers = b->buffers.at, .scratch = scratch};
-    backend->function(code, 0)(&args, 0, b->k->n_tiles);
+    kiln_kernel_fn *function = backend->function(code, 0);
+    const volatile char *before = (const char *)(uintptr_t)function - 8;
+    assert_int_equal(*before, 0); /* readable: -fsanitize=function looks there */
+    function(&args, 0, b->k->n_tiles);
     free(scratch);
     backend->unload(code);
 }
