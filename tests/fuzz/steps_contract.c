@@ -72,7 +72,8 @@ bool fuzz_step_dot(fuzz_graph *g)
     if (type->rank == 0) return false;
     plan_axes(g, type, &plan);
     plan_rhs(g, type, &plan);
-    int64_t work = type->n_elements, result = 1;
+    int64_t work = 1, result = 1; /* as if nothing were empty: sums of nothing fill results */
+    for (uint32_t i = 0; i < type->rank; i++) work *= type->dims[i] > 0 ? type->dims[i] : 1;
     for (uint32_t i = 0; i < plan.n_rhs; i++) work *= plan.rhs[i] > 0 ? plan.rhs[i] : 1;
     for (uint32_t i = 0; i < plan.n_sum + plan.n_batch; i++) {
         int64_t axis = i < plan.n_sum ? plan.lhs_sum[i] : plan.lhs_batch[i - plan.n_sum];
