@@ -111,10 +111,11 @@ static void fast_step(kiln_lower *lower, kiln_partials *p, uint32_t i, kiln_kv v
         kiln_kv nothing = kiln_math_identity(k, p->op, p->compute, p->lanes);
         value = kiln_k_select(k, lower->mask, value, nothing);
     }
+    p->value[i] = fast_extreme(lower, p, value, p->value[i]);
+    if (p->is_shift) return;
     kiln_kv is_new = is_nan(lower, value);
     p->news = p->news ? kiln_k_binary(k, KILN_K_or, p->news, is_new) : is_new;
     p->signs = join_signs(lower, p, p->signs, kiln_k_bitcast(k, value, bits_dtype(p)));
-    p->value[i] = fast_extreme(lower, p, value, p->value[i]);
 }
 
 static void keep_news(kiln_lower *lower, kiln_partials *p)
@@ -129,21 +130,19 @@ static void keep_news(kiln_lower *lower, kiln_partials *p)
 static void fast_merge(kiln_lower *lower, kiln_partials *a, const kiln_partials *b)
 {
     kiln_partials other = *b;
+    for (uint32_t i = 0; i < a->n; i++)
+        a->value[i] = fast_extreme(lower, a, other.value[i], a->value[i]);
+    if (a->is_shift) return;
     keep_news(lower, a);
     keep_news(lower, &other);
     a->nan = kiln_k_binary(lower->kernel, KILN_K_or, a->nan, other.nan);
     a->signs = join_signs(lower, a, a->signs, other.signs);
-    for (uint32_t i = 0; i < a->n; i++)
-        a->value[i] = fast_extreme(lower, a, other.value[i], a->value[i]);
 }
 
-/* One vector with what the lanes have seen: a zero is the best of zeros, any NaN is NaN. */
-static void fast_end(kiln_lower *lower, kiln_partials *p)
+/* What the lanes have seen: a zero is the best of zeros, any NaN is NaN. */
+static kiln_kv exact_extreme(kiln_lower *lower, const kiln_partials *p, kiln_kv best)
 {
     kiln_kernel *k = lower->kernel;
-    keep_news(lower, p);
-    kiln_kv best = p->value[0];
-    for (uint32_t i = 1; i < p->n; i++) best = fast_extreme(lower, p, p->value[i], best);
     kiln_kv zero = kiln_k_const_float(k, p->compute, p->lanes, 0);
     kiln_kv is_zero = kiln_k_binary(k, KILN_K_eq, best, zero);
     kiln_kv signs = kiln_k_bitcast(k, p->signs, p->compute);
@@ -151,7 +150,16 @@ static void fast_end(kiln_lower *lower, kiln_partials *p)
     kiln_kv none = kiln_k_const_int(k, bits_dtype(p), p->lanes, 0);
     kiln_kv nan = kiln_k_const_float(k, p->compute, p->lanes, is_max(p) ? NAN : -NAN);
     kiln_kv is_number = kiln_k_binary(k, KILN_K_eq, p->nan, none);
-    p->value[0] = kiln_k_select(k, is_number, best, nan);
+    return kiln_k_select(k, is_number, best, nan);
+}
+
+/* One vector is left. */
+static void fast_end(kiln_lower *lower, kiln_partials *p)
+{
+    keep_news(lower, p);
+    kiln_kv best = p->value[0];
+    for (uint32_t i = 1; i < p->n; i++) best = fast_extreme(lower, p, p->value[i], best);
+    p->value[0] = p->is_shift ? best : exact_extreme(lower, p, best);
     p->n = 1;
     p->is_fast = false;
 }
@@ -205,7 +213,7 @@ void kiln_partials_merge(kiln_lower *lower, kiln_partials *a, const kiln_partial
 
 void kiln_partials_carry(kiln_lower *lower, kiln_partials *p)
 {
-    if (p->is_fast) {
+    if (p->is_fast && !p->is_shift) {
         keep_news(lower, p);
         p->nan = kiln_k_carry(lower->kernel, p->nan);
         p->signs = kiln_k_carry(lower->kernel, p->signs);
@@ -218,7 +226,7 @@ void kiln_partials_carry(kiln_lower *lower, kiln_partials *p)
 
 void kiln_partials_next(kiln_lower *lower, const kiln_partials *carries, const kiln_partials *p)
 {
-    if (p->is_fast) {
+    if (p->is_fast && !p->is_shift) {
         kiln_partials last = *p;
         keep_news(lower, &last);
         kiln_k_next(lower->kernel, carries->nan, last.nan);
@@ -234,7 +242,7 @@ void kiln_partials_last(kiln_lower *lower, const kiln_partials *carries,
                         kiln_partials *out_partials)
 {
     kiln_partials p = *carries;
-    if (p.is_fast) {
+    if (p.is_fast && !p.is_shift) {
         p.nan = kiln_k_last(lower->kernel, carries->nan);
         p.signs = kiln_k_last(lower->kernel, carries->signs);
     }
@@ -274,26 +282,33 @@ static kiln_kv ordered_bits(kiln_lower *lower, const kiln_partials *p, kiln_kv b
     kiln_kernel *k = lower->kernel;
     uint32_t lanes = kiln_kernel_at(k, bits)->lanes;
     int64_t top = p->compute == KILN_f64 ? 63 : 31;
-    kiln_kv sign = kiln_k_binary(k, KILN_K_shr, bits,
-                                 kiln_k_const_int(k, bits_dtype(p), lanes, top));
+    kiln_kv sign =
+        kiln_k_binary(k, KILN_K_shr, bits, kiln_k_const_int(k, bits_dtype(p), lanes, top));
     kiln_kv flip = kiln_k_const_int(k, bits_dtype(p), lanes, (int64_t)(((uint64_t)1 << top) - 1));
     return kiln_k_binary(k, KILN_K_xor, bits, kiln_k_binary(k, KILN_K_and, sign, flip));
 }
 
-/* The tree over one vector's lanes by integers: one instruction a level. */
+/* The tree over one vector's lanes, one instruction a level: by integers where zeros and NaNs
+ * count.
+ */
 static kiln_kv fast_tree(kiln_lower *lower, kiln_partials *p)
 {
     kiln_kernel *k = lower->kernel;
+    kiln_instr_op op = is_max(p) ? KILN_K_max : KILN_K_min;
     fast_end(lower, p);
-    kiln_kv bits = kiln_k_bitcast(k, p->value[0], bits_dtype(p));
-    kiln_kv pair[2] = {ordered_bits(lower, p, bits), 0};
+    kiln_kv pair[2] = {p->value[0], 0};
+    if (p->is_shift)
+        op = KILN_K_max_fast;
+    else
+        pair[0] = ordered_bits(lower, p, kiln_k_bitcast(k, pair[0], bits_dtype(p)));
     for (uint32_t half = p->lanes / 2; half > 0; half /= 2) {
         kiln_kv low[2], high[2];
         split_halves(lower, pair, half, low, high);
-        pair[0] = kiln_k_binary(k, is_max(p) ? KILN_K_max : KILN_K_min, low[0], high[0]);
+        pair[0] = kiln_k_binary(k, op, low[0], high[0]);
     }
-    bits = kiln_k_extract(k, pair[0], 0);
-    p->value[0] = kiln_k_bitcast(k, ordered_bits(lower, p, bits), p->compute);
+    p->value[0] = kiln_k_extract(k, pair[0], 0);
+    if (!p->is_shift)
+        p->value[0] = kiln_k_bitcast(k, ordered_bits(lower, p, p->value[0]), p->compute);
     return kiln_partials_result(lower, p, 0);
 }
 

@@ -207,8 +207,7 @@ static bool is_by_singles(const kiln_row_walk *w)
     bool is_again = w->stage->outputs.n > 0 && w->stages.n_reduced % lower->lanes != 0;
     if (!w->is_small || w->stages.n_reduced <= lower->lanes) return false;
     for (uint32_t i = 0; i < w->stage->reductions.n; i++)
-        if (!is_idempotent(
-                (kiln_op)kiln_graph_node(lower->graph, w->stage->reductions.at[i])->op))
+        if (!is_idempotent((kiln_op)kiln_graph_node(lower->graph, w->stage->reductions.at[i])->op))
             return false;
     return !(is_again && kiln_lower_writes_over_inputs(lower));
 }
@@ -237,8 +236,9 @@ static void begin_partials(kiln_row_walk *w)
     int64_t n = w->thread_lane || is_single ? 1 : kiln_min_i64(KILN_ROW_LANES / lower->lanes, used);
     for (uint32_t i = 0; i < w->stage->reductions.n; i++) {
         kiln_partials_begin(lower, w->stage->reductions.at[i], (uint32_t)n, &w->partials[i]);
-        if (is_single || (!w->thread_lane && n > 1))
-            kiln_partials_hurry(lower, &w->partials[i]);
+        if (!is_single && (w->thread_lane || n == 1)) continue;
+        kiln_partials_hurry(lower, &w->partials[i]);
+        w->partials[i].is_shift = kiln_lower_is_shift(lower, w->stage->reductions.at[i]);
     }
 }
 
@@ -301,8 +301,7 @@ const kiln_kv *kiln_row_walk_stage(kiln_row_walk *w, uint32_t number)
     w->partials = kiln_new_array(&lower->scope->arena, kiln_partials, n + 1);
     w->unroll = n > 0 ? KILN_ROW_LANES / lower->lanes : 2;
     if (w->thread_lane) w->unroll = 1;
-    w->is_prefetching =
-        number == 1 && !w->thread_lane && !w->is_small && w->stages.n_results > 1;
+    w->is_prefetching = number == 1 && !w->thread_lane && !w->is_small && w->stages.n_results > 1;
     begin_partials(w);
     if (is_by_singles(w))
         walk_singles(w);

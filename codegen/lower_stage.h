@@ -47,6 +47,7 @@ typedef struct kiln_partials {
     /* Maxima and minima of floats that only the tree reads, one instruction a vector: `value` loses
      * NaNs and the signs of zeros, which these keep for all vectors together. */
     bool is_fast;
+    bool is_shift; /* … and nobody asks for those */
     kiln_kv nan;   /* bits: lanes that have seen one are all ones */
     kiln_kv signs; /* bits: of all elements, and for max, or for min */
     kiln_kv news;  /* bool: NaNs that `nan` does not have yet, or none */
@@ -55,8 +56,10 @@ typedef struct kiln_partials {
 /* `n` vectors of the identity for reduction `node` over n_reduced elements. */
 void kiln_partials_begin(kiln_lower *lower, kiln_value node, uint32_t n,
                          kiln_partials *out_partials);
-/* Lets the partials be fast where that pays; the next use but steps, merges and carries is the tree
- * or settling: one vector with the lanes' results. */
+/* Whether what comes of maximum `node` does not depend on the NaNs and the signs of zeros in it. */
+bool kiln_lower_is_shift(const kiln_lower *lower, kiln_value node);
+/* Lets the partials be fast where that pays; is_shift may be set then. The next use but steps,
+ * merges and carries is the tree or settling: one vector with the lanes' results. */
 void kiln_partials_hurry(kiln_lower *lower, kiln_partials *partials);
 void kiln_partials_settle(kiln_lower *lower, kiln_partials *partials);
 /* Combines vector `i` with `value`, lanes off in lower->mask stay; `element` is the number of the
