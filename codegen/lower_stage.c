@@ -103,7 +103,8 @@ bool kiln_lower_writes_over_inputs(const kiln_lower *lower)
 {
     for (uint32_t i = 0; i < lower->group->n_outputs; i++) {
         uint32_t buffer = lower->buffer_of[lower->group->n_inputs + i];
-        if (lower->kernel->params.at[buffer].may_overlap) return true;
+        bool is_local = buffer >= KILN_LOCAL_FIRST; /* of a member of a band */
+        if (!is_local && lower->kernel->params.at[buffer].may_overlap) return true;
     }
     return false;
 }

@@ -18,8 +18,9 @@ typedef struct window_walk {
     kiln_axis_index row;
     kiln_kv lead[KILN_MAX_RANK]; /* indices before the inner axis where they are at hand */
     bool has_lead;
-    bool is_inside; /* all taps of the last of them are inside the operand */
-    kiln_index at; /* of the operand, axes filled as loops open */
+    bool is_inside;    /* all taps of the last of them are inside the operand */
+    bool reaches_back; /* a ragged row's last vector begins earlier, not masked */
+    kiln_index at;     /* of the operand, axes filled as loops open */
     kiln_kv guard;
 } window_walk;
 
@@ -45,8 +46,8 @@ static kiln_kv first_tap(const window_walk *w, uint32_t axis, kiln_kv start)
 static bool ends_inside(const window_walk *w, uint32_t axis)
 {
     const kiln_node *node = w->node;
-    int64_t reach = (node->attrs->window.sizes.at[axis] - 1) *
-                    node->attrs->window.dilations.at[axis];
+    int64_t reach =
+        (node->attrs->window.sizes.at[axis] - 1) * node->attrs->window.dilations.at[axis];
     int64_t start = (node->type->dims[axis] - 1) * node->attrs->window.strides.at[axis] -
                     node->attrs->window.low.at[axis];
     return start + reach < w->operand->dims[axis];
@@ -197,9 +198,7 @@ static void emit_row(window_walk *w)
     kiln_lower *lower = w->lower;
     kiln_kernel *k = lower->kernel;
     int64_t lanes = lower->lanes, main_end = w->n_inner / lanes * lanes;
-    bool is_small = w->node->type->n_elements < KILN_SMALL_ELEMENTS;
-    bool is_ragged = main_end > 0 && main_end < w->n_inner;
-    if (is_small && is_ragged && !kiln_lower_writes_over_inputs(lower)) {
+    if (w->reaches_back && main_end > 0 && main_end < w->n_inner) {
         emit_row_back(w);
         return;
     }
@@ -265,8 +264,8 @@ static void emit_line(window_walk *w)
     uint32_t axis = w->split - 1;
     int64_t stride = w->node->attrs->window.strides.at[axis], n = w->node->type->dims[axis];
     int64_t low = w->node->attrs->window.low.at[axis];
-    int64_t reach = (w->node->attrs->window.sizes.at[axis] - 1) *
-                    w->node->attrs->window.dilations.at[axis];
+    int64_t reach =
+        (w->node->attrs->window.sizes.at[axis] - 1) * w->node->attrs->window.dilations.at[axis];
     int64_t first = kiln_min_i64(n, low > 0 ? kiln_ceil_div(low, stride) : 0);
     int64_t room = w->operand->dims[axis] - 1 + low - reach;
     int64_t end = room < 0 ? first : kiln_min_i64(n, room / stride + 1);
@@ -330,6 +329,8 @@ void kiln_lower_window(kiln_lower *lower)
 {
     kiln_kernel *k = lower->kernel;
     window_walk w = open_window(lower);
+    bool is_small = w.node->type->n_elements < KILN_SMALL_ELEMENTS;
+    w.reaches_back = is_small && !kiln_lower_writes_over_inputs(lower);
     int64_t n_columns = line_columns(&w), n_rows = w.n_rows / n_columns;
     int64_t per_tile = kiln_max_i64(1, choose_rows_per_tile(&w) / n_columns);
     int64_t n_tiles = kiln_ceil_div(n_rows, per_tile);

@@ -88,6 +88,9 @@ bool kiln_fusion_is_small_constant(const kiln_node *node);
 /* fuse_weights.c: finds the contractions that widen weights as they read them; what the weights are
  * computed by floats. Comes once floating nodes are marked and formats chosen. */
 void kiln_fuse_weights(kiln_fusion *fusion);
+/* Whether one of two clusters has a product that widens weights which the other computes too: the
+ * codes are at hand in one form only. */
+bool kiln_fusion_meets_weights(kiln_fusion *fusion, uint32_t a, uint32_t b);
 /* fuse_tiles.c: the format of a contraction's second operand when matrix tiles multiply it, else
  * DENSE. */
 kiln_format kiln_fusion_tile_format(kiln_fusion *fusion, uint32_t id);

@@ -262,6 +262,8 @@ static bool join(kiln_fusion *fusion, uint32_t number, uint32_t producer, uint32
 
 const char *kiln_fusion_objection(kiln_fusion *fusion, uint32_t a, uint32_t b)
 {
+    if (kiln_fusion_meets_weights(fusion, a, b))
+        return "it reads the weights that the product widens";
     kiln_cost first = kiln_fusion_cost(fusion, a, KILN_NONE);
     kiln_cost second = kiln_fusion_cost(fusion, b, KILN_NONE);
     kiln_cost both = kiln_fusion_cost(fusion, a, b);

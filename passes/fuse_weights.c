@@ -77,3 +77,44 @@ void kiln_fuse_weights(kiln_fusion *fusion)
             fusion->is_floating[weights->nodes[i].id] = true;
     }
 }
+
+static bool has_node(const kiln_weights *weights, uint32_t id)
+{
+    bool result = false;
+    for (uint32_t i = 0; i < weights->n_nodes; i++) result |= weights->nodes[i].id == id;
+    return result;
+}
+
+/* Whether what node `id` computes for itself has some of the weights in it. */
+static bool computes_weights(kiln_fusion *fusion, uint32_t id, const kiln_weights *weights)
+{
+    kiln_ids *pending = &fusion->reached;
+    pending->n = 0;
+    fusion->stamp++;
+    kiln_vec_push(pending, fusion->arena, id);
+    while (pending->n > 0) {
+        const kiln_node *node = kiln_fusion_node(fusion, pending->at[--pending->n]);
+        for (uint32_t i = 0; i < node->n_inputs; i++) {
+            uint32_t input = node->inputs[i].id;
+            if (has_node(weights, input)) return true;
+            if (!fusion->is_floating[input] || fusion->node_stamp[input] == fusion->stamp) continue;
+            fusion->node_stamp[input] = fusion->stamp;
+            kiln_vec_push(pending, fusion->arena, input);
+        }
+    }
+    return false;
+}
+
+bool kiln_fusion_meets_weights(kiln_fusion *fusion, uint32_t a, uint32_t b)
+{
+    const kiln_ids *lists[] = {&fusion->clusters.at[a].nodes, &fusion->clusters.at[b].nodes};
+    for (uint32_t i = 0; i < 2; i++) {
+        for (uint32_t j = 0; j < lists[i]->n; j++) {
+            const kiln_weights *weights = fusion->weights[lists[i]->at[j]];
+            const kiln_ids *others = lists[1 - i];
+            for (uint32_t k = 0; weights && k < others->n; k++)
+                if (computes_weights(fusion, others->at[k], weights)) return true;
+        }
+    }
+    return false;
+}
