@@ -240,13 +240,14 @@ static void find_runs(direct *d)
     d->end_run = kiln_max_i64(end / d->width, d->first_run);
 }
 
-/* Whether the input can be read where it stands. */
+/* Whether the input can be read where it stands. One without elements (all taps are padding) has
+ * nothing to read. */
 static bool find_input(direct *d)
 {
     kiln_conv *conv = d->conv;
     kiln_lower *lower = conv->lower;
     kiln_strided strided;
-    bool is_fit = conv->out_features == 1 && conv->n_spatial == 2 &&
+    bool is_fit = conv->out_features == 1 && conv->n_spatial == 2 && conv->input->n_elements > 0 &&
                   conv->input->dtype == conv->dtype && conv->axis[KILN_CONV_H].lhs_dilation == 1 &&
                   conv->axis[KILN_CONV_W].lhs_dilation == 1;
     if (!is_fit || !kiln_lower_strided(lower, conv->node->inputs[0], &strided)) return false;

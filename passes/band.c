@@ -73,8 +73,9 @@ static bool is_direct_conv(const kiln_graph *graph, const kiln_group *group)
 {
     const kiln_node *node = kiln_graph_node(graph, group->anchor);
     if (group->kind != KILN_GROUP_CONV || !has_rows(graph, group)) return false;
+    const kiln_type *input = kiln_graph_type(graph, node->inputs[0]);
     if (node->attrs->conv.winograd || !is_nhwc(node->attrs->conv.output_axes)) return false;
-    if (kiln_graph_type(graph, node->inputs[0])->dtype != node->type->dtype) return false;
+    if (input->dtype != node->type->dtype || input->n_elements == 0) return false;
     if (node->attrs->conv.accumulate != node->type->dtype) return false;
     for (uint32_t i = 0; i < group->n_inputs; i++)
         if (group->inputs[i].consumer.id && group->inputs[i].format != KILN_FORMAT_PANEL16)
