@@ -77,6 +77,36 @@ static LLVMValueRef emit_intrinsic(kiln_llvm *e, const kiln_instr *instr, const 
     return kiln_llvm_intrinsic(e, &call);
 }
 
+/* Quotient or remainder of vectors of up to 32 bits by way of floating point, where machines divide
+ * vectors; LLVM would divide lane by lane. The rounded quotient of integers below 2^b never
+ * reaches the next integer when the format has more than b bits: the true one stays 1 / divisor
+ * below it, which is 2^-b of it or more. Divisors of 0 and overflows were replaced before. */
+static LLVMValueRef divide_lanes(kiln_llvm *e, const kiln_instr *instr, LLVMValueRef a,
+                                 LLVMValueRef b)
+{
+    bool is_signed = kiln_dtype_is_signed(instr->dtype);
+    bool is_narrow = kiln_dtype_bytes(instr->dtype) <= 2;
+    kiln_dtype by_way_of = KILN_u32;
+    if (is_signed || is_narrow) by_way_of = KILN_i32;
+    LLVMOpcode widen = is_signed ? LLVMSIToFP : LLVMUIToFP;
+    LLVMOpcode cut = by_way_of == KILN_i32 ? LLVMFPToSI : LLVMFPToUI;
+    LLVMTypeRef type = kiln_llvm_type(e, is_narrow ? KILN_f32 : KILN_f64, instr->lanes);
+    LLVMValueRef quotient = LLVMBuildFDiv(e->builder, LLVMBuildCast(e->builder, widen, a, type, ""),
+                                          LLVMBuildCast(e->builder, widen, b, type, ""), "");
+    type = kiln_llvm_type(e, by_way_of, instr->lanes);
+    quotient = LLVMBuildCast(e->builder, cut, quotient, type, "");
+    if (is_narrow) quotient = LLVMBuildTrunc(e->builder, quotient, LLVMTypeOf(a), "");
+    if (instr->op == KILN_K_div) return quotient;
+    return LLVMBuildSub(e->builder, a, LLVMBuildMul(e->builder, quotient, b, ""), "");
+}
+
+static bool is_division_of_lanes(const kiln_instr *instr, LLVMValueRef divisor)
+{
+    return (instr->op == KILN_K_div || instr->op == KILN_K_rem) && instr->lanes > 1 &&
+           !kiln_dtype_is_float(instr->dtype) && kiln_dtype_bytes(instr->dtype) <= 4 &&
+           !LLVMIsConstant(divisor);
+}
+
 static LLVMValueRef emit_arithmetic(kiln_llvm *e, const kiln_instr *instr)
 {
     bool is_float = kiln_dtype_is_float(instr->dtype),
@@ -94,6 +124,7 @@ static LLVMValueRef emit_arithmetic(kiln_llvm *e, const kiln_instr *instr)
         LLVMRealPredicate order = instr->op == KILN_K_max_fast ? LLVMRealOGT : LLVMRealOLT;
         return LLVMBuildSelect(e->builder, LLVMBuildFCmp(e->builder, order, a, b, ""), a, b, "");
     }
+    if (is_division_of_lanes(instr, b)) return divide_lanes(e, instr, a, b);
     LLVMOpcode op = binary_rows[instr->op].is_unsigned;
     if (is_float) op = binary_rows[instr->op].floats;
     if (is_signed) op = binary_rows[instr->op].is_signed;

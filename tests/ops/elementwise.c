@@ -295,8 +295,24 @@ static void add_select(op_batch *batch)
     op_case(batch, op_node(batch, KILN_OP_select, 3, in, NULL), "", &reference);
 }
 
+/* Products and their neighbours by one of the factors: a quotient that is rounded, not cut, shows
+ * just below a multiple. */
+static void add_division(op_batch *batch)
+{
+    int64_t n = 4099;
+    kiln_value in[3];
+    for (int i = 0; i < 3; i++)
+        in[i] = op_input(batch, batch->dtype, 1, &n, i < 2 ? OP_VALUES_WIDE : OP_VALUES_SMALL);
+    kiln_value near[2] = {op_node(batch, KILN_OP_mul, 2, in, NULL), in[2]};
+    kiln_value pair[2] = {op_node(batch, KILN_OP_sub, 2, near, NULL), in[1]};
+    op_case(batch, op_node(batch, KILN_OP_div, 2, pair, NULL), "near multiples", NULL);
+    op_case(batch, op_node(batch, KILN_OP_rem, 2, pair, NULL), "near multiples", NULL);
+}
+
 void op_cases_binary(op_batch *batch)
 {
+    bool is_int = !is_float_dtype(batch->dtype) && batch->dtype != KILN_bool;
+    if (is_int) add_division(batch);
     add_rows(batch, binary_rows, sizeof binary_rows / sizeof *binary_rows, 2);
     add_select(batch);
     if (batch->dtype != KILN_bool) add_clamp(batch);
