@@ -119,11 +119,39 @@ static void emit_store(kiln_llvm *e, const kiln_instr *instr)
     LLVMSetMetadata(store, kind, LLVMMetadataAsValue(e->context, node));
 }
 
+/* Lanes of one or two bytes, some of them off, which LLVM would read by a branch a lane: the
+ * aligned words of four bytes that hold them, shifted. Such a word lies in the page of its element.
+ */
+static LLVMValueRef gather_words(kiln_llvm *e, const kiln_instr *instr, LLVMValueRef at)
+{
+    LLVMBuilderRef b = e->builder;
+    uint32_t lanes = instr->lanes;
+    LLVMTypeRef narrow = LLVMIntTypeInContext(e->context, 8 * kiln_dtype_bytes(instr->dtype));
+    LLVMTypeRef word = kiln_llvm_type(e, KILN_u32, lanes), i64 = kiln_llvm_type(e, KILN_i64, lanes);
+    LLVMValueRef past = LLVMBuildPtrToInt(b, at, i64, "");
+    past = LLVMBuildAnd(b, past, kiln_llvm_const(e, KILN_i64, lanes, 3), "");
+    LLVMValueRef back = LLVMBuildNeg(b, past, "");
+    at = LLVMBuildGEP2(b, LLVMInt8TypeInContext(e->context), at, &back, 1, "");
+    const kiln_instr words = {.op = KILN_K_gather,
+                              .dtype = KILN_u32,
+                              .lanes = instr->lanes,
+                              .args = {instr->args[0], instr->args[1]}};
+    LLVMValueRef value = masked_read(e, &words, "llvm.masked.gather", at);
+    LLVMValueRef bits = LLVMBuildTrunc(b, past, word, "");
+    bits = LLVMBuildShl(b, bits, kiln_llvm_const(e, KILN_u32, lanes, 3), "");
+    value = LLVMBuildLShr(b, value, bits, "");
+    value = LLVMBuildTrunc(b, value, LLVMVectorType(narrow, lanes), "");
+    value = LLVMBuildBitCast(b, value, kiln_llvm_memory_type(e, instr->dtype, lanes), "");
+    return from_memory(e, instr, value);
+}
+
 /* One lane needs no gather: it is a load (the offset is a scalar of i32 or i64). */
 static LLVMValueRef emit_gather(kiln_llvm *e, const kiln_instr *instr)
 {
     if (instr->lanes == 1) return emit_load(e, instr);
-    return masked_read(e, instr, "llvm.masked.gather", kiln_llvm_address(e, instr));
+    LLVMValueRef at = kiln_llvm_address(e, instr);
+    if (instr->args[1] && kiln_dtype_bytes(instr->dtype) <= 2) return gather_words(e, instr, at);
+    return masked_read(e, instr, "llvm.masked.gather", at);
 }
 
 static void emit_scatter(kiln_llvm *e, const kiln_instr *instr)
