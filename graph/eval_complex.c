@@ -136,8 +136,13 @@ static pair z_min(pair a, pair b)
     if (is_nan(a) || is_nan(b)) return is_nan(a) ? a : b;
     return z_lt(b, a) != 0 ? b : a;
 }
+/* Scaled where squares would leave the range. */
 static pair z_atan2(pair a, pair b)
 {
+    double size = fmax(fmax(fabs(creal(a)), fabs(cimag(a))), fmax(fabs(creal(b)), fabs(cimag(b))));
+    double scale = size > 0x1p400 ? 0x1p-800 : size < 0x1p-400 ? 0x1p800 : 1;
+    a = pair_of(creal(a) * scale, cimag(a) * scale);
+    b = pair_of(creal(b) * scale, cimag(b) * scale);
     pair turned = pair_of(creal(b) - cimag(a), cimag(b) + creal(a)); /* b + a i */
     pair log = clog(z_div(turned, csqrt(z_mul(a, a) + z_mul(b, b))));
     return pair_of(cimag(log), -creal(log));

@@ -337,9 +337,27 @@ static kiln_parts z_min(kiln_graph *graph, kiln_parts a, kiln_parts b)
     return choose_parts(graph, is_less(graph, b, a), a, b);
 }
 
+/* A power of two that takes sizes beyond 2^±(reach) to where their squares are normal numbers, else
+ * 1: products by it are exact. */
+static kiln_value squarable(kiln_graph *graph, kiln_value size)
+{
+    double reach = kiln_graph_type(graph, size)->dtype == KILN_f64 ? 400 : 40;
+    double step = reach == 40 ? 100 : 800;
+    kiln_value one = kiln_add_splat_like(graph, size, 1);
+    kiln_value is_large = kiln_legal_with(graph, KILN_OP_gt, size, exp2(reach));
+    kiln_value is_small = kiln_legal_with(graph, KILN_OP_lt, size, exp2(-reach));
+    kiln_value up =
+        kiln_legal_select(graph, is_small, kiln_add_splat_like(graph, size, exp2(step)), one);
+    return kiln_legal_select(graph, is_large, kiln_add_splat_like(graph, size, exp2(-step)), up);
+}
+
 /* -i log((b + a i) / sqrt(a^2 + b^2)) */
 static kiln_parts z_atan2(kiln_graph *graph, kiln_parts a, kiln_parts b)
 {
+    kiln_value size = op2(graph, KILN_OP_max, sorted_sizes(graph, a).re, sorted_sizes(graph, b).re);
+    kiln_value scale = squarable(graph, size);
+    a = part_wise(graph, KILN_OP_mul, a, (kiln_parts){scale, scale});
+    b = part_wise(graph, KILN_OP_mul, b, (kiln_parts){scale, scale});
     kiln_value re = op2(graph, KILN_OP_sub, b.re, a.im);
     kiln_parts turned = {re, op2(graph, KILN_OP_add, b.im, a.re)};
     kiln_parts length = z_add(graph, z_mul(graph, a, a), z_mul(graph, b, b));
