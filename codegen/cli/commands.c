@@ -170,7 +170,10 @@ static void print_target(kiln_context *context, const char *target)
     if (kiln_graph_create(context, "probe", &graph)) return;
     kiln_output(graph, NULL, kiln_abs(graph, kiln_input(graph, "x", KILN_f32, 0, NULL)));
     if (kiln_compile(graph, &options, &executable)) {
-        printf("target %s: %s\n", target, kiln_graph_message(graph));
+        const char *message = kiln_graph_message(graph); /* may name the target itself */
+        size_t n = strlen(target);
+        bool is_named = strncmp(message, target, n) == 0 && message[n] == ':';
+        printf("target %s: %s\n", target, message + (is_named ? n + 2 : 0));
     } else {
         printf("target %s: %s\n", target, kiln_executable_program(executable)->target);
     }
