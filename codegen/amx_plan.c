@@ -2,20 +2,21 @@
 #include "base/checked.h"
 #include "codegen/amx.h"
 
-#define BLOCK_BYTES (1024 * 1024) /* of A, in the second cache */
-#define RUN_STEPS 16              /* of bf16: 32 KiB of two panels in the first cache */
-#define FRESH_STEPS 32            /* of more than so many, and rows, every run has fresh sums */
-#define X6_K 512                  /* k of a block */
-#define FRESH_K 1024
-#define AHEAD_BYTES (512 * 1024) /* more of B than this does not wait in the second cache */
-#define FRESH_ROWS 256           /* with FRESH_COLUMNS: sums that stay near the second cache */
+#define BLOCK_BYTES (1024 * 1024)  /* of A, in the second cache */
+#define RUN_STEPS 16               /* of bf16: 32 KiB of two panels in the first cache */
+#define FRESH_STEPS 32             /* of more than so many, and rows, every run has fresh sums */
+#define X6_K 512                   /* k of a block */
+#define FRESH_ELEMENTS (512 * 512) /* of A, half a megabyte: more of it fights with B */
+#define AHEAD_BYTES (512 * 1024)   /* more of B than this does not wait in the second cache */
+#define FRESH_ROWS 512             /* higher blocks read B less often, where k is cut for them */
+#define FRESH_FEW_ROWS 256         /* with FRESH_COLUMNS: sums that stay near the second cache */
 #define FRESH_COLUMNS 2048
 #define NEAR_BYTES (256 * 1024)
 #define NEAR_ROWS 96
 #define TILE_CYCLES 20000.0 /* fewer are not worth handing out */
 #define TILES_PER_THREAD 4
-#define NEAR_TILES 4 /* of one thread: rows and sums stay near; 7 % of BERT at batch 8 */
-#define FRESH_PER_THREAD 2 /* lower row blocks read B more often */
+#define NEAR_TILES 4     /* of one thread: rows and sums stay near; 7 % of BERT at batch 8 */
+#define FAR_PER_THREAD 2 /* where B is far: lower row blocks read it more often */
 
 /* Tiles of a block. More sums mean fewer loads a product; a last block of one tile's rows would be
  * bound by the latency of its few sums, so numbers of rows that leave one are cut in twos. */
@@ -45,10 +46,20 @@ static void choose_runs(kiln_amx *amx)
     amx->is_deferred = !amx->is_fresh && n > amx->run;
 }
 
+/* The most rows of a block with fresh sums, so that every thread has its share of them. */
+static int64_t fresh_rows(const kiln_amx *amx)
+{
+    if (amx->n_parts == 3) return FRESH_FEW_ROWS;
+    int64_t share = amx->dot.lower->schedule->n_threads * FAR_PER_THREAD;
+    int64_t rows = kiln_ceil_div(amx->dot.roles.m_size, kiln_max_i64(share, 1));
+    return rows < FRESH_ROWS ? FRESH_FEW_ROWS : FRESH_ROWS;
+}
+
 /* Blocks of k, whole runs: no bits depend on them. */
 static void choose_k(kiln_amx *amx)
 {
-    int64_t most = amx->n_parts == 3 ? X6_K : FRESH_K, run = amx->run * amx->tile_k;
+    int64_t most = amx->n_parts == 3 ? X6_K : FRESH_ELEMENTS / fresh_rows(amx);
+    int64_t run = amx->run * amx->tile_k;
     if (!amx->is_fresh || amx->dot.a.mode == KILN_DOT_DIRECT) return;
     most = kiln_max_i64(most / run * run, run);
     amx->k_block = kiln_min_i64(most, amx->k_padded);
@@ -66,11 +77,10 @@ static void choose_work(kiln_amx *amx)
     /* Where all of B stays in the cache, few rows at a time: their results and what is added to
      * them lie together. */
     amx->is_near = amx->n_parts == 1 && roles->n_size * row_bytes <= NEAR_BYTES;
-    if (amx->is_near)
-        most_rows = kiln_min_i64(most_rows, near_rows / rows * rows);
+    if (amx->is_near) most_rows = kiln_min_i64(most_rows, near_rows / rows * rows);
     int64_t n_rows = kiln_ceil_div(roles->m_size, most_rows), n_columns = 1;
     if (amx->is_fresh) {
-        most_rows = kiln_min_i64(most_rows, FRESH_ROWS / rows * rows);
+        most_rows = kiln_min_i64(most_rows, fresh_rows(amx) / rows * rows);
         n_rows = kiln_ceil_div(roles->m_size, most_rows);
         n_columns = kiln_ceil_div(roles->n_size, FRESH_COLUMNS);
     }
@@ -80,7 +90,8 @@ static void choose_work(kiln_amx *amx)
     double cycles = tiles * 16 * (double)(amx->k_padded / amx->tile_k) * products;
     double wanted = cycles * (double)roles->batch_size / TILE_CYCLES;
     double threads = dot->lower->schedule->n_threads;
-    double enough = threads * (amx->is_fresh ? FRESH_PER_THREAD : TILES_PER_THREAD);
+    bool is_far = amx->is_fresh || (amx->is_ahead && amx->product == KILN_K_tile_dot_bf16);
+    double enough = threads * (is_far ? FAR_PER_THREAD : TILES_PER_THREAD);
     /* blocks of columns copy the same rows */
     bool is_by_rows = roles->m_size >= roles->n_size;
     if (!is_by_rows && dot->a.mode != KILN_DOT_DIRECT) enough = threads;
@@ -106,7 +117,7 @@ void kiln_amx_plan(kiln_amx *amx)
     kiln_amx_find_rows(amx);
     choose_k(amx);
     choose_block(amx);
-    choose_work(amx);
     int64_t b_bytes = kiln_ceil_div(roles->n_size, KILN_TILE_SIDE) * amx->panel_words * 4;
     amx->is_ahead = b_bytes * roles->batch_size >= AHEAD_BYTES;
+    choose_work(amx);
 }
