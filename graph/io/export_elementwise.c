@@ -119,10 +119,13 @@ const char *kiln_export_extreme(kiln_export_call *call)
                             kiln_export_small(call, 1));
 }
 
+/* C's remainder; for unsigned integers it is the plain one, which runtimes do not take through
+ * f64. */
 const char *kiln_export_fmod(kiln_export_call *call)
 {
     kiln_wire attrs = kiln_export_attrs(call);
-    kiln_export_attr_int(&attrs, "fmod", 1);
+    bool is_unsigned = kiln_dtype_kind_of(call->own) == KILN_DTYPE_KIND_UINT;
+    if (!is_unsigned) kiln_export_attr_int(&attrs, "fmod", 1);
     return kiln_export_emit(call, "Mod", &attrs, kiln_export_small(call, 0),
                             kiln_export_small(call, 1));
 }
