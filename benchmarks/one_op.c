@@ -102,6 +102,43 @@ static kiln_value build_matmul(kiln_graph *graph, kiln_value a, int64_t n)
     return kiln_matmul(graph, a, a);
 }
 
+static kiln_value build_log_softmax(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)n;
+    return kiln_log_softmax(graph, a, 1);
+}
+
+static kiln_value build_pow(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)n;
+    return kiln_pow(graph, a, a);
+}
+
+static kiln_value build_sort(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)n;
+    return kiln_sort(graph, a, 1, 0);
+}
+
+static kiln_value build_convolution(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)a;
+    kiln_value image = kiln_input(graph, "image", KILN_f32, 4, (int64_t[]){1, 8, n, n});
+    kiln_value kernel = kiln_input(graph, "kernel", KILN_f32, 4, (int64_t[]){8, 8, 3, 3});
+    return kiln_convolution(graph, image, kernel, NULL);
+}
+
+static kiln_value build_gram(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    return kiln_matmul(graph, a, build_transpose(graph, a, n));
+}
+
+static kiln_value build_wide_matmul(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    kiln_value b = kiln_input(graph, "right", KILN_f32, 2, (int64_t[]){n, 512});
+    return kiln_matmul(graph, a, b);
+}
+
 static const one_op ops[] = {
     {"neg", build_neg},
     {"add", build_add},
@@ -117,6 +154,12 @@ static const one_op ops[] = {
     {"layer norm", build_layer_norm},
     {"max pool 2 x 2", build_max_pool},
     {"matrix product", build_matmul},
+    {"by n x 512", build_wide_matmul},
+    {"by its transpose", build_gram},
+    {"convolution 3 x 3", build_convolution},
+    {"log softmax", build_log_softmax},
+    {"pow", build_pow},
+    {"sort", build_sort},
 };
 
 static double now_ms(void)
@@ -159,7 +202,7 @@ static int time_op(kiln_context *context, const one_op *op)
     }
     qsort(first, N_SHAPES, sizeof *first, compare_times);
     qsort(again, N_SHAPES, sizeof *again, compare_times);
-    printf("%-16s %8.2f %8.2f %8.2f\n", op->name, first[0], first[N_SHAPES / 2],
+    printf("%-17s %8.2f %8.2f %8.2f\n", op->name, first[0], first[N_SHAPES / 2],
            again[N_SHAPES / 2]);
     return 0;
 }
@@ -171,7 +214,7 @@ int print_one_op_compiles(uint32_t threads)
     if (kiln_context_create(&options, &context)) return 1;
     printf("compiles of one operation on f32[n,n], n = %d to %d, threads %u, ms\n\n", FIRST_DIM,
            FIRST_DIM + N_SHAPES - 1, threads);
-    printf("%-16s %8s %8s %8s\n", "operation", "least", "median", "again");
+    printf("%-17s %8s %8s %8s\n", "operation", "least", "median", "again");
     int status = compile_once(context, &ops[0], FIRST_DIM - 1) < 0; /* opens the backend */
     for (unsigned i = 0; i < sizeof ops / sizeof *ops && !status; i++)
         status = time_op(context, &ops[i]);
