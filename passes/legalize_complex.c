@@ -337,12 +337,12 @@ static kiln_parts z_min(kiln_graph *graph, kiln_parts a, kiln_parts b)
     return choose_parts(graph, is_less(graph, b, a), a, b);
 }
 
-/* A power of two that takes sizes beyond 2^±(reach) to where their squares are normal numbers, else
- * 1: products by it are exact. */
+/* A power of two that takes a size above 2^reach or below 2^-reach to where its square is a normal
+ * number, else 1: products by it are exact. */
 static kiln_value squarable(kiln_graph *graph, kiln_value size)
 {
-    double reach = kiln_graph_type(graph, size)->dtype == KILN_f64 ? 400 : 40;
-    double step = reach == 40 ? 100 : 800;
+    bool is_double = kiln_graph_type(graph, size)->dtype == KILN_f64;
+    double reach = is_double ? 400 : 40, step = is_double ? 800 : 100;
     kiln_value one = kiln_add_splat_like(graph, size, 1);
     kiln_value is_large = kiln_legal_with(graph, KILN_OP_gt, size, exp2(reach));
     kiln_value is_small = kiln_legal_with(graph, KILN_OP_lt, size, exp2(-reach));

@@ -134,7 +134,7 @@ static LLVMValueRef gather_words(kiln_llvm *e, const kiln_instr *instr, LLVMValu
     at = LLVMBuildGEP2(b, LLVMInt8TypeInContext(e->context), at, &back, 1, "");
     const kiln_instr words = {.op = KILN_K_gather,
                               .dtype = KILN_u32,
-                              .lanes = instr->lanes,
+                              .lanes = lanes,
                               .args = {instr->args[0], instr->args[1]}};
     LLVMValueRef value = masked_read(e, &words, "llvm.masked.gather", at);
     LLVMValueRef bits = LLVMBuildTrunc(b, past, word, "");

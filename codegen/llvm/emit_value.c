@@ -86,14 +86,13 @@ static LLVMValueRef divide_lanes(kiln_llvm *e, const kiln_instr *instr, LLVMValu
 {
     bool is_signed = kiln_dtype_is_signed(instr->dtype);
     bool is_narrow = kiln_dtype_bytes(instr->dtype) <= 2;
-    kiln_dtype by_way_of = KILN_u32;
-    if (is_signed || is_narrow) by_way_of = KILN_i32;
+    bool is_u32 = !is_signed && !is_narrow;
     LLVMOpcode widen = is_signed ? LLVMSIToFP : LLVMUIToFP;
-    LLVMOpcode cut = by_way_of == KILN_i32 ? LLVMFPToSI : LLVMFPToUI;
+    LLVMOpcode cut = is_u32 ? LLVMFPToUI : LLVMFPToSI;
     LLVMTypeRef type = kiln_llvm_type(e, is_narrow ? KILN_f32 : KILN_f64, instr->lanes);
     LLVMValueRef quotient = LLVMBuildFDiv(e->builder, LLVMBuildCast(e->builder, widen, a, type, ""),
                                           LLVMBuildCast(e->builder, widen, b, type, ""), "");
-    type = kiln_llvm_type(e, by_way_of, instr->lanes);
+    type = kiln_llvm_type(e, is_u32 ? KILN_u32 : KILN_i32, instr->lanes);
     quotient = LLVMBuildCast(e->builder, cut, quotient, type, "");
     if (is_narrow) quotient = LLVMBuildTrunc(e->builder, quotient, LLVMTypeOf(a), "");
     if (instr->op == KILN_K_div) return quotient;
