@@ -3,7 +3,6 @@
  * of one step's operands, so a call allocates nothing when the caller brings the arena. */
 #include "runtime/aot.h"
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +16,6 @@
 
 #define MXCSR_EXACT 0x1f80u
 #define MXCSR_FLUSH 0x9fc0u
-#define FEATURES_ARE_KNOWN (1ull << 63)
-
 typedef struct aot_run {
     const kiln_program *program; /* of an open batch: the size of the chunk at hand */
     const kiln_program *head;
@@ -30,18 +27,6 @@ typedef struct aot_run {
     void **pointers;
     const kiln_custom_functions *functions; /* NULL: none */
 } aot_run;
-
-/* Asking the processor costs microseconds in a virtual machine, so the answer is kept: the only
- * mutable global, and whoever writes it writes the same. */
-static uint64_t features_known(void)
-{
-    static _Atomic uint64_t known;
-    uint64_t features = atomic_load_explicit(&known, memory_order_relaxed);
-    if (features) return features;
-    features = kiln_cpu_detect() | FEATURES_ARE_KNOWN;
-    atomic_store_explicit(&known, features, memory_order_relaxed);
-    return features;
-}
 
 static uint32_t most_operands(const kiln_program *program)
 {
@@ -269,7 +254,7 @@ static int call(aot_run *run, int64_t rows)
 {
     const kiln_program *program = run->program;
     run->head = program;
-    if (program->cpu_features & ~features_known()) return KILN_UNSUPPORTED;
+    if (program->cpu_features & ~kiln_cpu_detect()) return KILN_UNSUPPORTED;
     if (!kiln_cpu_enable(program->cpu_features)) return KILN_UNSUPPORTED;
     if (!addresses_are_right(run)) return KILN_INVALID;
     if (!functions_are_there(run)) return KILN_UNSUPPORTED;

@@ -3,6 +3,7 @@
 #include "runtime/cpu.h"
 
 #include <cpuid.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -12,6 +13,8 @@
 #define ARCH_GET_XCOMP_SUPP 0x1021
 #define ARCH_REQ_XCOMP_PERM 0x1023
 #define XTILEDATA 18
+
+#define FEATURES_ARE_KNOWN (1ull << 63)
 
 /* State components in XCR0: SSE and AVX; with opmask and the two halves of ZMM; AMX tiles. */
 #define XCR0_AVX 0x6u
@@ -60,7 +63,7 @@ static bool amx_is_supported(void)
     return result == 0 && supported >> XTILEDATA & 1;
 }
 
-uint64_t kiln_cpu_detect(void)
+static uint64_t ask_processor(void)
 {
     uint32_t words[N_WORDS] = {0}, a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
@@ -81,6 +84,18 @@ uint64_t kiln_cpu_detect(void)
         if (has_bits && (xcr0 & row->xcr0) == row->xcr0) found |= row->feature;
     }
     return found;
+}
+
+/* The only mutable global, and whoever writes it writes the same. */
+uint64_t kiln_cpu_detect(void)
+{
+    static _Atomic uint64_t known;
+    uint64_t features = atomic_load_explicit(&known, memory_order_relaxed);
+    if (!features) {
+        features = ask_processor() | FEATURES_ARE_KNOWN;
+        atomic_store_explicit(&known, features, memory_order_relaxed);
+    }
+    return features & ~FEATURES_ARE_KNOWN;
 }
 
 uint64_t kiln_cpu_worthwhile(uint64_t features)

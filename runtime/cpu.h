@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Asks the processor; in a virtual machine this takes microseconds, so callers keep the answer. */
+/* Asks the processor once a process: in a virtual machine that takes some 50 microseconds. */
 uint64_t kiln_cpu_detect(void);
 
 /* Those of `features` that make programs faster here. Intel's cores take two cycles for a dot of
