@@ -166,6 +166,7 @@ void kiln_dot_add_locals(kiln_dot *dot)
         a->source.dtype = KILN_NO_DTYPE;
     }
     if (b->mode == KILN_DOT_OWN_PANELS) kiln_dot_add_panels(dot);
+    if (b->mode == KILN_DOT_STRIPS) kiln_dot_add_strips(dot);
     if (b->mode != KILN_DOT_COPY_K) return;
     b->step = 1;
     b->k_step = (int64_t)dot->vectors * dot->lanes;
@@ -277,6 +278,7 @@ kiln_kv kiln_dot_column_offset(kiln_dot *dot, kiln_kv at)
         kiln_kv start = kiln_k_mul_imm(k, dot->batch, panels);
         return kiln_k_binary(k, KILN_K_add, start, kiln_k_mul_imm(k, at, dot->roles.k_size));
     }
+    if (dot->b.mode == KILN_DOT_STRIPS) return kiln_dot_strip_offset(dot, at);
     if (dot->b.mode == KILN_DOT_OWN_PANELS) {
         at = kiln_k_binary(k, KILN_K_sub, at, dot->first_column);
         return kiln_k_mul_imm(k, at, dot->roles.k_size);

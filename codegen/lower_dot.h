@@ -14,6 +14,7 @@ typedef enum kiln_dot_mode {
     KILN_DOT_ROWS, /* of A: in place, each row at an address of its own, which a move gives */
     KILN_DOT_PANELS,
     KILN_DOT_OWN_PANELS, /* of B: the tile at work packs its columns into a local */
+    KILN_DOT_STRIPS,     /* of B: the same in a brief product */
     KILN_DOT_COPY_K, /* local [m][k]; of B: [k][columns of a tile] */
     KILN_DOT_COPY_M, /* local [k][m] */
     KILN_DOT_WIDEN,  /* of B: codes are widened in registers, once for all rows */
@@ -43,6 +44,7 @@ typedef struct kiln_dot {
     int64_t share_columns, share_blocks; /* of each thread, with own panels */
     kiln_kv share_begin;                 /* the share's of the tile at work */
     uint32_t panels;                     /* local for them */
+    bool b_is_by_k;                      /* strips: k of a column lie together in memory */
     uint32_t totals;   /* local for sums of chunks, when k has several: a register tile's, or of the
                           whole tile when k is cut */
     uint32_t partial;  /* local for a tile's sums between blocks of k, when there are several */
@@ -79,6 +81,14 @@ void kiln_dot_choose_panels(kiln_dot *dot);
 void kiln_dot_add_panels(kiln_dot *dot);
 void kiln_dot_place_panels(kiln_dot *dot, kiln_kv number);
 void kiln_dot_pack_panels(kiln_dot *dot);
+/* dot_strips.c: lets the tiles of a brief product pack their columns of B; needs the operands, sets
+ * the (padded) k_block_size. Bytes of a strip, the columns of a register tile. Adds the local for
+ * block_columns. The strip at `column` in it; packs that one, whose vectors have these masks. */
+void kiln_dot_use_strips(kiln_dot *dot);
+int64_t kiln_dot_strip_bytes(const kiln_dot *dot);
+void kiln_dot_add_strips(kiln_dot *dot);
+kiln_kv kiln_dot_strip_offset(kiln_dot *dot, kiln_kv column);
+void kiln_dot_pack_strip(kiln_dot *dot, kiln_kv column, const kiln_kv *masks);
 /* dot_widen.c: whether B is weights to be widened; sets dot->widen. */
 bool kiln_dot_find_weights(kiln_dot *dot);
 /* Chooses between registers and copies by the rows; a register tile may get fewer vectors. */

@@ -141,9 +141,11 @@ static bool wants_panels(kiln_fusion *fusion, uint32_t id)
     int64_t inner = roles.b_n.n ? roles.b_n.at[roles.b_n.n - 1] : -1;
     bool is_unit = is_strided && (inner < 0 || roles.n_size == 1 || at.strides[inner] == 1);
     if (roles.n_size * roles.m_size < 16) return false;
+    kiln_value value = kiln_fusion_value(fusion, id);
+    if (kiln_dot_may_pack_briefly(fusion->arena, graph, value, fusion->machine)) return false;
     if (!is_unit) return true;
     if (packs_itself(fusion, id, &roles)) return false;
-    bool is_brief = kiln_dot_may_be_brief(fusion->arena, graph, kiln_fusion_value(fusion, id));
+    bool is_brief = kiln_dot_may_be_brief(fusion->arena, graph, value);
     return roles.m_size >= 4 * TILE_ROWS && !is_brief;
 }
 
