@@ -11,8 +11,10 @@
 #include "codegen/math.h"
 #include "kiln/program.h"
 
-#define SCORE_BYTES 40000 /* of a block of rows: most of the first cache */
-#define MOST_ROWS 32 /* of a block: every register tile of it is code of its own */
+#define MOST_ROWS 16 /* of a block: every register tile of it is code of its own */
+#define NEAR_BEST 1.005 /* a block that takes so much longer but has fewer rows is less code */
+#define FED_STEPS 64
+#define LOAD_COST 0.6
 #define TILES_PER_THREAD 4
 #define MOST_FETCHED 4 /* rows of keys and values for a row of scores */
 
@@ -124,6 +126,14 @@ static void pack_panels(attention *a, kiln_dot *dot, uint32_t local)
     kiln_k_end(k);
 }
 
+/* A product's register tiles for a block of so many rows. The second cache feeds any of them, since
+ * what they read was asked for before: so no more steps of k count than the first cache holds. */
+static kiln_tile_choice choose_tile(const attention *a, const kiln_dot *dot, int64_t rows)
+{
+    int64_t steps = kiln_min_i64(dot->roles.k_size, FED_STEPS);
+    return kiln_tile_choose(a->lower->machine, dot->lanes, rows, dot->roles.n_size, steps);
+}
+
 static kiln_tile make_tile(attention *a, kiln_dot *dot, uint32_t rows, uint32_t vectors)
 {
     return (kiln_tile){.lower = a->lower, .dtype = dot->dtype, .lanes = dot->lanes, .rows = rows,
@@ -137,8 +147,7 @@ static void emit_product(attention *a, kiln_dot *dot, const row_block *block, in
 {
     kiln_kernel *k = a->lower->kernel;
     uint32_t lanes = dot->lanes;
-    kiln_tile_choice choice =
-        kiln_tile_choose(a->lower->machine, lanes, block->rows, n, dot->roles.k_size);
+    kiln_tile_choice choice = choose_tile(a, dot, block->rows);
     int64_t width = (int64_t)choice.vectors * lanes, whole = n / width * width;
     for (uint32_t row0 = 0; row0 < block->rows; row0 += choice.rows) {
         uint32_t rows = block->rows - row0 < choice.rows ? block->rows - row0 : choice.rows;
@@ -203,10 +212,10 @@ static void emit_outputs(attention *a, const row_block *block, kiln_tile *tile,
         from = kiln_dot_column_offset(dot, place->column);
     } else {
         tile->b = (kiln_tile_source){.buffer = a->values, .dtype = KILN_NO_DTYPE};
-        tile->b_is_near = true;
         kiln_tile_use_panels(tile, dot->roles.k_size);
         from = kiln_k_mul_imm(k, place->column, dot->roles.k_size);
     }
+    tile->b_is_near = true;
     kiln_tile_zero(tile);
     kiln_tile_accumulate(tile, kiln_k_const_i64(k, place->row0 * a->pitch), from,
                          dot->roles.k_size);
@@ -360,29 +369,48 @@ static void set_stages(attention *a)
     for (uint32_t i = 0; i < lower->group->n_nodes; i++) a->walk.locals[i] = a->scores;
 }
 
-/* Cycles of both products for a block of rows. */
-static double block_cycles(const attention *a, int64_t rows)
+/* Cycles of a product for a block of rows. Loads slow the clock: 4 x 4 vectors take a twentieth
+ * longer than 6 x 4, which do as many multiply-adds a cycle with a sixth fewer. */
+static double product_cycles(const attention *a, const kiln_dot *dot, int64_t rows)
 {
-    const kiln_machine *machine = a->lower->machine;
+    kiln_tile_choice tile = choose_tile(a, dot, rows);
+    double sums = (double)tile.rows * tile.vectors, loads = (double)tile.rows + tile.vectors;
+    double steps = (double)dot->roles.k_size;
+    double trips = steps > FED_STEPS ? steps / FED_STEPS : 1;
+    return tile.cycles * trips * (1 + LOAD_COST * loads / sums);
+}
+
+static double all_cycles(const attention *a, int64_t block)
+{
+    int64_t rows = a->match.rows, rest = rows % block;
+    double cycles = product_cycles(a, &a->first, block) + product_cycles(a, &a->second, block);
+    cycles *= (double)(rows / block);
+    if (!rest) return cycles;
+    return cycles + product_cycles(a, &a->first, rest) + product_cycles(a, &a->second, rest);
+}
+
+/* The fewest rows that take about the least time: their scores stay in the first cache, the code is
+ * short. Twice as many where keys and values leave the second cache. */
+static void choose_block(attention *a)
+{
     const kiln_matmul_roles *first = &a->first.roles, *second = &a->second.roles;
-    if (!rows) return 0;
-    uint32_t lanes = a->first.lanes;
-    return kiln_tile_choose(machine, lanes, rows, first->n_size, first->k_size).cycles +
-           kiln_tile_choose(machine, lanes, rows, second->n_size, second->k_size).cycles;
+    int64_t rows = a->match.rows, most = kiln_min_i64(rows, MOST_ROWS);
+    double cycles[MOST_ROWS + 1], best = 0;
+    for (int64_t block = 1; block <= most; block++) {
+        cycles[block] = all_cycles(a, block);
+        if (block == 1 || cycles[block] < best) best = cycles[block];
+    }
+    a->block = 1;
+    while (cycles[a->block] > best * NEAR_BEST) a->block++;
+    double bytes = (double)first->k_size + (double)second->n_size;
+    bytes *= (double)a->match.columns * sizeof(float);
+    if (bytes > a->lower->machine->l2_bytes / 4 * 3) a->block = kiln_min_i64(2 * a->block, rows);
 }
 
 static void choose_blocks(attention *a)
 {
-    int64_t rows = a->match.rows, most = SCORE_BYTES / (a->pitch * (int64_t)sizeof(float));
-    double best = 0;
-    for (int64_t block = 1; block <= rows && block <= MOST_ROWS; block++) {
-        if (block > 1 && block > most) break;
-        double cycles = block_cycles(a, block) * (double)(rows / block);
-        cycles += block_cycles(a, rows % block);
-        if (a->block && cycles >= best) continue;
-        best = cycles;
-        a->block = block;
-    }
+    int64_t rows = a->match.rows;
+    if (!a->is_tiled) choose_block(a);
     if (a->is_tiled) a->block = kiln_min_i64(rows, KILN_AMX_ATTENTION_ROWS);
     int64_t n_blocks = kiln_ceil_div(rows, a->block);
     int64_t enough = (int64_t)a->lower->schedule->n_threads * TILES_PER_THREAD;
