@@ -1,5 +1,5 @@
 /* usage: bench [--quick] [--json] [--steps] [--only NAME] [--seconds S] [--threads N]
- *        bench --compile [--threads N]
+ *        bench --compile [--only NAME] [--threads N]
  * Fused against unfused: every workload compiled both ways with the same kernels, arena and
  * threads, its outputs compared, then both timed in interleaved rounds. --steps shows each step of
  * both too; --compile times compiles of one operation instead. */
@@ -276,7 +276,7 @@ int main(int argc, char **argv)
     if (kiln_context_create(&context_options, &context)) return fail("context", "not created");
     asked.threads = kiln_context_threads(context);
     kiln_context_destroy(context);
-    if (asked.is_compile) return print_one_op_compiles(asked.threads);
+    if (asked.is_compile) return print_one_op_compiles(asked.threads, asked.only);
     machine_limits limits = measure_limits(asked.threads);
     if (!asked.is_json) {
         printf("%u threads; copy %.1f GB/s, f32 FMA %.0f GFLOP/s\n\n", asked.threads,

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "kiln/kiln.h"
@@ -120,12 +121,132 @@ static kiln_value build_sort(kiln_graph *graph, kiln_value a, int64_t n)
     return kiln_sort(graph, a, 1, 0);
 }
 
+/* A convolution of f32[1, 8, n, n], or f32[1, 8, 8 n], by a kernel of these dims. */
+static kiln_value convolve(kiln_graph *graph, int64_t n, const int64_t *kernel_dims,
+                           const kiln_conv_options *options)
+{
+    kiln_value image = kiln_input(graph, "image", KILN_f32, 4, (int64_t[]){1, 8, n, n});
+    kiln_value kernel = kiln_input(graph, "kernel", KILN_f32, 4, kernel_dims);
+    return kiln_convolution(graph, image, kernel, options);
+}
+
 static kiln_value build_convolution(kiln_graph *graph, kiln_value a, int64_t n)
 {
     (void)a;
+    return convolve(graph, n, (int64_t[]){8, 8, 3, 3}, NULL);
+}
+
+static kiln_value build_padded_conv(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)a;
+    int64_t two[] = {2, 2};
+    return convolve(graph, n, (int64_t[]){8, 8, 5, 5},
+                    &(kiln_conv_options){.low = two, .high = two});
+}
+
+static kiln_value build_pointwise_conv(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)a;
+    return convolve(graph, n, (int64_t[]){16, 8, 1, 1}, NULL);
+}
+
+static kiln_value build_strided_conv(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)a;
+    int64_t two[] = {2, 2}, three[] = {3, 3};
+    return convolve(graph, n, (int64_t[]){16, 8, 7, 7},
+                    &(kiln_conv_options){.strides = two, .low = three, .high = three});
+}
+
+static kiln_value build_depthwise_conv(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)a;
+    int64_t one[] = {1, 1};
+    return convolve(graph, n, (int64_t[]){8, 1, 3, 3},
+                    &(kiln_conv_options){.low = one, .high = one, .groups = 8});
+}
+
+static kiln_value build_grouped_conv(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)a;
+    int64_t one[] = {1, 1};
+    return convolve(graph, n, (int64_t[]){16, 4, 3, 3},
+                    &(kiln_conv_options){.low = one, .high = one, .groups = 2});
+}
+
+static kiln_value build_dilated_conv(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)a;
+    int64_t two[] = {2, 2};
+    return convolve(graph, n, (int64_t[]){8, 8, 3, 3},
+                    &(kiln_conv_options){.low = two, .high = two, .rhs_dilation = two});
+}
+
+static kiln_value build_transposed_conv(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)a;
+    int64_t two[] = {2, 2};
+    return convolve(graph, n, (int64_t[]){8, 8, 4, 4},
+                    &(kiln_conv_options){.low = two, .high = two, .lhs_dilation = two});
+}
+
+static kiln_value build_conv_1d(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)a;
+    kiln_value line = kiln_input(graph, "line", KILN_f32, 3, (int64_t[]){1, 16, 8 * n});
+    kiln_value kernel = kiln_input(graph, "kernel", KILN_f32, 3, (int64_t[]){16, 16, 5});
+    return kiln_convolution(graph, line, kernel, NULL);
+}
+
+/* Features innermost, as they stand between the layers of a network. */
+static kiln_value build_nhwc_conv(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)a;
+    int64_t one[] = {1, 1}, image[] = {0, 3, 1, 2}, taps[] = {3, 2, 0, 1};
+    kiln_value pixels = kiln_input(graph, "image", KILN_f32, 4, (int64_t[]){1, n, n, 8});
+    kiln_value kernel = kiln_input(graph, "kernel", KILN_f32, 4, (int64_t[]){3, 3, 8, 16});
+    return kiln_convolution(graph, pixels, kernel,
+                            &(kiln_conv_options){.low = one,
+                                                 .high = one,
+                                                 .input_axes = image,
+                                                 .kernel_axes = taps,
+                                                 .output_axes = image});
+}
+
+/* 56 x 56 x 64, as in ResNet-50, and near it. */
+static kiln_value build_large_conv(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)a;
+    int64_t one[] = {1, 1}, side = n - FIRST_DIM + 56;
+    kiln_value image = kiln_input(graph, "image", KILN_f32, 4, (int64_t[]){1, 64, side, side});
+    kiln_value kernel = kiln_input(graph, "kernel", KILN_f32, 4, (int64_t[]){64, 64, 3, 3});
+    return kiln_convolution(graph, image, kernel, &(kiln_conv_options){.low = one, .high = one});
+}
+
+static kiln_value build_padded_pool(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)a;
+    int64_t three[] = {1, 1, 3, 3}, two[] = {1, 1, 2, 2}, one[] = {0, 0, 1, 1};
     kiln_value image = kiln_input(graph, "image", KILN_f32, 4, (int64_t[]){1, 8, n, n});
-    kiln_value kernel = kiln_input(graph, "kernel", KILN_f32, 4, (int64_t[]){8, 8, 3, 3});
-    return kiln_convolution(graph, image, kernel, NULL);
+    return kiln_window_max(
+        graph, image,
+        &(kiln_window_options){.sizes = three, .strides = two, .low = one, .high = one});
+}
+
+static kiln_value build_pool_sum(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)a;
+    int64_t three[] = {1, 1, 3, 3};
+    kiln_value image = kiln_input(graph, "image", KILN_f32, 4, (int64_t[]){1, 8, n, n});
+    return kiln_window_sum(graph, image, &(kiln_window_options){.sizes = three});
+}
+
+static kiln_value build_pool_grad(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    int64_t two[] = {2, 2}, dims[] = {n / 2, n / 2};
+    kiln_value source = kiln_input(graph, "source", KILN_f32, 2, dims);
+    return kiln_window_max_grad(graph, a, source,
+                                &(kiln_window_options){.sizes = two, .strides = two});
 }
 
 static kiln_value build_gram(kiln_graph *graph, kiln_value a, int64_t n)
@@ -157,6 +278,19 @@ static const one_op ops[] = {
     {"by n x 512", build_wide_matmul},
     {"by its transpose", build_gram},
     {"convolution 3 x 3", build_convolution},
+    {"padded 5 x 5", build_padded_conv},
+    {"1 x 1", build_pointwise_conv},
+    {"strided 7 x 7", build_strided_conv},
+    {"depthwise 3 x 3", build_depthwise_conv},
+    {"grouped 3 x 3", build_grouped_conv},
+    {"dilated 3 x 3", build_dilated_conv},
+    {"transposed 4 x 4", build_transposed_conv},
+    {"of lines, 5", build_conv_1d},
+    {"channels last", build_nhwc_conv},
+    {"56 x 56 x 64", build_large_conv},
+    {"max pool 3 x 3", build_padded_pool},
+    {"sum pool 3 x 3", build_pool_sum},
+    {"max pool grad", build_pool_grad},
     {"log softmax", build_log_softmax},
     {"pow", build_pow},
     {"sort", build_sort},
@@ -207,7 +341,7 @@ static int time_op(kiln_context *context, const one_op *op)
     return 0;
 }
 
-int print_one_op_compiles(uint32_t threads)
+int print_one_op_compiles(uint32_t threads, const char *only)
 {
     kiln_context *context;
     kiln_context_options options = {.struct_bytes = sizeof options, .threads = threads};
@@ -217,7 +351,7 @@ int print_one_op_compiles(uint32_t threads)
     printf("%-17s %8s %8s %8s\n", "operation", "least", "median", "again");
     int status = compile_once(context, &ops[0], FIRST_DIM - 1) < 0; /* opens the backend */
     for (unsigned i = 0; i < sizeof ops / sizeof *ops && !status; i++)
-        status = time_op(context, &ops[i]);
+        if (!only || strstr(ops[i].name, only)) status = time_op(context, &ops[i]);
     kiln_context_destroy(context);
     return status;
 }

@@ -494,7 +494,7 @@ void kiln_lower_conv(kiln_lower *lower)
         kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
         kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
         kiln_k_end(k);
-    } else if (kiln_conv_lower_winograd(&conv)) {
+    } else if (kiln_conv_lower_brief(&conv) || kiln_conv_lower_winograd(&conv)) {
         return;
     } else if (conv.groups > 1 && conv.in_features == 1) {
         kiln_conv_lower_depthwise(&conv);

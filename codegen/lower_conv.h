@@ -56,6 +56,10 @@ void kiln_conv_lower_tiles(kiln_conv *conv, kiln_ints sizes,
 /* The index of the result at pixel `row` of the register tile: an epilogue's callback. */
 void kiln_conv_result_index(void *conv, kiln_kv row, kiln_axis_index column, kiln_index *out_index);
 
+/* One that is brief (passes/brief_conv.h), both operands read in place (conv_brief.c); false where
+ * it is not. */
+bool kiln_conv_lower_brief(kiln_conv *conv);
+
 /* By matrix tiles (amx_conv.c): one group, no input dilation. */
 void kiln_lower_amx_conv(kiln_conv *conv);
 

@@ -4,6 +4,7 @@
 #include "passes/band.h"
 
 #include "base/checked.h"
+#include "passes/brief_conv.h"
 
 #define MOST_EXTENT 16   /* rows and columns of a window: runs at a row's ends stand in the code */
 #define LONGEST_SUM 4096 /* longer ones are cut into chunks by products on their own */
@@ -73,6 +74,7 @@ static bool is_direct_conv(const kiln_graph *graph, const kiln_group *group)
 {
     const kiln_node *node = kiln_graph_node(graph, group->anchor);
     if (group->kind != KILN_GROUP_CONV || !has_rows(graph, group)) return false;
+    if (kiln_conv_is_brief(graph, group->anchor)) return false;
     const kiln_type *input = kiln_graph_type(graph, node->inputs[0]);
     if (node->attrs->conv.winograd || !is_nhwc(node->attrs->conv.output_axes)) return false;
     if (input->dtype != node->type->dtype || input->n_elements == 0) return false;

@@ -1,0 +1,77 @@
+/* Which convolutions are brief: of little to middle work, columns of the image side by side in
+ * memory (as in NCHW), a kernel that is known only when running, operands in the dtype of the
+ * sums. */
+#include "passes/brief_conv.h"
+
+#include "base/checked.h"
+
+#define MOST_WORK (1 << 25)   /* multiplications: half a millisecond on a core */
+#define MOST_EXTENT (1 << 30) /* positions along an axis are counted in 32 bits */
+
+static bool is_constant(const kiln_graph *graph, kiln_value value)
+{
+    return kiln_graph_node(graph, kiln_view_base(graph, value))->op == KILN_OP_constant;
+}
+
+static bool has_columns_together(const kiln_graph *graph, const kiln_node *node)
+{
+    kiln_view_strides at;
+    kiln_value image = node->inputs[0];
+    kiln_ints axes = node->attrs->conv.input_axes;
+    if (!kiln_view_is_strided(graph, image, kiln_view_base(graph, image), &at)) return false;
+    return at.strides[axes.at[axes.n - 1]] == 1;
+}
+
+/* Extents that fit, and of input dilation what falls apart into plain convolutions: columns of one
+ * remainder by the taps that meet elements. */
+static bool has_plain_axes(const kiln_graph *graph, const kiln_node *node)
+{
+    const kiln_attrs *attrs = node->attrs;
+    const kiln_type *image = kiln_graph_type(graph, node->inputs[0]);
+    const kiln_type *kernel = kiln_graph_type(graph, node->inputs[1]);
+    uint32_t n_spatial = attrs->conv.strides.n;
+    for (uint32_t i = 0; i < n_spatial; i++) {
+        int64_t apart = attrs->conv.lhs_dilation.at[i], low = attrs->conv.low.at[i];
+        int64_t extents[] = {image->dims[attrs->conv.input_axes.at[i + 2]],
+                             kernel->dims[attrs->conv.kernel_axes.at[i + 2]],
+                             node->type->dims[attrs->conv.output_axes.at[i + 2]],
+                             attrs->conv.strides.at[i],
+                             attrs->conv.rhs_dilation.at[i],
+                             low < 0 ? -low : low,
+                             apart};
+        for (uint32_t j = 0; j < sizeof extents / sizeof *extents; j++)
+            if (extents[j] >= MOST_EXTENT) return false;
+        if (extents[2] * extents[3] + extents[1] * extents[4] >= MOST_EXTENT) return false;
+        if (apart > 1 && attrs->conv.rhs_dilation.at[i] > 1) return false;
+        if (apart > 1 && i + 1 == n_spatial && attrs->conv.strides.at[i] > 1) return false;
+    }
+    return n_spatial >= 1 && n_spatial <= 3;
+}
+
+/* Taps that meet elements only. */
+static bool is_little_work(const kiln_graph *graph, const kiln_node *node)
+{
+    const kiln_type *kernel = kiln_graph_type(graph, node->inputs[1]);
+    kiln_ints axes = node->attrs->conv.kernel_axes;
+    int64_t work, sizes[2 + KILN_MAX_RANK] = {node->type->n_elements, kernel->dims[axes.at[1]]};
+    uint32_t n = 2;
+    for (uint32_t i = 2; i < axes.n; i++)
+        sizes[n++] =
+            kiln_ceil_div(kernel->dims[axes.at[i]], node->attrs->conv.lhs_dilation.at[i - 2]);
+    return kiln_checked_product(sizes, n, &work) && work <= MOST_WORK;
+}
+
+bool kiln_conv_is_brief(const kiln_graph *graph, kiln_value contraction)
+{
+    const kiln_node *node = kiln_graph_node(graph, contraction);
+    if (node->op != KILN_OP_convolution || node->attrs->conv.winograd) return false;
+    const kiln_type *image = kiln_graph_type(graph, node->inputs[0]);
+    const kiln_type *kernel = kiln_graph_type(graph, node->inputs[1]);
+    kiln_dtype dtype = node->attrs->conv.accumulate;
+    if (image->dtype != dtype || kernel->dtype != dtype) return false;
+    if (is_constant(graph, node->inputs[0]) || is_constant(graph, node->inputs[1])) return false;
+    if (node->type->n_elements == 0 || image->n_elements == 0 || kernel->n_elements == 0)
+        return false;
+    if (!has_plain_axes(graph, node) || !has_columns_together(graph, node)) return false;
+    return is_little_work(graph, node);
+}
