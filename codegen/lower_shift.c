@@ -1,7 +1,8 @@
-/* A maximum that only shifts exponentials of which one takes shares, as softmax does: the group's
- * nodes -> whether NaNs and the signs of zeros may go unseen in it. Where an element is NaN its
- * exponential is, and with the sum every share; and what is shifted by a zero of either sign has
- * the same exponential. */
+/* What is known of maxima that shift exponentials, as in a softmax. Of x less the maximum of x:
+ * that it is not above 0. Of a maximum that only shifts exponentials of which one takes shares: the
+ * group's nodes -> whether NaNs and the signs of zeros may go unseen in it. Where an element is NaN
+ * its exponential is, and with the sum every share; and what is shifted by a zero of either sign
+ * has the same exponential. */
 #include "codegen/lower_stage.h"
 
 #include "kiln/program.h"
@@ -27,11 +28,11 @@ static role role_of(const shift_walk *w, const kiln_node *node, uint32_t operand
     return at == KILN_NONE ? OTHER : w->roles[at];
 }
 
-/* Puts the maximum's axes back, every other one where it was. */
-static bool spreads_rows(const shift_walk *w, const kiln_node *node)
+/* Puts the axes of a reduction back, every other one where it was. */
+static bool spreads_rows(const kiln_lower *lower, const kiln_node *reduction, const kiln_node *node)
 {
-    const kiln_type *full = kiln_graph_type(w->lower->graph, w->max->inputs[0]);
-    kiln_ints reduced = w->max->attrs->axes.axes;
+    const kiln_type *full = kiln_graph_type(lower->graph, reduction->inputs[0]);
+    kiln_ints reduced = reduction->attrs->axes.axes;
     if (node->op != KILN_OP_broadcast || node->type->rank != full->rank) return false;
     if (memcmp(node->type->dims, full->dims, full->rank * sizeof *full->dims) != 0) return false;
     kiln_ints axes = node->attrs->axes.axes;
@@ -61,18 +62,30 @@ static bool takes_part(const shift_walk *w, const kiln_node *node, role *out_rol
     if (c != OTHER) return false;
     if (node->op == KILN_OP_sub && b == SHIFT && node->inputs[0].id == w->max->inputs[0].id)
         *out_role = SHIFTED;
-    else if (a == SHIFT && spreads_rows(w, node))
+    else if (a == SHIFT && spreads_rows(w->lower, w->max, node))
         *out_role = SHIFT;
     else if (a == SHIFTED && node->op == KILN_OP_exp)
         *out_role = EXPONENTIAL;
     else if (a == EXPONENTIAL && is_sum)
         *out_role = SUM;
-    else if ((a == SUM && spreads_rows(w, node)) || (b == SUM && node->op == KILN_OP_div && !a))
+    else if ((a == SUM && spreads_rows(w->lower, w->max, node)) ||
+             (b == SUM && node->op == KILN_OP_div && !a))
         *out_role = SUM;
     else
         return (is_share && a == EXPONENTIAL && b == SUM) ||
                (is_sum_or_other(a) && is_sum_or_other(b));
     return true;
+}
+
+bool kiln_lower_is_shifted(const kiln_lower *lower, kiln_value value)
+{
+    const kiln_node *node = kiln_graph_node(lower->graph, value);
+    if (node->op != KILN_OP_sub) return false;
+    const kiln_node *spread = kiln_graph_node(lower->graph, node->inputs[1]);
+    if (spread->op != KILN_OP_broadcast) return false;
+    const kiln_node *max = kiln_graph_node(lower->graph, spread->inputs[0]);
+    return max->op == KILN_OP_reduce_max && max->inputs[0].id == node->inputs[0].id &&
+           spreads_rows(lower, max, spread);
 }
 
 bool kiln_lower_is_shift(const kiln_lower *lower, kiln_value node)

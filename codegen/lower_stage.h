@@ -56,6 +56,8 @@ typedef struct kiln_partials {
 /* `n` vectors of the identity for reduction `node` over n_reduced elements. */
 void kiln_partials_begin(kiln_lower *lower, kiln_value node, uint32_t n,
                          kiln_partials *out_partials);
+/* Whether the value is x less the maximum of x over some axes: at most 0, or NaN. */
+bool kiln_lower_is_shifted(const kiln_lower *lower, kiln_value value);
 /* Whether what comes of maximum `node` does not depend on the NaNs and the signs of zeros in it. */
 bool kiln_lower_is_shift(const kiln_lower *lower, kiln_value node);
 /* Lets the partials be fast where that pays; is_shift may be set then. The next use but steps,

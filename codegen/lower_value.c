@@ -6,6 +6,7 @@
 #include "codegen/lower_value.h"
 
 #include "base/hash.h"
+#include "codegen/lower_stage.h"
 #include "codegen/math.h"
 #include "kiln/program.h"
 
@@ -215,6 +216,9 @@ static kiln_kv value_elementwise(kiln_lower *lower, kiln_frame *frame)
     kiln_kv args[3] = {0};
     for (uint32_t i = 0; i < node->n_inputs; i++) args[i] = kiln_frame_sub(lower, frame, i);
     if (node->op == KILN_OP_barrier) return args[0];
+    if (node->op == KILN_OP_exp && kiln_lower_is_shifted(lower, node->inputs[0]))
+        return kiln_math_round_to(lower->kernel, kiln_math_exp_down(lower->kernel, args[0]),
+                                  node->type->dtype);
     kiln_value typed = node->inputs[node->op == KILN_OP_select ? 1 : 0];
     kiln_dtype dtype = kiln_graph_type(lower->graph, typed)->dtype;
     return kiln_math_op(lower->kernel, (kiln_op)node->op, dtype, node->type->dtype, args);

@@ -16,6 +16,9 @@ kiln_dtype kiln_compute_dtype(kiln_dtype dtype);
 kiln_kv kiln_math_op(kiln_kernel *k, kiln_op op, kiln_dtype dtype, kiln_dtype result,
                      const kiln_kv *args);
 
+/* e^x of an x that is at most 0 or NaN, with the bits of the op exp, in fewer instructions. */
+kiln_kv kiln_math_exp_down(kiln_kernel *k, kiln_kv x);
+
 /* Rounds an f32 value to bf16 or f16, staying in f32; nothing for other dtypes. */
 kiln_kv kiln_math_round_to(kiln_kernel *k, kiln_kv value, kiln_dtype dtype);
 /* Storage form to compute form and back: bf16 and f16 are u16 patterns in memory and in kernels. */

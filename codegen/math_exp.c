@@ -76,16 +76,46 @@ static kiln_kv scale(kiln_kernel *k, const exp_format *format, kiln_kv a, const 
 /* Below `low` the result is a 0 that is selected, not computed: a product that underflows costs a
  * hundred cycles on common processors, and masks of attention are full of -inf. As one instruction
  * it is masked, so what its operands are there does not matter. */
+static kiln_kv above_low(kiln_kernel *k, kiln_kv x, kiln_kv *out_is_low)
+{
+    *out_is_low = compare_num(k, KILN_K_lt, x, format_of(k, x)->low);
+    return has_scale(k, x) ? x : num_where(k, *out_is_low, 0.0, x);
+}
+
+/* e^r */
+static kiln_kv exp_rest(kiln_kernel *k, const exp_parts *parts)
+{
+    kiln_kv slope = fma_num(k, parts->r, parts->q, 1.0);
+    return fma_num(k, parts->r, slope, 1.0);
+}
+
 kiln_kv kiln_math_exp(kiln_kernel *k, kiln_kv x)
 {
     const exp_format *format = format_of(k, x);
-    kiln_kv is_low = compare_num(k, KILN_K_lt, x, format->low);
-    if (!has_scale(k, x)) x = num_where(k, is_low, 0.0, x);
-    x = at_most(k, x, format->high);
+    kiln_kv is_low;
+    x = at_most(k, above_low(k, x, &is_low), format->high);
     exp_parts parts = exp_split(k, x, 2 * format->bias);
-    kiln_kv slope = fma_num(k, parts.r, parts.q, 1.0);
-    kiln_kv p = fma_num(k, parts.r, slope, 1.0);
+    kiln_kv p = exp_rest(k, &parts);
     return num_where(k, is_low, 0.0, scale(k, format, p, &parts));
+}
+
+/* n <= 0, so 2^(n + DOWN) is a normal number, and one product is left to make denormal results. The
+ * magic number is as even as the other's: ties go the same way. */
+#define DOWN 65
+kiln_kv kiln_math_exp_down(kiln_kernel *k, kiln_kv x)
+{
+    const exp_format *format = format_of(k, x);
+    kiln_kv is_low;
+    x = above_low(k, x, &is_low);
+    exp_parts parts = exp_split(k, x, format->bias + DOWN);
+    kiln_kv p = exp_rest(k, &parts);
+    if (has_scale(k, x)) {
+        p = kiln_k_binary(k, KILN_K_scale, p, parts.n);
+    } else {
+        p = mul(k, p, power_of_two(k, format, parts.bits));
+        p = mul_num(k, p, 0x1p-65);
+    }
+    return num_where(k, is_low, 0.0, p);
 }
 
 /* 2^n - 1 + 2^n (e^r - 1), with half of 2^n so that n = bias + 1 does not overflow early. */
