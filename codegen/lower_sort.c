@@ -2,12 +2,17 @@
  * in the order of the elements; the place below the key makes all pairs distinct, so that the order
  * is unique and equal elements keep theirs. Keys of 32 bits share an i64 with their place; longer
  * ones stand beside it. Rows are padded to a power of two with the largest pairs. Every merge
- * begins with a mirrored step, after which all steps go upwards (Batcher 1968). */
+ * begins with a mirrored step, after which all steps go upwards (Batcher 1968).
+ *
+ * Short rows of little work are ranked instead: the place of an element is the number of pairs
+ * below its own. That is a third of the code. */
 #include "base/checked.h"
 #include "codegen/lower_routine.h"
 #include "codegen/math.h"
 
 #define TILE_WORK 4096 /* elements of a tile, about */
+/* 137 rows of 137 take 0.20 ms instead of 0.08, and 4 ms less to compile. */
+#define MAX_RANKED 160
 
 typedef struct sort_pair {
     kiln_kv key, place; /* place is none where the key holds it */
@@ -20,7 +25,7 @@ typedef struct sort_walk {
     uint32_t axis, width;  /* lanes of a vector of pairs */
     uint32_t levels;       /* the padded row has width << levels pairs */
     int64_t n, padded;
-    bool is_wide;
+    bool is_wide, is_ranked;
     uint32_t keys, places; /* locals */
     kiln_nest nest;
     kiln_index at;
@@ -266,6 +271,59 @@ static void emit_row(sort_walk *w)
                                               w->width, store_vector, w});
 }
 
+/* From a vector of the row to the next; the last one begins earlier. */
+static kiln_kv open_vectors(sort_walk *w)
+{
+    kiln_lower *lower = w->lower;
+    kiln_kv end = kiln_lower_i64(lower, w->n);
+    kiln_kv at = kiln_nest_loop(&w->nest, kiln_lower_i64(lower, 0), end, w->width);
+    if (w->n % w->width == 0) return at;
+    return kiln_lower_op_imm(lower, KILN_K_min, at, w->n - w->width);
+}
+
+static sort_pair pair_splat(const sort_walk *w, kiln_kv at)
+{
+    kiln_kernel *k = w->lower->kernel;
+    kiln_kv key = kiln_k_load(k, w->keys, at, 1, 0, 0);
+    return (sort_pair){kiln_k_splat(k, key, w->width), kiln_k_splat(k, at, w->width)};
+}
+
+/* Lanes in which pair `a` comes before pair `b`. */
+static kiln_kv pair_below(const sort_walk *w, sort_pair a, sort_pair b)
+{
+    kiln_kernel *k = w->lower->kernel;
+    kiln_kv is_less = kiln_k_binary(k, KILN_K_lt, a.key, b.key);
+    if (!w->is_wide) return is_less;
+    kiln_kv is_equal = kiln_k_binary(k, KILN_K_eq, a.key, b.key);
+    kiln_kv is_first = kiln_k_binary(k, KILN_K_lt, a.place, b.place);
+    is_first = kiln_k_binary(k, KILN_K_and, is_equal, is_first);
+    return kiln_k_binary(k, KILN_K_or, is_less, is_first);
+}
+
+static void rank_row(sort_walk *w)
+{
+    kiln_lower *lower = w->lower;
+    kiln_kernel *k = lower->kernel;
+    lower->lanes = w->width;
+    kiln_kv at = open_vectors(w);
+    w->at.axis[w->axis] = kiln_axis_vector(at, 1);
+    kiln_kv key = key_of(w, kiln_lower_value(lower, w->node->inputs[0], &w->at));
+    kiln_k_store(k, w->keys, at, pair_make(w, key, places_at(w, at)).key, 0, 0);
+    close_loop(w);
+    at = open_vectors(w);
+    sort_pair own = {kiln_k_load(k, w->keys, at, w->width, 0, 0), places_at(w, at)};
+    kiln_kv zero = kiln_lower_i64(lower, 0), end = kiln_lower_i64(lower, w->n);
+    kiln_kv other = kiln_nest_loop(&w->nest, zero, end, 1);
+    kiln_kv rank = kiln_k_carry(k, wide(w, 0));
+    kiln_kv next = kiln_k_binary(k, KILN_K_add, rank, wide(w, 1));
+    kiln_kv is_below = pair_below(w, pair_splat(w, other), own);
+    kiln_k_next(k, rank, kiln_k_select(k, is_below, next, rank));
+    close_loop(w);
+    w->at.axis[w->axis] = (kiln_axis_index){.lanes = kiln_k_last(k, rank), .extent = w->n};
+    kiln_lower_store(lower, 0, &w->at, own.place);
+    close_loop(w);
+}
+
 static void set_row(sort_walk *w, kiln_kv row, int64_t n_rows)
 {
     int64_t dims[KILN_MAX_RANK];
@@ -289,8 +347,11 @@ static void size_row(sort_walk *w)
     if (w->n > INT32_MAX)
         kiln_fail(lower->scope, KILN_LIMIT, "group %s: rows of %lld to sort; expected below 2^31",
                   lower->group->label, (long long)w->n);
+    w->is_ranked = w->n >= w->width && w->n <= MAX_RANKED &&
+                   w->type->n_elements < KILN_SMALL_ELEMENTS;
     w->keys = kiln_kernel_add_local(lower->kernel, KILN_i64, w->padded);
-    if (w->is_wide) w->places = kiln_kernel_add_local(lower->kernel, KILN_i64, w->padded);
+    if (w->is_wide && !w->is_ranked)
+        w->places = kiln_kernel_add_local(lower->kernel, KILN_i64, w->padded);
 }
 
 void kiln_lower_argsort(kiln_lower *lower)
@@ -309,7 +370,10 @@ void kiln_lower_argsort(kiln_lower *lower)
         kiln_kv end = kiln_lower_op_imm(lower, KILN_K_add, first, per_tile);
         end = kiln_lower_op_imm(lower, KILN_K_min, end, n_rows);
         set_row(&w, kiln_nest_loop(&w.nest, first, end, 1), n_rows);
-        emit_row(&w);
+        if (w.is_ranked)
+            rank_row(&w);
+        else
+            emit_row(&w);
     }
     kiln_nest_close(&w.nest, 0);
 }

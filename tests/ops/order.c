@@ -39,6 +39,7 @@ void op_cases_order(op_batch *batch)
 {
     add_orders(batch, OP_DIMS(3, 100), 1);
     if (batch->dtype == KILN_f32) add_orders(batch, OP_DIMS(1, 3000), 1);
+    if (batch->dtype == KILN_f32) add_orders(batch, OP_DIMS(2, 170), 1);
     add_orders(batch, OP_DIMS(2, 33, 5), 1);
     add_orders(batch, OP_DIMS(1, 5), 0);
     add_orders(batch, OP_DIMS(3, 0), 1);
