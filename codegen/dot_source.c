@@ -359,6 +359,8 @@ static void emit_copy(kiln_dot *dot, const copy_vector *copy, kiln_kv mask)
     lower->mask = 0;
 }
 
+#define COPIED_AT_ONCE 4 /* vectors: a loop over so few costs as much as the copying */
+
 /* Rows first … end, k along the lanes. */
 static void copy_rows_by_k(kiln_dot *dot, kiln_kv first, kiln_kv end)
 {
@@ -368,15 +370,23 @@ static void copy_rows_by_k(kiln_dot *dot, kiln_kv first, kiln_kv end)
     uint32_t mark = kiln_lower_mark(dot->lower);
     kiln_kv to = kiln_k_mul_imm(k, kiln_k_binary(k, KILN_K_sub, row, first), dot->a.step);
     copy_vector copy = {.is_a = true, .is_k_along = true, .row = row};
-    kiln_kv zero = kiln_k_const_i64(k, 0), stop = kiln_k_const_i64(k, whole);
-    copy.k = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, stop, dot->lanes);
-    uint32_t inner = kiln_lower_mark(dot->lower);
-    copy.to = kiln_k_binary(k, KILN_K_add, to, copy.k);
-    emit_copy(dot, &copy, 0);
-    kiln_lower_cut(dot->lower, inner);
-    kiln_k_end(k);
+    if (whole <= COPIED_AT_ONCE * dot->lanes) {
+        for (int64_t at = 0; at < whole; at += dot->lanes) {
+            copy.k = kiln_k_const_i64(k, at);
+            copy.to = kiln_k_add_imm(k, to, at);
+            emit_copy(dot, &copy, 0);
+        }
+    } else {
+        kiln_kv zero = kiln_k_const_i64(k, 0);
+        copy.k = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, kiln_k_const_i64(k, whole), dot->lanes);
+        uint32_t inner = kiln_lower_mark(dot->lower);
+        copy.to = kiln_k_binary(k, KILN_K_add, to, copy.k);
+        emit_copy(dot, &copy, 0);
+        kiln_lower_cut(dot->lower, inner);
+        kiln_k_end(k);
+    }
     if (whole < size) {
-        copy.k = stop;
+        copy.k = kiln_k_const_i64(k, whole);
         copy.to = kiln_k_add_imm(k, to, whole);
         emit_copy(dot, &copy, kiln_k_active(k, dot->lanes, kiln_k_const_i64(k, size - whole)));
     }
