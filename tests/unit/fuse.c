@@ -210,7 +210,7 @@ static void fused_cases(void **state)
         {build_softmax, false, "row", 0},
         {build_softmax, true, "pointwise row pointwise pointwise row pointwise", 25600 + 256},
         {build_layer_norm, false, "row", 0},
-        {build_mlp, false, "pack dot dot row", -1},
+        {build_mlp, false, "dot dot row", -1},
         {build_two_outputs, false, "pointwise", 0},
         {build_two_outputs, true, "pointwise pointwise", 0},
         {build_diamond, false, "pointwise dot", -1},
