@@ -260,6 +260,39 @@ static kiln_kv emit_flow(kiln_llvm *e, kiln_kv v)
     return v;
 }
 
+/* Integer operations in a row up to which LLVM may look: it asks for the known bits of an operand
+ * by way of both operands of its operands, six deep and again for every user, which took half of
+ * the compile of random numbers. */
+#define MAX_CHAIN 4
+
+static bool is_bit_chain(const kiln_instr *instr)
+{
+    kiln_instr_rule rule = kiln_instr_rule_of(instr->op);
+    bool is_whole = instr->dtype != KILN_bool && !kiln_dtype_is_float(instr->dtype);
+    return is_whole && instr->lanes > 1 && kiln_dtype_bytes(instr->dtype) >= 4 &&
+           (rule == KILN_RULE_NUMBER || rule == KILN_RULE_BITS || rule == KILN_RULE_INTEGER);
+}
+
+/* Ends a long chain by a fence that is no instruction of the machine; not within a rotation. */
+static void cut_chain(kiln_llvm *e, kiln_kv v, const kiln_instr *instr)
+{
+    uint8_t depth = 0;
+    if (!is_bit_chain(instr)) return;
+    for (uint32_t i = 0; i < kiln_instr_n_args(instr->op); i++)
+        if (e->chains[instr->args[i]] > depth) depth = e->chains[instr->args[i]];
+    e->chains[v] = (uint8_t)(depth < MAX_CHAIN ? depth + 1 : depth);
+    bool is_sum = instr->op == KILN_K_add || instr->op == KILN_K_sub || instr->op == KILN_K_xor;
+    if (depth + 1 < MAX_CHAIN || !is_sum || LLVMIsConstant(e->values[v])) return;
+    bool is_wide = kiln_dtype_bytes(instr->dtype) == 8;
+    LLVMTypeRef type = kiln_llvm_type(e, is_wide ? KILN_f64 : KILN_f32, instr->lanes);
+    LLVMTypeRef own = LLVMTypeOf(e->values[v]);
+    kiln_llvm_call fence = {.name = "llvm.arithmetic.fence", .n_types = 1, .n_args = 1};
+    fence.types[0] = type;
+    fence.args[0] = LLVMBuildBitCast(e->builder, e->values[v], type, "");
+    e->values[v] = LLVMBuildBitCast(e->builder, kiln_llvm_intrinsic(e, &fence), own, "");
+    e->chains[v] = 0;
+}
+
 static void emit_body(kiln_llvm *e)
 {
     const kiln_kernel *k = e->kernel;
@@ -279,6 +312,7 @@ static void emit_body(kiln_llvm *e)
             break;
         default:
             e->values[v] = kiln_llvm_emit_value(e, instr);
+            cut_chain(e, v, instr);
             break;
         }
     }
@@ -418,6 +452,7 @@ void kiln_llvm_emit(kiln_scope *scope, const kiln_kernel *kernel, const char *sy
     e->builder = LLVMCreateBuilderInContext(e->context);
     kiln_scope_defer(scope, release_builder, e->builder);
     e->values = kiln_new_array(&scope->arena, LLVMValueRef, n);
+    e->chains = kiln_new_array(&scope->arena, uint8_t, n);
     e->nexts = kiln_new_array(&scope->arena, LLVMValueRef, n);
     e->lasts = kiln_new_array(&scope->arena, LLVMValueRef, n);
     e->tables = kiln_new_array(&scope->arena, LLVMValueRef, kernel->tables.n + 1);

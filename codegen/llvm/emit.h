@@ -25,6 +25,7 @@ typedef struct kiln_llvm {
     LLVMValueRef *pointers;            /* of buffers, then of locals */
     LLVMValueRef tile_begin, tile_end; /* i64 */
     LLVMValueRef *values;              /* by number; values from nowhere are made when asked for */
+    uint8_t *chains;                   /* integer operations in a row that made a value */
     LLVMValueRef *nexts;               /* of carries */
     LLVMValueRef *lasts;               /* of carries of closed loops */
     LLVMValueRef *tables;              /* private constants, made when asked for */
