@@ -173,8 +173,10 @@ static kiln_value build_strided_conv(kiln_graph *graph, kiln_value a, int64_t n)
 {
     (void)a;
     int64_t two[] = {2, 2}, three[] = {3, 3};
-    return convolve(graph, n, (int64_t[]){16, 8, 7, 7},
-                    &(kiln_conv_options){.strides = two, .low = three, .high = three});
+    kiln_value image = kiln_input(graph, "image", KILN_f32, 4, (int64_t[]){1, 3, n, n});
+    kiln_value kernel = kiln_input(graph, "kernel", KILN_f32, 4, (int64_t[]){16, 3, 7, 7});
+    return kiln_convolution(graph, image, kernel,
+                            &(kiln_conv_options){.strides = two, .low = three, .high = three});
 }
 
 static kiln_value build_depthwise_conv(kiln_graph *graph, kiln_value a, int64_t n)

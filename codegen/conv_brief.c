@@ -5,40 +5,14 @@
  * computed twice. An element is one chain over the taps (depth, row, column) and input features.
  * With input dilation d the columns of one remainder by d are a plain convolution by every d-th
  * tap. */
+#include "codegen/conv_brief.h"
 #include "base/checked.h"
-#include "codegen/lower_conv.h"
 #include "codegen/math.h"
 #include "passes/brief_conv.h"
 
-#define COMPILE_SHARE 0.004 /* of the run that a vector of a tile is worth in compile time */
-#define TILE_CYCLES 120.0   /* until a tile is at work, and after it */
-#define TAP_CYCLES 12.0     /* of a tap, whatever it does, … */
-#define MASK_CYCLES 1.5     /* … and of a mask of its */
-#define SUM_CYCLES 3.0
-#define MOST_BLOCKS 16
-
-/* What a tap is along an axis: kernel elements and input positions. */
-typedef struct tap_axis {
-    kiln_kv first;           /* kernel element of tap 0 */
-    kiln_kv position;        /* its input position, of the output at work */
-    int64_t n;               /* taps */
-    int64_t step, move;      /* kernel elements and positions from one tap to the next */
-    int64_t in_step, k_step; /* elements of image and kernel from one position to the next */
-    bool is_exact;           /* every tap is in the kernel and every position in the image */
-} tap_axis;
-
-typedef struct brief_conv {
-    kiln_conv *conv;
-    kiln_strided image, kernel;
-    int64_t rows, down, across;  /* of a tile: features, output rows, vectors of columns */
-    int64_t n_phases, n_columns; /* remainders of columns by the dilation; most columns of one */
-    int64_t column_tiles;        /* of them */
-    int64_t block_rows, block_features;
-    kiln_kv group, row, feature; /* of the tile at work */
-    kiln_kv column, phase;
-    tap_axis taps[KILN_CONV_AXES];
-    kiln_tile *tile;
-} brief_conv;
+#define MOST_FLAT_COLUMNS 512 /* numbers of lanes are split by a product of 32 bits */
+#define FULL_LANES 0.85       /* of the vectors of a row */
+#define MOST_FLAT_ROWS (1 << 16)
 
 static bool is_split(const kiln_conv_axis *axis)
 {
@@ -52,25 +26,22 @@ static bool is_exact(const kiln_conv_axis *axis, int64_t last)
     return !is_split(axis) && axis->low <= 0 && end < axis->in;
 }
 
-static int64_t width_of(const brief_conv *b)
-{
-    return b->across * b->conv->lanes;
-}
-
 /* Whether vector `x` of some tile reads columns outside of the image. */
-static bool has_edge(const brief_conv *b, int64_t x)
+static bool has_edge(const kiln_brief_conv *b, int64_t x)
 {
-    int64_t tile = (b->column_tiles - 1) * width_of(b);
-    return !is_exact(&b->conv->axis[KILN_CONV_W], tile + (x + 1) * b->conv->lanes - 1);
+    int64_t tile = (b->column_tiles - 1) * kiln_brief_conv_width(b);
+    int64_t last = tile + (x + 1) * b->conv->lanes - 1;
+    if (b->is_flat) return last >= b->n_columns || !b->taps[KILN_CONV_W].is_exact;
+    return !is_exact(&b->conv->axis[KILN_CONV_W], b->is_paired ? last + 1 : last);
 }
 
 /* The taps of output `at`: all of them, or with dilation those that meet elements, which for one
  * remainder is every d-th. `at` is a number below out. */
-static void place_taps(brief_conv *b, uint32_t which, kiln_kv at)
+static void place_taps(kiln_brief_conv *b, uint32_t which, kiln_kv at)
 {
     const kiln_conv_axis *axis = &b->conv->axis[which];
     kiln_kernel *k = b->conv->lower->kernel;
-    tap_axis *taps = &b->taps[which];
+    kiln_tap_axis *taps = &b->taps[which];
     int64_t apart = axis->lhs_dilation, stride = axis->stride;
     taps->n = kiln_ceil_div(axis->kernel, apart);
     taps->is_exact = is_exact(axis, axis->out - 1);
@@ -99,25 +70,45 @@ static kiln_kv step_by(kiln_kernel *k, kiln_kv base, kiln_kv n, int64_t step)
 typedef struct conv_tap {
     kiln_kv image, kernel;
     kiln_kv limit[KILN_TILE_VECTORS]; /* of columns, by row of the tile; 0: the tap has none */
-    kiln_kv column;                   /* of the tile's first output */
+    kiln_kv row, column;              /* of the tile's first output; flat: of the first output */
 } conv_tap;
 
 /* `limit` where 0 <= position < in, else 0. */
 static kiln_kv limit_where(kiln_kernel *k, kiln_kv position, int64_t in, kiln_kv limit)
 {
-    kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, in);
-    kiln_kv is_over = kiln_k_binary(k, KILN_K_ge, position, end);
-    limit = kiln_k_select(k, is_over, zero, limit);
-    kiln_kv is_under = kiln_k_binary(k, KILN_K_lt, position, zero);
-    return kiln_k_select(k, is_under, zero, limit);
+    kiln_kv at = kiln_k_convert(k, position, KILN_u64); /* below 0 is far above */
+    kiln_kv is_in = kiln_k_binary(k, KILN_K_lt, at, kiln_k_const_int(k, KILN_u64, 1, in));
+    return kiln_k_select(k, is_in, limit, kiln_k_const_i64(k, 0));
+}
+
+#define FRACTION_BITS 24
+#define LANE_BITS 20
+
+/* Splits number a < n into a / by and a % by, by a product where numbers are small: a division in
+ * LLVM's hands is several times the code. */
+typedef struct digits {
+    kiln_kv high, low;
+} digits;
+
+static digits split_number(kiln_kernel *k, kiln_kv a, int64_t n, int64_t by)
+{
+    if (by == 1) return (digits){a, kiln_k_const_i64(k, 0)};
+    if (n <= by) return (digits){kiln_k_const_i64(k, 0), a};
+    if (n >= (1 << FRACTION_BITS) / by)
+        return (digits){kiln_k_div_imm(k, a, by), kiln_k_rem_imm(k, a, by)};
+    digits it;
+    it.high = kiln_k_mul_imm(k, a, kiln_ceil_div(1 << FRACTION_BITS, by));
+    it.high = kiln_k_div_imm(k, it.high, 1 << FRACTION_BITS);
+    it.low = kiln_k_binary(k, KILN_K_sub, a, kiln_k_mul_imm(k, it.high, by));
+    return it;
 }
 
 /* Adds tap `number` along an axis. */
-static void add_tap(brief_conv *b, uint32_t which, kiln_kv number, conv_tap *tap)
+static void add_tap(kiln_brief_conv *b, uint32_t which, kiln_kv number, conv_tap *tap)
 {
     kiln_kernel *k = b->conv->lower->kernel;
     const kiln_conv_axis *axis = &b->conv->axis[which];
-    const tap_axis *taps = &b->taps[which];
+    const kiln_tap_axis *taps = &b->taps[which];
     kiln_kv element = step_by(k, taps->first, number, taps->step);
     kiln_kv position = step_by(k, taps->position, number, taps->move);
     kiln_kv zero = kiln_k_const_i64(k, 0);
@@ -131,6 +122,8 @@ static void add_tap(brief_conv *b, uint32_t which, kiln_kv number, conv_tap *tap
     tap->kernel = step_by(k, tap->kernel, element, taps->k_step);
     tap->image = step_by(k, tap->image, position, taps->in_step);
     if (which == KILN_CONV_W) tap->column = position;
+    if (which == KILN_CONV_H) tap->row = position;
+    if (which == KILN_CONV_H && b->is_flat) return; /* lanes differ */
     for (int64_t y = 0; y < b->down && which != KILN_CONV_W && !taps->is_exact; y++) {
         int64_t down = which == KILN_CONV_H ? y * axis->stride : 0;
         kiln_kv at = kiln_k_add_imm(k, position, down);
@@ -138,36 +131,114 @@ static void add_tap(brief_conv *b, uint32_t which, kiln_kv number, conv_tap *tap
     }
 }
 
-/* The lanes of the tile's vectors that stand on elements; none for all of them. */
-static void mask_vectors(brief_conv *b, const conv_tap *tap)
+/* The lanes of a vector that stand on elements: positions `apart` apart, the first one at `first`.
+ */
+static kiln_kv lanes_below(const kiln_brief_conv *b, kiln_kv first, int64_t apart, kiln_kv limit)
 {
     kiln_kernel *k = b->conv->lower->kernel;
     uint32_t lanes = b->conv->lanes;
-    int64_t stride = b->conv->axis[KILN_CONV_W].stride;
+    kiln_kv numbers = kiln_k_lanes(k, KILN_i32, lanes);
+    kiln_kv steps = kiln_k_const_int(k, KILN_i32, lanes, apart);
+    numbers = kiln_k_binary(k, KILN_K_mul, numbers, steps);
+    first = kiln_k_splat(k, kiln_k_convert(k, first, KILN_i32), lanes);
+    kiln_kv at = kiln_k_bitcast(k, kiln_k_binary(k, KILN_K_add, numbers, first), KILN_u32);
+    limit = kiln_k_splat(k, kiln_k_convert(k, limit, KILN_u32), lanes);
+    return kiln_k_binary(k, KILN_K_lt, at, limit);
+}
+
+/* What flat lanes are as rows and columns, from column `first` on. */
+static void split_lanes(kiln_brief_conv *b, kiln_kv first)
+{
+    kiln_kernel *k = b->conv->lower->kernel;
+    int64_t columns = b->conv->axis[KILN_CONV_W].out, lanes = b->conv->lanes;
+    int64_t end = kiln_round_up(b->n_columns, kiln_brief_conv_width(b));
+    digits at = split_number(k, first, end, columns);
+    for (int64_t x = 0; x < b->across; x++) {
+        kiln_kv number = kiln_k_convert(k, kiln_k_add_imm(k, at.low, x * lanes), KILN_i32);
+        kiln_kv row = kiln_k_splat(k, kiln_k_convert(k, at.high, KILN_i32), b->conv->lanes);
+        kiln_kv lane = kiln_k_lanes(k, KILN_i32, b->conv->lanes);
+        number = kiln_k_binary(k, KILN_K_add, lane, kiln_k_splat(k, number, b->conv->lanes));
+        kiln_kv part =
+            kiln_k_const_int(k, KILN_i32, b->conv->lanes, kiln_ceil_div(1 << LANE_BITS, columns));
+        kiln_kv shift = kiln_k_const_int(k, KILN_i32, b->conv->lanes, LANE_BITS);
+        kiln_kv more = kiln_k_binary(k, KILN_K_mul, number, part);
+        more = kiln_k_binary(k, KILN_K_shr, more, shift);
+        kiln_kv width = kiln_k_const_int(k, KILN_i32, b->conv->lanes, columns);
+        kiln_kv over = kiln_k_binary(k, KILN_K_mul, more, width);
+        b->flat_row[x] = kiln_k_binary(k, KILN_K_add, row, more);
+        b->flat_column[x] = kiln_k_binary(k, KILN_K_sub, number, over);
+    }
+}
+
+/* Lanes at `at` moved by `by` that stay in 0 … limit - 1. */
+static kiln_kv moved_below(const kiln_brief_conv *b, kiln_kv at, kiln_kv by, kiln_kv limit)
+{
+    kiln_kernel *k = b->conv->lower->kernel;
+    by = kiln_k_splat(k, kiln_k_convert(k, by, KILN_i32), b->conv->lanes);
+    at = kiln_k_bitcast(k, kiln_k_binary(k, KILN_K_add, at, by), KILN_u32);
+    limit = kiln_k_splat(k, kiln_k_convert(k, limit, KILN_u32), b->conv->lanes);
+    return kiln_k_binary(k, KILN_K_lt, at, limit);
+}
+
+/* The masks of flat vectors: rows and columns that the tap finds in the image. */
+static void mask_flat(kiln_brief_conv *b, const conv_tap *tap)
+{
+    kiln_kernel *k = b->conv->lower->kernel;
+    kiln_kv rows = kiln_k_const_i64(k, b->conv->axis[KILN_CONV_H].in);
     bool is_inside = b->taps[KILN_CONV_D].is_exact && b->taps[KILN_CONV_H].is_exact;
+    kiln_kv right = kiln_k_binary(k, KILN_K_sub, tap->column, b->column);
     for (int64_t x = 0; x < b->across; x++) {
         if (is_inside && !has_edge(b, x)) continue;
-        kiln_kv numbers = kiln_k_lanes(k, KILN_i32, lanes);
-        numbers =
-            kiln_k_binary(k, KILN_K_mul, numbers, kiln_k_const_int(k, KILN_i32, lanes, stride));
+        kiln_kv row = moved_below(b, b->flat_row[x], tap->row, rows);
+        kiln_kv column = moved_below(b, b->flat_column[x], right, tap->limit[0]);
+        b->tile->masks[x] = kiln_k_binary(k, KILN_K_and, row, column);
+    }
+}
+
+/* The masks of the tile's vectors; none where all of them stand on elements. */
+static void mask_vectors(kiln_brief_conv *b, const conv_tap *tap)
+{
+    kiln_kernel *k = b->conv->lower->kernel;
+    int64_t lanes = b->conv->lanes, stride = b->conv->axis[KILN_CONV_W].stride;
+    bool is_inside = b->taps[KILN_CONV_D].is_exact && b->taps[KILN_CONV_H].is_exact;
+    for (int64_t x = 0; x < b->across; x++) {
         kiln_kv first = kiln_k_add_imm(k, tap->column, x * lanes * stride);
-        first = kiln_k_splat(k, kiln_k_convert(k, first, KILN_i32), lanes);
-        kiln_kv at = kiln_k_bitcast(k, kiln_k_binary(k, KILN_K_add, numbers, first), KILN_u32);
+        if (is_inside && !has_edge(b, x)) continue;
         for (int64_t y = 0; y < b->down; y++) {
-            kiln_kv limit = kiln_k_splat(k, kiln_k_convert(k, tap->limit[y], KILN_u32), lanes);
-            b->tile->masks[y * b->across + x] = kiln_k_binary(k, KILN_K_lt, at, limit);
+            int64_t v = y * b->across + x;
+            if (!b->is_paired) {
+                b->tile->masks[v] = lanes_below(b, first, stride, tap->limit[y]);
+                continue;
+            }
+            kiln_kv second = kiln_k_add_imm(k, first, lanes);
+            b->masks[v][0] = lanes_below(b, first, 1, tap->limit[y]);
+            b->masks[v][1] = lanes_below(b, second, 1, tap->limit[y]);
         }
     }
 }
 
-/* Columns that do not lie together, one by one. */
-static kiln_kv gather_columns(void *user, uint32_t vector, kiln_kv at, int64_t step)
+/* Every other column of two vectors. */
+static kiln_kv load_pair(kiln_brief_conv *b, uint32_t vector, kiln_kv first)
 {
-    const brief_conv *b = user;
+    kiln_kernel *k = b->conv->lower->kernel;
+    const kiln_tile *tile = b->tile;
+    int64_t from[KILN_K_MAX_LANES];
+    for (uint32_t i = 0; i < tile->lanes; i++) from[i] = 2 * (int64_t)i;
+    kiln_kv second = kiln_k_add_imm(k, first, tile->lanes);
+    kiln_kv low = kiln_k_load(k, tile->b.buffer, first, tile->lanes, b->masks[vector][0], 0);
+    kiln_kv high = kiln_k_load(k, tile->b.buffer, second, tile->lanes, b->masks[vector][1], 0);
+    return kiln_k_shuffle(k, low, high, tile->lanes, from);
+}
+
+/* Columns that do not lie together. */
+static kiln_kv load_columns(void *user, uint32_t vector, kiln_kv at, int64_t step)
+{
+    kiln_brief_conv *b = user;
     kiln_lower *lower = b->conv->lower;
     const kiln_tile *tile = b->tile;
     int64_t apart = b->taps[KILN_CONV_W].in_step * b->conv->axis[KILN_CONV_W].stride;
     kiln_kv first = kiln_k_add_imm(lower->kernel, at, tile->b_vector[vector] + step);
+    if (b->is_paired) return load_pair(b, vector, first);
     kiln_axis_index offset = kiln_axis_vector(first, 1);
     offset.step = apart;
     kiln_access access = {.buffer = tile->b.buffer,
@@ -180,11 +251,11 @@ static kiln_kv gather_columns(void *user, uint32_t vector, kiln_kv at, int64_t s
 }
 
 /* All taps, in one loop, and in it the input features. */
-static void accumulate(brief_conv *b, kiln_kv image, kiln_kv kernel)
+static void accumulate(kiln_brief_conv *b, kiln_kv image, kiln_kv kernel)
 {
     kiln_conv *conv = b->conv;
     kiln_kernel *k = conv->lower->kernel;
-    tap_axis *taps = b->taps;
+    kiln_tap_axis *taps = b->taps;
     int64_t n = taps[KILN_CONV_D].n * taps[KILN_CONV_H].n * taps[KILN_CONV_W].n;
     kiln_kv number = kiln_k_const_i64(k, 0);
     if (n > 1) number = kiln_tile_loop(b->tile, number, kiln_k_const_i64(k, n), 1);
@@ -192,11 +263,15 @@ static void accumulate(brief_conv *b, kiln_kv image, kiln_kv kernel)
     conv_tap tap = {.image = image, .kernel = kernel};
     for (int64_t y = 0; y < b->down; y++)
         tap.limit[y] = kiln_k_const_i64(k, conv->axis[KILN_CONV_W].in);
-    kiln_kv rest = kiln_k_div_imm(k, number, taps[KILN_CONV_W].n);
-    add_tap(b, KILN_CONV_W, kiln_k_rem_imm(k, number, taps[KILN_CONV_W].n), &tap);
-    add_tap(b, KILN_CONV_H, kiln_k_rem_imm(k, rest, taps[KILN_CONV_H].n), &tap);
-    add_tap(b, KILN_CONV_D, kiln_k_div_imm(k, rest, taps[KILN_CONV_H].n), &tap);
-    mask_vectors(b, &tap);
+    digits columns = split_number(k, number, n, taps[KILN_CONV_W].n);
+    digits rows = split_number(k, columns.high, n / taps[KILN_CONV_W].n, taps[KILN_CONV_H].n);
+    add_tap(b, KILN_CONV_W, columns.low, &tap);
+    add_tap(b, KILN_CONV_H, rows.low, &tap);
+    add_tap(b, KILN_CONV_D, rows.high, &tap);
+    if (b->is_flat)
+        mask_flat(b, &tap);
+    else
+        mask_vectors(b, &tap);
     kiln_tile_accumulate(b->tile, tap.kernel, tap.image, conv->in_features);
     kiln_lower_cut(conv->lower, mark);
     if (n > 1) kiln_tile_loop_end(b->tile);
@@ -205,7 +280,7 @@ static void accumulate(brief_conv *b, kiln_kv image, kiln_kv kernel)
 /* The index of the result at feature `row`, columns from `column` on: an epilogue's callback. */
 static void result_index(void *user, kiln_kv row, kiln_axis_index column, kiln_index *out_index)
 {
-    brief_conv *b = user;
+    kiln_brief_conv *b = user;
     kiln_conv *conv = b->conv;
     kiln_lower *lower = conv->lower;
     kiln_kv positions[KILN_CONV_AXES] = {conv->depth, conv->row};
@@ -216,19 +291,28 @@ static void result_index(void *user, kiln_kv row, kiln_axis_index column, kiln_i
         out_index->axis[conv->output_axes.at[i + 2]] =
             kiln_axis_scalar(positions[KILN_CONV_AXES - conv->n_spatial + i], 1);
     kiln_axis_index *last = &out_index->axis[conv->output_axes.at[conv->n_spatial + 1]];
+    if (b->is_flat) {
+        int64_t dims[] = {conv->axis[KILN_CONV_H].out, conv->axis[KILN_CONV_W].out};
+        kiln_axis_index both[2];
+        column.extent = b->n_columns;
+        kiln_lower_delinearize(lower, column, 2, dims, both);
+        out_index->axis[conv->output_axes.at[conv->n_spatial]] = both[0];
+        *last = both[1];
+        return;
+    }
     *last = kiln_axis_affine(lower, &column, b->n_phases, 0);
     kiln_axis_index phase = kiln_axis_scalar(b->phase, 1);
     if (b->n_phases > 1) *last = kiln_axis_add(lower, last, &phase);
 }
 
 /* Stores the sums, one row of the tile after the other. */
-static void store_tile(brief_conv *b)
+static void store_tile(kiln_brief_conv *b)
 {
     kiln_conv *conv = b->conv;
     kiln_kernel *k = conv->lower->kernel;
     const kiln_tile *all = b->tile;
     int64_t out = conv->axis[KILN_CONV_W].out, lanes = conv->lanes;
-    bool is_even = out % b->n_phases == 0 && b->n_columns % width_of(b) == 0;
+    bool is_even = out % b->n_phases == 0 && b->n_columns % kiln_brief_conv_width(b) == 0;
     kiln_kv n = kiln_k_const_i64(k, b->n_columns);
     if (out % b->n_phases != 0) {
         kiln_kv left = kiln_k_const_i64(k, out + b->n_phases - 1);
@@ -241,8 +325,9 @@ static void store_tile(brief_conv *b)
         kiln_kv at = kiln_k_add_imm(k, b->column, x * lanes);
         kiln_kv left = kiln_k_binary(k, KILN_K_sub, n, at);
         bool is_whole =
-            is_even || (out % b->n_phases == 0 &&
-                        (b->column_tiles - 1) * width_of(b) + (x + 1) * lanes <= b->n_columns);
+            is_even ||
+            (out % b->n_phases == 0 &&
+             (b->column_tiles - 1) * kiln_brief_conv_width(b) + (x + 1) * lanes <= b->n_columns);
         part.masks[x] = is_whole ? 0 : kiln_k_active(k, conv->lanes, left);
     }
     kiln_kv feature = step_by(k, b->feature, b->group, conv->out_features);
@@ -256,13 +341,13 @@ static void store_tile(brief_conv *b)
 }
 
 /* The register tile from (feature, row, column) on. */
-static void emit_register_tile(brief_conv *b)
+static void emit_register_tile(kiln_brief_conv *b)
 {
     kiln_conv *conv = b->conv;
     kiln_kernel *k = conv->lower->kernel;
     const kiln_conv_axis *axis = conv->axis;
     int64_t to_feature = b->kernel.strides[conv->kernel_axes.at[0]];
-    tap_axis *taps = b->taps;
+    kiln_tap_axis *taps = b->taps;
     kiln_tile tile = {.lower = conv->lower,
                       .dtype = conv->dtype,
                       .lanes = conv->lanes,
@@ -280,12 +365,12 @@ static void emit_register_tile(brief_conv *b)
     for (int64_t v = 0; v < b->down * b->across; v++)
         tile.b_vector[v] = v / b->across * below + v % b->across * conv->lanes * beside;
     if (beside != 1) {
-        tile.widen = gather_columns;
+        tile.widen = load_columns;
         tile.widen_user = b;
     }
     b->tile = &tile;
     place_taps(b, KILN_CONV_D, conv->depth);
-    place_taps(b, KILN_CONV_H, b->row);
+    place_taps(b, KILN_CONV_H, b->is_flat ? kiln_k_const_i64(k, 0) : b->row);
     place_taps(b, KILN_CONV_W, is_split(&axis[KILN_CONV_W]) ? b->phase : b->column);
     if (is_split(&axis[KILN_CONV_W]))
         taps[KILN_CONV_W].position =
@@ -295,38 +380,24 @@ static void emit_register_tile(brief_conv *b)
     image = kiln_k_add_imm(k, image, b->image.origin);
     kiln_kv kernel = step_by(k, b->feature, b->group, conv->out_features);
     kernel = kiln_k_add_imm(k, kiln_k_mul_imm(k, kernel, to_feature), b->kernel.origin);
+    if (b->is_flat) split_lanes(b, b->column);
     kiln_tile_zero(&tile);
     accumulate(b, image, kernel);
     store_tile(b);
 }
 
 /* A loop, unless it has one trip. */
-static kiln_kv open_steps(brief_conv *b, kiln_kv begin, kiln_kv end, int64_t step, bool is_loop)
+static kiln_kv open_steps(kiln_brief_conv *b, kiln_kv begin, kiln_kv end, int64_t step,
+                          bool is_loop)
 {
     return is_loop ? kiln_k_loop(b->conv->lower->kernel, KILN_LOOP_SERIAL, begin, end, step)
                    : begin;
 }
 
-static void close_steps(brief_conv *b, uint32_t mark, bool is_loop)
+static void close_steps(kiln_brief_conv *b, uint32_t mark, bool is_loop)
 {
     kiln_lower_cut(b->conv->lower, mark);
     if (is_loop) kiln_k_end(b->conv->lower->kernel);
-}
-
-/* All columns of the rows and features at work. */
-static void emit_columns(brief_conv *b)
-{
-    kiln_kernel *k = b->conv->lower->kernel;
-    kiln_kv zero = kiln_k_const_i64(k, 0), n = kiln_k_const_i64(k, b->n_columns);
-    kiln_kv n_phases = kiln_k_const_i64(k, b->n_phases);
-    bool is_phased = b->n_phases > 1, is_cut = b->column_tiles > 1;
-    b->phase = open_steps(b, zero, n_phases, 1, is_phased);
-    uint32_t outer = kiln_lower_mark(b->conv->lower);
-    b->column = open_steps(b, zero, n, width_of(b), is_cut);
-    uint32_t inner = kiln_lower_mark(b->conv->lower);
-    emit_register_tile(b);
-    close_steps(b, inner, is_cut);
-    close_steps(b, outer, is_phased);
 }
 
 /* Block `number` of `n` things in blocks of `size`: where it begins and ends. */
@@ -342,6 +413,21 @@ static block block_of(kiln_kernel *k, kiln_kv number, int64_t size, int64_t n)
     return it;
 }
 
+/* All columns of the rows and features at work. */
+static void emit_columns(kiln_brief_conv *b, block columns)
+{
+    kiln_kernel *k = b->conv->lower->kernel;
+    kiln_kv zero = kiln_k_const_i64(k, 0), n_phases = kiln_k_const_i64(k, b->n_phases);
+    bool is_phased = b->n_phases > 1, is_cut = b->block_columns > kiln_brief_conv_width(b);
+    b->phase = open_steps(b, zero, n_phases, 1, is_phased);
+    uint32_t outer = kiln_lower_mark(b->conv->lower);
+    b->column = open_steps(b, columns.begin, columns.end, kiln_brief_conv_width(b), is_cut);
+    uint32_t inner = kiln_lower_mark(b->conv->lower);
+    emit_register_tile(b);
+    close_steps(b, inner, is_cut);
+    close_steps(b, outer, is_phased);
+}
+
 /* The step that begins at `at`, or earlier where it would not be whole. */
 static kiln_kv begin_earlier(kiln_kernel *k, kiln_kv at, kiln_kv end, int64_t size, bool is_whole)
 {
@@ -350,27 +436,30 @@ static kiln_kv begin_earlier(kiln_kernel *k, kiln_kv at, kiln_kv end, int64_t si
 
 static void emit_tile(void *user, kiln_kv number)
 {
-    brief_conv *b = user;
+    kiln_brief_conv *b = user;
     kiln_conv *conv = b->conv;
     kiln_lower *lower = conv->lower;
     kiln_kernel *k = lower->kernel;
-    int64_t out = conv->axis[KILN_CONV_H].out, features = conv->out_features;
-    int64_t n_row_blocks = kiln_ceil_div(out, b->block_rows);
-    int64_t n_feature_blocks = kiln_ceil_div(features, b->block_features);
-    int64_t sizes[] = {n_row_blocks, n_feature_blocks, conv->groups, conv->axis[KILN_CONV_D].out,
+    int64_t out = b->n_rows, features = conv->out_features;
+    int64_t sizes[] = {kiln_ceil_div(b->n_columns, b->block_columns),
+                       kiln_ceil_div(out, b->block_rows),
+                       kiln_ceil_div(features, b->block_features),
+                       conv->groups,
+                       conv->axis[KILN_CONV_D].out,
                        conv->batch};
-    kiln_kv digits[5];
-    for (uint32_t i = 0; i < 5; i++) {
-        digits[i] = sizes[i] == 1 ? kiln_k_const_i64(k, 0) : kiln_k_rem_imm(k, number, sizes[i]);
+    kiln_kv at[6];
+    for (uint32_t i = 0; i < 6; i++) {
+        at[i] = sizes[i] == 1 ? kiln_k_const_i64(k, 0) : kiln_k_rem_imm(k, number, sizes[i]);
         if (sizes[i] > 1) number = kiln_k_div_imm(k, number, sizes[i]);
     }
-    b->group = digits[2];
-    conv->depth = digits[3];
-    conv->image = digits[4];
+    b->group = at[3];
+    conv->depth = at[4];
+    conv->image = at[5];
     conv->epilogue.index = result_index;
     conv->epilogue.user = b;
-    block rows = block_of(k, digits[0], b->block_rows, out);
-    block strip = block_of(k, digits[1], b->block_features, features);
+    block columns = block_of(k, at[0], b->block_columns, b->n_columns);
+    block rows = block_of(k, at[1], b->block_rows, out);
+    block strip = block_of(k, at[2], b->block_features, features);
     bool has_rows = b->block_rows > b->down, has_features = b->block_features > b->rows;
     b->row = open_steps(b, rows.begin, rows.end, b->down, has_rows);
     uint32_t outer = kiln_lower_mark(lower);
@@ -380,94 +469,12 @@ static void emit_tile(void *user, kiln_kv number)
     uint32_t inner = kiln_lower_mark(lower);
     is_whole = b->block_features % b->rows == 0 && features % b->block_features % b->rows == 0;
     b->feature = begin_earlier(k, b->feature, strip.end, b->rows, is_whole);
-    emit_columns(b);
+    emit_columns(b, columns);
     close_steps(b, inner, has_features);
     close_steps(b, outer, has_rows);
 }
 
-/* Rows that are computed twice must read the same again: not what the result is stored over. */
-static bool is_repeatable(const kiln_conv *conv)
-{
-    const kiln_lower *lower = conv->lower;
-    for (uint32_t i = 0; i < lower->kernel->params.n; i++)
-        if (lower->kernel->params.at[i].may_overlap) return false;
-    return true;
-}
-
-/* What all tiles of such a size cost, in cycles, their compile beside it. */
-static double cost_of(const brief_conv *b)
-{
-    const kiln_conv *conv = b->conv;
-    int64_t sums = b->rows * b->down * b->across, vectors = b->down * b->across, taps = 1;
-    for (uint32_t i = 0; i < KILN_CONV_AXES; i++)
-        taps *= kiln_ceil_div(conv->axis[i].kernel, conv->axis[i].lhs_dilation);
-    double work = (double)sums * 0.5, loads = (double)b->rows * 0.5 + (double)vectors, latency = 4;
-    double step = work > loads ? work : loads;
-    if (step < latency) step = latency;
-    double tap = TAP_CYCLES + MASK_CYCLES * (double)vectors + step * (double)conv->in_features;
-    double tile = TILE_CYCLES + SUM_CYCLES * (double)sums + tap * (double)taps;
-    double n = (double)kiln_ceil_div(conv->out_features, b->rows) *
-               (double)kiln_ceil_div(conv->axis[KILN_CONV_H].out, b->down) *
-               (double)kiln_ceil_div(b->n_columns, width_of(b));
-    return tile * n * (1 + COMPILE_SHARE * (double)sums);
-}
-
-static bool fits(const brief_conv *b, bool is_repeatable)
-{
-    const kiln_conv *conv = b->conv;
-    int64_t vectors = b->down * b->across, features = conv->out_features;
-    int64_t out = conv->axis[KILN_CONV_H].out;
-    bool is_whole = features % b->rows == 0 && out % b->down == 0;
-    return vectors <= KILN_TILE_VECTORS && b->rows <= features && b->down <= out &&
-           (is_repeatable || is_whole) && b->rows * vectors <= KILN_TILE_SUMS &&
-           b->rows * vectors + vectors + 1 <= conv->lower->machine->n_vector_registers;
-}
-
-static void choose_tile(brief_conv *b)
-{
-    bool may_repeat = is_repeatable(b->conv);
-    bool is_split_down = is_split(&b->conv->axis[KILN_CONV_H]);
-    int64_t n_vectors = kiln_ceil_div(b->n_columns, b->conv->lanes);
-    brief_conv best = *b, it = *b;
-    double least = -1;
-    for (it.across = 1; it.across <= kiln_min_i64(KILN_TILE_VECTORS, n_vectors); it.across++) {
-        for (it.down = 1; it.down <= (is_split_down ? 1 : KILN_TILE_VECTORS); it.down++) {
-            for (it.rows = 1; it.rows <= KILN_TILE_ROWS; it.rows++) {
-                if (!fits(&it, may_repeat)) continue;
-                double cost = cost_of(&it);
-                if (least >= 0 && cost >= least) continue;
-                least = cost;
-                best = it;
-            }
-        }
-    }
-    *b = best;
-    b->column_tiles = kiln_ceil_div(b->n_columns, width_of(b));
-}
-
-/* Blocks of rows, or of features where rows are few, so many that the threads have even shares;
- * none is shorter than a tile. */
-static void cut_blocks(brief_conv *b)
-{
-    const kiln_conv *conv = b->conv;
-    int64_t threads = kiln_max_i64(1, conv->lower->schedule->n_threads), best = INT64_MAX;
-    int64_t tiles = conv->batch * conv->axis[KILN_CONV_D].out * conv->groups;
-    int64_t out = conv->axis[KILN_CONV_H].out, features = conv->out_features;
-    bool is_by_rows = out / b->down >= threads || out * b->rows >= features * b->down;
-    int64_t n = is_by_rows ? out : features, unit = is_by_rows ? b->down : b->rows;
-    b->block_rows = out;
-    b->block_features = features;
-    for (int64_t i = 1; i <= MOST_BLOCKS && threads > 1; i++) {
-        int64_t size = kiln_round_up(kiln_ceil_div(n, i), unit), blocks = kiln_ceil_div(n, size);
-        if (blocks > 1 && n - (blocks - 1) * size < unit) continue;
-        int64_t work = kiln_ceil_div(tiles * blocks, threads) * size;
-        if (work >= best) continue;
-        best = work;
-        *(is_by_rows ? &b->block_rows : &b->block_features) = kiln_min_i64(size, n);
-    }
-}
-
-static void find_operands(brief_conv *b)
+static void find_operands(kiln_brief_conv *b)
 {
     kiln_conv *conv = b->conv;
     kiln_lower *lower = conv->lower;
@@ -477,10 +484,26 @@ static void find_operands(brief_conv *b)
                   "group %s: an operand of a brief convolution is not strided memory",
                   lower->group->label);
     for (uint32_t i = 0; i < conv->n_spatial; i++) {
-        tap_axis *taps = &b->taps[KILN_CONV_AXES - conv->n_spatial + i];
+        kiln_tap_axis *taps = &b->taps[KILN_CONV_AXES - conv->n_spatial + i];
         taps->in_step = b->image.strides[conv->input_axes.at[i + 2]];
         taps->k_step = b->kernel.strides[conv->kernel_axes.at[i + 2]];
     }
+}
+
+/* Whether rows are to count as one: then few columns leave no lanes empty, and pixels alone need no
+ * loop over rows. Masks of such lanes are more code. */
+static bool is_flat(const kiln_brief_conv *b)
+{
+    int64_t lanes = b->conv->lanes, n = b->conv->axis[KILN_CONV_W].out;
+    bool is_masked = b->conv->axis[KILN_CONV_W].kernel * b->conv->axis[KILN_CONV_H].kernel > 1;
+    if (is_masked && (double)n > FULL_LANES * (double)kiln_round_up(n, lanes)) return false;
+    const kiln_conv_axis *rows = &b->conv->axis[KILN_CONV_H];
+    const kiln_conv_axis *columns = &b->conv->axis[KILN_CONV_W];
+    const kiln_tap_axis *taps = b->taps;
+    return b->conv->n_spatial >= 2 && rows->stride == 1 && columns->stride == 1 &&
+           !is_split(rows) && !is_split(columns) && columns->in == columns->out &&
+           taps[KILN_CONV_W].in_step == 1 && taps[KILN_CONV_H].in_step == columns->in &&
+           columns->in <= MOST_FLAT_COLUMNS && rows->out <= MOST_FLAT_ROWS;
 }
 
 bool kiln_conv_lower_brief(kiln_conv *conv)
@@ -491,16 +514,25 @@ bool kiln_conv_lower_brief(kiln_conv *conv)
         if (group->inputs[i].consumer.id) return false; /* packed all the same */
 
     const kiln_conv_axis *columns = &conv->axis[KILN_CONV_W];
-    brief_conv b = {.conv = conv};
+    kiln_brief_conv b = {.conv = conv};
     conv->lower->is_short = true;
     find_operands(&b);
+    b.is_paired = columns->stride == 2 && b.taps[KILN_CONV_W].in_step == 1;
+    b.is_flat = is_flat(&b);
     b.n_phases = kiln_min_i64(columns->lhs_dilation, columns->out);
     b.n_columns = kiln_ceil_div(columns->out, b.n_phases);
-    choose_tile(&b);
-    cut_blocks(&b);
-    int64_t sizes[] = {conv->batch, conv->axis[KILN_CONV_D].out, conv->groups,
-                       kiln_ceil_div(conv->axis[KILN_CONV_H].out, b.block_rows),
+    b.n_rows = conv->axis[KILN_CONV_H].out;
+    if (b.is_flat) {
+        b.n_columns *= b.n_rows;
+        b.n_rows = 1;
+    }
+    kiln_brief_conv_plan(&b);
+    int64_t sizes[] = {conv->batch,
+                       conv->axis[KILN_CONV_D].out,
+                       conv->groups,
+                       kiln_ceil_div(b.n_rows, b.block_rows),
+                       kiln_ceil_div(b.n_columns, b.block_columns),
                        kiln_ceil_div(conv->out_features, b.block_features)};
-    kiln_conv_lower_tiles(conv, (kiln_ints){5, sizes}, emit_tile, &b);
+    kiln_conv_lower_tiles(conv, (kiln_ints){6, sizes}, emit_tile, &b);
     return true;
 }

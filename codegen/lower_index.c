@@ -315,7 +315,12 @@ static int64_t take_constant(const kiln_lower *lower, kiln_axis_index *axis)
 {
     const kiln_instr *base = kiln_kernel_at(lower->kernel, axis->base);
     int64_t value;
-    if (axis->lanes || axis->divide > 1 || axis->modulo || base->op != KILN_K_add) return 0;
+    if (axis->lanes || axis->divide > 1 || axis->modulo) return 0;
+    if (axis->step == 0 && kiln_kernel_is_const(lower->kernel, axis->base, &value)) {
+        *axis = kiln_axis_zero((kiln_lower *)lower);
+        return value;
+    }
+    if (base->op != KILN_K_add) return 0;
     if (!kiln_kernel_is_const(lower->kernel, base->args[1], &value)) return 0;
     axis->base = base->args[0];
     axis->multiple = 1;
