@@ -7,12 +7,7 @@
 #include "codegen/llvm/tools.h"
 #include "codegen/object.h"
 
-/* What loops repeat leaves them in every kernel. Repeated and roundabout expressions pile up in
- * long kernels only (the ocean models run 20 % slower with them); looking for them takes short ones
- * 5 to 8 % of the compile and gains nothing. */
 #define PASSES "early-cse<memssa>,loop-mssa(licm),instcombine<no-verify-fixpoint>,simplifycfg"
-#define SHORT_PASSES "loop-mssa(licm)"
-#define MAX_SHORT 1000 /* instructions */
 
 /* Instructions up to which registers are allocated well; from there on that takes longer than what
  * it saves, and its time grows without bound: 12,000 take 19 s, 24,000 minutes; 7 s by the
@@ -51,14 +46,11 @@ static void set_layout(LLVMModuleRef module, LLVMTargetMachineRef machine)
     LLVMDisposeTargetData(layout);
 }
 
-static void run_passes(kiln_scope *scope, const kiln_kernel *kernel, LLVMModuleRef module,
-                       LLVMTargetMachineRef machine)
+static void run_passes(kiln_scope *scope, LLVMModuleRef module, LLVMTargetMachineRef machine)
 {
-    bool is_short = kernel->instrs.n <= MAX_SHORT;
-    const char *passes = is_short ? "function(" SHORT_PASSES ")" : "function(" PASSES ")";
     LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
     kiln_scope_defer(scope, release_options, options);
-    LLVMErrorRef error = LLVMRunPasses(module, passes, machine, options);
+    LLVMErrorRef error = LLVMRunPasses(module, "function(" PASSES ")", machine, options);
     if (!error) return;
     char *message = LLVMGetErrorMessage(error);
     char *copy = kiln_arena_string(&scope->arena, message);
@@ -150,7 +142,7 @@ static void compile_inside(kiln_scope *scope, const compile_job *job)
     LLVMTargetMachineRef machine = machine_for(scope, job->tools, job->kernel);
     kiln_llvm_emit(scope, job->kernel, job->symbol, &e);
     set_layout(e.module, machine);
-    run_passes(scope, job->kernel, e.module, machine);
+    run_passes(scope, e.module, machine);
     freeze_steps(&e);
     kiln_object object = {.symbol = job->symbol};
     emit_object(scope, e.module, machine, LLVMObjectFile, &object);
