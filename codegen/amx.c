@@ -149,20 +149,18 @@ static void emit_step(tile_step *step)
     }
 }
 
-/* Element offset in A of step `number` of the block; with stretches, of all k. */
-static kiln_kv offset_in_a(const kiln_amx *amx, kiln_kv number)
+/* Element offset in A of step `number` of the block; where steps have places, of all k. */
+static kiln_kv offset_in_a(kiln_amx *amx, kiln_kv number)
 {
-    kiln_kernel *k = amx->dot.lower->kernel;
-    if (!amx->stretch) return kiln_k_mul_imm(k, number, amx->a_step);
-    kiln_kv at = kiln_k_mul_imm(k, kiln_k_rem_imm(k, number, amx->stretch), amx->a_step);
-    kiln_kv start = kiln_k_mul_imm(k, kiln_k_div_imm(k, number, amx->stretch), amx->jump);
-    return kiln_k_binary(k, KILN_K_add, at, start);
+    if (amx->step_place) return amx->step_place(amx, number);
+    return kiln_k_mul_imm(amx->dot.lower->kernel, number, amx->a_step);
 }
 
-kiln_kv kiln_amx_step_offset(const kiln_amx *amx, const kiln_amx_block *block, kiln_kv step)
+kiln_kv kiln_amx_step_offset(kiln_amx *amx, const kiln_amx_block *block, kiln_kv step)
 {
     kiln_kernel *k = amx->dot.lower->kernel;
-    return offset_in_a(amx, amx->stretch ? kiln_k_binary(k, KILN_K_add, block->first, step) : step);
+    if (amx->step_place) step = kiln_k_binary(k, KILN_K_add, block->first, step);
+    return offset_in_a(amx, step);
 }
 
 /* Steps of k from `first` on, `n` of them in a row. */
@@ -171,17 +169,17 @@ static void emit_steps(tile_step *step, kiln_kv first, int64_t n)
     kiln_amx *amx = step->amx;
     const kiln_amx_block *block = step->block;
     kiln_kernel *k = amx->dot.lower->kernel;
-    kiln_kv number = amx->stretch ? kiln_k_binary(k, KILN_K_add, block->first, first) : first;
+    kiln_kv number = amx->step_place ? kiln_k_binary(k, KILN_K_add, block->first, first) : first;
     kiln_kv b_offset = kiln_k_mul_imm(k, first, KILN_TILE_WORDS);
     kiln_kv a = kiln_k_binary(k, KILN_K_add, block->a, offset_in_a(amx, number));
     kiln_kv b = kiln_k_binary(k, KILN_K_add, block->b, b_offset), ahead = block->ahead;
     if (block->lines) ahead = kiln_k_binary(k, KILN_K_add, ahead, b_offset);
     step->slot = 0;
     for (int64_t i = 0; i < n; i++) {
-        if (amx->stretch && i)
+        if (amx->step_place && i)
             a = kiln_k_binary(k, KILN_K_add, block->a,
                               offset_in_a(amx, kiln_k_add_imm(k, number, i)));
-        step->a_at = kiln_k_add_imm(k, a, amx->stretch ? 0 : i * amx->a_step);
+        step->a_at = kiln_k_add_imm(k, a, amx->step_place ? 0 : i * amx->a_step);
         step->b_at = kiln_k_add_imm(k, b, i * KILN_TILE_WORDS);
         if (block->lines) step->ahead = kiln_k_add_imm(k, ahead, i * KILN_TILE_WORDS);
         emit_step(step);

@@ -32,9 +32,8 @@ struct kiln_amx {
     /* A: elements from a row to the next of a tile, from a tile to the one below it, from a step of
      * k to the next, from a part to the next. A local holds whole tiles, one after the other. */
     int64_t a_row, a_tile, a_step, a_part;
-    /* After `stretch` steps the next one lies `jump` elements from where they began; 0: one after
-     * the other. */
-    int64_t stretch, jump;
+    /* Where step `number` of all k stands, in elements from its row. NULL: one after the other. */
+    kiln_kv (*step_place)(kiln_amx *amx, kiln_kv number);
     bool is_near;        /* all of B stays in the cache: work tiles of few rows */
     int64_t near_rows;   /* of a work tile where all of B stays in the cache; 0: the usual number */
     uint32_t b_buffer;   /* u32 */
@@ -88,7 +87,7 @@ typedef struct kiln_amx_rest {
 typedef struct kiln_amx_block {
     uint32_t rows, vectors;
     int64_t n;
-    kiln_kv a, b;  /* element offsets of the first step; where A has stretches, of step 0 */
+    kiln_kv a, b;  /* element offsets of the first step; where steps have places, A's of step 0 */
     kiln_kv first; /* there: the number of the first step */
     bool is_fresh; /* the sums begin as zeros */
     uint32_t sums;
@@ -104,7 +103,7 @@ void kiln_amx_run_vectors(kiln_amx *amx, const kiln_amx_block *block);
 /* Elements from a row of the block's sums to the next; elements of A from the block's start to a
  * step of it. */
 int64_t kiln_amx_pitch(const kiln_amx *amx, const kiln_amx_block *block);
-kiln_kv kiln_amx_step_offset(const kiln_amx *amx, const kiln_amx_block *block, kiln_kv step);
+kiln_kv kiln_amx_step_offset(kiln_amx *amx, const kiln_amx_block *block, kiln_kv step);
 
 /* Decides how A is read and k, rows and columns are cut. */
 void kiln_amx_plan(kiln_amx *amx);

@@ -58,6 +58,15 @@ static bool is_unpadded(const kiln_conv_axis *axis)
     return axis->low <= 0 && last - axis->low < axis->in && axis->lhs_dilation == 1;
 }
 
+kiln_kv kiln_amx_place(const kiln_amx_conv *c, const kiln_amx_window *w)
+{
+    kiln_kernel *k = c->conv.lower->kernel;
+    kiln_kv at = kiln_k_mul_imm(k, w->image, c->input.strides[c->conv.input_axes.at[0]]);
+    for (uint32_t i = 0; i < KILN_CONV_AXES; i++)
+        at = kiln_k_binary(k, KILN_K_add, at, kiln_k_mul_imm(k, w->at[i], stride_of(c, i)));
+    return kiln_k_add_imm(k, at, c->input.origin);
+}
+
 void kiln_amx_copy_stretch(kiln_amx_conv *c, const kiln_amx_window *w, int64_t taps)
 {
     kiln_lower *lower = c->conv.lower;
@@ -65,10 +74,7 @@ void kiln_amx_copy_stretch(kiln_amx_conv *c, const kiln_amx_window *w, int64_t t
     const kiln_conv_axis *axis = &c->conv.axis[KILN_CONV_W];
     int64_t features = c->conv.in_features, n = taps * features;
     kiln_kv zero = kiln_k_const_i64(k, 0), column = w->at[KILN_CONV_W];
-    kiln_kv from = kiln_k_mul_imm(k, w->image, c->input.strides[c->conv.input_axes.at[0]]);
-    for (uint32_t i = 0; i < KILN_CONV_AXES; i++)
-        from = kiln_k_binary(k, KILN_K_add, from, kiln_k_mul_imm(k, w->at[i], stride_of(c, i)));
-    from = kiln_k_add_imm(k, from, c->input.origin);
+    kiln_kv from = kiln_amx_place(c, w);
     kiln_kv before = kiln_k_max(k, kiln_k_binary(k, KILN_K_sub, zero, column), zero);
     kiln_kv left = kiln_k_binary(k, KILN_K_sub, kiln_k_const_i64(k, axis->in), column);
     left = kiln_k_min(k, kiln_k_max(k, left, zero), kiln_k_const_i64(k, taps));
@@ -131,6 +137,80 @@ static void copy_window(kiln_amx_conv *c, kiln_amx_window w)
     kiln_k_end(k);
 }
 
+/* Lines of a window that the taps of several kernel rows share are put together in registers: few
+ * and short ones. */
+static bool is_woven(const kiln_amx_conv *c)
+{
+    const kiln_conv_axis *axis = c->conv.axis;
+    int64_t n = axis[KILN_CONV_W].kernel * c->conv.in_features;
+    bool is_short = c->amx.k_padded / c->lanes <= UNROLLED && n >= c->lanes / 4;
+    return c->is_joined && is_short && n % c->lanes && n < c->amx.dot.roles.k_size;
+}
+
+/* Lanes low … high - 1. */
+static kiln_kv lane_range(kiln_kernel *k, uint32_t lanes, int64_t low, int64_t high)
+{
+    kiln_kv number = kiln_k_lanes(k, KILN_i8, lanes), zero = kiln_k_const_i64(k, 0);
+    kiln_kv first = kiln_k_add_imm(k, zero, low), last = kiln_k_add_imm(k, zero, high);
+    first = kiln_k_splat(k, kiln_k_convert(k, first, KILN_i8), lanes);
+    last = kiln_k_splat(k, kiln_k_convert(k, last, KILN_i8), lanes);
+    return kiln_k_binary(k, KILN_K_and, kiln_k_binary(k, KILN_K_ge, number, first),
+                         kiln_k_binary(k, KILN_K_lt, number, last));
+}
+
+/* Elements `begin` … of a window that lies inside the input, a line of them. */
+static kiln_kv weave_line(kiln_amx_conv *c, kiln_kv from, int64_t begin)
+{
+    kiln_kernel *k = c->conv.lower->kernel;
+    const kiln_conv_axis *d = &c->conv.axis[KILN_CONV_D], *h = &c->conv.axis[KILN_CONV_H];
+    int64_t n = c->conv.axis[KILN_CONV_W].kernel * c->conv.in_features, lanes = c->lanes;
+    int64_t end = kiln_min_i64(begin + lanes, c->amx.dot.roles.k_size);
+    kiln_kv line = 0;
+    for (int64_t piece = begin / n; piece * n < end; piece++) {
+        int64_t low = kiln_max_i64(piece * n - begin, 0);
+        int64_t high = kiln_min_i64((piece + 1) * n, end) - begin;
+        int64_t place = piece / h->kernel * d->rhs_dilation * stride_of(c, KILN_CONV_D) +
+                        piece % h->kernel * h->rhs_dilation * stride_of(c, KILN_CONV_H);
+        kiln_kv at = kiln_k_add_imm(k, from, place + begin - piece * n);
+        kiln_kv mask = lane_range(k, c->lanes, low, high);
+        kiln_kv part = kiln_k_load(k, c->source.buffer, at, c->lanes, mask, 0);
+        line = line ? kiln_k_binary(k, KILN_K_or, line, part) : part;
+    }
+    return line;
+}
+
+/* i64: whether all of the window lies inside the input. */
+static kiln_kv is_whole_inside(const kiln_amx_conv *c, const kiln_amx_window *w)
+{
+    kiln_kernel *k = c->conv.lower->kernel;
+    kiln_kv is_inside = kiln_k_const_i64(k, 1);
+    for (uint32_t i = 0; i < KILN_CONV_AXES; i++) {
+        const kiln_conv_axis *axis = &c->conv.axis[i];
+        int64_t reach = (axis->kernel - 1) * axis->rhs_dilation;
+        if (is_unpadded(axis)) continue;
+        kiln_kv is_within = kiln_amx_is_within(k, w->at[i], axis->in - reach);
+        is_inside = kiln_k_binary(k, KILN_K_and, is_inside, is_within);
+    }
+    return is_inside;
+}
+
+/* The window in whole lines where it lies inside, else by stretches. */
+static void weave_window(kiln_amx_conv *c, const kiln_amx_window *w)
+{
+    kiln_kernel *k = c->conv.lower->kernel;
+    kiln_kv zero = kiln_k_const_i64(k, 0), one = kiln_k_const_i64(k, 1);
+    kiln_kv is_inside = is_whole_inside(c, w);
+    kiln_k_loop(k, KILN_LOOP_SERIAL, zero, is_inside, 1);
+    kiln_kv from = kiln_amx_place(c, w);
+    for (int64_t at = 0; at < c->amx.k_padded; at += c->lanes)
+        kiln_k_store(k, c->amx.dot.a.source.buffer, kiln_k_add_imm(k, w->to, at),
+                     weave_line(c, from, at), 0, 0);
+    kiln_k_end(k);
+    kiln_k_loop(k, KILN_LOOP_SERIAL, is_inside, one, 1);
+    copy_window(c, *w);
+    kiln_k_end(k);
+}
+
 /* The windows of pixels first … end - 1. */
 static void copy_rows(kiln_amx *amx, kiln_kv first, kiln_kv end)
 {
@@ -152,7 +232,10 @@ static void copy_rows(kiln_amx *amx, kiln_kv first, kiln_kv end)
         kiln_kv last = kiln_k_add_imm(k, w.to, amx->k_padded - c->lanes);
         kiln_k_store(k, amx->dot.a.source.buffer, last, zero, 0, 0);
     }
-    copy_window(c, w);
+    if (is_woven(c))
+        weave_window(c, &w);
+    else
+        copy_window(c, w);
     kiln_lower_cut(lower, mark);
     kiln_k_end(k);
 }

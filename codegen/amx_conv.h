@@ -14,9 +14,10 @@ typedef struct kiln_amx_conv {
     kiln_tile_source source;
     bool is_dense;                       /* neighbouring pixels lie together */
     bool is_joined;                      /* a stretch is a row of taps, not one tap */
-    int64_t pitch;                       /* of a row of the local of windows */
+    int64_t pitch;                       /* of a row of the local of windows, a pixel of a band */
     uint32_t lanes;                      /* elements of a step */
-    int64_t padded_rows, padded_columns; /* bands: of a padded image */
+    int64_t padded_rows, padded_columns; /* bands: of a plane of a padded image */
+    int64_t plane;                       /* elements from a plane to the next */
     kiln_kv first_padded;                /* row where the band at work begins */
 } kiln_amx_conv;
 
@@ -29,6 +30,8 @@ typedef struct kiln_amx_window {
 
 /* Copies `taps` neighbouring pixels to the local, zeros where they lie in the padding. */
 void kiln_amx_copy_stretch(kiln_amx_conv *c, const kiln_amx_window *w, int64_t taps);
+/* Element of the input where the window begins. */
+kiln_kv kiln_amx_place(const kiln_amx_conv *c, const kiln_amx_window *w);
 /* i64: whether 0 <= a < n. */
 kiln_kv kiln_amx_is_within(kiln_kernel *k, kiln_kv a, int64_t n);
 

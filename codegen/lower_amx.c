@@ -171,7 +171,7 @@ static kiln_amx_block find_block(kiln_amx *amx, kiln_kv row, int64_t n_rows,
     int64_t n_panels = kiln_ceil_div(dot->roles.n_size, KILN_TILE_SIDE);
     block.a = kiln_amx_row_offset(amx, row);
     block.first = group->begin;
-    if (!amx->stretch)
+    if (!amx->step_place)
         block.a =
             kiln_k_binary(k, KILN_K_add, block.a, kiln_k_mul_imm(k, group->begin, amx->a_step));
     kiln_kv panel = kiln_k_div_imm(k, group->column, KILN_TILE_SIDE);
