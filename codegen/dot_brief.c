@@ -122,7 +122,8 @@ static void cut(brief *b)
     int64_t m = dot->roles.m_size, strips = kiln_ceil_div(dot->roles.n_size, b->width);
     int64_t threads = kiln_max_i64(1, dot->lower->schedule->n_threads), best = INT64_MAX;
     int64_t a_bytes = m * dot->roles.k_size * (int64_t)kiln_dtype_bytes(dot->dtype), most = 1;
-    if (is_packed && a_bytes > NEAR_BYTES)
+    bool is_met_late = a_bytes > NEAR_BYTES || dot->a.mode != KILN_DOT_DIRECT;
+    if (is_packed && is_met_late)
         most = kiln_max_i64(1, BLOCK_BYTES / kiln_dot_strip_bytes(dot));
     int64_t extra = is_packed ? (dot->b_is_by_k ? TURN_ROWS : PACK_ROWS) : 0;
     for (int64_t each = kiln_min_i64(most, strips); each > 0; each--) {
