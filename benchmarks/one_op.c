@@ -281,6 +281,52 @@ static kiln_value build_wide_matmul(kiln_graph *graph, kiln_value a, int64_t n)
     return kiln_matmul(graph, a, b);
 }
 
+static kiln_value build_matrix_vector(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    return kiln_matmul(graph, a, kiln_input(graph, "right", KILN_f32, 2, (int64_t[]){n, 1}));
+}
+
+/* The scores of an attention with eight heads of 64. */
+static kiln_value build_scores(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)a;
+    kiln_value queries = kiln_input(graph, "queries", KILN_f32, 3, (int64_t[]){8, n, 64});
+    kiln_value keys = kiln_input(graph, "keys", KILN_f32, 3, (int64_t[]){8, n, 64});
+    return kiln_matmul(graph, queries, kiln_transpose(graph, keys, (int64_t[]){0, 2, 1}));
+}
+
+static kiln_value build_batches(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)a;
+    kiln_value left = kiln_input(graph, "left", KILN_f32, 3, (int64_t[]){16, n, n});
+    kiln_value right = kiln_input(graph, "right", KILN_f32, 3, (int64_t[]){16, n, n});
+    return kiln_matmul(graph, left, right);
+}
+
+static kiln_value build_square(kiln_graph *graph, kiln_dtype dtype, int64_t n)
+{
+    kiln_value left = kiln_input(graph, "left", dtype, 2, (int64_t[]){n, n});
+    return kiln_matmul(graph, left, kiln_input(graph, "right", dtype, 2, (int64_t[]){n, n}));
+}
+
+static kiln_value build_large_matmul(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)a;
+    return build_square(graph, KILN_f32, n + 400);
+}
+
+static kiln_value build_f64_matmul(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)a;
+    return build_square(graph, KILN_f64, n);
+}
+
+static kiln_value build_bf16_matmul(kiln_graph *graph, kiln_value a, int64_t n)
+{
+    (void)a;
+    return build_square(graph, KILN_bf16, n);
+}
+
 static const one_op ops[] = {
     {"neg", build_neg},
     {"add", build_add},
@@ -298,6 +344,12 @@ static const one_op ops[] = {
     {"matrix product", build_matmul},
     {"by n x 512", build_wide_matmul},
     {"by its transpose", build_gram},
+    {"matrix by vector", build_matrix_vector},
+    {"8 heads' scores", build_scores},
+    {"16 products", build_batches},
+    {"of n + 400", build_large_matmul},
+    {"of f64", build_f64_matmul},
+    {"of bf16", build_bf16_matmul},
     {"convolution 3 x 3", build_convolution},
     {"padded 5 x 5", build_padded_conv},
     {"1 x 1", build_pointwise_conv},

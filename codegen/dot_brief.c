@@ -1,14 +1,16 @@
 /* A product that runs faster than it compiles: one register tile, k by ones, serves all of it, so
  * that the kernel is short. Operands are read in place; a right one that is far or lies along k is
- * packed by the tiles. Where rows or columns are no multiple of a tile, the last rows of a block
- * begin earlier and are computed twice, and columns past the end are masked off. An element is one
- * chain over ascending k, as everywhere. */
+ * packed by the tiles. Where rows or columns are no multiple of a tile, the last ones begin earlier
+ * and are computed twice, to the same bits. An element is one chain over ascending k. */
 #include "base/checked.h"
 #include "codegen/lower_dot.h"
 #include "passes/brief.h"
 
 #define COMPILE_SHARE 0.004  /* of the run that a vector of a tile is worth in compile time … */
 #define SHARE_WORK (1 << 22) /* … where it is so many multiplications; of a longer one, less */
+#define LONG_WORK (1 << 26)
+#define SHORT_SUMS 16
+#define TURNED_SUMS 12       /* beside the code that turns squares */
 #define TILE_CYCLES 180.0    /* until a tile is at work, and after it */
 #define SUM_CYCLES 3.0
 #define STREAM_BYTES 40.0 /* a cycle from the second cache */
@@ -33,7 +35,7 @@ static bool is_in_place(const kiln_dot *dot, const kiln_dot_operand *operand)
     return operand->mode == KILN_DOT_DIRECT && operand->source.dtype == dot->dtype;
 }
 
-/* Rows that are computed twice must read the same again: not what the result is stored over. */
+/* Elements that are computed twice must read the same again: not what the result is stored over. */
 static bool is_repeatable(const kiln_dot *dot)
 {
     const kiln_lower *lower = dot->lower;
@@ -95,15 +97,25 @@ static double cost_of(const kiln_dot *dot, uint32_t rows, uint32_t vectors)
     return tile * (double)n * (1 + share * (double)sums);
 }
 
+/* Vectors of a tile that compiles in some 4.5 ms: a third of a tile's time goes with them. What
+ * runs for half a millisecond and more is worth larger ones. */
+static uint32_t most_sums(const kiln_dot *dot)
+{
+    if (count_work(&dot->roles) > LONG_WORK) return KILN_TILE_SUMS;
+    return dot->b.mode == KILN_DOT_STRIPS && dot->b_is_by_k ? TURNED_SUMS : SHORT_SUMS;
+}
+
 static void choose_tile(kiln_dot *dot)
 {
     const kiln_matmul_roles *roles = &dot->roles;
     uint32_t registers = dot->lower->machine->n_vector_registers;
+    uint32_t most = most_sums(dot);
     double best = -1;
     for (uint32_t vectors = 1; vectors <= KILN_TILE_VECTORS; vectors++) {
         if (vectors > kiln_ceil_div(roles->n_size, dot->lanes)) break;
         for (uint32_t rows = 1; rows <= KILN_TILE_ROWS && rows <= roles->m_size; rows++) {
             if (rows * vectors + vectors + 1 > registers) break;
+            if (rows * vectors > most) break;
             double cost = cost_of(dot, rows, vectors);
             if (best >= 0 && cost >= best) continue;
             best = cost;
@@ -154,19 +166,23 @@ static void choose_band(brief *b)
     b->band_rows = kiln_min_i64(rows, b->block_rows);
 }
 
-/* Masks off columns past the end, where a tile has some. */
-static void mask_columns(const brief *b, kiln_kv column, kiln_kv *out_masks)
+/* The first column of the register tile at `column`: the last one begins earlier. */
+static kiln_kv place_columns(const brief *b, kiln_kv column)
 {
-    const kiln_dot *dot = b->dot;
+    kiln_kernel *k = b->dot->lower->kernel;
+    int64_t last = b->dot->roles.n_size - b->width;
+    if (last < 0) return kiln_k_const_i64(k, 0);
+    if (last % b->width == 0) return column;
+    return kiln_k_min(k, column, kiln_k_const_i64(k, last));
+}
+
+/* Masks off what a single tile has beyond the columns. */
+static kiln_kv mask_columns(const kiln_dot *dot)
+{
     kiln_kernel *k = dot->lower->kernel;
-    int64_t n = dot->roles.n_size, last = (kiln_ceil_div(n, b->width) - 1) * b->width;
-    for (uint32_t v = 0; v < dot->vectors; v++) {
-        int64_t at = (int64_t)v * dot->lanes;
-        out_masks[v] = 0;
-        if (last + at + dot->lanes <= n) continue;
-        kiln_kv left = kiln_k_binary(k, KILN_K_sub, kiln_k_const_i64(k, n - at), column);
-        out_masks[v] = kiln_k_active(k, dot->lanes, left);
-    }
+    int64_t at = (int64_t)(dot->vectors - 1) * dot->lanes, n = dot->roles.n_size;
+    if (at + dot->lanes <= n) return 0;
+    return kiln_k_active(k, dot->lanes, kiln_k_const_i64(k, n - at));
 }
 
 static kiln_tile make_tile(const kiln_dot *dot)
@@ -191,31 +207,32 @@ static kiln_tile make_tile(const kiln_dot *dot)
     return tile;
 }
 
-/* The register tile at (row, column); what is packed needs no masks to be loaded. */
-static void emit_tile(kiln_dot *dot, kiln_kv row, kiln_kv column, const kiln_kv *masks)
+/* The register tile at (row, column), B from `b` on; what is packed needs no masks to be loaded. */
+static void emit_tile(kiln_dot *dot, kiln_kv row, kiln_kv column, kiln_kv b)
 {
     kiln_tile tile = make_tile(dot);
-    kiln_kv a = kiln_dot_use_rows(dot, &tile, row), b = kiln_dot_column_offset(dot, column);
+    kiln_kv a = kiln_dot_use_rows(dot, &tile, row), mask = mask_columns(dot);
     kiln_tile_zero(&tile);
-    if (dot->b.mode == KILN_DOT_DIRECT) memcpy(tile.masks, masks, dot->vectors * sizeof *masks);
+    if (dot->b.mode == KILN_DOT_DIRECT) tile.b_mask = mask;
     kiln_tile_accumulate(&tile, a, b, dot->roles.k_size);
-    memcpy(tile.masks, masks, dot->vectors * sizeof *masks);
-    kiln_axis_index columns = kiln_axis_vector(column, tile.lanes);
+    tile.masks[dot->vectors - 1] = mask;
+    kiln_axis_index columns = kiln_axis_vector(column, 1);
     kiln_epilogue_emit(&dot->epilogue, &tile, row, columns, tile.lanes);
 }
 
-/* Down the rows first … end. */
+/* Down the rows first … end, in the columns whose strip stands at `column`. */
 static void emit_rows(brief *b, kiln_kv column, kiln_kv first, kiln_kv end)
 {
     kiln_dot *dot = b->dot;
     kiln_lower *lower = dot->lower;
     kiln_kernel *k = lower->kernel;
-    kiln_kv masks[KILN_TILE_VECTORS];
-    mask_columns(b, column, masks);
+    kiln_kv placed = place_columns(b, column);
+    bool is_packed = dot->b.mode == KILN_DOT_STRIPS;
+    kiln_kv from = kiln_dot_column_offset(dot, is_packed ? column : placed);
     kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, dot->rows);
     uint32_t mark = kiln_lower_mark(lower);
     kiln_kv row = kiln_k_min(k, at, kiln_k_add_imm(k, end, -(int64_t)dot->rows));
-    emit_tile(dot, row, column, masks);
+    emit_tile(dot, row, placed, from);
     kiln_lower_cut(lower, mark);
     kiln_k_end(k);
 }
@@ -242,12 +259,11 @@ static void pack_columns(brief *b)
 {
     kiln_dot *dot = b->dot;
     kiln_kernel *k = dot->lower->kernel;
-    kiln_kv masks[KILN_TILE_VECTORS], column = dot->first_column;
+    kiln_kv column = dot->first_column;
     bool is_one = b->block_columns == b->width;
     if (!is_one) column = kiln_k_loop(k, KILN_LOOP_SERIAL, column, dot->column_end, b->width);
     uint32_t mark = kiln_lower_mark(dot->lower);
-    mask_columns(b, column, masks);
-    kiln_dot_pack_strip(dot, column, masks);
+    kiln_dot_pack_strip(dot, column, place_columns(b, column));
     kiln_lower_cut(dot->lower, mark);
     if (!is_one) kiln_k_end(k);
 }

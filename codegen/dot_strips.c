@@ -15,7 +15,7 @@ void kiln_dot_use_strips(kiln_dot *dot)
 {
     dot->b.mode = KILN_DOT_STRIPS;
     dot->b_is_by_k = kiln_dot_columns_are_along_k(dot);
-    dot->k_block_size = kiln_round_up(dot->roles.k_size, dot->b_is_by_k ? dot->lanes : 1);
+    dot->k_block_size = kiln_max_i64(dot->roles.k_size, dot->b_is_by_k ? dot->lanes : 1);
     dot->b.k_step = dot->lanes;
 }
 
@@ -66,39 +66,43 @@ static kiln_kv load(kiln_dot *dot, kiln_kv at)
                        KILN_MEM_ALIGNED);
 }
 
-/* A vector of columns for each k. */
-static void pack_along_columns(kiln_dot *dot, kiln_kv column, const kiln_kv *masks)
+/* A vector of columns for each k; `to` is the strip, `column` its first column. */
+static void pack_along_columns(kiln_dot *dot, kiln_kv to, kiln_kv column)
 {
     kiln_lower *lower = dot->lower;
     kiln_kernel *k = lower->kernel;
-    kiln_kv to = kiln_dot_strip_offset(dot, column), zero = kiln_k_const_i64(k, 0);
-    kiln_kv end = kiln_k_const_i64(k, dot->roles.k_size);
+    int64_t n = dot->roles.n_size, last = (int64_t)(dot->vectors - 1) * dot->lanes;
+    kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, dot->roles.k_size);
     kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, 1);
     uint32_t mark = kiln_lower_mark(lower);
     to = kiln_k_binary(k, KILN_K_add, to, kiln_k_mul_imm(k, at, dot->lanes));
     for (uint32_t v = 0; v < dot->vectors; v++) {
-        kiln_kv first = kiln_k_add_imm(k, column, (int64_t)v * dot->lanes);
-        kiln_axis_index columns = kiln_axis_vector(first, 1);
-        kiln_kv value = load_lanes(dot, columns, kiln_axis_scalar(at, 1), masks[v]);
-        store(dot, kiln_k_add_imm(k, to, (int64_t)v * dot->k_block_size * dot->lanes), value);
+        int64_t first = (int64_t)v * dot->lanes;
+        kiln_axis_index columns = kiln_axis_vector(kiln_k_add_imm(k, column, first), 1);
+        kiln_kv mask = first == last && first + dot->lanes > n
+                           ? kiln_k_active(k, dot->lanes, kiln_k_const_i64(k, n - first))
+                           : 0;
+        kiln_kv value = load_lanes(dot, columns, kiln_axis_scalar(at, 1), mask);
+        store(dot, kiln_k_add_imm(k, to, first * dot->k_block_size), value);
     }
     kiln_lower_cut(lower, mark);
     kiln_k_end(k);
 }
 
-/* The rows of a square to `to`: row i is k `at` … of column first + i; the last column stands for
- * those past it. */
+/* The rows of a square to `to`: row i is k `at` … of column first + i; where there are fewer
+ * columns than a vector has lanes, the last one stands for those past it. */
 static void read_square(kiln_dot *dot, kiln_kv first, kiln_kv at, kiln_kv to)
 {
     kiln_lower *lower = dot->lower;
     kiln_kernel *k = lower->kernel;
-    kiln_kv last = kiln_k_const_i64(k, dot->roles.n_size - 1), size, mask;
-    size = kiln_k_const_i64(k, dot->roles.k_size);
-    mask = kiln_k_active(k, dot->lanes, kiln_k_binary(k, KILN_K_sub, size, at));
-    kiln_kv zero = kiln_k_const_i64(k, 0), lanes = kiln_k_const_i64(k, dot->lanes);
+    int64_t n = dot->roles.n_size, size = dot->roles.k_size;
+    kiln_kv zero = kiln_k_const_i64(k, 0), lanes = kiln_k_const_i64(k, dot->lanes), mask = 0;
+    if (size < dot->lanes) mask = kiln_k_active(k, dot->lanes, kiln_k_const_i64(k, size));
     kiln_kv i = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, lanes, 1);
     uint32_t mark = kiln_lower_mark(lower);
-    kiln_kv column = kiln_k_min(k, kiln_k_binary(k, KILN_K_add, first, i), last);
+    kiln_kv column = kiln_k_binary(k, KILN_K_add, first, i);
+    if (n < (int64_t)dot->vectors * dot->lanes)
+        column = kiln_k_min(k, column, kiln_k_const_i64(k, n - 1));
     kiln_kv row = load_lanes(dot, kiln_axis_scalar(column, 1), kiln_axis_vector(at, 1), mask);
     store(dot, kiln_k_binary(k, KILN_K_add, to, kiln_k_mul_imm(k, i, dot->lanes)), row);
     kiln_lower_cut(lower, mark);
@@ -124,47 +128,53 @@ static void zip_rows(kiln_dot *dot, kiln_kv from, kiln_kv to)
     kiln_k_end(k);
 }
 
-/* Turns the square at `from`; the last of the rounds, to and fro, writes it to `to`. */
+/* Turns the square at `from`; the last of the rounds, to and fro, writes it to its place. */
 static void turn_square(kiln_dot *dot, kiln_kv from, kiln_kv to, uint32_t n_rounds)
 {
     kiln_kernel *k = dot->lower->kernel;
     kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, n_rounds);
-    kiln_kv round = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, 1);
-    kiln_kv odd = kiln_k_rem_imm(k, round, 2);
-    kiln_kv way = kiln_k_binary(k, KILN_K_mul, kiln_k_binary(k, KILN_K_sub, to, from), odd);
-    zip_rows(dot, kiln_k_binary(k, KILN_K_add, from, way), kiln_k_binary(k, KILN_K_sub, to, way));
+    kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, 1);
+    kiln_kv source = kiln_k_carry(k, from), target = kiln_k_carry(k, to);
+    zip_rows(dot, source, target);
+    kiln_k_next(k, source, target);
+    kiln_k_next(k, target, source);
     kiln_k_end(k);
 }
 
-/* Square after square along k, a vector of columns after the other. */
-static void pack_along_k(kiln_dot *dot, kiln_kv column)
+/* Square after square along k, the last of which begins earlier, a vector of columns after the
+ * other. */
+static void pack_along_k(kiln_dot *dot, kiln_kv to, kiln_kv column)
 {
     kiln_lower *lower = dot->lower;
     kiln_kernel *k = lower->kernel;
-    int64_t square = (int64_t)dot->lanes * dot->lanes, per_vector = dot->k_block_size / dot->lanes;
-    int64_t strips = kiln_ceil_div(dot->block_columns, (int64_t)dot->vectors * dot->lanes);
+    int64_t lanes = dot->lanes, size = dot->roles.k_size;
+    int64_t strips = kiln_ceil_div(dot->block_columns, dot->vectors * lanes);
     kiln_kv spare = kiln_k_const_i64(k, strip_elements(dot) * strips);
-    kiln_kv to = kiln_dot_strip_offset(dot, column), zero = kiln_k_const_i64(k, 0);
-    kiln_kv end = kiln_k_const_i64(k, per_vector * dot->vectors);
+    kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, size);
     uint32_t n_rounds = (uint32_t)__builtin_ctz(dot->lanes);
-    kiln_kv number = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, 1);
-    uint32_t mark = kiln_lower_mark(lower);
-    kiln_kv vector = kiln_k_div_imm(k, number, per_vector);
-    kiln_kv at = kiln_k_mul_imm(k, kiln_k_rem_imm(k, number, per_vector), dot->lanes);
-    kiln_kv first = kiln_k_mul_imm(k, vector, dot->lanes);
-    first = kiln_k_binary(k, KILN_K_add, column, first);
-    to = kiln_k_binary(k, KILN_K_add, to, kiln_k_mul_imm(k, number, square));
+    kiln_kv width = kiln_k_const_i64(k, dot->vectors * lanes);
+    kiln_kv vector = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, width, lanes);
+    uint32_t outer = kiln_lower_mark(lower);
+    kiln_kv first = kiln_k_binary(k, KILN_K_add, column, vector);
+    to = kiln_k_binary(k, KILN_K_add, to, kiln_k_mul_imm(k, vector, dot->k_block_size));
+    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, lanes);
+    uint32_t inner = kiln_lower_mark(lower);
+    if (size > lanes && size % lanes) at = kiln_k_min(k, at, kiln_k_const_i64(k, size - lanes));
+    to = kiln_k_binary(k, KILN_K_add, to, kiln_k_mul_imm(k, at, lanes));
     kiln_kv begin = n_rounds % 2 ? spare : to, other = n_rounds % 2 ? to : spare;
     read_square(dot, first, at, begin);
     turn_square(dot, begin, other, n_rounds);
-    kiln_lower_cut(lower, mark);
+    kiln_lower_cut(lower, inner);
+    kiln_k_end(k);
+    kiln_lower_cut(lower, outer);
     kiln_k_end(k);
 }
 
-void kiln_dot_pack_strip(kiln_dot *dot, kiln_kv column, const kiln_kv *masks)
+void kiln_dot_pack_strip(kiln_dot *dot, kiln_kv place, kiln_kv column)
 {
+    kiln_kv to = kiln_dot_strip_offset(dot, place);
     if (dot->b_is_by_k)
-        pack_along_k(dot, column);
+        pack_along_k(dot, to, column);
     else
-        pack_along_columns(dot, column, masks);
+        pack_along_columns(dot, to, column);
 }

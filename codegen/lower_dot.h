@@ -83,12 +83,12 @@ void kiln_dot_place_panels(kiln_dot *dot, kiln_kv number);
 void kiln_dot_pack_panels(kiln_dot *dot);
 /* dot_strips.c: lets the tiles of a brief product pack their columns of B; needs the operands, sets
  * the (padded) k_block_size. Bytes of a strip, the columns of a register tile. Adds the local for
- * block_columns. The strip at `column` in it; packs that one, whose vectors have these masks. */
+ * block_columns. The strip at `column` in it; packs the one at `place`, from `column` on. */
 void kiln_dot_use_strips(kiln_dot *dot);
 int64_t kiln_dot_strip_bytes(const kiln_dot *dot);
 void kiln_dot_add_strips(kiln_dot *dot);
 kiln_kv kiln_dot_strip_offset(kiln_dot *dot, kiln_kv column);
-void kiln_dot_pack_strip(kiln_dot *dot, kiln_kv column, const kiln_kv *masks);
+void kiln_dot_pack_strip(kiln_dot *dot, kiln_kv place, kiln_kv column);
 /* dot_widen.c: whether B is weights to be widened; sets dot->widen. */
 bool kiln_dot_find_weights(kiln_dot *dot);
 /* Chooses between registers and copies by the rows; a register tile may get fewer vectors. */
