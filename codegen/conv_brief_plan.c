@@ -19,7 +19,8 @@ static bool is_repeatable(const kiln_conv *conv)
     return true;
 }
 
-/* What all tiles of such a size cost, in cycles, their compile beside it. */
+/* What all tiles of such a size cost for a group, in cycles, their compile beside it: short code
+ * comes first where groups are many and small. */
 static double cost_of(const kiln_brief_conv *b)
 {
     const kiln_conv *conv = b->conv;
@@ -33,7 +34,8 @@ static double cost_of(const kiln_brief_conv *b)
     if (step < latency) step = latency;
     double tap = TAP_CYCLES + MASK_CYCLES * (double)vectors + step * (double)conv->in_features;
     double tile = TILE_CYCLES + SUM_CYCLES * (double)sums + tap * (double)taps;
-    double n = (double)kiln_ceil_div(conv->out_features, b->rows) *
+    double n = (double)(conv->batch * conv->axis[KILN_CONV_D].out) *
+               (double)kiln_ceil_div(conv->out_features, b->rows) *
                (double)kiln_ceil_div(b->n_rows, b->down) *
                (double)kiln_ceil_div(b->n_columns, kiln_brief_conv_width(b));
     return tile * n + COMPILE_CYCLES * (double)sums;
