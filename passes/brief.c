@@ -10,6 +10,7 @@
 #define MOST_WEIGHTS (1 << 18) /* elements of the second operand: they stay in the second cache */
 #define MOST_K 512
 #define MOST_PACKED_WORK (1 << 28) /* multiplications: some 3 ms on a core */
+#define MOST_FAR_WORK (1 << 24)    /* the same where each k of a row is far from the next */
 #define MOST_CHAIN 4096            /* elements of one sum */
 #define LEAST_ROWS 16              /* for which columns that lie together are packed */
 
@@ -41,19 +42,24 @@ bool kiln_dot_may_be_brief(kiln_arena *arena, const kiln_graph *graph, kiln_valu
            roles.k_size * roles.n_size <= MOST_WEIGHTS;
 }
 
+static bool is_unit(const kiln_graph *graph, kiln_value operand, kiln_ints axes)
+{
+    kiln_view_strides at;
+    if (!kiln_view_is_strided(graph, operand, kiln_view_base(graph, operand), &at)) return false;
+    return axes.n == 0 || at.strides[axes.at[axes.n - 1]] == 1;
+}
+
 bool kiln_dot_may_pack_briefly(kiln_arena *arena, const kiln_graph *graph, kiln_value contraction,
                                const kiln_machine *machine)
 {
     kiln_matmul_roles roles;
     if (machine->kind != KILN_MACHINE_CPU) return false;
     if (!find_roles(arena, graph, contraction, &roles)) return false;
-    kiln_value operand = kiln_graph_node(graph, contraction)->inputs[1];
-    kiln_value base = kiln_view_base(graph, operand);
+    const kiln_value *inputs = kiln_graph_node(graph, contraction)->inputs;
+    kiln_value base = kiln_view_base(graph, inputs[1]);
     if (kiln_graph_node(graph, base)->op != KILN_OP_input) return false;
-    kiln_view_strides at;
-    bool is_strided = kiln_view_is_strided(graph, operand, base, &at);
-    int64_t inner = roles.b_n.n ? roles.b_n.at[roles.b_n.n - 1] : -1;
-    bool is_unit = is_strided && (inner < 0 || at.strides[inner] == 1);
-    return is_at_most(&roles, MOST_PACKED_WORK) && roles.k_size <= MOST_CHAIN &&
-           roles.n_size > 1 && (!is_unit || roles.m_size >= LEAST_ROWS);
+    bool is_far = !is_unit(graph, inputs[0], roles.a_k);
+    return is_at_most(&roles, is_far ? MOST_FAR_WORK : MOST_PACKED_WORK) &&
+           roles.k_size <= MOST_CHAIN && roles.n_size > 1 &&
+           (roles.m_size >= LEAST_ROWS || !is_unit(graph, inputs[1], roles.b_n));
 }
