@@ -38,8 +38,31 @@ static void build_cut_rows_and_k(kiln_graph *g) { product(g, 130, 20, 2112); }
 static void build_streamed(kiln_graph *g) { product(g, 3, 1003, 530); }
 static void build_streamed_row(kiln_graph *g) { product(g, 1, 4096, 130); }
 /* Columns that their tiles pack: a block or two of them, whole and ragged register tiles. */
-static void build_own_panels(kiln_graph *g) { product(g, 517, 816, 260); }
-static void build_own_blocks(kiln_graph *g) { product(g, 512, 416, 1000); }
+static void build_own_panels(kiln_graph *g) { product(g, 517, 816, 640); }
+static void build_own_blocks(kiln_graph *g) { product(g, 648, 416, 1000); }
+/* The same in one short kernel: several blocks of rows, columns and k, all ragged. */
+static void build_strips(kiln_graph *g) { product(g, 301, 117, 450); }
+
+static void build_turned_strips(kiln_graph *g)
+{
+    OUT(dot(g, IN("a", f32, 301, 450), IN("b", f32, 117, 450), 1, 1));
+}
+
+static void build_narrow_turned(kiln_graph *g)
+{
+    OUT(dot(g, IN("a", f32, 33, 7), IN("b", f32, 5, 7), 1, 1));
+}
+
+static void build_turned_f64(kiln_graph *g)
+{
+    OUT(dot(g, IN("a", f64, 61, 45), IN("b", f64, 37, 45), 1, 1));
+}
+
+static void build_turned_f16(kiln_graph *g)
+{
+    OUT(dot(g, IN("a", f16, 61, 45), IN("b", f16, 37, 45), 1, 1));
+}
+
 static void build_few(kiln_graph *g) { product(g, 3, 5, 200); }
 static void build_one(kiln_graph *g) { product(g, 1, 1, 70); }
 
@@ -211,6 +234,11 @@ static const group_case cases[] = {
     CASE(own_panels, 1e-3),
     CASE(own_blocks, 1e-3),
     CASE(own_taken, 1e-3),
+    CASE(strips, 1e-3),
+    CASE(turned_strips, 1e-3),
+    CASE(narrow_turned, 1e-4),
+    CASE(turned_f64, 1e-12),
+    CASE(turned_f16, 2e-3),
     CASE(few, 1e-4),
     CASE(one, 1e-4),
     CASE(a_transposed, 1e-4),
