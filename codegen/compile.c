@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "codegen/cache.h"
 #include "codegen/cuda/backend.h"
+#include "codegen/effort.h"
 #include "codegen/library.h"
 #include "codegen/lower.h"
 #include "codegen/object.h"
@@ -56,12 +57,20 @@ static void dump_unit(kiln_compilation *compilation, const kiln_unit *unit)
                        kiln_text_string(&text));
 }
 
-/* The unit whose text is `text`, or a new one. Two texts of one hash get different symbols. */
-static uint32_t find_unit(kiln_compilation *compilation, const kiln_kernel *kernel,
-                          const char *text)
+static const char *kernel_text(kiln_arena *arena, const kiln_kernel *kernel)
 {
-    uint64_t hash = kiln_hash_bytes(KILN_HASH_SEED, text, strlen(text));
+    kiln_text text = {.arena = arena};
+    kiln_text_printf(&text, "machine %s\n", kiln_kernel_target(kernel)->name);
+    kiln_kernel_print(kernel, &text);
+    return kiln_text_string(&text);
+}
+
+/* The unit with the kernel's text, or a new one. Two texts of one hash get different symbols. */
+static uint32_t find_unit(kiln_compilation *compilation, const kiln_kernel *kernel)
+{
     kiln_arena *arena = &compilation->scope->arena;
+    const char *text = kernel_text(arena, kernel);
+    uint64_t hash = kiln_hash_bytes(KILN_HASH_SEED, text, strlen(text));
     const char *symbol = kiln_arena_format(arena, "k_%016llx", (unsigned long long)hash);
     for (uint32_t i = 0; i < compilation->units.n; i++) {
         if (strcmp(compilation->units.at[i].symbol, symbol) != 0) continue;
@@ -89,13 +98,12 @@ static void lower_groups(kiln_compilation *compilation, kiln_part *part)
             kiln_fail(scope, KILN_INTERNAL, "group %u (%s): %s", i, schedule->groups.at[i].label,
                       error.message);
         }
-        kiln_text text = {.arena = &scope->arena};
-        kiln_text_printf(&text, "machine %s\n", kiln_kernel_target(kernel)->name);
-        kiln_kernel_print(kernel, &text);
         part->kernels[i] = kernel;
-        part->unit_of[i] = find_unit(compilation, kernel, kiln_text_string(&text));
         report_progress(compilation, "lower", i + 1, n);
     }
+    if (compilation->parts.n == 1) kiln_choose_effort(schedule, part->kernels);
+    for (uint32_t i = 0; i < n; i++)
+        if (part->kernels[i]) part->unit_of[i] = find_unit(compilation, part->kernels[i]);
 }
 
 /* Passes, fusion and planning of one size. */

@@ -101,6 +101,7 @@ typedef struct kiln_kernel {
     uint32_t block_threads; /* GPU */
     int64_t scratch_bytes;  /* of the locals */
     bool is_pack;
+    bool is_quick;          /* to be compiled with little effort (effort.h) */
     uint32_t n_blocks[2];   /* a product in register tiles: of rows and columns; else 0 */
     struct kiln_kernel_consts *consts; /* interned values from nowhere; kernel.c */
 } kiln_kernel;

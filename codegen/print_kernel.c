@@ -193,6 +193,7 @@ void kiln_kernel_print(const kiln_kernel *kernel, kiln_text *text)
 {
     kiln_text_printf(text, "kernel %s tiles %u", kernel->machine->name, kernel->n_tiles);
     if (kernel->block_threads) kiln_text_printf(text, " threads %u", kernel->block_threads);
+    if (kernel->is_quick) kiln_text_append(text, " quick");
     kiln_text_append(text, kernel->is_pack ? " pack {\n" : " {\n");
     print_declarations(kernel, text);
     int depth = 1;
