@@ -101,7 +101,8 @@ static void lower_groups(kiln_compilation *compilation, kiln_part *part)
         part->kernels[i] = kernel;
         report_progress(compilation, "lower", i + 1, n);
     }
-    if (compilation->parts.n == 1) kiln_choose_effort(schedule, part->kernels);
+    if (compilation->parts.n == 1)
+        kiln_choose_effort(compilation->source, schedule, part->kernels);
     for (uint32_t i = 0; i < n; i++)
         if (part->kernels[i]) part->unit_of[i] = find_unit(compilation, part->kernels[i]);
 }

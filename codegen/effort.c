@@ -3,7 +3,7 @@
  * sixth longer, in parts of kernels that are no product somewhat more. */
 #include "codegen/effort.h"
 
-#define MOST_STEPS 4   /* of a program that is an operation */
+#define MOST_OPERATIONS 2
 #define MOST_WAIT 4.1  /* milliseconds */
 #define KERNEL_MS 1.7  /* of a kernel without instructions */
 #define VALUE_MS 0.018 /* of an instruction, for each register that its value takes */
@@ -23,11 +23,22 @@ static double estimate_ms(const kiln_kernel *kernel)
     return KERNEL_MS + VALUE_MS * (double)values;
 }
 
-void kiln_choose_effort(const kiln_schedule *schedule, kiln_kernel *const *kernels)
+static bool stands_alone(const kiln_graph *source)
 {
-    uint32_t n = schedule->groups.n;
+    uint32_t n_operations = 0;
+    for (uint32_t id = 1; id < source->nodes.n && n_operations <= MOST_OPERATIONS; id++) {
+        kiln_op op = source->nodes.at[id]->op;
+        if (op != KILN_OP_input && op != KILN_OP_constant) n_operations++;
+    }
+    return n_operations <= MOST_OPERATIONS;
+}
+
+void kiln_choose_effort(const kiln_graph *source, const kiln_schedule *schedule,
+                        kiln_kernel *const *kernels)
+{
     double ms = 0, ns = 0;
-    if (n > MOST_STEPS || schedule->machine->kind != KILN_MACHINE_CPU) return;
+    if (schedule->machine->kind != KILN_MACHINE_CPU || !stands_alone(source)) return;
+    uint32_t n = schedule->groups.n;
     for (uint32_t i = 0; i < n; i++) {
         if (!kernels[i] || kiln_kernel_has_tiles(kernels[i])) return;
         ms += estimate_ms(kernels[i]);
