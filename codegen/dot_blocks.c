@@ -65,7 +65,8 @@ static double prefix_work(const kiln_matmul_roles *roles, const cut *it, int64_t
 
 /* Work lost on lines that another core's cache holds: steps of a network mostly give a thread the
  * same share of the rows, so these are rows of A that it reads beyond its share, and parts of its
- * share of the result that others write. */
+ * share of the result that others write. Weights from far away cost more, unless a thread's rows
+ * are enough for them to come in time. */
 static double foreign_work(const kiln_dot *dot, const cut *it, int64_t begin, int64_t end)
 {
     const kiln_matmul_roles *roles = &dot->roles;
@@ -73,8 +74,9 @@ static double foreign_work(const kiln_dot *dot, const cut *it, int64_t begin, in
     double share = (double)roles->m_size / threads, rows = (double)(end - begin) * (double)it->rows;
     double columns = (double)roles->n_size, bytes = (double)kiln_dtype_bytes(dot->dtype);
     double weights = (double)roles->k_size * (double)roles->n_size * bytes;
-    bool is_far = weights > (double)dot->lower->machine->l2_bytes / 2; /* then B is what costs */
-    if (threads <= 1 || roles->batch_size > 1 || is_far) return 0;
+    bool is_far = weights > (double)dot->lower->machine->l2_bytes / 2;
+    bool is_hidden = share >= ROWS && dot->n_k_blocks == 1; /* the way of B, behind its products */
+    if (threads <= 1 || roles->batch_size > 1 || (is_far && !is_hidden)) return 0;
     if (it->n_columns > 1) {
         rows = (double)kiln_ceil_div(end - begin, it->n_columns) * (double)it->rows;
         columns = (double)(kiln_min_i64(end - begin, it->n_columns) * it->columns);
