@@ -8,7 +8,8 @@
 #include "codegen/math.h"
 #include "kiln/program.h"
 
-#define PLACED_ROWS 8 /* of a tile whose rows lie anywhere: as many addresses stay in registers */
+#define PLACED_ROWS 8  /* of a tile whose rows lie anywhere: as many addresses stay in registers */
+#define NARROW_ROWS 16 /* of a tile of all columns in one vector: more fight for the first cache */
 
 /* A tile's place: the columns of a group. */
 typedef struct column_group {
@@ -411,6 +412,7 @@ static void lower_tiled(kiln_dot *dot)
     kiln_lower *lower = dot->lower;
     const kiln_matmul_roles *roles = &dot->roles;
     kiln_tile_shape shape = {dot->lanes, roles->m_size, roles->n_size, roles->k_size, 0};
+    if (roles->n_size <= dot->lanes) shape.most_rows = NARROW_ROWS;
     if (kiln_dot_has_row_move(dot)) shape.most_rows = PLACED_ROWS;
     kiln_tile_choice choice = {.cycles = -1};
     kiln_tile_rank(lower->machine, &shape, 1, &choice);
