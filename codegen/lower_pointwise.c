@@ -110,21 +110,26 @@ static void emit_vectors(kiln_lower *lower, const space *s, kiln_axis_index row,
             kiln_lower_store(lower, s->outputs.at[i], &index[u], values.at[u * s->outputs.n + i]);
 }
 
-/* Whether many of the instructions from `first` on work on more than one vector each: f32 functions
- * that are computed in f64. */
-static bool is_wide_from(const kiln_kernel *k, uint32_t first)
+/* By what the lanes of little work are to be divided: 1 unless the instructions from `first` on
+ * take many more than one vector each (f32 functions that are computed in f64, bytes that are
+ * gathered); by half of the vectors of the widest one. */
+static uint32_t excess_from(const kiln_kernel *k, uint32_t first)
 {
-    uint32_t n = 0, n_wide = 0;
+    uint32_t n = 0, n_vectors = 0, widest = 1;
     for (uint32_t i = first; i < k->instrs.n; i++) {
         const kiln_instr *instr = &k->instrs.at[i];
         if (kiln_instr_rule_of(instr->op) == KILN_RULE_VALUE) continue;
+        uint32_t bytes = instr->lanes * (uint32_t)kiln_dtype_bytes((kiln_dtype)instr->dtype);
+        uint32_t vectors = bytes > k->machine->vector_bytes ? bytes / k->machine->vector_bytes : 1;
         n++;
-        n_wide += instr->lanes * kiln_dtype_bytes(instr->dtype) > k->machine->vector_bytes;
+        n_vectors += vectors;
+        widest = vectors > widest ? vectors : widest;
     }
-    return n_wide * 3 > n;
+    if (n_vectors * 3 <= n * 4) return 1;
+    return widest > 4 ? widest / 2 : 2;
 }
 
-static double split_cost(const kiln_lower *lower, const space *trial, bool *out_is_wide)
+static double split_cost(const kiln_lower *lower, const space *trial, uint32_t *out_excess)
 {
     kiln_lower scratch = kiln_lower_scratch(lower);
     kiln_kernel *k = scratch.kernel;
@@ -139,7 +144,7 @@ static double split_cost(const kiln_lower *lower, const space *trial, bool *out_
     if (is_ragged) scratch.mask = kiln_k_active(k, trial->lanes, kiln_k_tile_begin(k));
     emit_vectors(&scratch, trial, kiln_axis_scalar(row, 1), kiln_axis_vector(inner, trial->lanes),
                  1);
-    *out_is_wide = is_wide_from(k, first_inner);
+    *out_excess = excess_from(k, first_inner);
     double each = kiln_lower_cost(k, first_inner), around = 4.0 + (first_inner - first_row);
     double n_vectors = (double)kiln_ceil_div(trial->n_inner, trial->lanes);
     return (double)trial->n_rows * (n_vectors * each + (trial->split ? around : 0));
@@ -174,15 +179,15 @@ static void choose_split(const kiln_lower *lower, space *s)
         trial.n_rows = product(s->type->dims, split);
         trial.n_inner = product(s->type->dims + split, s->type->rank - split);
         trial.lanes = lanes_for(lower->lanes, trial.n_inner);
-        bool is_wide;
-        double cost = split_cost(lower, &trial, &is_wide);
+        uint32_t excess;
+        double cost = split_cost(lower, &trial, &excess);
         if (best >= 0 && cost >= best) continue;
         best = trial.cost = cost;
         double n_vectors = (double)kiln_ceil_div(trial.n_inner, trial.lanes) * (double)trial.n_rows;
         trial.unroll = unroll_for(cost / n_vectors, s->type->n_elements);
         *s = trial;
         bool is_small = s->type->n_elements < KILN_SMALL_ELEMENTS;
-        if (is_wide && is_small && s->lanes >= WIDE_LANES) s->lanes /= 2;
+        if (is_small && s->lanes >= WIDE_LANES) s->lanes /= excess;
     }
 }
 

@@ -6,6 +6,8 @@
  * an output may lie over an input, edges are masked. */
 #include "codegen/lower_pointwise.h"
 
+#include <string.h>
+
 #include "base/checked.h"
 #include "codegen/lower_stage.h"
 #include "codegen/math.h"
@@ -17,6 +19,9 @@
 /* Of little work: a block of 16 compiles in 8 ms, one of 8 in 2, and such an output takes
  * microseconds either way. */
 #define SMALL_LANES 8
+#define SMALL_BLOCKS 131072 /* elements of such an output */
+#define LEAST_LANES 4
+#define ZIP_BYTES 16 /* vectors in which two rows interleave by one instruction */
 
 typedef struct block_plan {
     kiln_lower *lower;
@@ -76,10 +81,33 @@ static kiln_axis_index line_axis(kiln_lower *lower, kiln_axis_index base, uint32
     return axis;
 }
 
+/* The transpose of short vectors: in each round rows of the lower half interleave with those of the
+ * upper one, which turns the bits of row and lane, read as one number, by one. */
+static void zip_rows(kiln_kernel *k, kiln_kv *rows, uint32_t n)
+{
+    int64_t low[KILN_K_MAX_LANES], high[KILN_K_MAX_LANES];
+    kiln_kv from[KILN_K_MAX_LANES];
+    for (uint32_t lane = 0; lane < n; lane++) {
+        low[lane] = lane / 2 + lane % 2 * n;
+        high[lane] = low[lane] + n / 2;
+    }
+    for (uint32_t bit = 1; bit < n; bit *= 2) {
+        memcpy(from, rows, n * sizeof *rows);
+        for (uint32_t i = 0; i < n / 2; i++) {
+            rows[2 * i] = kiln_k_shuffle(k, from[i], from[i + n / 2], n, low);
+            rows[2 * i + 1] = kiln_k_shuffle(k, from[i], from[i + n / 2], n, high);
+        }
+    }
+}
+
 /* rows[i] lane j becomes rows[j] lane i: each round exchanges one bit of the row's number with the
  * same bit of the lane's. */
 void kiln_lower_transpose(kiln_kernel *k, kiln_kv *rows, uint32_t n)
 {
+    if (n * kiln_dtype_bytes((kiln_dtype)kiln_kernel_at(k, rows[0])->dtype) <= ZIP_BYTES) {
+        zip_rows(k, rows, n);
+        return;
+    }
     int64_t low[KILN_K_MAX_LANES], high[KILN_K_MAX_LANES];
     for (uint32_t bit = 1; bit < n; bit *= 2) {
         for (uint32_t lane = 0; lane < n; lane++) {
@@ -334,6 +362,20 @@ static double widen(block_plan *p)
     return best;
 }
 
+/* Axes shorter than a block are cut into narrower ones where that is less work. */
+static double narrow(block_plan *p, double best)
+{
+    block_plan trial = *p;
+    while (trial.lanes > LEAST_LANES && trial.lanes / 2 >= kiln_min_i64(p->n_a, p->n_b)) {
+        trial.lanes /= 2;
+        double cost = block_cost(&trial);
+        if (cost > best) continue;
+        best = cost;
+        *p = trial;
+    }
+    return best;
+}
+
 bool kiln_lower_blocks(kiln_lower *lower, const kiln_type *type, double cost_of_rows)
 {
     block_plan p = {.lower = lower, .type = type, .lanes = lower->lanes > 16 ? 16 : lower->lanes};
@@ -342,12 +384,11 @@ bool kiln_lower_blocks(kiln_lower *lower, const kiln_type *type, double cost_of_
         kiln_dtype dtype = kiln_graph_type(lower->graph, lower->group->nodes[i])->dtype;
         if (p.lanes > 8 && kiln_dtype_bytes(dtype) == 8) p.lanes = 8;
     }
-    if (type->n_elements < KILN_SMALL_ELEMENTS && p.lanes > SMALL_LANES) p.lanes = SMALL_LANES;
+    if (type->n_elements < SMALL_BLOCKS && p.lanes > SMALL_LANES) p.lanes = SMALL_LANES;
     find_views(&p);
     if (p.views.n == 0 || !find_axes(&p) || !keep_views(&p)) return false;
-    if (widen(&p) >= cost_of_rows) return false;
-    p.reaches_back = p.n_a >= p.lanes && p.n_b >= p.lanes &&
-                     !kiln_lower_writes_over_inputs(lower);
+    if (narrow(&p, widen(&p)) >= cost_of_rows) return false;
+    p.reaches_back = p.n_a >= p.lanes && p.n_b >= p.lanes && !kiln_lower_writes_over_inputs(lower);
     emit_tiles(&p);
     return true;
 }

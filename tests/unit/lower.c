@@ -1,7 +1,6 @@
 /* Pointwise groups: elementwise chains, views, moves, transposes, every dtype, odd sizes. */
 #include "lowered.h"
 
-
 static void build_chain(kiln_graph *g)
 {
     kiln_value x = IN("x", f32, 7, 333), y = IN("y", f32, 7, 333);
@@ -75,6 +74,24 @@ static void build_transpose_4d(kiln_graph *g)
     kiln_value x = IN("x", f32, 2, 5, 6, 19);
     OUT(kiln_exp(g, kiln_transpose(g, x, LIST(0, 3, 1, 2))));
     OUT(kiln_transpose(g, kiln_neg(g, x), LIST(0, 3, 1, 2)));
+}
+
+/* Axes shorter than a block, on either side. */
+static void build_transpose_channels(kiln_graph *g)
+{
+    kiln_value x = IN("x", f32, 2, 3, 17, 19), y = IN("y", u8, 2, 37, 3), z = IN("z", f32, 4, 301);
+    OUT(kiln_transpose(g, x, LIST(0, 2, 3, 1)));
+    OUT(kiln_transpose(g, y, LIST(0, 2, 1)));
+    OUT(kiln_transpose(g, z, NULL));
+    OUT(kiln_transpose(g, IN("v", f64, 2, 301), NULL));
+}
+
+/* Rows of a short vector interleave. */
+static void build_transpose_bytes(kiln_graph *g)
+{
+    OUT(kiln_transpose(g, IN("x", i8, 37, 43), NULL));
+    OUT(kiln_transpose(g, IN("y", i16, 37, 43), NULL));
+    OUT(kiln_transpose(g, IN("z", u8, 370, 430), NULL));
 }
 
 static void build_transpose_self(kiln_graph *g)
@@ -234,6 +251,8 @@ static const group_case cases[] = {
     {"transpose_edges", KILN_GROUP_POINTWISE, build_transpose_edges, 0},
     {"transpose_batch", KILN_GROUP_POINTWISE, build_transpose_batch, 0},
     {"transpose_narrow", KILN_GROUP_POINTWISE, build_transpose_narrow, 0},
+    {"transpose_channels", KILN_GROUP_POINTWISE, build_transpose_channels, 0},
+    {"transpose_bytes", KILN_GROUP_POINTWISE, build_transpose_bytes, 0},
     {"transpose_4d", KILN_GROUP_POINTWISE, build_transpose_4d, 1e-6},
     {"transpose_self", KILN_GROUP_POINTWISE, build_transpose_self, 1e-6},
     {"transpose_bf16", KILN_GROUP_POINTWISE, build_transpose_bf16, 0},
