@@ -7,6 +7,7 @@
 #define MOST_FEATURE_BLOCKS 64
 #define CYCLES_PER_COPY 3.0         /* of a vector of the window */
 #define CYCLES_PER_TILE 3000.0      /* of the kernel, whatever it does */
+#define COMPILE_CYCLES 7000.0       /* of runs that a sum of a brief one's code is worth */
 #define WEIGHT_BYTES_PER_CYCLE 10.0 /* from beyond the second cache */
 
 /* Pixels of a register tile: as many of a row as fit, then more rows. */
@@ -15,7 +16,7 @@ static void choose_pixels(const kiln_conv_product *p, uint32_t rows, int64_t *ou
 {
     const kiln_conv_axis *axis = p->conv->axis;
     int64_t out = axis[KILN_CONV_W].out;
-    int64_t most = p->is_band ? 1 : axis[KILN_CONV_H].out;
+    int64_t most = p->is_band || p->is_brief ? 1 : axis[KILN_CONV_H].out;
     *out_width = kiln_ceil_div(out, kiln_ceil_div(out, rows));
     *out_height = kiln_max_i64(1, kiln_min_i64(rows / *out_width, most));
 }
@@ -103,7 +104,7 @@ static double choose_blocks(kiln_conv_product *p, double cycles)
     double best = -1;
     for (int64_t rows = p->height; rows < out + p->height; rows += p->height) {
         if (rows > p->height && window_bytes(conv, rows) > room) break;
-        for (int64_t n = 1; n <= kiln_min_i64(strips, MOST_FEATURE_BLOCKS); n++) {
+        for (int64_t n = 1; n <= kiln_min_i64(strips, p->is_brief ? 1 : MOST_FEATURE_BLOCKS); n++) {
             int64_t features = kiln_ceil_div(strips, n) * width;
             double all = block_cycles(p, cycles, rows, features);
             if (best >= 0 && all >= best) continue;
@@ -137,6 +138,7 @@ void kiln_conv_choose_tile(kiln_conv_product *p)
             bool is_worse = best >= 0 && cycles * (p->is_band ? 1 : images / threads) >= best;
             if (is_worse) continue; /* however it is cut */
             if (!p->is_band) cycles = choose_blocks(&it, cycles);
+            if (p->is_brief) cycles += COMPILE_CYCLES * rows * vectors;
             if (best >= 0 && cycles >= best) continue;
             best = cycles;
             *p = it;

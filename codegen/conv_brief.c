@@ -509,7 +509,8 @@ static bool is_flat(const kiln_brief_conv *b)
 bool kiln_conv_lower_brief(kiln_conv *conv)
 {
     const kiln_group *group = conv->lower->group;
-    if (!kiln_conv_is_brief(conv->lower->graph, group->anchor)) return false;
+    if (kiln_conv_choose_form(conv->lower->graph, group->anchor) != KILN_CONV_BY_COLUMNS)
+        return false;
     for (uint32_t i = 0; i < group->n_inputs; i++)
         if (group->inputs[i].consumer.id) return false; /* packed all the same */
 

@@ -10,8 +10,7 @@
 #define SUM_CYCLES 3.0
 #define MOST_BLOCKS 16
 
-/* Rows that are computed twice must read the same again: not what the result is stored over. */
-static bool is_repeatable(const kiln_conv *conv)
+bool kiln_conv_is_repeatable(const kiln_conv *conv)
 {
     const kiln_lower *lower = conv->lower;
     for (uint32_t i = 0; i < lower->kernel->params.n; i++)
@@ -53,7 +52,7 @@ static bool fits(const kiln_brief_conv *b, bool is_repeatable)
 
 static void choose_tile(kiln_brief_conv *b)
 {
-    bool may_repeat = is_repeatable(b->conv);
+    bool may_repeat = kiln_conv_is_repeatable(b->conv);
     bool is_split_down = b->conv->axis[KILN_CONV_H].lhs_dilation > 1;
     int64_t n_vectors = kiln_ceil_div(b->n_columns, b->conv->lanes);
     kiln_brief_conv best = *b, it = *b;

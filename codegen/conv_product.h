@@ -20,6 +20,7 @@ typedef struct kiln_conv_product {
     kiln_kv block_row; /* its first output row */
     kiln_kv row_end;   /* behind its last one; none: as many as a block has */
     bool is_band;      /* it is a few rows of a band */
+    bool is_brief;     /* one register tile, of which the last ones begin earlier */
     int64_t ring;      /* rows of A that its buffer has room for; 0: the window is copied, or all
                           rows are there */
     bool is_in_place;  /* A is read where it stands: no window is copied */

@@ -183,17 +183,20 @@ static void copy_vector(kiln_conv *conv, const kiln_index *index, kiln_kv to, ki
     lower->mask = 0;
 }
 
-/* Vectors over elements 0 … n - 1, by a loop and a tail; `emit` makes one. */
+/* Vectors over elements 0 … n - 1, by a loop and a tail, or in short code by a loop whose last one
+ * begins earlier; `emit` makes one. */
 typedef void vector_fn(kiln_conv *conv, const copy_place *place, kiln_kv at, kiln_kv mask);
 
 static void over_vectors(kiln_conv *conv, const copy_place *place, int64_t n, vector_fn *emit)
 {
     kiln_kernel *k = conv->lower->kernel;
-    int64_t whole = n / conv->lanes * conv->lanes;
+    int64_t whole = n / conv->lanes * conv->lanes, last = n - conv->lanes;
+    if (conv->lower->is_short && last > 0) whole = n;
     kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, whole);
     if (whole > 0) {
         kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, conv->lanes);
         uint32_t mark = kiln_lower_mark(conv->lower);
+        if (whole % conv->lanes) at = kiln_k_min(k, at, kiln_k_const_i64(k, last));
         emit(conv, place, at, 0);
         kiln_lower_cut(conv->lower, mark);
         kiln_k_end(k);
@@ -385,6 +388,10 @@ void kiln_conv_copy(kiln_conv *conv)
     const kiln_conv_axis *axis = &conv->axis[KILN_CONV_D];
     if (has_zeros(conv)) write_zeros(conv);
     kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, axis->kernel);
+    if (conv->lower->is_short && conv->n_spatial < KILN_CONV_AXES) {
+        copy_rows(conv, &(copy_place){.depth = zero, .local = zero});
+        return;
+    }
     kiln_kv tap = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, 1);
     uint32_t mark = kiln_lower_mark(conv->lower);
     kiln_kv first = kiln_k_mul_imm(k, conv->depth, axis->stride);

@@ -9,6 +9,7 @@
 #include "codegen/math.h"
 #include "codegen/winograd.h"
 #include "kiln/program.h"
+#include "passes/brief_conv.h"
 
 /* A register tile: height x width pixels, `vectors` of features, `last` lanes in the last one. */
 typedef struct pixel_tile {
@@ -39,6 +40,8 @@ static kiln_tile make_tile(const kiln_conv_product *p, const pixel_tile *shape)
         return tile;
     }
     tile.b_k = p->kernel_step;
+    tile.unroll = p->is_brief ? 1 : 0;
+    tile.b_is_near = p->is_brief;
     for (uint32_t v = 0; v < tile.vectors; v++) tile.b_vector[v] = (int64_t)v * tile.lanes;
     if (shape->last < tile.lanes)
         tile.b_mask = kiln_k_active(k, tile.lanes, kiln_k_const_i64(k, shape->last));
@@ -180,7 +183,8 @@ static void emit_register_tile(kiln_conv_product *p, const pixel_tile *shape, ki
     kiln_axis_index features = kiln_axis_vector(feature, 1);
     features.extent = conv->out_features * conv->groups;
     bool is_run = shape->height == 1 || shape->width == conv->axis[KILN_CONV_W].out;
-    if (is_run) kiln_epilogue_follow(&conv->epilogue, &tile, kiln_k_const_i64(k, 0), features);
+    if (is_run && !p->is_brief)
+        kiln_epilogue_follow(&conv->epilogue, &tile, kiln_k_const_i64(k, 0), features);
     accumulate_taps(p, &tile, a, kernel_offset(p, shape->feature));
     kiln_epilogue_emit(&conv->epilogue, &tile, kiln_k_const_i64(k, 0), features, shape->last);
 }
@@ -193,9 +197,12 @@ static void emit_rows(kiln_conv_product *p, pixel_tile shape, kiln_kv first, kil
     int64_t out = conv->axis[KILN_CONV_W].out, whole = out / shape.width * shape.width;
     kiln_kv row = kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, p->height);
     uint32_t mark = kiln_lower_mark(conv->lower);
+    if (p->is_brief) whole = out;
     kiln_kv begin = kiln_k_const_i64(k, 0), stop = kiln_k_const_i64(k, whole);
     kiln_kv column = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, stop, shape.width);
     uint32_t inner = kiln_lower_mark(conv->lower);
+    if (out % shape.width && p->is_brief)
+        column = kiln_k_min(k, column, kiln_k_const_i64(k, out - shape.width));
     emit_register_tile(p, &shape, row, column);
     kiln_lower_cut(conv->lower, inner);
     kiln_k_end(k);
@@ -217,8 +224,11 @@ static void emit_features(kiln_conv_product *p, pixel_tile shape, kiln_kv first,
     if (!row_end) row_end = kiln_k_add_imm(k, p->block_row, conv->block_rows);
     row_end = kiln_k_min(k, row_end, kiln_k_const_i64(k, out));
     kiln_kv split = kiln_k_const_i64(k, whole);
-    shape.feature = kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, (int64_t)p->vectors * conv->lanes);
+    int64_t width = (int64_t)p->vectors * conv->lanes, features = conv->out_features;
+    shape.feature = kiln_k_loop(k, KILN_LOOP_SERIAL, first, end, width);
     uint32_t mark = kiln_lower_mark(conv->lower);
+    if (p->is_brief && features % width && features > width)
+        shape.feature = kiln_k_min(k, shape.feature, kiln_k_const_i64(k, features - width));
     shape.height = p->height;
     emit_rows(p, shape, p->block_row, kiln_k_min(k, row_end, split));
     if (whole < out) {
@@ -277,6 +287,10 @@ static void emit_tile(void *user, kiln_kv number)
     kiln_kv whole = kiln_k_const_i64(k, features / width * width);
     pixel_tile shape = {.width = p->width, .vectors = p->vectors, .last = conv->lanes};
     p->features_end = end;
+    if (p->is_brief && features >= width) {
+        emit_features(p, shape, first, end);
+        return;
+    }
     begin_requests(p, number);
     if (features >= width) emit_strips(p, shape, first, kiln_k_min(k, end, whole));
     if (features % width == 0) return;
@@ -324,11 +338,21 @@ static int64_t count_taps(const kiln_conv *conv)
     return axis[KILN_CONV_D].kernel * axis[KILN_CONV_H].kernel * axis[KILN_CONV_W].kernel;
 }
 
+/* Whether one register tile serves all pixels and features. */
+static bool is_brief(const kiln_conv_product *p)
+{
+    const kiln_lower *lower = p->conv->lower;
+    return !p->is_band && !p->is_packed && kiln_conv_is_repeatable(p->conv) &&
+           kiln_conv_choose_form(lower->graph, lower->group->anchor) == KILN_CONV_BY_FEATURES;
+}
+
 /* Operands, the register tile and, but for a band, the blocks. */
 static void open_product(kiln_conv_product *p)
 {
     p->k_size = count_taps(p->conv) * p->conv->in_features;
     find_kernel(p);
+    p->is_brief = is_brief(p);
+    if (p->is_brief) p->conv->lower->is_short = true;
     kiln_conv_choose_tile(p);
 }
 

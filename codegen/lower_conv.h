@@ -59,6 +59,8 @@ void kiln_conv_result_index(void *conv, kiln_kv row, kiln_axis_index column, kil
 /* One that is brief (passes/brief_conv.h), both operands read in place (conv_brief.c); false where
  * it is not. */
 bool kiln_conv_lower_brief(kiln_conv *conv);
+/* Whether results may be computed twice: what is read is not what they are stored over. */
+bool kiln_conv_is_repeatable(const kiln_conv *conv);
 
 /* By matrix tiles (amx_conv.c): one group, no input dilation. */
 void kiln_lower_amx_conv(kiln_conv *conv);

@@ -74,7 +74,7 @@ static bool is_direct_conv(const kiln_graph *graph, const kiln_group *group)
 {
     const kiln_node *node = kiln_graph_node(graph, group->anchor);
     if (group->kind != KILN_GROUP_CONV || !has_rows(graph, group)) return false;
-    if (kiln_conv_is_brief(graph, group->anchor)) return false;
+    if (kiln_conv_choose_form(graph, group->anchor) != KILN_CONV_LONG) return false;
     const kiln_type *input = kiln_graph_type(graph, node->inputs[0]);
     if (node->attrs->conv.winograd || !is_nhwc(node->attrs->conv.output_axes)) return false;
     if (input->dtype != node->type->dtype || input->n_elements == 0) return false;

@@ -1,6 +1,6 @@
 /* Which convolutions are brief: of little to middle work, columns of the image side by side in
- * memory (as in NCHW), a kernel that is known only when running, operands in the dtype of the
- * sums. */
+ * memory (as in NCHW) or features of image and kernel (as in NHWC), a kernel that is known only
+ * when running, operands in the dtype of the sums. */
 #include "passes/brief_conv.h"
 
 #include "base/checked.h"
@@ -65,10 +65,38 @@ static bool is_little_work(const kiln_graph *graph, const kiln_node *node)
     return work <= (is_short ? MOST_WORK : MOST_LONG_WORK);
 }
 
-bool kiln_conv_is_brief(const kiln_graph *graph, kiln_value contraction)
+/* A kernel that is one matrix of taps and input features by output features, an image of pixels;
+ * several taps, since one is a product, and more than one input feature, which is a sum of taps. */
+static bool has_features_together(const kiln_graph *graph, const kiln_node *node)
 {
-    const kiln_node *node = kiln_graph_node(graph, contraction);
-    if (node->op != KILN_OP_convolution || node->attrs->conv.winograd) return false;
+    kiln_view_strides at;
+    kiln_value image = node->inputs[0], kernel = node->inputs[1];
+    kiln_ints axes = node->attrs->conv.kernel_axes;
+    const int64_t *dims = kiln_graph_type(graph, kernel)->dims;
+    if (!kiln_view_is_strided(graph, image, kiln_view_base(graph, image), &at)) return false;
+    if (at.strides[node->attrs->conv.input_axes.at[1]] != 1) return false;
+    if (!kiln_view_is_strided(graph, kernel, kiln_view_base(graph, kernel), &at)) return false;
+    int64_t distance = at.strides[axes.at[1]] * dims[axes.at[1]], n_taps = 1;
+    for (uint32_t i = axes.n; i-- > 2;) {
+        if (dims[axes.at[i]] != 1 && at.strides[axes.at[i]] != distance) return false;
+        distance *= dims[axes.at[i]];
+        n_taps *= dims[axes.at[i]];
+    }
+    return at.strides[axes.at[0]] == 1 && n_taps > 1 && dims[axes.at[1]] > 1;
+}
+
+/* Between several convolutions pixels go on by rows (bands), kernels in panels. */
+static bool is_only_convolution(const kiln_graph *graph)
+{
+    uint32_t n = 0;
+    for (uint32_t id = 1; id < graph->nodes.n && n <= 1; id++)
+        n += graph->nodes.at[id]->op == KILN_OP_convolution;
+    return n == 1;
+}
+
+/* Whether operands are in the dtype of the sums, no constants, and there are results. */
+static bool has_plain_operands(const kiln_graph *graph, const kiln_node *node)
+{
     const kiln_type *image = kiln_graph_type(graph, node->inputs[0]);
     const kiln_type *kernel = kiln_graph_type(graph, node->inputs[1]);
     kiln_dtype dtype = node->attrs->conv.accumulate;
@@ -76,6 +104,16 @@ bool kiln_conv_is_brief(const kiln_graph *graph, kiln_value contraction)
     if (is_constant(graph, node->inputs[0]) || is_constant(graph, node->inputs[1])) return false;
     if (node->type->n_elements == 0 || image->n_elements == 0 || kernel->n_elements == 0)
         return false;
-    if (!has_plain_axes(graph, node) || !has_columns_together(graph, node)) return false;
-    return is_little_work(graph, node);
+    return true;
+}
+
+kiln_conv_form kiln_conv_choose_form(const kiln_graph *graph, kiln_value contraction)
+{
+    const kiln_node *node = kiln_graph_node(graph, contraction);
+    if (node->op != KILN_OP_convolution || node->attrs->conv.winograd) return KILN_CONV_LONG;
+    if (!has_plain_operands(graph, node) || !has_plain_axes(graph, node)) return KILN_CONV_LONG;
+    if (!is_little_work(graph, node)) return KILN_CONV_LONG;
+    if (has_columns_together(graph, node)) return KILN_CONV_BY_COLUMNS;
+    bool is_by_features = has_features_together(graph, node) && is_only_convolution(graph);
+    return is_by_features ? KILN_CONV_BY_FEATURES : KILN_CONV_LONG;
 }

@@ -4,8 +4,16 @@
 
 #include "passes/schedule.h"
 
-/* Whether a contraction is a convolution that, by its shape, dtypes and operands, is to become one
- * short kernel that reads image and kernel in place (codegen/conv_brief.c): the columns of the
- * image lie together, the kernel is no constant and is not packed. */
-bool kiln_conv_is_brief(const kiln_graph *graph, kiln_value contraction);
+typedef enum kiln_conv_form {
+    KILN_CONV_LONG,        /* everything else */
+    KILN_CONV_BY_COLUMNS,  /* columns of the image lie together: both operands are read in place
+                              (codegen/conv_brief.c) */
+    KILN_CONV_BY_FEATURES, /* features of the image and of the results in the kernel do, and it is
+                              the graph's only convolution: the window is copied, the kernel read
+                              in place (codegen/lower_conv.c) */
+} kiln_conv_form;
+
+/* What a contraction is to become by its shape, dtypes and operands: one short kernel where it is a
+ * convolution of little work whose kernel is no constant; that is not packed then. */
+kiln_conv_form kiln_conv_choose_form(const kiln_graph *graph, kiln_value contraction);
 #endif

@@ -89,6 +89,47 @@ static void build_mixed(kiln_graph *g)
     OUT(kiln_convolution(g, IN("x", f32, 1, 8, 6, 19), IN("w", f32, 3, 3, 8, 21), &options));
 }
 
+/* Image, kernel and result channels last. */
+static kiln_value conv_last(kiln_graph *g, shape s, kiln_dtype dtype, kiln_conv_options more)
+{
+    int64_t groups = more.groups ? more.groups : 1;
+    more.input_axes = more.output_axes = LIST(0, 3, 1, 2);
+    more.kernel_axes = LIST(3, 2, 0, 1);
+    kiln_value x = kiln_input(g, "x", dtype, 4, LIST(s.batch, s.height, s.width, s.in));
+    kiln_value w = kiln_input(g, "w", dtype, 4, LIST(s.rows, s.columns, s.in / groups, s.out));
+    return kiln_convolution(g, x, w, &more);
+}
+
+#define LAST(name, options, ...)                                                                   \
+    static void build_##name(kiln_graph *g)                                                        \
+    {                                                                                              \
+        shape s = {__VA_ARGS__};                                                                   \
+        OUT(conv_last(g, s, KILN_f32, (kiln_conv_options)options));                                \
+    }
+
+LAST(last, WITH(SAME), 2, 19, 37, 8, 16, 3, 3)
+LAST(last_uneven, WITH(SAME), 2, 14, 29, 5, 43, 3, 2)
+LAST(last_wide, WITH(SAME), 1, 5, 131, 4, 100, 3, 3)
+LAST(last_narrow, WITH(0), 3, 9, 4, 6, 3, 3, 3)
+LAST(last_strided, WITH(SAME, .strides = LIST(2, 3)), 1, 31, 33, 6, 20, 3, 3)
+LAST(last_dilated, WITH(SAME, .rhs_dilation = LIST(2, 2)), 1, 15, 33, 6, 20, 3, 3)
+LAST(last_transposed, WITH(SAME, .lhs_dilation = LIST(2, 3)), 1, 6, 15, 8, 10, 3, 3)
+LAST(last_grouped, WITH(SAME, .groups = 3), 2, 8, 19, 12, 57, 3, 3)
+
+static void build_last_residual(kiln_graph *g)
+{
+    shape s = {2, 10, 23, 6, 35, 3, 3};
+    kiln_value y = conv_last(g, s, KILN_f32, (kiln_conv_options){SAME});
+    y = kiln_add(g, y, IN("r", f32, 2, 10, 23, 35));
+    OUT(kiln_max(g, y, kiln_scalar(g, KILN_f32, 0)));
+}
+
+static void build_last_f64(kiln_graph *g)
+{
+    shape s = {1, 6, 19, 5, 11, 3, 3};
+    OUT(conv_last(g, s, KILN_f64, (kiln_conv_options){SAME}));
+}
+
 static void build_residual(kiln_graph *g)
 {
     kiln_value y = conv2d(g, (shape){2, 10, 23, 6, 13, 3, 3}, KILN_f32, (kiln_conv_options){SAME});
@@ -143,6 +184,16 @@ static const group_case cases[] = {
     CASE(volume, 1e-4),
     CASE(volume_transposed, 1e-4),
     CASE(mixed, 1e-4),
+    CASE(last, 1e-4),
+    CASE(last_uneven, 1e-4),
+    CASE(last_wide, 1e-4),
+    CASE(last_narrow, 1e-4),
+    CASE(last_strided, 1e-4),
+    CASE(last_dilated, 1e-4),
+    CASE(last_transposed, 1e-4),
+    CASE(last_grouped, 1e-4),
+    CASE(last_residual, 1e-4),
+    CASE(last_f64, 1e-12),
     CASE(residual, 1e-4),
     CASE(swish, 1e-4),
     CASE(f64, 1e-12),
