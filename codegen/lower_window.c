@@ -19,6 +19,7 @@ typedef struct window_walk {
     kiln_kv lead[KILN_MAX_RANK]; /* indices before the inner axis where they are at hand */
     bool has_lead;
     bool is_inside;    /* all taps of the last of them are inside the operand */
+    bool is_looped;    /* taps stay loops: little work that gathers gains nothing by more code */
     bool reaches_back; /* a ragged row's last vector begins earlier, not masked */
     kiln_index at;     /* of the operand, axes filled as loops open */
     kiln_kv guard;
@@ -76,7 +77,7 @@ static kiln_kv open_taps(const window_walk *w, uint32_t axis, const kiln_axis_in
         begin = first_tap(w, axis, start->base);
         end = end_of_taps(w, axis, start->base);
     }
-    bool is_fixed = kiln_kernel_is_const(lower->kernel, begin, &known) &&
+    bool is_fixed = !w->is_looped && kiln_kernel_is_const(lower->kernel, begin, &known) &&
                     kiln_kernel_is_const(lower->kernel, end, &known) && size <= UNROLLED_TAPS;
     kiln_loop_kind kind = is_fixed ? KILN_LOOP_UNROLL : KILN_LOOP_SERIAL;
     return kiln_k_loop(lower->kernel, kind, begin, end, 1);
@@ -330,6 +331,7 @@ void kiln_lower_window(kiln_lower *lower)
     kiln_kernel *k = lower->kernel;
     window_walk w = open_window(lower);
     bool is_small = w.node->type->n_elements < KILN_SMALL_ELEMENTS;
+    w.is_looped = is_small && w.split > 0 && w.node->attrs->window.strides.at[w.split] > 1;
     w.reaches_back = is_small && !kiln_lower_writes_over_inputs(lower);
     int64_t n_columns = line_columns(&w), n_rows = w.n_rows / n_columns;
     int64_t per_tile = kiln_max_i64(1, choose_rows_per_tile(&w) / n_columns);
