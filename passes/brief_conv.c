@@ -10,9 +10,11 @@
 #define MOST_LONG_WORK (1 << 22) /* … where packed ones run up to twice as fast */
 #define MOST_EXTENT (1 << 30)    /* positions along an axis are counted in 32 bits */
 
-static bool is_constant(const kiln_graph *graph, kiln_value value)
+/* Constants are packed when compiling; an iota is written into code, not into memory. */
+static bool is_known(const kiln_graph *graph, kiln_value value)
 {
-    return kiln_graph_node(graph, kiln_view_base(graph, value))->op == KILN_OP_constant;
+    kiln_op op = kiln_graph_node(graph, kiln_view_base(graph, value))->op;
+    return op == KILN_OP_constant || op == KILN_OP_iota;
 }
 
 static bool has_columns_together(const kiln_graph *graph, const kiln_node *node)
@@ -94,14 +96,14 @@ static bool is_only_convolution(const kiln_graph *graph)
     return n == 1;
 }
 
-/* Whether operands are in the dtype of the sums, no constants, and there are results. */
+/* Whether operands are in the dtype of the sums, in memory, and there are results. */
 static bool has_plain_operands(const kiln_graph *graph, const kiln_node *node)
 {
     const kiln_type *image = kiln_graph_type(graph, node->inputs[0]);
     const kiln_type *kernel = kiln_graph_type(graph, node->inputs[1]);
     kiln_dtype dtype = node->attrs->conv.accumulate;
     if (image->dtype != dtype || kernel->dtype != dtype) return false;
-    if (is_constant(graph, node->inputs[0]) || is_constant(graph, node->inputs[1])) return false;
+    if (is_known(graph, node->inputs[0]) || is_known(graph, node->inputs[1])) return false;
     if (node->type->n_elements == 0 || image->n_elements == 0 || kernel->n_elements == 0)
         return false;
     return true;
