@@ -7,8 +7,9 @@
 #define KILN_CODEGEN_LOWER_STAGE_H
 
 #include "codegen/lower.h"
+#include "passes/row_move.h"
 
-#define KILN_MAX_STAGES 32
+#define KILN_MAX_STAGES (KILN_MAX_CHAIN + 1)
 
 typedef struct kiln_stage {
     kiln_vec(kiln_value) reductions;

@@ -6,6 +6,7 @@
  * The nodes are visited by ascending id, so a node finds what it depends on already in place. */
 #include "kiln/program.h"
 #include "passes/fuse.h"
+#include "passes/row_move.h"
 
 #define MAX_NODES 256
 #define MAX_CHAIN 64
@@ -260,10 +261,39 @@ static bool join(kiln_fusion *fusion, uint32_t number, uint32_t producer, uint32
     return true;
 }
 
+/* Reductions on the longest way through two clusters and what both compute for themselves. */
+static uint32_t longest_chain(const kiln_fusion *fusion, uint32_t a, uint32_t b)
+{
+    uint32_t n = fusion->graph->nodes.n, longest = 0;
+    uint32_t *levels = kiln_new_array(fusion->arena, uint32_t, n);
+    for (uint32_t id = 1; id < n; id++) {
+        bool is_inside = fusion->cluster_of[id] == a || fusion->cluster_of[id] == b;
+        if (!is_inside && !fusion->is_floating[id]) continue;
+        const kiln_node *node = kiln_fusion_node(fusion, id);
+        for (uint32_t i = 0; i < node->n_inputs; i++)
+            if (levels[node->inputs[i].id] > levels[id]) levels[id] = levels[node->inputs[i].id];
+        levels[id] += kiln_fusion_class(fusion, id) == KILN_REDUCE;
+        if (levels[id] > longest) longest = levels[id];
+    }
+    return longest;
+}
+
+static uint32_t count_reductions(const kiln_fusion *fusion, uint32_t number)
+{
+    const kiln_ids *nodes = &fusion->clusters.at[number].nodes;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < nodes->n; i++)
+        n += kiln_fusion_class(fusion, nodes->at[i]) == KILN_REDUCE;
+    return n;
+}
+
 const char *kiln_fusion_objection(kiln_fusion *fusion, uint32_t a, uint32_t b)
 {
     if (kiln_fusion_meets_weights(fusion, a, b))
         return "it reads the weights that the product widens";
+    if (count_reductions(fusion, a) + count_reductions(fusion, b) > KILN_MAX_CHAIN &&
+        longest_chain(fusion, a, b) > KILN_MAX_CHAIN)
+        return "the chain of reductions would be too long";
     kiln_cost first = kiln_fusion_cost(fusion, a, KILN_NONE);
     kiln_cost second = kiln_fusion_cost(fusion, b, KILN_NONE);
     kiln_cost both = kiln_fusion_cost(fusion, a, b);

@@ -1,9 +1,12 @@
-/* What fusion, lowering and explanation must agree on about the operands of products: rows that a
- * MOVE finds, columns that tiles pack. */
+/* What fusion, lowering and explanation must agree on: of the operands of products, rows that a
+ * MOVE finds and columns that tiles pack; of rows, how many reductions follow each other. */
 #ifndef KILN_PASSES_ROW_MOVE_H
 #define KILN_PASSES_ROW_MOVE_H
 
 #include "passes/schedule.h"
+
+/* Reductions of one group of which each needs the one before. */
+#define KILN_MAX_CHAIN 31
 
 /* The take, gather or dynamic_slice that the first operand of a dot_general is, seen through
  * reshapes, when every row of the operand lies together in what is read, whatever the indices are:
