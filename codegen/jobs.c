@@ -1,7 +1,8 @@
 /* Numbered jobs on threads that live as long as the work; and kernels to objects as such jobs. Each
  * kernel has a scope of its own and stores its status; the error of the lowest unit wins, so the
  * message does not depend on timing. Stacks are large: instruction selection recurses deeply on
- * long kernels. */
+ * long kernels. Not even one short kernel is compiled on the caller's thread, which takes 0.1 ms
+ * less: LLVM's thread-local data would stay with it, and leak checkers die of that. */
 #include "codegen/jobs.h"
 
 #include <pthread.h>
@@ -15,9 +16,6 @@
 
 #define STACK_BYTES ((size_t)64 << 20)
 #define MAX_THREADS 64
-
-/* Instructions of a kernel whose compile takes little stack: 128 KB do for twice as many. */
-#define MAX_SHALLOW 1000
 
 typedef struct job_queue {
     void (*run)(void *user, uint32_t number);
@@ -95,16 +93,6 @@ static void compile_unit(void *user, uint32_t job)
     result->error.status = kiln_scope_close(&scope);
 }
 
-/* A thread and its stack take 0.1 ms, a twentieth of the compile of a small kernel: where nothing
- * runs beside them, short kernels are compiled by the caller. */
-static bool is_short_work(const unit_work *work, uint32_t n_threads)
-{
-    if (n_threads > 1 && work->n_numbers > 1) return false;
-    for (uint32_t i = 0; i < work->n_numbers; i++)
-        if (work->units[work->numbers[i]].kernel->instrs.n > MAX_SHALLOW) return false;
-    return true;
-}
-
 static void free_results(void *object)
 {
     unit_work *work = object;
@@ -130,10 +118,7 @@ void kiln_compile_units(kiln_compilation *compilation, uint32_t n_threads)
     }
 
     compilation->n_compiled = work->n_numbers;
-    if (is_short_work(work, n_threads))
-        for (uint32_t i = 0; i < work->n_numbers; i++) compile_unit(work, i);
-    else
-        kiln_run_jobs(n_threads, work->n_numbers, compile_unit, work);
+    kiln_run_jobs(n_threads, work->n_numbers, compile_unit, work);
     for (uint32_t i = 0; i < work->n_numbers; i++) {
         unit_result *result = &work->results[work->numbers[i]];
         kiln_unit *unit = &compilation->units.at[work->numbers[i]];
