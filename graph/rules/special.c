@@ -58,34 +58,64 @@ RULE(erfc)
     return narrow_like(g, erfc_f64(g, widen_f64(g, inputs[0])), inputs[0]);
 }
 
-/* Giles, Approximating the erfinv function (2010): the start, good to 1e-7. */
-static kiln_value erf_inv_start(kiln_graph *g, kiln_value b, kiln_value rest)
-{
-    static const double near[] = {1.50140941,     0.246640727,    -0.00417768164,
-                                  -0.00125372503, 0.00021858087,  -4.39150654e-06,
-                                  -3.5233877e-06, 3.43273939e-07, 2.81022636e-08};
-    static const double far[] = {2.83297682,    1.00167406,     0.00943887047,
-                                 -0.0076224613, 0.00573950773,  -0.00367342844,
-                                 0.00134934322, 0.000100950558, -0.000200214257};
-    kiln_value w = minus(g, natural(g, times(g, rest, plus_n(g, b, 1))));
-    kiln_value low = polynomial(g, plus_n(g, w, -2.5), near, 9);
-    kiln_value high = polynomial(g, plus_n(g, root(g, w), -3), far, 9);
-    return times(g, choose(g, is_below(g, w, 5), low, high), b);
-}
+/* erf_inv(x) / x as a polynomial in w - centre, w = -log(1 - x^2), and beyond `edge` in
+ * sqrt(w) - far_centre (as Giles does, Approximating the erfinv function, 2010): interpolated with
+ * 50 digits, within 7e-9 for results of f32 and fewer bits, within 2e-16 for f64. */
+static const double near_single[] = {
+    1.501409351110792,       0.24664028942745514,    -0.004177320040540122,
+    -0.0012527485028416628,  0.00021825772396383332, -4.9596917942159365e-06,
+    -3.4234142742220455e-06, 4.6541741050231655e-07, 1.598430613390006e-08,
+    -8.739010702830122e-09,  4.671932509038665e-10,
+};
+static const double far_single[] = {
+    2.832976794473863,      1.0016750658410518,     0.009445743820559802, -0.0076391390344015256,
+    0.005682678522078122,   -0.003587815770102154,  0.001497222508820111, -7.604790170802735e-05,
+    -0.0003199266729325994, 0.00012924175469266932,
+};
+static const double near_double[] = {
+    1.6536545626831027,      0.2401581824255883,     -0.00603367087142785,
+    -0.000740702534154477,   0.00018673420802464837, -1.3882523394405316e-05,
+    -1.3654691850603575e-06, 4.234788173782339e-07,  -2.9070382262927266e-08,
+    -4.11266082002324e-09,   1.0512181539804126e-09, -5.414287198084716e-11,
+    -1.2976885526532075e-11, 2.6304834740560442e-12, -8.118399443074353e-14,
+    -4.001237735091896e-14,  6.596407712420834e-15,  -4.0282154327661744e-17,
+    -1.3016928016796445e-16, 1.557432024623325e-17,  1.150022252066253e-18,
+    -3.4996044354754177e-19, -1.113483769832702e-21, 3.240704459379902e-21,
+};
+static const double far_double[] = {
+    4.09222342366813,       1.0099782771612555,      0.0007127499726621096,
+    -0.0006078940274627185, 0.0002121767132056046,   -6.441975072298072e-05,
+    2.1980128895453253e-05, -1.0197665338895134e-05, 5.807264696473426e-06,
+    -3.211125941112318e-06, 1.4901851903269014e-06,  -5.152672352708825e-07,
+    9.327240859925412e-08,  2.562348190534966e-08,   -3.0120575961569274e-08,
+    1.3424821848038925e-08, -3.084983385664055e-09,  -1.7980638833458265e-10,
+    4.728196676100834e-10,  -1.9210504408416395e-10, 2.9786269434914873e-11,
+    4.479088406222693e-12,  -2.951697245933496e-12,  1.1365910629608314e-12,
+    -5.164813362913276e-13, 5.244241386342308e-14,   5.535738066337284e-14,
+    -1.532989469214737e-14, -9.59911757600551e-16,   4.994109867463594e-16,
+};
 
-/* Halley's method on erfc(y) = 1 - |a|, two steps. */
+typedef struct erf_inv_terms {
+    double edge, centre, far_centre;
+    const double *near, *far;
+    uint32_t n_near, n_far;
+} erf_inv_terms;
+
+#define TERMS(kind)                                                                                \
+    .near = near_##kind, .n_near = sizeof near_##kind / sizeof(double), .far = far_##kind,         \
+    .n_far = sizeof far_##kind / sizeof(double)
+
 RULE(erf_inv)
 {
+    static const erf_inv_terms narrow = {5, 2.5, 3, TERMS(single)},
+                               wide = {6.25, 3.125, 4.25, TERMS(double)};
+    bool is_wide = kiln_graph_type(g, inputs[0])->dtype == KILN_f64;
+    const erf_inv_terms *t = is_wide ? &wide : &narrow;
     kiln_value a = widen_f64(g, inputs[0]), b = size(g, a), rest = number_less(g, 1, b);
-    kiln_value y = erf_inv_start(g, b, rest);
-    for (int i = 0; i < 2; i++) {
-        kiln_value away =
-            choose(g, is_below(g, b, 0.5), less(g, kiln_add_unary(g, KILN_OP_erf, y), b),
-                   less(g, rest, erfc_upper(g, y)));
-        kiln_value slope = times_n(g, power(g, minus(g, times(g, y, y))), M_2_SQRTPI);
-        kiln_value step = over(g, away, slope);
-        y = less(g, y, over(g, step, plus_n(g, times(g, y, step), 1)));
-    }
+    kiln_value w = minus(g, natural(g, times(g, rest, plus_n(g, b, 1))));
+    kiln_value near = polynomial(g, plus_n(g, w, -t->centre), t->near, t->n_near);
+    kiln_value far = polynomial(g, plus_n(g, root(g, w), -t->far_centre), t->far, t->n_far);
+    kiln_value y = times(g, choose(g, is_below(g, w, t->edge), near, far), b);
     y = choose_n(g, is_number(g, b, 1), INFINITY, y);
     y = choose_n(g, is_above(g, b, 1), NAN, y);
     return narrow_like(g, with_sign(g, y, a), inputs[0]);
