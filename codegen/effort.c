@@ -8,9 +8,9 @@
 #define KERNEL_MS 1.7  /* of a kernel without instructions */
 #define VALUE_MS 0.018 /* of an instruction, for each register that its value takes */
 
-/* Of run, by the cost model, that are a millisecond of compile: a sixth of the one is worth a third
- * of the other at 500 runs. */
-#define RUN_NS 4000.0
+/* Of run, by the cost model, that are a millisecond of compile: a tenth of the one, which is what
+ * long formulas lose, is worth a quarter of the other at 200 runs. */
+#define RUN_NS 12000.0
 
 static double estimate_ms(const kiln_kernel *kernel)
 {

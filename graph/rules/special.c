@@ -7,55 +7,51 @@
     kiln_value kiln_expand_##name(kiln_graph *g, const kiln_value *inputs, uint32_t n_inputs,      \
                                   const kiln_attrs *attrs)
 
-/* Chebyshev series of log(e^(z^2) erfc(z) / t) in 2 t - 1, t = 2 / (2 + z), interpolated at 30
- * points with 40 digits. */
-static const double erfc_series[] = {
-    -0.6513268598908547171,     0.6419697923564902603,      0.019476473204185836312,
-    -0.0095615147868086316421,  -0.0009465953444820368661,  0.00036683949785276145168,
-    4.2523324806907771838e-5,   -2.0278578112534243344e-5,  -1.624290004647025328e-6,
-    1.3036558355805230209e-6,   1.5626441722066319001e-8,   -8.5238095914926712795e-8,
-    6.5290544390990157455e-9,   5.059343495551311165e-9,    -9.9136415649288222074e-10,
-    -2.2736512229332712317e-10, 9.6467911020291125312e-11,  2.3940380829111147899e-12,
-    -6.8860275263774381335e-12, 8.9448792719791097816e-13,  3.1309214003015689085e-13,
-    -1.12708223679201536e-13,   3.8109056937193011452e-16,  7.106097404816650678e-15,
-    -1.5230272603012621043e-15, -9.4576636803810246017e-17, 1.21020371499552377e-16,
-    -2.8138739323853512799e-17,
+/* log(e^(z^2) erfc(z) / t) as a polynomial in 2 t - 1, t = 2 / (2 + z): the Chebyshev series
+ * through 30 points with 40 digits, cut after 14 terms for results of f32 and fewer bits (within
+ * 2e-9). */
+static const double erfc_single[] = {
+    -0.6717940851517215,     0.6726432205460084,    0.0473434175210675,    -0.046895482160995,
+    -0.009874534918291376,   0.00882355817764504,   0.0017706661186296705, -0.0023392777240525907,
+    -0.00018278214171601174, 0.0006579538477710213, -3.21137723121264e-05, -0.000154633790829664,
+    1.3371503491274785e-05,  2.072307095777817e-05,
+};
+static const double erfc_double[] = {
+    -0.6717940840566923,     0.6726432239776567,     0.04734330684190443,
+    -0.0468956102311752,     -0.009872689366389882,  0.008824938557057209,
+    0.001758933557797383,    -0.0023458125004259035, -0.0001462468633597666,
+    0.0006736787950448366,   -9.373503129242911e-05, -0.000174302944062264,
+    7.140101464759949e-05,   3.1745167555133724e-05, -3.0187886045550546e-05,
+    1.3775904527773224e-07,  8.56262636176753e-06,   -2.948046725313491e-06,
+    -1.2723158844322997e-06, 1.2501044289088215e-06, -1.6849436977872108e-07,
+    -2.496503529294978e-07,  1.5334131293480474e-07, 1.4829456048085791e-09,
+    -3.917108252960829e-08,  1.1159689441096502e-08, 4.060769826096468e-09,
+    -1.8883588304159373e-09,
 };
 
-/* Clenshaw's recurrence. */
-static kiln_value chebyshev(kiln_graph *g, kiln_value y, const double *c, uint32_t n)
+/* erfc of z >= 0: t e^(series - z^2). For f64 z^2 in two parts, so that e^-z^2 keeps its last
+ * places. */
+static kiln_value erfc_upper(kiln_graph *g, kiln_value z, bool is_wide)
 {
-    kiln_value twice = times_n(g, y, 2), next = kiln_add_splat_like(g, y, 0), own = next;
-    for (uint32_t i = n - 1; i > 0; i--) {
-        kiln_value before = plus_n(g, less(g, times(g, twice, own), next), c[i]);
-        next = own;
-        own = before;
-    }
-    return plus_n(g, less(g, times(g, y, own), next), c[0]);
-}
-
-/* erfc of z >= 0: t e^(series - z^2); z^2 in two parts, so that e^-z^2 keeps its last places. */
-static kiln_value erfc_upper(kiln_graph *g, kiln_value z)
-{
+    const double *terms = is_wide ? erfc_double : erfc_single;
+    uint32_t n = (is_wide ? sizeof erfc_double : sizeof erfc_single) / sizeof *terms;
     kiln_value t = number_over(g, 2, plus_n(g, z, 2));
-    kiln_value y = plus_n(g, times_n(g, t, 2), -1);
-    kiln_value series = chebyshev(g, y, erfc_series, sizeof erfc_series / sizeof *erfc_series);
+    kiln_value series = polynomial(g, plus_n(g, times_n(g, t, 2), -1), terms, n);
     kiln_value capped = choose_n(g, is_above(g, z, 30), 30, z); /* 0 from there on */
+    if (!is_wide) return times(g, t, power(g, less(g, series, times(g, capped, capped))));
     kiln_value high = kiln_add_convert(g, kiln_add_convert(g, capped, KILN_f32), KILN_f64);
     kiln_value low = times(g, less(g, capped, high), sum(g, capped, high));
     kiln_value first = power(g, minus(g, times(g, high, high)));
     return times(g, times(g, t, first), power(g, less(g, series, low)));
 }
 
-static kiln_value erfc_f64(kiln_graph *g, kiln_value a)
-{
-    kiln_value upper = erfc_upper(g, size(g, a));
-    return choose(g, is_below(g, a, 0), number_less(g, 2, upper), upper);
-}
-
 RULE(erfc)
 {
-    return narrow_like(g, erfc_f64(g, widen_f64(g, inputs[0])), inputs[0]);
+    kiln_value a = widen_f64(g, inputs[0]);
+    bool is_wide = kiln_graph_type(g, inputs[0])->dtype == KILN_f64;
+    kiln_value upper = erfc_upper(g, size(g, a), is_wide);
+    kiln_value y = choose(g, is_below(g, a, 0), number_less(g, 2, upper), upper);
+    return narrow_like(g, y, inputs[0]);
 }
 
 /* erf_inv(x) / x as a polynomial in w - centre, w = -log(1 - x^2), and beyond `edge` in
@@ -121,6 +117,31 @@ RULE(erf_inv)
     return narrow_like(g, with_sign(g, y, a), inputs[0]);
 }
 
+/* sin(pi a) / a and cos(pi a) as polynomials in a^2, |a| <= 1/2, within 2e-16. */
+static const double sine_pi[] = {
+    3.141592653589793,     -5.167712780049969,      2.5501640398773007,
+    -0.5992645293189447,   0.0821458865731029,      -0.007370430505916944,
+    0.0004662998161898394, -2.1903497074626018e-05, 7.697826768224191e-07,
+};
+static const double cosine_pi[] = {
+    1.0,
+    -4.934802200544676,
+    4.058712126416497,
+    -1.335262768843447,
+    0.23533063012953284,
+    -0.025806888737002202,
+    0.0019295562724817132,
+    -0.00010456655338748738,
+    4.149564353942586e-06,
+};
+
+/* sin(pi a), or cos(pi a), |a| <= 1/2. */
+static kiln_value of_half_turns(kiln_graph *g, kiln_value a, const double *terms, bool is_odd)
+{
+    kiln_value even = polynomial(g, times(g, a, a), terms, sizeof sine_pi / sizeof *sine_pi);
+    return is_odd ? times(g, a, even) : even;
+}
+
 #define SHIFT 8 /* Stirling's series is taken at x + 8 */
 
 /* x (x + 1) … (x + 7) */
@@ -131,32 +152,36 @@ static kiln_value rising(kiln_graph *g, kiln_value x)
     return product;
 }
 
-/* log Gamma of x >= 1/2. */
-static kiln_value lgamma_upper(kiln_graph *g, kiln_value x)
+/* Stirling's series at x + SHIFT >= 8.5, or at x where is_large: log Gamma there. */
+static kiln_value stirling(kiln_graph *g, kiln_value x, kiln_value is_large)
 {
     static const double series[] = {1.0 / 12,    -1.0 / 360, 1.0 / 1260,
                                     -1.0 / 1680, 1.0 / 1188, -691.0 / 360360};
-    kiln_value is_large = is_above(g, x, 1e6);
-    kiln_value small = choose_n(g, is_large, 1, x);
     kiln_value z = choose(g, is_large, x, plus_n(g, x, SHIFT)), r = number_over(g, 1, z);
     kiln_value tail = times(g, r, polynomial(g, times(g, r, r), series, 6));
     kiln_value main = times(g, plus_n(g, z, -0.5), plus_n(g, natural(g, z), -1));
-    main = plus_n(g, sum(g, main, tail), 0.41893853320467274178); /* (log(2 pi) - 1) / 2 */
-    kiln_value lowered = less(g, main, natural(g, rising(g, small)));
-    return choose(g, is_large, main, lowered);
+    return plus_n(g, sum(g, main, tail), 0.41893853320467274178); /* (log(2 pi) - 1) / 2 */
 }
 
-/* Below 1/2: log(pi / |sin(pi x)|) - log Gamma(1 - x); +infinity at 0, -1, -2, … */
+#define TINY_SCALE 0x1p400 /* sines of multiples of denormals: linear, but not exact */
+
+/* log Gamma(x + 8) - log(x … (x + 7)), x = a; below 1/2 x = 1 - a, taken from
+ * log(pi / |sin(pi a)|), so that one logarithm does for sine and product; +infinity at 0, -1, … */
 RULE(lgamma)
 {
     kiln_value a = widen_f64(g, inputs[0]), is_low = is_below(g, a, 0.5);
-    kiln_value upper = lgamma_upper(g, choose(g, is_low, number_less(g, 1, a), a));
+    kiln_value x = choose(g, is_low, number_less(g, 1, a), a), is_large = is_above(g, x, 1e6);
     kiln_value nearest = kiln_add_unary(g, KILN_OP_round_even, a);
-    kiln_value folded = size(g, less(g, a, nearest)); /* exact */
-    kiln_value sine = kiln_add_unary(g, KILN_OP_sin, times_n(g, folded, M_PI));
-    kiln_value lower = less(g, number_less(g, log(M_PI), natural(g, sine)), upper);
-    lower = choose_n(g, is_number(g, folded, 0), INFINITY, lower);
-    kiln_value y = choose(g, is_low, lower, upper);
+    kiln_value rest = size(g, less(g, a, nearest)), is_tiny = is_below(g, rest, 1e-200);
+    rest = choose(g, is_tiny, times_n(g, rest, TINY_SCALE), rest);
+    kiln_value sine = of_half_turns(g, rest, sine_pi, true);
+    kiln_value product = choose_n(g, is_large, 1, rising(g, x));
+    kiln_value down = natural(g, choose(g, is_low, over(g, product, sine), product));
+    kiln_value y = less(g, stirling(g, x, is_large), down);
+    kiln_value about = choose_n(g, is_tiny, log(M_PI) + log(TINY_SCALE),
+                                kiln_add_splat_like(g, y, log(M_PI)));
+    kiln_value lower = choose_n(g, is_number(g, rest, 0), INFINITY, less(g, about, y));
+    y = choose(g, is_low, lower, y);
     y = choose_n(g, join(g, is_number(g, a, 1), is_number(g, a, 2)), 0, y);
     return narrow_like(g, choose_n(g, is_number(g, size(g, a), INFINITY), INFINITY, y), inputs[0]);
 }
@@ -179,8 +204,8 @@ RULE(digamma)
     kiln_value a = widen_f64(g, inputs[0]), is_low = is_below(g, a, 0.5);
     kiln_value upper = digamma_upper(g, choose(g, is_low, number_less(g, 1, a), a));
     kiln_value rest = less(g, a, kiln_add_unary(g, KILN_OP_round_even, a)); /* exact */
-    kiln_value tangent = kiln_add_unary(g, KILN_OP_tan, times_n(g, rest, M_PI));
-    kiln_value lower = less(g, upper, number_over(g, M_PI, tangent));
+    kiln_value cosine = times_n(g, of_half_turns(g, rest, cosine_pi, false), M_PI);
+    kiln_value lower = less(g, upper, over(g, cosine, of_half_turns(g, rest, sine_pi, true)));
     lower = choose_n(g, is_number(g, rest, 0), NAN, lower);
     return narrow_like(g, choose(g, is_low, lower, upper), inputs[0]);
 }
