@@ -15,30 +15,32 @@
 #include <stdlib.h>
 
 typedef struct slots_row {
-    uint16_t op;
+    bool is_listed;
     float slots, instrs;
 } slots_row;
 
-/* Slots: measured order of magnitude on 512-bit vectors: a division is 12 cycles a vector, the
- * functions are polynomials of 10 to 30 instructions; integer division and pow run through f64 or
- * by element. Instructions: what a kernel of the op alone has more than one of an addition. */
-static const slots_row costly_ops[] = {
-    {KILN_OP_exp, 24, 42},    {KILN_OP_expm1, 40, 60},    {KILN_OP_log, 32, 102},
-    {KILN_OP_log1p, 44, 66},  {KILN_OP_sqrt, 48, 1},      {KILN_OP_rsqrt, 90, 43},
-    {KILN_OP_sin, 60, 96},    {KILN_OP_cos, 60, 94},      {KILN_OP_tan, 110, 95},
-    {KILN_OP_atan, 80, 73},   {KILN_OP_atan2, 110, 73},   {KILN_OP_tanh, 60, 57},
-    {KILN_OP_erf, 60, 41},    {KILN_OP_logistic, 80, 56}, {KILN_OP_pow, 160, 162},
-    {KILN_OP_div, 48, 1},     {KILN_OP_rem, 80, 60},      {KILN_OP_sign, 4, 8},
-    {KILN_OP_popcnt, 10, 12}, {KILN_OP_clz, 10, 12},      {KILN_OP_clamp, 4, 2},
-    {KILN_OP_select, 2, 1},   {KILN_OP_convert, 3, 8},    {KILN_OP_bitcast, 0, 0},
+/* By op. Slots: measured order of magnitude on 512-bit vectors: a division is 12 cycles a vector,
+ * the functions are polynomials of 10 to 30 instructions; integer division and pow run through f64
+ * or by element. Instructions: what a kernel of the op alone has more than one of an addition. */
+static const slots_row costly_ops[KILN_N_OPS] = {
+    [KILN_OP_exp] = {true, 24, 42},    [KILN_OP_expm1] = {true, 40, 60},
+    [KILN_OP_log] = {true, 32, 102},   [KILN_OP_log1p] = {true, 44, 66},
+    [KILN_OP_sqrt] = {true, 48, 1},    [KILN_OP_rsqrt] = {true, 90, 43},
+    [KILN_OP_sin] = {true, 60, 96},    [KILN_OP_cos] = {true, 60, 94},
+    [KILN_OP_tan] = {true, 110, 95},   [KILN_OP_atan] = {true, 80, 73},
+    [KILN_OP_atan2] = {true, 110, 73}, [KILN_OP_tanh] = {true, 60, 57},
+    [KILN_OP_erf] = {true, 60, 41},    [KILN_OP_logistic] = {true, 80, 56},
+    [KILN_OP_pow] = {true, 160, 162},  [KILN_OP_div] = {true, 48, 1},
+    [KILN_OP_rem] = {true, 80, 60},    [KILN_OP_sign] = {true, 4, 8},
+    [KILN_OP_popcnt] = {true, 10, 12}, [KILN_OP_clz] = {true, 10, 12},
+    [KILN_OP_clamp] = {true, 4, 2},    [KILN_OP_select] = {true, 2, 1},
+    [KILN_OP_convert] = {true, 3, 8},  [KILN_OP_bitcast] = {true, 0, 0},
 };
 
 static const slots_row *costs_of(const kiln_node *node)
 {
-    static const slots_row view = {0, 0, 0}, move = {0, 3, 1}, other = {0, 2, 1};
-    for (size_t i = 0; i < sizeof costly_ops / sizeof *costly_ops; i++) {
-        if (costly_ops[i].op == node->op) return &costly_ops[i];
-    }
+    static const slots_row view = {true, 0, 0}, move = {true, 3, 1}, other = {true, 2, 1};
+    if (costly_ops[node->op].is_listed) return &costly_ops[node->op];
     kiln_class class_ = kiln_node_row(node)->class_;
     if (class_ == KILN_VIEW || class_ == KILN_SOURCE) return &view;
     return class_ == KILN_MOVE ? &move : &other;
@@ -115,11 +117,12 @@ double kiln_op_flops(const kiln_graph *graph, const kiln_node *node)
     return 0;
 }
 
-/* How often operand `i` is evaluated when the node is evaluated `evals` times. */
-static double operand_evals(const kiln_graph *graph, const kiln_node *node, uint32_t i,
+/* How often operand `i` is evaluated when the node is evaluated `evals` times. What is one number
+ * for all elements a core computes before its loops. */
+static double operand_evals(const kiln_fusion *fusion, const kiln_node *node, uint32_t i,
                             double evals)
 {
-    const kiln_type *from = kiln_graph_type(graph, node->inputs[i]);
+    const kiln_type *from = kiln_graph_type(fusion->graph, node->inputs[i]);
     double elements = (double)from->n_elements;
     switch (kiln_node_row(node)->class_) {
     case KILN_REDUCE:
@@ -131,9 +134,10 @@ static double operand_evals(const kiln_graph *graph, const kiln_node *node, uint
         if (node->op == KILN_OP_concat) return evals;
         if (i == 0 || (i == 1 && node->op == KILN_OP_dynamic_update)) return evals;
         return elements < evals ? elements : evals;
+    case KILN_VIEW:
+        return elements == 1 && fusion->machine->kind == KILN_MACHINE_CPU ? 1 : evals;
     case KILN_SOURCE:
     case KILN_ELEMENTWISE:
-    case KILN_VIEW:
     case KILN_ROUTINE:
     case KILN_REGION:
     case KILN_COMPOSITE:
@@ -222,7 +226,7 @@ static void spread_evals(kiln_fusion *fusion, const kiln_node *node, double eval
     bool is_same_index = class_ == KILN_ELEMENTWISE || class_ == KILN_REDUCE;
     for (uint32_t i = 0; i < node->n_inputs; i++) {
         uint32_t id = node->inputs[i].id;
-        double more = operand_evals(fusion->graph, node, i, evals);
+        double more = operand_evals(fusion, node, i, evals);
         if (!is_same_index)
             fusion->evals_elsewhere[id] += more;
         else if (fusion->evals[id] < more)

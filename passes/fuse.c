@@ -4,6 +4,8 @@
  * ones that can run at the same time share a kernel (fuse_horizontal.c). */
 #include "passes/fuse.h"
 
+#include "kiln/program.h"
+
 kiln_schedule *kiln_fuse(kiln_pipeline *pipeline, const kiln_graph *graph)
 {
     kiln_arena *arena = &pipeline->scope->arena;
@@ -22,6 +24,7 @@ kiln_schedule *kiln_fuse(kiln_pipeline *pipeline, const kiln_graph *graph)
         .schedule = schedule,
         .arena = arena,
         .n_nodes = graph->nodes.n,
+        .known = KILN_NONE,
     };
     kiln_fusion_scan(&fusion);
     kiln_fuse_attention(&fusion);

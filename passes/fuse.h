@@ -45,9 +45,9 @@ typedef struct kiln_fusion {
     kiln_arena *arena;
     uint32_t n_nodes;
     bool *is_live, *is_floating, *is_kept; /* kept: an output or a check, must be stored */
-    bool *is_assembled, *is_part; /* concats without a group; what is stored inside one */
+    bool *is_assembled, *is_part;          /* concats without a group; what is stored inside one */
     uint8_t *packing;                      /* contraction: kiln_format of its second operand */
-    const kiln_weights **weights; /* contraction: what it widens as it reads, or NULL */
+    const kiln_weights **weights;          /* contraction: what it widens as it reads, or NULL */
     uint8_t *role;                         /* kiln_role of nodes in clusters */
     uint32_t *cluster_of;                  /* KILN_NONE: floating or source */
     uint32_t *first_user, *users; /* users of id: users[first_user[id] … first_user[id + 1]) */
@@ -55,9 +55,12 @@ typedef struct kiln_fusion {
     uint32_t *node_stamp, *cluster_stamp, stamp; /* marks of searches */
     kiln_ids stack, reached, walked, found;      /* scratch of searches */
     bool is_last_round;                          /* refusals are noted now */
-    bool has_producers;                     /* kiln_fuse_producers has run */
+    bool has_producers;                          /* kiln_fuse_producers has run */
     double *evals, *evals_elsewhere;             /* scratch of the cost model */
     double *copies, *copies_elsewhere;           /* the same of instructions */
+    kiln_cost joint;      /* of the clusters of the last kiln_fusion_objection */
+    uint32_t known;       /* a cluster whose cost is known while producers join, or KILN_NONE */
+    kiln_cost known_cost; /* such a group grows by one node at a time */
 } kiln_fusion;
 
 static inline const kiln_node *kiln_fusion_node(const kiln_fusion *fusion, uint32_t id)

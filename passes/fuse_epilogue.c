@@ -287,6 +287,12 @@ static uint32_t count_reductions(const kiln_fusion *fusion, uint32_t number)
     return n;
 }
 
+static kiln_cost cost_alone(kiln_fusion *fusion, uint32_t number)
+{
+    if (number == fusion->known) return fusion->known_cost;
+    return kiln_fusion_cost(fusion, number, KILN_NONE);
+}
+
 const char *kiln_fusion_objection(kiln_fusion *fusion, uint32_t a, uint32_t b)
 {
     if (kiln_fusion_meets_weights(fusion, a, b))
@@ -294,9 +300,8 @@ const char *kiln_fusion_objection(kiln_fusion *fusion, uint32_t a, uint32_t b)
     if (count_reductions(fusion, a) + count_reductions(fusion, b) > KILN_MAX_CHAIN &&
         longest_chain(fusion, a, b) > KILN_MAX_CHAIN)
         return "the chain of reductions would be too long";
-    kiln_cost first = kiln_fusion_cost(fusion, a, KILN_NONE);
-    kiln_cost second = kiln_fusion_cost(fusion, b, KILN_NONE);
-    kiln_cost both = kiln_fusion_cost(fusion, a, b);
+    kiln_cost first = cost_alone(fusion, a), second = cost_alone(fusion, b);
+    kiln_cost both = fusion->joint = kiln_fusion_cost(fusion, a, b);
     double footprint = first.bytes > second.bytes ? first.bytes : second.bytes;
     if (both.bytes > footprint) footprint = both.bytes;
     double apart =

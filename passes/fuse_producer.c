@@ -169,6 +169,8 @@ static bool absorb(kiln_fusion *fusion, uint32_t producer, uint32_t consumer)
     if (!reason) reason = kiln_fusion_objection(fusion, producer, consumer);
     if (!reason) {
         kiln_fusion_merge(fusion, producer, consumer);
+        fusion->known = consumer;
+        fusion->known_cost = fusion->joint;
         return true;
     }
     const kiln_cluster *from = &fusion->clusters.at[producer], *to = &fusion->clusters.at[consumer];
@@ -216,6 +218,7 @@ static bool absorb_all(kiln_fusion *fusion)
             break;
         }
     }
+    fusion->known = KILN_NONE;
     return has_changed;
 }
 
