@@ -79,7 +79,7 @@ static void threefry(kiln_graph *g, kiln_value key, kiln_value *x)
         if (round % 4 != 3) continue;
         int step = round / 4 + 1;
         x[0] = sum(g, x[0], keys[step % 3]);
-        x[1] = plus_n(g, sum(g, x[1], keys[(step + 1) % 3]), step);
+        x[1] = sum(g, x[1], plus_n(g, keys[(step + 1) % 3], step));
     }
 }
 
@@ -119,21 +119,36 @@ RULE(philox4x32)
     return stack(g, 4, x);
 }
 
-/* The two words of blocks 0 … n - 1. */
-static void blocks(kiln_graph *g, kiln_value key, int64_t n, kiln_value *words)
+/* 0 … n - 1, in u64 where u32 does not hold them. */
+static kiln_value numbers_below(kiln_graph *g, int64_t n)
+{
+    kiln_attrs axis = {KILN_FAMILY_axis, .axis = {0}};
+    const kiln_type *type = kiln_graph_tensor(g, n > UINT32_MAX ? KILN_u64 : KILN_u32, 1, &n);
+    return kiln_graph_add(g, &(kiln_node_spec){.op = KILN_OP_iota, .given = type, .attrs = &axis});
+}
+
+/* The two words of the blocks of these numbers. */
+static void blocks(kiln_graph *g, kiln_value key, kiln_value number, kiln_value *words)
 {
     const kiln_type *type = kiln_graph_type(g, key);
-    kiln_attrs axis = {KILN_FAMILY_axis, .axis = {0}};
     if (type->dtype != KILN_u32 || type->rank != 1 || type->dims[0] != 2) {
         kiln_fail(g->scope, KILN_INVALID, "random numbers: key %s; expected u32[2]",
                   kiln_rule_type(g, key));
     }
-    const kiln_type *count = kiln_graph_tensor(g, KILN_u64, 1, &n);
-    kiln_value number =
-        kiln_graph_add(g, &(kiln_node_spec){.op = KILN_OP_iota, .given = count, .attrs = &axis});
+    bool is_wide = kiln_graph_type(g, number)->dtype == KILN_u64;
     words[0] = kiln_add_convert(g, number, KILN_u32);
-    words[1] = kiln_add_convert(g, right_n(g, number, 32), KILN_u32);
+    words[1] = is_wide ? kiln_add_convert(g, right_n(g, number, 32), KILN_u32)
+                       : kiln_add_splat_like(g, number, 0);
     threefry(g, key, words);
+}
+
+/* Word 1 of the blocks where `is_second`, else word 0: a block is made once for each of its words,
+ * not both words for each place of a concat. */
+static kiln_value one_word(kiln_graph *g, kiln_value key, kiln_value number, kiln_value is_second)
+{
+    kiln_value words[MAX_WORDS];
+    blocks(g, key, number, words);
+    return choose(g, is_second, words[1], words[0]);
 }
 
 static kiln_value shaped(kiln_graph *g, kiln_value a, kiln_ints dims)
@@ -145,25 +160,23 @@ RULE(random_bits)
 {
     kiln_ints dims = attrs->sizes.sizes;
     int64_t n = kiln_graph_tensor(g, KILN_u32, dims.n, dims.at)->n_elements;
-    int64_t half = kiln_ceil_div(n, 2), whole_dims[1] = {2 * half}, start = 0, one = 1;
-    kiln_value words[MAX_WORDS];
-    blocks(g, inputs[0], half, words);
-    kiln_value all = kiln_add_reshape(g, stack(g, 2, words), 1, whole_dims);
-    kiln_attrs slice = {KILN_FAMILY_slice, .slice = {{1, &start}, {1, &n}, {1, &one}}};
-    all = kiln_graph_add(
-        g, &(kiln_node_spec){.op = KILN_OP_slice, .inputs = &all, .n_inputs = 1, .attrs = &slice});
-    return shaped(g, all, dims);
+    double half = (double)kiln_ceil_div(n, 2);
+    kiln_value at = numbers_below(g, n), from = kiln_add_splat_like(g, at, half);
+    kiln_value is_second = kiln_add_binary(g, KILN_OP_ge, at, from);
+    kiln_value number = choose(g, is_second, less(g, at, from), at);
+    return shaped(g, one_word(g, inputs[0], number, is_second), dims);
 }
 
 RULE(random_split)
 {
-    int64_t n = attrs->count.n, order[2] = {1, 0};
-    kiln_value words[MAX_WORDS];
+    int64_t n = attrs->count.n, dims[2] = {n, 2};
     if (n < 0)
         kiln_fail(g->scope, KILN_INVALID, "random_split: %lld keys; expected 0 or more",
                   (long long)n);
-    blocks(g, inputs[0], n, words);
-    return kiln_add_transpose(g, stack(g, 2, words), order);
+    kiln_value at = numbers_below(g, kiln_graph_tensor(g, KILN_u32, 2, dims)->n_elements);
+    kiln_value is_second = is_number(g, mask_n(g, at, 1), 1);
+    kiln_value words = one_word(g, inputs[0], right_n(g, at, 1), is_second);
+    return kiln_add_reshape(g, words, 2, dims);
 }
 
 /* 0 <= u < 1 with as many bits as the dtype's mantissa and one more, so that rounding never gives
@@ -199,7 +212,7 @@ static int64_t random_count(kiln_graph *g, const char *op, const kiln_attrs *att
 RULE(random_uniform)
 {
     kiln_value words[MAX_WORDS];
-    blocks(g, inputs[0], random_count(g, "random_uniform", attrs), words);
+    blocks(g, inputs[0], numbers_below(g, random_count(g, "random_uniform", attrs)), words);
     return placed(g, unit_interval(g, words, attrs->random.dtype), attrs);
 }
 
@@ -207,7 +220,7 @@ RULE(random_uniform)
 RULE(random_normal)
 {
     kiln_value words[MAX_WORDS];
-    blocks(g, inputs[0], random_count(g, "random_normal", attrs), words);
+    blocks(g, inputs[0], numbers_below(g, random_count(g, "random_normal", attrs)), words);
     kiln_value u = times_n(g, kiln_add_convert(g, right_n(g, words[0], 8), KILN_f32), 0x1p-24);
     kiln_value v = times_n(g, kiln_add_convert(g, right_n(g, words[1], 8), KILN_f32), 0x1p-24);
     if (attrs->random.dtype == KILN_f64) {
@@ -228,7 +241,7 @@ RULE(dropout)
     kiln_value words[MAX_WORDS], a = kiln_rule_widen(g, inputs[0]);
     if (!(rate >= 0 && rate <= 1))
         kiln_fail(g->scope, KILN_INVALID, "dropout: rate is %g; expected 0 to 1", rate);
-    blocks(g, inputs[1], type->n_elements, words);
+    blocks(g, inputs[1], numbers_below(g, type->n_elements), words);
     kiln_value u = kiln_add_reshape(g, unit_interval(g, words, KILN_f32), type->rank, type->dims);
     kiln_value is_kept = kiln_add_binary(g, KILN_OP_ge, u, kiln_add_splat_like(g, u, rate));
     kiln_value y = rate < 1 ? times_n(g, a, 1 / (1 - rate)) : a;
