@@ -270,7 +270,8 @@ static bool is_bit_chain(const kiln_instr *instr)
     kiln_instr_rule rule = kiln_instr_rule_of(instr->op);
     bool is_whole = instr->dtype != KILN_bool && !kiln_dtype_is_float(instr->dtype);
     return is_whole && instr->lanes > 1 && kiln_dtype_bytes(instr->dtype) >= 4 &&
-           (rule == KILN_RULE_NUMBER || rule == KILN_RULE_BITS || rule == KILN_RULE_INTEGER);
+           (rule == KILN_RULE_NUMBER || rule == KILN_RULE_BITS || rule == KILN_RULE_INTEGER ||
+            rule == KILN_RULE_CONVERT);
 }
 
 /* Ends a long chain by a fence that is no instruction of the machine; not within a rotation. */
