@@ -150,17 +150,16 @@ void kiln_eval_scatter(const kiln_eval_call *call)
         [KILN_OP_scatter_min] = KILN_OP_min,
     };
     const kiln_type *type = call->node->type, *updates = call->types[2];
-    size_t element = kiln_dtype_bytes(type->dtype);
     kiln_op op = combining[call->node->op];
     int64_t *places = kiln_new_array(call->scratch, int64_t, updates->n_elements + 1);
     int64_t *from = kiln_new_array(call->scratch, int64_t, updates->n_elements + 1);
-    if (type->bytes) memcpy(call->out, call->in[0], (size_t)type->bytes);
+    for (int64_t i = 0; i < type->n_elements; i++)
+        kiln_element_copy(type->dtype, call->out, i, call->in[0], i);
     kiln_eval_scatter_places(call, places, from);
     for (int64_t i = 0; i < updates->n_elements; i++) {
         if (places[i] >= 0 && op)
             combine(call, op, places[i], from[i]);
         else if (places[i] >= 0)
-            memcpy((char *)call->out + (size_t)places[i] * element,
-                   (const char *)call->in[2] + (size_t)from[i] * element, element);
+            kiln_element_copy(type->dtype, call->out, places[i], call->in[2], from[i]);
     }
 }

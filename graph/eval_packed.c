@@ -25,12 +25,19 @@ static bool is_packed(const kiln_type *type)
     return !type->n_items && kiln_dtype_bits(type->dtype) < 8;
 }
 
+/* A scatter that rounds each step sees the elements as they are. */
+static bool has_steps(const kiln_node *node)
+{
+    return node->op == KILN_OP_scatter_add || node->op == KILN_OP_scatter_mul;
+}
+
 bool kiln_eval_is_packed_move(const kiln_eval_call *call)
 {
     kiln_class class_ = kiln_node_row(call->node)->class_;
     bool has_packed = is_packed(call->node->type);
     for (uint32_t i = 0; i < call->node->n_inputs; i++) has_packed |= is_packed(call->types[i]);
     bool is_move = class_ == KILN_VIEW || class_ == KILN_MOVE || class_ == KILN_ROUTINE;
+    if (has_steps(call->node)) return false;
     return has_packed && (is_move || call->node->op == KILN_OP_select);
 }
 

@@ -243,6 +243,19 @@ static void test_fewer_bits(kiln_graph *graph)
     EXPECT(node(graph, KILN_OP_reduce_precision, 1, &b, &few), 1, -1.5, 12, -0.0);
 }
 
+/* 2.5 and 0.25 lie between two numbers of four bits: 2 + 0.5 - 1 is 1, 0.5 * 0.5 * 6 is 0. */
+static void test_scatters_of_four_bits_round_each_step(kiln_graph *graph)
+{
+    kiln_value a = CONSTANT(KILN_f4e2m1, DIMS(3), 2, 0.5, 6);
+    kiln_value at = CONSTANT(KILN_i32, DIMS(5), 0, 1, 0, 1, 2);
+    kiln_value b = CONSTANT(KILN_f4e2m1, DIMS(5), 0.5, 0.5, -1, 6, 4);
+    kiln_attrs scatter = {KILN_FAMILY_scatter, .scatter = {{0}, INTS(0), {0}, {0}, INTS(0), 1}};
+    EXPECT(node(graph, KILN_OP_scatter_add, 3, (kiln_value[]){a, at, b}, &scatter), 1, 6, 6);
+    EXPECT(node(graph, KILN_OP_scatter_mul, 3, (kiln_value[]){a, at, b}, &scatter), -1, 0, 6);
+    EXPECT(node(graph, KILN_OP_scatter, 3, (kiln_value[]){a, at, b}, &scatter), -1, 6, 4);
+    EXPECT(node(graph, KILN_OP_scatter_max, 3, (kiln_value[]){a, at, b}, &scatter), 2, 6, 6);
+}
+
 /* Ties go to the first; the second window lies half in the padding. */
 static void test_gradients_of_pools_and_norms(kiln_graph *graph)
 {
@@ -392,6 +405,7 @@ int main(void)
         CASE(test_gradients_of_pools_and_norms),
         CASE(test_random_words),
         CASE(test_fewer_bits),
+        CASE(test_scatters_of_four_bits_round_each_step),
         CASE(test_windows),
         CASE(test_contractions),
         CASE(test_composites_go_through_their_rules),
