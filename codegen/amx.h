@@ -12,17 +12,24 @@
 
 #include "codegen/lower_dot.h"
 
-#define KILN_TILE_SIDE 16   /* rows and columns of a tile of sums */
-#define KILN_TILE_WORDS 256 /* 4-byte elements of a tile */
-#define KILN_X6_CHUNK 128   /* k that fresh sums run over in x6 */
+#define KILN_TILE_SIDE 16        /* rows and columns of a tile of sums */
+#define KILN_TILE_WORDS 256      /* 4-byte elements of a tile */
+#define KILN_AMX_MOVE 0x80808080 /* 128 more or less for each of four bytes */
+#define KILN_X6_CHUNK 128        /* k that fresh sums run over in x6 */
 
 typedef struct kiln_amx kiln_amx;
 struct kiln_amx {
-    kiln_dot dot;              /* roles, operands, batch, epilogue; rows and vectors count tiles */
-    uint32_t n_parts;          /* 1: bf16 or bytes; 3: x6 */
-    int64_t tile_k;            /* k of a step: 32, of bytes 64 */
-    kiln_instr_op product;     /* the instruction that multiplies tiles */
-    kiln_dtype element;        /* of a local of A: u16 or bytes */
+    kiln_dot dot;          /* roles, operands, batch, epilogue; rows and vectors count tiles */
+    uint32_t n_parts;      /* 1: bf16 or bytes; 3: x6 */
+    int64_t tile_k;        /* k of a step: 32, of bytes 64 */
+    kiln_instr_op product; /* the instruction that multiplies tiles */
+    kiln_dtype element;    /* of a local of A: u16 or bytes */
+    /* Products by vpdpbusd want bytes with sign on one side and without on the other: where both
+     * sides are alike, those of A are 128 more or less, from its copy on or, read in place, at
+     * every use. What that adds to a sum of each vector of columns, for the run at work, is
+     * `added`. */
+    bool is_moved;
+    kiln_kv added[KILN_TILE_VECTORS];
     int64_t k_padded, k_block; /* A is copied k_block at a time */
     int64_t run;               /* steps of k until the sums of a block leave the registers */
     kiln_kv k_first;           /* the block of k at work: its first k, how many there are, padded */
@@ -98,6 +105,8 @@ typedef struct kiln_amx_block {
     const kiln_amx_rest *rest; /* or NULL */
 } kiln_amx_block;
 void kiln_amx_run(kiln_amx *amx, const kiln_amx_block *block);
+/* Computes `added` for blocks with the columns and steps of this one. */
+void kiln_amx_find_added(kiln_amx *amx, const kiln_amx_block *block);
 /* The same on machines without tiles; what is left of the block before apart. */
 void kiln_amx_run_vectors(kiln_amx *amx, const kiln_amx_block *block);
 /* Elements from a row of the block's sums to the next; elements of A from the block's start to a
@@ -115,6 +124,8 @@ void kiln_amx_add_local(kiln_amx *amx);
 /* Element of A for row `row` at the first k of the block. */
 kiln_kv kiln_amx_row_offset(kiln_amx *amx, kiln_kv row);
 void kiln_amx_copy_rows(kiln_amx *amx, kiln_kv first, kiln_kv end);
+/* Elements of A, or words of bytes, as its local has them. */
+kiln_kv kiln_amx_moved(const kiln_amx *amx, kiln_kv value);
 
 /* Decides how outputs are written; at the start of a work tile. */
 void kiln_amx_find_streams(kiln_amx *amx);

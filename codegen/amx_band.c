@@ -91,7 +91,7 @@ static void copy_pixel(kiln_amx_conv *c, const kiln_amx_window *w)
     kiln_kv value =
         kiln_k_load(k, c->source.buffer, kiln_k_binary(k, KILN_K_add, from, at), c->lanes, mask, 0);
     kiln_kv to = kiln_k_binary(k, KILN_K_add, w->to, at);
-    kiln_k_store(k, c->amx.dot.a.source.buffer, to, value, 0, 0);
+    kiln_k_store(k, c->amx.dot.a.source.buffer, to, kiln_amx_moved(&c->amx, value), 0, 0);
     kiln_k_end(k);
 }
 

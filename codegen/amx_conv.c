@@ -48,7 +48,7 @@ static void copy_vector(kiln_amx_conv *c, kiln_kv from, kiln_kv to, kiln_kv at,
     from = kiln_k_binary(k, KILN_K_add, from, at);
     kiln_kv value = kiln_k_load(k, c->source.buffer, from, c->lanes, mask, 0);
     to = kiln_k_binary(k, KILN_K_add, to, at);
-    kiln_k_store(k, c->amx.dot.a.source.buffer, to, value, 0, 0);
+    kiln_k_store(k, c->amx.dot.a.source.buffer, to, kiln_amx_moved(&c->amx, value), 0, 0);
 }
 
 /* Whether all taps of all windows are inside along an axis. */
@@ -204,7 +204,7 @@ static void weave_window(kiln_amx_conv *c, const kiln_amx_window *w)
     kiln_kv from = kiln_amx_place(c, w);
     for (int64_t at = 0; at < c->amx.k_padded; at += c->lanes)
         kiln_k_store(k, c->amx.dot.a.source.buffer, kiln_k_add_imm(k, w->to, at),
-                     weave_line(c, from, at), 0, 0);
+                     kiln_amx_moved(&c->amx, weave_line(c, from, at)), 0, 0);
     kiln_k_end(k);
     kiln_k_loop(k, KILN_LOOP_SERIAL, is_inside, one, 1);
     copy_window(c, *w);

@@ -80,6 +80,15 @@ kiln_kv kiln_amx_row_offset(kiln_amx *amx, kiln_kv row)
         kiln_k_mul_imm(k, kiln_k_rem_imm(k, in_block, KILN_TILE_SIDE), amx->a_row));
 }
 
+kiln_kv kiln_amx_moved(const kiln_amx *amx, kiln_kv value)
+{
+    kiln_kernel *k = amx->dot.lower->kernel;
+    if (!amx->is_moved) return value;
+    const kiln_instr *instr = kiln_kernel_at(k, value);
+    kiln_kv move = kiln_k_const_bits(k, instr->dtype, instr->lanes, KILN_AMX_MOVE);
+    return kiln_k_binary(k, KILN_K_xor, value, move);
+}
+
 /* 64 bytes of a row from `at` on to element `to`; `left` of them exist. */
 static void copy_bytes(kiln_amx *amx, kiln_kv row, kiln_kv at, kiln_kv to, int64_t left)
 {
@@ -93,7 +102,7 @@ static void copy_bytes(kiln_amx *amx, kiln_kv row, kiln_kv at, kiln_kv to, int64
     kiln_kv zero = kiln_k_const_bits(k, amx->element, lower->lanes, 0);
     if (lower->mask) value = kiln_k_select(k, lower->mask, value, zero);
     lower->mask = 0;
-    kiln_k_store(k, amx->dot.a.source.buffer, to, value, 0, 0);
+    kiln_k_store(k, amx->dot.a.source.buffer, to, kiln_amx_moved(amx, value), 0, 0);
 }
 
 /* 16 or 32 elements of a row from `at` on to element `to`; `left` of them exist. */
@@ -202,7 +211,7 @@ static void load_words(kiln_amx *amx, kiln_kv row, kiln_kv at, kiln_kv *out_word
     if (is_byte(amx)) {
         kiln_kv bytes[4];
         for (uint32_t i = 0; i < 4; i++) bytes[i] = load_byte(amx, row, kiln_k_add_imm(k, at, i));
-        out_words[0] = kiln_byte_word(k, bytes);
+        out_words[0] = kiln_amx_moved(amx, kiln_byte_word(k, bytes));
         return;
     }
     kiln_kv even[3], odd[3];

@@ -8,18 +8,13 @@
 #define WORDS 16 /* of k in a step */
 #define UNROLL 2
 
-#define MOVE 0x80808080 /* 128 more for each of four bytes */
-
 typedef struct vector_run {
     kiln_amx *amx;
     const kiln_amx_block *block;
-    kiln_tile tile; /* sums, rows, vectors */
-    /* Bytes with sign by bytes with sign, for a machine whose first ones have none: those of A are
-       128 more, and what that adds is taken off the sums before they start. */
-    bool is_moved, is_added; /* this run sums what that adds */
-    kiln_kv added[KILN_TILE_VECTORS];
-    uint32_t panel; /* the first one of the register tile */
-    kiln_kv row;    /* of the block, the first one of the register tile */
+    kiln_tile tile;           /* sums, rows, vectors */
+    bool is_added;            /* the run sums what moving A adds */
+    uint32_t panel, n_panels; /* of the register tile, the first one */
+    kiln_kv row;              /* of the block, the first one of the register tile */
 } vector_run;
 
 /* The dtype of a vector: sums, and words that multiply. */
@@ -33,9 +28,7 @@ static kiln_kv load_word(const vector_run *run, kiln_kv at, uint32_t row)
 {
     const kiln_amx *amx = run->amx;
     kiln_kernel *k = amx->dot.lower->kernel;
-    kiln_kv move = 0;
-    if (run->is_moved) move = kiln_k_const_bits(k, KILN_i32, run->tile.lanes, MOVE);
-    if (run->is_added) return move;
+    if (run->is_added) return kiln_k_const_bits(k, KILN_i32, run->tile.lanes, KILN_AMX_MOVE);
     uint32_t buffer = amx->dot.a.source.buffer;
     uint32_t n = (uint32_t)amx->tile_k / WORDS;
     kiln_kv word, parts[4];
@@ -48,7 +41,14 @@ static kiln_kv load_word(const vector_run *run, kiln_kv at, uint32_t row)
         word = n == 4 ? kiln_byte_word(k, parts) : kiln_half_word(k, parts);
     }
     word = kiln_k_splat(k, kiln_k_bitcast(k, word, sum_dtype(amx)), run->tile.lanes);
-    return move ? kiln_k_binary(k, KILN_K_xor, word, move) : word;
+    return amx->dot.a.mode == KILN_DOT_DIRECT ? kiln_amx_moved(amx, word) : word;
+}
+
+/* The product of bytes where those of A are moved: with sign they have none, and the reverse. */
+static kiln_instr_op product_of(const kiln_amx *amx)
+{
+    if (!amx->is_moved) return amx->product;
+    return amx->product == KILN_K_tile_dot_i8 ? KILN_K_dot4_u8i8 : KILN_K_dot4_i8u8;
 }
 
 /* Word `number` of the steps at element `a` of A and `b` of B. */
@@ -67,7 +67,7 @@ static void emit_word(vector_run *run, kiln_kv a, kiln_kv b, kiln_kv number)
         columns[v] = kiln_k_load(k, amx->b_buffer, at, tile->lanes, 0, KILN_MEM_ALIGNED);
         columns[v] = kiln_k_bitcast(k, columns[v], sum_dtype(amx));
     }
-    kiln_instr_op product = run->is_moved ? KILN_K_dot4_u8i8 : amx->product;
+    kiln_instr_op product = product_of(amx);
     int64_t per_word = amx->is_by_m ? 1 : amx->tile_k / WORDS;
     a = kiln_k_binary(k, KILN_K_add, a, kiln_k_mul_imm(k, number, per_word));
     for (uint32_t r = 0; r < tile->rows; r++) {
@@ -103,9 +103,9 @@ static void load_sums(vector_run *run)
             kiln_kv sum = kiln_k_load(k, run->block->sums, at, tile->lanes, 0, 0);
             tile->sums[i] = kiln_k_bitcast(k, sum, sum_dtype(run->amx));
         }
-        if (run->is_moved)
-            tile->sums[i] = kiln_k_binary(k, KILN_K_sub, tile->sums[i],
-                                          run->added[i % tile->vectors]);
+        uint32_t vector = run->panel * KILN_TILE_SIDE / tile->lanes + i % tile->vectors;
+        if (run->amx->is_moved)
+            tile->sums[i] = kiln_k_binary(k, KILN_K_sub, tile->sums[i], run->amx->added[vector]);
     }
 }
 
@@ -137,17 +137,6 @@ static void emit_steps(vector_run *run, kiln_kv row)
     kiln_tile_loop_end(&run->tile);
 }
 
-/* What 128 more in every byte of A adds to a sum of each column. */
-static void emit_added(vector_run *run)
-{
-    vector_run columns = *run;
-    columns.is_added = true;
-    columns.tile.rows = 1;
-    kiln_tile_zero(&columns.tile);
-    emit_steps(&columns, run->block->a);
-    for (uint32_t v = 0; v < run->tile.vectors; v++) run->added[v] = columns.tile.sums[v];
-}
-
 static void emit_register_tile(vector_run *run)
 {
     kiln_amx *amx = run->amx;
@@ -161,27 +150,49 @@ static void emit_register_tile(vector_run *run)
     store_sums(run);
 }
 
+/* The register tile of rows x some panels from `panel` on. */
+static vector_run open_run(kiln_amx *amx, const kiln_amx_block *block, uint32_t panel)
+{
+    const kiln_machine *machine = amx->dot.lower->machine;
+    uint32_t lanes = kiln_machine_lanes(machine, KILN_i32), left = block->vectors - panel;
+    bool is_wide = machine->n_vector_registers >= 32;
+    uint32_t most_panels = is_wide ? 2 : 1, panels = left < most_panels ? left : most_panels;
+    if (lanes > KILN_TILE_SIDE) lanes = KILN_TILE_SIDE;
+    return (vector_run){.amx = amx,
+                        .block = block,
+                        .panel = panel,
+                        .n_panels = panels,
+                        .tile = {.lower = amx->dot.lower,
+                                 .dtype = sum_dtype(amx),
+                                 .lanes = lanes,
+                                 .rows = is_wide ? 8 : 4,
+                                 .vectors = panels * (KILN_TILE_SIDE / lanes)}};
+}
+
+void kiln_amx_find_added(kiln_amx *amx, const kiln_amx_block *block)
+{
+    uint32_t n = 0;
+    for (uint32_t panel = 0, panels; panel < block->vectors; panel += panels) {
+        vector_run run = open_run(amx, block, panel);
+        panels = run.n_panels;
+        run.is_added = true;
+        run.tile.rows = 1;
+        kiln_tile_zero(&run.tile);
+        emit_steps(&run, block->a);
+        for (uint32_t v = 0; v < run.tile.vectors; v++) amx->added[n++] = run.tile.sums[v];
+    }
+}
+
 void kiln_amx_run_vectors(kiln_amx *amx, const kiln_amx_block *block)
 {
     kiln_lower *lower = amx->dot.lower;
     kiln_kernel *k = lower->kernel;
-    uint32_t lanes = kiln_machine_lanes(lower->machine, KILN_i32);
-    if (lanes > KILN_TILE_SIDE) lanes = KILN_TILE_SIDE;
-    bool is_wide = lower->machine->n_vector_registers >= 32;
-    uint32_t rows = is_wide ? 8 : 4, most_panels = is_wide ? 2 : 1;
     kiln_kv zero = kiln_k_const_i64(k, 0);
     kiln_kv end = kiln_k_const_i64(k, block->rows * (int64_t)KILN_TILE_SIDE);
-    for (uint32_t panel = 0; panel < block->vectors; panel += most_panels) {
-        uint32_t left = block->vectors - panel, panels = left < most_panels ? left : most_panels;
-        vector_run run = {.amx = amx, .block = block, .panel = panel};
-        run.is_moved = lower->machine->has_vnni && amx->product == KILN_K_tile_dot_i8;
-        run.tile = (kiln_tile){.lower = lower,
-                               .dtype = sum_dtype(amx),
-                               .lanes = lanes,
-                               .rows = rows,
-                               .vectors = panels * (KILN_TILE_SIDE / lanes)};
-        if (run.is_moved) emit_added(&run);
-        run.row = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, rows);
+    for (uint32_t panel = 0, panels; panel < block->vectors; panel += panels) {
+        vector_run run = open_run(amx, block, panel);
+        panels = run.n_panels;
+        run.row = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, run.tile.rows);
         uint32_t mark = kiln_lower_mark(lower);
         emit_register_tile(&run);
         kiln_lower_cut(lower, mark);

@@ -267,6 +267,10 @@ static void emit_run(kiln_amx *amx, kiln_kv row_end, const column_group *group)
     kiln_kernel *k = dot->lower->kernel;
     int64_t rows = dot->rows * KILN_TILE_SIDE, m = dot->roles.m_size, tail = m % rows;
     kiln_kv whole = kiln_k_const_i64(k, m - tail);
+    if (amx->is_moved && !group->is_stored) {
+        kiln_amx_block block = find_block(amx, dot->first_row, rows, group);
+        kiln_amx_find_added(amx, &block);
+    }
     if (m >= rows) emit_rows(amx, dot->first_row, kiln_k_min(k, row_end, whole), rows, group);
     if (tail) emit_rows(amx, kiln_k_max(k, dot->first_row, whole), row_end, tail, group);
 }
@@ -449,6 +453,7 @@ void kiln_amx_set_format(kiln_amx *amx, kiln_format format)
     for (uint32_t i = 0; i < 2; i++)
         dtypes[i] = kiln_graph_type(lower->graph, node->inputs[i])->dtype;
     amx->product = byte_product(dtypes[0], dtypes[1]);
+    amx->is_moved = lower->machine->has_vnni && !lower->machine->has_amx && dtypes[0] == dtypes[1];
     amx->element = dtypes[0];
 }
 
