@@ -212,13 +212,46 @@ static void find_inner(column_walk *w, const kiln_node *reduction)
     }
 }
 
+/* Whether what is reduced is gathered. */
+static bool is_gathered(const column_walk *w)
+{
+    const kiln_group *group = w->lower->group;
+    bool has_moves = false;
+    for (uint32_t i = 0; i < group->n_nodes; i++) {
+        const kiln_node *node = kiln_graph_node(w->lower->graph, group->nodes[i]);
+        has_moves |= kiln_node_row(node)->class_ == KILN_MOVE;
+    }
+    if (!has_moves) return false;
+    kiln_lower scratch = kiln_lower_scratch(w->lower);
+    kiln_kernel *k = scratch.kernel;
+    scratch.lanes = w->lower->lanes;
+    column_walk trial = *w;
+    trial.lower = &scratch;
+    kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
+    trial.outer = kiln_axis_scalar(kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1), 1);
+    trial.outer.extent = w->n_outer;
+    kiln_kv first = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, scratch.lanes);
+    trial.inner[0] = kiln_axis_vector(first, scratch.lanes);
+    trial.inner[0].extent = w->n_inner;
+    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
+    kiln_index index = full_index(&trial, kiln_axis_scalar(at, 1), 0);
+    const kiln_stage *stage = &w->stages.stage[0];
+    for (uint32_t i = 0; i < stage->reductions.n; i++) {
+        const kiln_node *node = kiln_graph_node(scratch.graph, stage->reductions.at[i]);
+        kiln_lower_value(&scratch, node->inputs[0], &index);
+    }
+    return kiln_lower_has_gather(k, 0);
+}
+
+/* Gathers keep the ports busy by themselves, and neighbouring vectors share nothing of them: one
+ * vector at a time is less code. */
 static void choose_strip(column_walk *w)
 {
     uint32_t lanes = 1;
     while (lanes < w->lower->lanes && lanes < w->n_inner) lanes *= 2;
     w->lower->lanes = lanes;
     int64_t n = kiln_ceil_div(kiln_max_i64(w->n_inner, 1), lanes);
-    w->n_vectors = (uint32_t)kiln_min_i64(n, STRIP);
+    w->n_vectors = (uint32_t)kiln_min_i64(n, is_gathered(w) ? 1 : STRIP);
 }
 
 void kiln_lower_column(kiln_lower *lower)

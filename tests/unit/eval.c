@@ -275,6 +275,62 @@ static void test_gradients_of_pools_and_norms(kiln_graph *graph)
     EXPECT(node(graph, KILN_OP_batch_norm_grad, 5, all, &norm), 0.375, -0.375);
 }
 
+/* Over padding the place is that of an element, also of the least value, or of none where there is
+ * none. */
+static void test_gradients_of_padded_pools(kiln_graph *graph)
+{
+    kiln_value a = CONSTANT(KILN_f32, DIMS(1, 4), 1, 5, 5, 2);
+    kiln_value least = CONSTANT(KILN_f32, DIMS(1, 4), -INFINITY, -INFINITY, NAN, -INFINITY);
+    kiln_value three = CONSTANT(KILN_f32, DIMS(1, 3), 10, 20, 30);
+    kiln_value four = CONSTANT(KILN_f32, DIMS(1, 4), 1, 2, 3, 4);
+    kiln_attrs apart = {KILN_FAMILY_window,
+                        .window = {INTS(1, 3), INTS(1, 1), INTS(0, 2), INTS(0, 2), INTS(1, 2)}};
+    EXPECT(node(graph, KILN_OP_window_max_grad, 2, (kiln_value[]){a, four}, &apart), 0, 6, 4, 0);
+    EXPECT(node(graph, KILN_OP_window_max_grad, 2, (kiln_value[]){least, four}, &apart), 0, 6, 4,
+           0);
+    kiln_attrs beside = {KILN_FAMILY_window,
+                         .window = {INTS(1, 2), INTS(1, 3), INTS(0, 3), INTS(0, 2), INTS(1, 1)}};
+    EXPECT(node(graph, KILN_OP_window_max_grad, 2, (kiln_value[]){least, three}, &beside), 20, 0, 0,
+           30);
+    kiln_attrs over = {KILN_FAMILY_window,
+                       .window = {INTS(1, 2), INTS(1, 2), INTS(0, 1), INTS(0, 1), INTS(1, 1)}};
+    EXPECT(node(graph, KILN_OP_window_max_grad, 2, (kiln_value[]){least, three}, &over), 10, 0, 20,
+           30);
+    kiln_value bytes = CONSTANT(KILN_u8, DIMS(4), 0, 0, 1, 0);
+    kiln_value five = CONSTANT(KILN_u8, DIMS(5), 1, 2, 3, 4, 5);
+    kiln_attrs far = {KILN_FAMILY_window,
+                      .window = {INTS(3), INTS(2), INTS(4), INTS(3), INTS(1)}};
+    EXPECT(node(graph, KILN_OP_window_max_grad, 2, (kiln_value[]){bytes, five}, &far), 2, 0, 7, 0);
+}
+
+/* Steps over the whole operand, and windows beyond what 32 bits can count. */
+static void test_gradients_of_pools_with_gaps(kiln_graph *graph)
+{
+    kiln_value a = CONSTANT(KILN_f32, DIMS(2), 4, 9);
+    kiln_value three = CONSTANT(KILN_f32, DIMS(3), 1, 2, 3);
+    kiln_value four = CONSTANT(KILN_f32, DIMS(4), 1, 2, 3, 4);
+    kiln_attrs wide = {KILN_FAMILY_window,
+                       .window = {INTS(2), INTS(1), INTS(2), INTS(3), INTS(3)}};
+    EXPECT(node(graph, KILN_OP_window_max_grad, 2, (kiln_value[]){a, four}, &wide), 3, 5);
+    int64_t far = (int64_t)1 << 33;
+    kiln_attrs beyond = {KILN_FAMILY_window,
+                         .window = {INTS(2), INTS(far), INTS(far), INTS(far), INTS(1)}};
+    EXPECT(node(graph, KILN_OP_window_max_grad, 2, (kiln_value[]){a, three}, &beyond), 0, 2);
+}
+
+static void test_gradient_of_a_pool_over_all_axes(kiln_graph *graph)
+{
+    kiln_value a = CONSTANT(KILN_f32, DIMS(2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 4), 1, 2, 3,
+                            4, 5, 9, 7, 8);
+    kiln_value b = CONSTANT(KILN_f32, DIMS(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2), 3, 4);
+    kiln_ints one = INTS(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1);
+    kiln_ints zero = INTS(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    kiln_ints two = INTS(2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2);
+    kiln_attrs window = {KILN_FAMILY_window, .window = {two, two, zero, zero, one}};
+    EXPECT(node(graph, KILN_OP_window_max_grad, 2, (kiln_value[]){a, b}, &window), 0, 0, 0, 0, 0, 3,
+           0, 4);
+}
+
 static void test_windows(kiln_graph *graph)
 {
     kiln_value a = CONSTANT(KILN_f32, DIMS(5), 1, 2, 3, 4, 5);
@@ -403,6 +459,9 @@ int main(void)
         CASE(test_gather_and_scatter),
         CASE(test_orders),
         CASE(test_gradients_of_pools_and_norms),
+        CASE(test_gradients_of_padded_pools),
+        CASE(test_gradients_of_pools_with_gaps),
+        CASE(test_gradient_of_a_pool_over_all_axes),
         CASE(test_random_words),
         CASE(test_fewer_bits),
         CASE(test_scatters_of_four_bits_round_each_step),
