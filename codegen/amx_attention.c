@@ -45,13 +45,9 @@ void kiln_amx_attention_prepare(kiln_amx_attention *t, const kiln_dot *first,
     t->weights = kiln_kernel_add_local(k, KILN_u16, KILN_AMX_ATTENTION_ROWS * amx->a_row);
     amx->dot.a.source.buffer = t->weights;
     amx->sums = kiln_kernel_add_local(k, KILN_f32, KILN_AMX_ATTENTION_ROWS * WIDTH);
-    amx->dot.epilogue =
-        (kiln_epilogue){.lower = lower,
-                        .node = lower->group->anchor,
-                        .from = KILN_f32,
-                        .to = kiln_graph_type(lower->graph, lower->group->anchor)->dtype,
-                        .index = kiln_dot_result_index,
-                        .user = &amx->dot};
+    amx->dot.epilogue = kiln_epilogue_plain(lower, lower->group->anchor, KILN_f32);
+    amx->dot.epilogue.index = kiln_dot_result_index;
+    amx->dot.epilogue.user = &amx->dot;
 }
 
 /* Panels of one batch element; an odd last one has zeros beside it. */

@@ -135,7 +135,8 @@ void kiln_amx_store(kiln_amx *amx, const kiln_amx_result *result, const kiln_kv 
     kiln_lower *lower = amx->dot.lower;
     kiln_kernel *k = lower->kernel;
     kiln_kv rest[2] = {range[0], range[1]};
-    if (amx->result_row) step = 1;
+    bool is_long = amx->dot.epilogue.work * step * result->vectors > KILN_EPILOGUE_WORK;
+    if (amx->result_row || is_long) step = 1;
     if (amx->is_aligned) {
         kiln_kv n = kiln_k_binary(k, KILN_K_sub, range[1], range[0]);
         n = kiln_k_binary(k, KILN_K_mul, n, amx->is_aligned);

@@ -1,6 +1,7 @@
 /* From sums to outputs: the contraction is bound to a vector of sums, and the group's outputs are
  * evaluated at its index. Short epilogues are unrolled over the tile; long ones go through a local
- * buffer and a loop over rows, so that their code stands once. */
+ * buffer and a loop over rows, very long ones over the vectors of a row too, so that their code
+ * stands once in a tile. */
 #include "codegen/gemm.h"
 #include "codegen/math.h"
 
@@ -22,11 +23,19 @@ static uint32_t epilogue_work(const kiln_lower *lower, kiln_value node)
     return work;
 }
 
+kiln_epilogue kiln_epilogue_plain(kiln_lower *lower, kiln_value node, kiln_dtype from)
+{
+    return (kiln_epilogue){.lower = lower,
+                           .node = node,
+                           .from = from,
+                           .to = kiln_graph_type(lower->graph, node)->dtype,
+                           .work = epilogue_work(lower, node)};
+}
+
 kiln_epilogue kiln_epilogue_create(kiln_lower *lower, kiln_value node, kiln_dtype from)
 {
-    kiln_epilogue epilogue = {.lower = lower, .node = node, .from = from};
-    epilogue.to = kiln_graph_type(lower->graph, node)->dtype;
-    if (epilogue_work(lower, node) * KILN_TILE_SUMS > UNROLLED_WORK) {
+    kiln_epilogue epilogue = kiln_epilogue_plain(lower, node, from);
+    if (epilogue.work * KILN_TILE_SUMS > UNROLLED_WORK) {
         int64_t elements = (int64_t)KILN_TILE_SUMS * lower->lanes;
         epilogue.local = kiln_kernel_add_local(lower->kernel, kiln_compute_dtype(from), elements);
     }
@@ -111,26 +120,81 @@ static void row_indices(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv 
     }
 }
 
+static kiln_kv load_sums(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv at)
+{
+    return kiln_k_load(epilogue->lower->kernel, epilogue->local, at, tile->lanes, 0,
+                       KILN_MEM_ALIGNED);
+}
+
+/* A row of a tile in a loop: its sums in the local buffer, its place in the result. */
+typedef struct looped_row {
+    kiln_kv first, row;
+    kiln_axis_index column;
+} looped_row;
+
+static void emit_vectors(kiln_epilogue *epilogue, const kiln_tile *tile, const looped_row *at,
+                         const kiln_kv *masks)
+{
+    kiln_kernel *k = epilogue->lower->kernel;
+    kiln_kv sums[KILN_TILE_VECTORS];
+    kiln_index indices[KILN_TILE_VECTORS];
+    for (uint32_t v = 0; v < tile->vectors; v++)
+        sums[v] = load_sums(epilogue, tile, kiln_k_add_imm(k, at->first, (int64_t)v * tile->lanes));
+    row_indices(epilogue, tile, at->row, at->column, indices);
+    emit_row(epilogue, sums, tile->vectors, indices, masks);
+}
+
+/* The vectors in a loop; only the last may have a mask. */
+static void emit_vector_loop(kiln_epilogue *epilogue, const kiln_tile *tile, const looped_row *at,
+                             kiln_kv mask)
+{
+    kiln_lower *lower = epilogue->lower;
+    kiln_kernel *k = lower->kernel;
+    int64_t width = (int64_t)tile->vectors * tile->lanes;
+    kiln_kv end = kiln_k_const_i64(k, width);
+    kiln_kv shift = kiln_k_loop(k, KILN_LOOP_SERIAL, kiln_k_const_i64(k, 0), end, tile->lanes);
+    uint32_t mark = kiln_lower_mark(lower);
+    kiln_axis_index by = kiln_axis_scalar(shift, tile->lanes);
+    kiln_axis_index column = kiln_axis_add(lower, &at->column, &by);
+    kiln_kv sum = load_sums(epilogue, tile, kiln_k_binary(k, KILN_K_add, at->first, shift));
+    if (mask) {
+        kiln_kv last = kiln_k_const_i64(k, width - tile->lanes);
+        kiln_kv is_whole = kiln_k_binary(k, KILN_K_lt, shift, last);
+        mask = kiln_k_binary(k, KILN_K_or, mask, kiln_k_splat(k, is_whole, tile->lanes));
+    }
+    kiln_index index;
+    epilogue->index(epilogue->user, at->row, column, &index);
+    emit_row(epilogue, &sum, 1, &index, &mask);
+    kiln_lower_cut(lower, mark);
+    kiln_k_end(k);
+}
+
+static bool has_long_rows(const kiln_epilogue *epilogue, const kiln_tile *tile,
+                          const kiln_kv *masks)
+{
+    for (uint32_t v = 0; v + 1 < tile->vectors; v++)
+        if (masks[v]) return false;
+    return tile->vectors > 1 && epilogue->work * tile->vectors > KILN_EPILOGUE_WORK;
+}
+
 static void emit_looped(kiln_epilogue *epilogue, const kiln_tile *tile, kiln_kv row,
                         kiln_axis_index column, const kiln_kv *masks)
 {
     kiln_lower *lower = epilogue->lower;
     kiln_kernel *k = lower->kernel;
-    int64_t width = (int64_t)tile->vectors * tile->lanes;
     for (uint32_t i = 0; i < tile->rows * tile->vectors; i++)
         kiln_k_store(k, epilogue->local, kiln_k_const_i64(k, (int64_t)i * tile->lanes),
                      tile->sums[i], 0, KILN_MEM_ALIGNED);
     kiln_kv begin = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, tile->rows);
     kiln_kv r = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, 1);
     uint32_t mark = kiln_lower_mark(lower);
-    kiln_kv sums[KILN_TILE_VECTORS], first = kiln_k_mul_imm(k, r, width);
-    kiln_index indices[KILN_TILE_VECTORS];
-    for (uint32_t v = 0; v < tile->vectors; v++)
-        sums[v] =
-            kiln_k_load(k, epilogue->local, kiln_k_add_imm(k, first, (int64_t)v * tile->lanes),
-                        tile->lanes, 0, KILN_MEM_ALIGNED);
-    row_indices(epilogue, tile, kiln_k_binary(k, KILN_K_add, row, r), column, indices);
-    emit_row(epilogue, sums, tile->vectors, indices, masks);
+    looped_row at = {.first = kiln_k_mul_imm(k, r, (int64_t)tile->vectors * tile->lanes),
+                     .row = kiln_k_binary(k, KILN_K_add, row, r),
+                     .column = column};
+    if (has_long_rows(epilogue, tile, masks))
+        emit_vector_loop(epilogue, tile, &at, masks[tile->vectors - 1]);
+    else
+        emit_vectors(epilogue, tile, &at, masks);
     kiln_lower_cut(lower, mark);
     kiln_k_end(k);
 }

@@ -98,12 +98,17 @@ typedef struct kiln_epilogue {
     kiln_value node;     /* the contraction */
     kiln_dtype from, to; /* graph dtypes: of the sums, of the node */
     uint32_t local;      /* buffer for sums while a loop walks their rows; 0: unrolled */
+    uint32_t work;       /* rough instructions of one vector */
     /* The index of the node's element in `row` (any numbering), columns from `column` on. */
     void (*index)(void *user, kiln_kv row, kiln_axis_index column, kiln_index *out_index);
     void *user;
 } kiln_epilogue;
 
-/* Chooses between unrolled and looped by what the group computes after the contraction. */
+#define KILN_EPILOGUE_WORK 600 /* more of it does not stand side by side: loops walk it */
+
+/* Unrolled over the tile; and by choice between that and looped, by what the group computes after
+ * the contraction. */
+kiln_epilogue kiln_epilogue_plain(kiln_lower *lower, kiln_value node, kiln_dtype from);
 kiln_epilogue kiln_epilogue_create(kiln_lower *lower, kiln_value node, kiln_dtype from);
 /* Lets a tile ask, as its k runs, for the lines that the epilogue reads and writes at its rows and
  * columns; its rows must follow each other in the result. */

@@ -463,19 +463,15 @@ void kiln_amx_lower(kiln_amx *amx)
     kiln_lower *lower = dot->lower;
     kiln_kernel *k = lower->kernel;
     uint32_t input = kiln_amx_input(lower);
-    kiln_value anchor = lower->group->anchor;
     kiln_amx_set_format(amx, lower->group->inputs[input].format);
     amx->b_buffer = lower->buffer_of[input];
     kiln_amx_plan(amx);
     kiln_amx_add_local(amx);
     add_sums(amx);
     set_work(dot);
-    dot->epilogue = (kiln_epilogue){.lower = lower,
-                                    .node = anchor,
-                                    .from = dot->dtype,
-                                    .to = kiln_graph_type(lower->graph, anchor)->dtype,
-                                    .index = kiln_dot_result_index,
-                                    .user = dot};
+    dot->epilogue = kiln_epilogue_plain(lower, lower->group->anchor, dot->dtype);
+    dot->epilogue.index = kiln_dot_result_index;
+    dot->epilogue.user = dot;
     kiln_kv begin = kiln_k_tile_begin(k), end = kiln_k_tile_end(k);
     kiln_kv number = kiln_k_loop(k, KILN_LOOP_TILES, begin, end, 1);
     uint32_t mark = kiln_lower_mark(lower);

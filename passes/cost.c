@@ -149,6 +149,7 @@ static double operand_evals(const kiln_fusion *fusion, const kiln_node *node, ui
 typedef struct cost_walk {
     kiln_fusion *fusion;
     uint32_t inside, other;
+    double variants; /* of the kernel's code: each has all arithmetic */
     kiln_ids *nodes; /* reached: members, floating ones and what the group reads */
     kiln_cost cost;
 } cost_walk;
@@ -266,7 +267,9 @@ static void count_node(cost_walk *walk, uint32_t id)
         evals = (double)node->type->n_elements;
         copies = 1;
     }
-    walk->cost.instrs += copies * (is_evaluated(walk, id) ? node_instrs(node) : LOAD_INSTRS);
+    double times = kiln_node_row(node)->class_ == KILN_ELEMENTWISE ? walk->variants : 1;
+    walk->cost.instrs +=
+        copies * times * (is_evaluated(walk, id) ? node_instrs(node) : LOAD_INSTRS);
     if (!is_evaluated(walk, id)) {
         double read = evals * (double)kiln_dtype_bytes(node->type->dtype);
         walk->cost.bytes += read < (double)node->type->bytes ? read : (double)node->type->bytes;
@@ -305,9 +308,21 @@ static bool is_serial(const kiln_fusion *fusion, uint32_t number)
     return cluster->kind == KILN_GROUP_ROW && cluster->space.rows < fusion->pipeline->n_threads;
 }
 
+/* What follows a contraction stands in tiles of whole and of last rows and columns. */
+#define TILE_VARIANTS 8
+
+static double count_variants(const kiln_fusion *fusion, uint32_t number)
+{
+    if (number == KILN_NONE) return 1;
+    kiln_group_kind kind = fusion->clusters.at[number].kind;
+    return kind == KILN_GROUP_DOT || kind == KILN_GROUP_CONV ? TILE_VARIANTS : 1;
+}
+
 kiln_cost kiln_fusion_cost(kiln_fusion *fusion, uint32_t number, uint32_t other)
 {
     cost_walk walk = {.fusion = fusion, .inside = number, .other = other, .nodes = &fusion->walked};
+    double variants = count_variants(fusion, number), others = count_variants(fusion, other);
+    walk.variants = variants > others ? variants : others;
     walk.nodes->n = 0;
     start_roots(&walk, number);
     start_roots(&walk, other);

@@ -2,6 +2,7 @@
  * target machine to itself, so compiles run side by side. */
 #include <llvm-c/Analysis.h>
 #include <llvm-c/Transforms/PassBuilder.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "codegen/llvm/emit.h"
@@ -20,6 +21,9 @@
  * (passes/cost.c). */
 #define MAX_ALLOCATED 6000
 
+/* Of values that have no register: half of a worker's stack (runtime/threads.c). */
+#define MAX_STACK_MB 4
+
 static void release_buffer(void *buffer)
 {
     LLVMDisposeMemoryBuffer(buffer);
@@ -35,10 +39,15 @@ static void release_message(void *message)
     LLVMDisposeMessage(message);
 }
 
+static bool is_allocated_fast(const kiln_kernel *kernel)
+{
+    return kernel->instrs.n > MAX_ALLOCATED && !kiln_kernel_has_tiles(kernel);
+}
+
 static LLVMTargetMachineRef machine_for(kiln_scope *scope, kiln_tools *tools,
                                         const kiln_kernel *kernel)
 {
-    bool is_long = kernel->instrs.n > MAX_ALLOCATED && !kiln_kernel_has_tiles(kernel);
+    bool is_long = is_allocated_fast(kernel);
     LLVMCodeGenOptLevel level = is_long ? LLVMCodeGenLevelNone : LLVMCodeGenLevelDefault;
     return kiln_llvm_machine(scope, tools, kiln_kernel_target(kernel), level);
 }
@@ -114,6 +123,25 @@ static void save_effort(const kiln_llvm *e)
     add_attribute(e, "optnone");
 }
 
+/* LLVM's only warning is that of the stack. */
+static void note_warning(LLVMDiagnosticInfoRef info, void *user)
+{
+    bool *is_over = user;
+    if (LLVMGetDiagInfoSeverity(info) == LLVMDSWarning) *is_over = true;
+}
+
+/* Has LLVM warn where a kernel needs too much stack. */
+static void limit_stack(const kiln_llvm *e, bool *is_over)
+{
+    static const char name[] = "warn-stack-size";
+    char bytes[32];
+    int n = snprintf(bytes, sizeof bytes, "%d", MAX_STACK_MB << 20);
+    LLVMAddAttributeAtIndex(
+        e->function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
+        LLVMCreateStringAttribute(e->context, name, sizeof name - 1, bytes, (unsigned)n));
+    LLVMContextSetDiagnosticHandler(e->context, note_warning, is_over);
+}
+
 static void check_kernel(kiln_scope *scope, const kiln_kernel *kernel)
 {
     kiln_error error = {0};
@@ -169,7 +197,15 @@ static void compile_inside(kiln_scope *scope, const compile_job *job)
     freeze_steps(&e);
     if (job->kernel->is_quick) save_effort(&e);
     kiln_object object = {.symbol = job->symbol};
+    bool is_over = false;
+    if (is_allocated_fast(job->kernel)) limit_stack(&e, &is_over);
     emit_object(scope, e.module, machine, LLVMObjectFile, &object);
+    if (is_over) {
+        kiln_fail(scope, KILN_LIMIT,
+                  "kernel %s: %u instructions keep more than %d MB of values on the stack; make "
+                  "some values on the way outputs, so that they are kernels of their own",
+                  job->kernel->label, job->kernel->instrs.n, MAX_STACK_MB);
+    }
     kiln_error error = {0};
     if (kiln_object_check(&object, &error)) kiln_fail_with(scope, &error);
     job->object->data = kiln_arena_copy(&job->scope->arena, object.data, object.bytes);
