@@ -80,6 +80,8 @@ void kiln_lower_pack_tiles(kiln_lower *lower);
 typedef struct kiln_amx_rest {
     void (*emit)(kiln_amx *amx, const struct kiln_amx_rest *rest, const kiln_kv range[2],
                  uint32_t step);
+    /* Asks for what emit meets in memory in n rows from `row` on, or NULL. */
+    void (*fetch)(kiln_amx *amx, const struct kiln_amx_rest *rest, kiln_kv row, uint32_t n);
     const void *user;
     kiln_kv row;
     int64_t n_rows;
@@ -140,6 +142,9 @@ typedef struct kiln_amx_result {
 } kiln_amx_result;
 void kiln_amx_store(kiln_amx *amx, const kiln_amx_result *result, const kiln_kv range[2],
                     uint32_t step);
+/* Asks for the lines of large outputs that rows `row` … row + n - 1 of the result are written to,
+ * where they are not written past the caches. */
+void kiln_amx_fetch_lines(kiln_amx *amx, const kiln_amx_result *result, kiln_kv row, uint32_t n);
 
 /* Packs the dot's B of the batch at work to a u32 local in the tile format, one part. */
 void kiln_amx_pack_local(kiln_dot *dot, uint32_t local);

@@ -91,6 +91,41 @@ static void fetch_next(kiln_amx *amx, kiln_kv row, kiln_kv column)
     }
 }
 
+/* Outputs that begin anywhere in a line are not written past the caches; where nobody works on the
+ * results while tiles multiply, their lines are asked for before. The lines of `width` elements
+ * from element `at` of an output on, wherever lines begin. */
+static void fetch_stretch(kiln_amx *amx, uint32_t output, kiln_kv at, int64_t width)
+{
+    kiln_lower *lower = amx->dot.lower;
+    uint32_t number = lower->group->n_inputs + output;
+    kiln_value value = lower->group->outputs[output].value;
+    int64_t line = 64 / (int64_t)kiln_dtype_bytes(kiln_graph_type(lower->graph, value)->dtype);
+    if (!is_far(amx, value, lower->place_of[number])) return;
+    for (int64_t i = 0; i < width + line - 1; i += line) {
+        kiln_kv place = kiln_k_add_imm(lower->kernel, at, kiln_min_i64(i, width - 1));
+        kiln_k_prefetch_far(lower->kernel, lower->buffer_of[number], place);
+    }
+}
+
+void kiln_amx_fetch_lines(kiln_amx *amx, const kiln_amx_result *result, kiln_kv row, uint32_t n)
+{
+    const kiln_dot *dot = &amx->dot;
+    kiln_lower *lower = dot->lower;
+    kiln_kernel *k = lower->kernel;
+    if (!amx->is_aligned || amx->result_row) return;
+    kiln_kv one = kiln_k_const_i64(k, 1);
+    kiln_k_loop(k, KILN_LOOP_SERIAL, amx->is_aligned, one, 1);
+    row = kiln_k_binary(k, KILN_K_add, kiln_k_mul_imm(k, dot->batch, dot->roles.m_size), row);
+    kiln_kv at = kiln_k_mul_imm(k, row, dot->roles.n_size);
+    at = kiln_k_binary(k, KILN_K_add, at, result->column);
+    for (uint32_t i = 0; i < n; i++) {
+        kiln_kv first = kiln_k_add_imm(k, at, i * dot->roles.n_size);
+        for (uint32_t output = 0; output < lower->group->n_outputs; output++)
+            fetch_stretch(amx, output, first, result->vectors * KILN_TILE_SIDE);
+    }
+    kiln_k_end(k);
+}
+
 static void store_rows(kiln_amx *amx, const kiln_amx_result *result, const kiln_kv range[2],
                        uint32_t step)
 {

@@ -194,6 +194,8 @@ void kiln_amx_run_vectors(kiln_amx *amx, const kiln_amx_block *block)
         panels = run.n_panels;
         run.row = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, run.tile.rows);
         uint32_t mark = kiln_lower_mark(lower);
+        if (block->rest && block->rest->fetch && panel == 0)
+            block->rest->fetch(amx, block->rest, run.row, run.tile.rows);
         emit_register_tile(&run);
         kiln_lower_cut(lower, mark);
         kiln_k_end(k);

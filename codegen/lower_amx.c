@@ -66,9 +66,7 @@ static bool is_start(const kiln_amx *amx, const column_group *group)
     return group->is_first && amx->k_block == amx->k_padded;
 }
 
-/* Rows of the block at rest->row to the outputs. */
-static void store_block_rows(kiln_amx *amx, const kiln_amx_rest *rest, const kiln_kv range[2],
-                             uint32_t step)
+static kiln_amx_result result_of(kiln_amx *amx, const kiln_amx_rest *rest)
 {
     const column_group *group = rest->user;
     kiln_amx_result result = {.row = rest->row,
@@ -80,7 +78,22 @@ static void store_block_rows(kiln_amx *amx, const kiln_amx_rest *rest, const kil
         result.fresh = scratch_at(amx, rest->row);
         result.is_alone = is_start(amx, group);
     }
+    return result;
+}
+
+/* Rows of the block at rest->row to the outputs. */
+static void store_block_rows(kiln_amx *amx, const kiln_amx_rest *rest, const kiln_kv range[2],
+                             uint32_t step)
+{
+    kiln_amx_result result = result_of(amx, rest);
     kiln_amx_store(amx, &result, range, step);
+}
+
+static void fetch_block_rows(kiln_amx *amx, const kiln_amx_rest *rest, kiln_kv row, uint32_t n)
+{
+    kiln_amx_result result = result_of(amx, rest);
+    row = kiln_k_binary(amx->dot.lower->kernel, KILN_K_add, rest->row, row);
+    kiln_amx_fetch_lines(amx, &result, row, n);
 }
 
 /* sums += scratch; the first run has nothing to add to. */
@@ -121,6 +134,7 @@ static kiln_amx_rest rest_of(kiln_amx *amx, kiln_kv row, int64_t n_rows, const c
 {
     bool is_added = amx->is_fresh && !(group->is_last && group->is_end);
     return (kiln_amx_rest){.emit = is_added ? add_block_rows : store_block_rows,
+                           .fetch = is_added ? NULL : fetch_block_rows,
                            .user = group,
                            .row = row,
                            .n_rows = n_rows,
