@@ -51,26 +51,28 @@ static kiln_instr_op product_of(const kiln_amx *amx)
     return amx->product == KILN_K_tile_dot_i8 ? KILN_K_dot4_u8i8 : KILN_K_dot4_i8u8;
 }
 
-/* Word `number` of the steps at element `a` of A and `b` of B. */
-static void emit_word(vector_run *run, kiln_kv a, kiln_kv b, kiln_kv number)
+/* Word `number` of the steps at elements at[0] of A and at[1] of B, the i-th of an iteration. What
+ * moving adds has one row only: there it has sums of its own, as chains of one would wait. */
+static void emit_word(vector_run *run, const kiln_kv at[2], kiln_kv number, uint32_t i)
 {
     const kiln_amx *amx = run->amx;
     kiln_kernel *k = amx->dot.lower->kernel;
     kiln_tile *tile = &run->tile;
     uint32_t per_panel = KILN_TILE_SIDE / tile->lanes;
-    kiln_kv columns[KILN_TILE_VECTORS];
+    kiln_kv columns[KILN_TILE_VECTORS], a = at[0], b = at[1];
     b = kiln_k_binary(k, KILN_K_add, b, kiln_k_mul_imm(k, number, KILN_TILE_SIDE));
     for (uint32_t v = 0; v < tile->vectors; v++) {
         int64_t offset = (run->panel + v / per_panel) * amx->panel_words +
                          (int64_t)(v % per_panel) * tile->lanes;
-        kiln_kv at = kiln_k_add_imm(k, b, offset);
-        columns[v] = kiln_k_load(k, amx->b_buffer, at, tile->lanes, 0, KILN_MEM_ALIGNED);
+        kiln_kv from = kiln_k_add_imm(k, b, offset);
+        columns[v] = kiln_k_load(k, amx->b_buffer, from, tile->lanes, 0, KILN_MEM_ALIGNED);
         columns[v] = kiln_k_bitcast(k, columns[v], sum_dtype(amx));
     }
     kiln_instr_op product = product_of(amx);
     int64_t per_word = amx->is_by_m ? 1 : amx->tile_k / WORDS;
     a = kiln_k_binary(k, KILN_K_add, a, kiln_k_mul_imm(k, number, per_word));
-    for (uint32_t r = 0; r < tile->rows; r++) {
+    uint32_t begin = run->is_added ? i : 0, end = run->is_added ? i + 1 : tile->rows;
+    for (uint32_t r = begin; r < end; r++) {
         kiln_kv word = load_word(run, a, r), *sums = tile->sums + r * tile->vectors;
         for (uint32_t v = 0; v < tile->vectors; v++) {
             if (amx->product == KILN_K_tile_dot_bf16)
@@ -132,7 +134,8 @@ static void emit_steps(vector_run *run, kiln_kv row)
     kiln_kv b = kiln_k_mul_imm(k, step, KILN_TILE_WORDS);
     b = kiln_k_binary(k, KILN_K_add, block->b, b);
     kiln_kv number = kiln_tile_loop(&run->tile, zero, words, UNROLL);
-    for (uint32_t i = 0; i < UNROLL; i++) emit_word(run, a, b, kiln_k_add_imm(k, number, i));
+    for (uint32_t i = 0; i < UNROLL; i++)
+        emit_word(run, (kiln_kv[]){a, b}, kiln_k_add_imm(k, number, i), i);
     kiln_tile_loop_end(&run->tile);
     kiln_tile_loop_end(&run->tile);
 }
@@ -171,15 +174,18 @@ static vector_run open_run(kiln_amx *amx, const kiln_amx_block *block, uint32_t 
 
 void kiln_amx_find_added(kiln_amx *amx, const kiln_amx_block *block)
 {
+    kiln_kernel *k = amx->dot.lower->kernel;
     uint32_t n = 0;
     for (uint32_t panel = 0, panels; panel < block->vectors; panel += panels) {
         vector_run run = open_run(amx, block, panel);
         panels = run.n_panels;
         run.is_added = true;
-        run.tile.rows = 1;
+        run.tile.rows = UNROLL;
         kiln_tile_zero(&run.tile);
         emit_steps(&run, block->a);
-        for (uint32_t v = 0; v < run.tile.vectors; v++) amx->added[n++] = run.tile.sums[v];
+        const kiln_kv *sums = run.tile.sums;
+        for (uint32_t v = 0; v < run.tile.vectors; v++)
+            amx->added[n++] = kiln_k_binary(k, KILN_K_add, sums[v], sums[v + run.tile.vectors]);
     }
 }
 
