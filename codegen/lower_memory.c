@@ -5,6 +5,23 @@
 #include "codegen/math.h"
 #include "kiln/program.h"
 
+/* The low half of i64 lanes, made by 32-bit arithmetic as far as they are sums and products: two
+ * vectors become one. Deep ones are cut. */
+static kiln_kv low_half(kiln_kernel *k, kiln_kv value, uint32_t depth)
+{
+    const kiln_instr of = *kiln_kernel_at(k, value);
+    bool is_sum = of.op == KILN_K_add || of.op == KILN_K_sub || of.op == KILN_K_mul;
+    if (of.op == KILN_K_convert) {
+        kiln_dtype from = (kiln_dtype)kiln_kernel_at(k, of.args[0])->dtype;
+        if (from == KILN_i32 || from == KILN_u32) return kiln_k_convert(k, of.args[0], KILN_i32);
+    }
+    if (of.op == KILN_K_splat)
+        return kiln_k_splat(k, kiln_k_convert(k, of.args[0], KILN_i32), of.lanes);
+    if (!is_sum || depth == 0) return kiln_k_convert(k, value, KILN_i32);
+    kiln_kv a = low_half(k, of.args[0], depth - 1), b = low_half(k, of.args[1], depth - 1);
+    return kiln_k_binary(k, (kiln_instr_op)of.op, a, b);
+}
+
 /* Offsets of a gather: i32 lanes where the buffer is small enough for them. */
 static kiln_kv gather_offsets(kiln_lower *lower, const kiln_access *access)
 {
@@ -12,7 +29,7 @@ static kiln_kv gather_offsets(kiln_lower *lower, const kiln_access *access)
     const kiln_axis_index *at = &access->offset;
     bool is_narrow = kiln_kernel_buffer_elements(k, access->buffer) < INT32_MAX;
     if (!is_narrow) return kiln_axis_lanes(lower, at, access->lanes);
-    if (at->lanes) return kiln_k_convert(k, at->lanes, KILN_i32);
+    if (at->lanes) return low_half(k, at->lanes, 4);
     kiln_kv base = kiln_k_splat(k, kiln_k_convert(k, at->base, KILN_i32), access->lanes);
     if (at->step == 0) return base;
     kiln_kv steps = kiln_k_lanes(k, KILN_i32, access->lanes);

@@ -165,15 +165,22 @@ static kiln_kv move_concat(kiln_lower *lower, kiln_frame *frame)
     return 0;
 }
 
+/* Indices of i32 are clamped as they are: a vector of them is half of one of i64. */
 kiln_kv kiln_lower_clamp_index(kiln_lower *lower, kiln_kv value, int64_t last)
 {
     kiln_kernel *k = lower->kernel;
     kiln_dtype dtype = kiln_kernel_at(k, value)->dtype;
     uint32_t lanes = kiln_kernel_at(k, value)->lanes;
-    if (dtype == KILN_u64) value = kiln_k_min(k, value, kiln_k_const_int(k, dtype, lanes, last));
-    value = kiln_k_convert(k, value, KILN_i64);
-    value = kiln_k_max(k, value, kiln_k_const_int(k, KILN_i64, lanes, 0));
-    return kiln_k_min(k, value, kiln_k_const_int(k, KILN_i64, lanes, last));
+    if (dtype == KILN_u64) {
+        value = kiln_k_min(k, value, kiln_k_const_int(k, dtype, lanes, last));
+        value = kiln_k_convert(k, value, KILN_i64);
+    } else if (dtype != KILN_i32 || last > INT32_MAX) {
+        value = kiln_k_convert(k, value, KILN_i64);
+    }
+    dtype = kiln_kernel_at(k, value)->dtype;
+    value = kiln_k_max(k, value, kiln_k_const_int(k, dtype, lanes, 0));
+    value = kiln_k_min(k, value, kiln_k_const_int(k, dtype, lanes, last));
+    return kiln_k_convert(k, value, KILN_i64);
 }
 
 kiln_kv kiln_lower_zero(kiln_lower *lower, const kiln_frame *frame)

@@ -126,6 +126,8 @@ static kiln_value corner_take(kiln_graph *graph, const kiln_grid_plan *plan, kil
     int64_t wide[3] = {plan->type->dims[0], plan->points, plan->type->dims[1]}, axes[2] = {0, 1};
     kiln_value place = {0}, is_in = {0};
     int64_t spatial = 1;
+    bool is_short = kiln_graph_type(graph, rows)->dims[0] < INT32_MAX / 2; /* rounded dims, too */
+    kiln_dtype index = is_short ? KILN_i32 : KILN_i64;
     for (uint32_t i = 0; i < plan->n; i++) {
         int64_t dim = plan->type->dims[i + 2];
         kiln_value low = with_number(graph, KILN_OP_ge, at[i], 0);
@@ -133,12 +135,12 @@ static kiln_value corner_take(kiln_graph *graph, const kiln_grid_plan *plan, kil
         kiln_value both = kiln_add_binary(graph, KILN_OP_and, low, high), own = at[i];
         is_in = is_in.id ? kiln_add_binary(graph, KILN_OP_and, is_in, both) : both;
         if (plan->padding == 'r') own = grid_mirror(graph, plan, own, dim);
-        own = kiln_add_convert(graph, grid_clamp(graph, own, dim), KILN_i64);
+        own = kiln_add_convert(graph, grid_clamp(graph, own, dim), index);
         if (place.id) place = with_number(graph, KILN_OP_mul, place, (double)dim);
         place = place.id ? kiln_add_binary(graph, KILN_OP_add, place, own) : own;
         spatial *= dim;
     }
-    kiln_value batch = iota(graph, KILN_i64, wide);
+    kiln_value batch = iota(graph, index, wide);
     place = kiln_add_binary(graph, KILN_OP_add, place,
                             with_number(graph, KILN_OP_mul, batch, (double)spatial));
     kiln_value taken = take(graph, rows, place, 0);
