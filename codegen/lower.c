@@ -200,11 +200,12 @@ double kiln_lower_cost(const kiln_kernel *kernel, uint32_t first)
     return cost;
 }
 
-bool kiln_lower_has_gather(const kiln_kernel *kernel, uint32_t first)
+double kiln_lower_gather_cost(const kiln_kernel *kernel, uint32_t first)
 {
+    double cost = 0;
     for (uint32_t i = first; i < kernel->instrs.n; i++)
-        if (kernel->instrs.at[i].op == KILN_K_gather) return true;
-    return false;
+        if (kernel->instrs.at[i].op == KILN_K_gather) cost += kernel->instrs.at[i].lanes;
+    return cost;
 }
 
 static kiln_kernel *lower_one(kiln_scope *scope, const kiln_schedule *schedule,

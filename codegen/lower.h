@@ -212,8 +212,8 @@ uint32_t kiln_lower_group_lanes(const kiln_lower *lower);
 kiln_lower kiln_lower_scratch(const kiln_lower *lower);
 /* Estimated cycles of one execution of the instructions from number `first` on. */
 double kiln_lower_cost(const kiln_kernel *kernel, uint32_t first);
-/* Whether some of them gather. */
-bool kiln_lower_has_gather(const kiln_kernel *kernel, uint32_t first);
+/* The gathers' part of that. */
+double kiln_lower_gather_cost(const kiln_kernel *kernel, uint32_t first);
 
 /* lane i: axis < n (i64 scalar); and both conditions, none being true. */
 kiln_kv kiln_axis_below(kiln_lower *lower, const kiln_axis_index *axis, kiln_kv n);

@@ -240,7 +240,7 @@ static bool is_gathered(const column_walk *w)
         const kiln_node *node = kiln_graph_node(scratch.graph, stage->reductions.at[i]);
         kiln_lower_value(&scratch, node->inputs[0], &index);
     }
-    return kiln_lower_has_gather(k, 0);
+    return kiln_lower_gather_cost(k, 0) > 0;
 }
 
 /* Gathers keep the ports busy by themselves, and neighbouring vectors share nothing of them: one

@@ -129,7 +129,9 @@ static uint32_t excess_from(const kiln_kernel *k, uint32_t first)
     return widest > 4 ? widest / 2 : 2;
 }
 
-static double split_cost(const kiln_lower *lower, const space *trial, uint32_t *out_excess)
+/* *out_gathered: the gathers' part of the cost. */
+static double split_cost(const kiln_lower *lower, const space *trial, uint32_t *out_excess,
+                         double *out_gathered)
 {
     kiln_lower scratch = kiln_lower_scratch(lower);
     kiln_kernel *k = scratch.kernel;
@@ -146,6 +148,7 @@ static double split_cost(const kiln_lower *lower, const space *trial, uint32_t *
                  1);
     *out_excess = excess_from(k, first_inner);
     double each = kiln_lower_cost(k, first_inner), around = 4.0 + (first_inner - first_row);
+    *out_gathered = kiln_lower_gather_cost(k, first_inner) / each;
     double n_vectors = (double)kiln_ceil_div(trial->n_inner, trial->lanes);
     return (double)trial->n_rows * (n_vectors * each + (trial->split ? around : 0));
 }
@@ -157,12 +160,21 @@ static uint32_t lanes_for(uint32_t most, int64_t n)
     return lanes;
 }
 
+/* Gathers keep the ports busy by themselves: beside much other work, or where they are most of a
+ * little, one vector at a time has the code once and is as fast. Sampling along a grid takes 15 ms
+ * to compile instead of 23; but 1000 x 1000 elements along an axis take 0.47 ms by four, 0.51 by
+ * one. */
+#define MUCH_COST 100
+#define MANY_GATHERED (1 << 18)
+
 /* Chains side by side keep both vector ports busy (the chain of tanh, erf and logistic over 256 K
  * elements takes 0.115 ms by two, 0.098 by four, 0.094 by five, 0.099 by eight); small work is not
  * worth the compile time, and very long expressions have no registers left for it. */
-static uint32_t unroll_for(double cost_of_vector, int64_t n_elements)
+static uint32_t unroll_for(double cost_of_vector, int64_t n_elements, double gathered)
 {
-    if (n_elements < KILN_SMALL_ELEMENTS) return 1;
+    bool is_much = cost_of_vector > MUCH_COST, is_many = n_elements >= MANY_GATHERED;
+    bool is_filled = is_much ? gathered > 0 : gathered > 0.5 && !is_many;
+    if (n_elements < KILN_SMALL_ELEMENTS || is_filled) return 1;
     if (cost_of_vector <= 40) return 4;
     if (cost_of_vector <= 80) return MAX_UNROLL;
     return cost_of_vector <= 160 ? 2 : 1;
@@ -180,11 +192,12 @@ static void choose_split(const kiln_lower *lower, space *s)
         trial.n_inner = product(s->type->dims + split, s->type->rank - split);
         trial.lanes = lanes_for(lower->lanes, trial.n_inner);
         uint32_t excess;
-        double cost = split_cost(lower, &trial, &excess);
+        double gathered;
+        double cost = split_cost(lower, &trial, &excess, &gathered);
         if (best >= 0 && cost >= best) continue;
         best = trial.cost = cost;
         double n_vectors = (double)kiln_ceil_div(trial.n_inner, trial.lanes) * (double)trial.n_rows;
-        trial.unroll = unroll_for(cost / n_vectors, s->type->n_elements);
+        trial.unroll = unroll_for(cost / n_vectors, s->type->n_elements, gathered);
         *s = trial;
         bool is_small = s->type->n_elements < KILN_SMALL_ELEMENTS;
         if (is_small && s->lanes >= WIDE_LANES) s->lanes /= excess;
