@@ -8,8 +8,9 @@
 #include "base/checked.h"
 #include "codegen/math.h"
 
-#define SAME_SET_BYTES 1024 /* rows at multiples of this fight for one set */
-#define MANY_COLUMNS 256    /* tiles whose lines lie together load faster, which pays from here */
+#define SAME_SET_BYTES 1024   /* rows at multiples of this fight for one set */
+#define MANY_COLUMNS 256      /* tiles whose lines lie together load faster, which pays from here */
+#define MANY_MOVED_COLUMNS 33 /* a second register tile moves the same bytes once more */
 
 static kiln_dtype a_dtype(const kiln_amx *amx)
 {
@@ -39,7 +40,7 @@ void kiln_amx_find_rows(kiln_amx *amx)
     dot->a.mode = KILN_DOT_COPY_K;
     amx->is_by_m = is_regular && dot->a.step == 1 && dot->a.k_step != 1;
     if (!is_regular || !is_whole || dot->a.k_step != 1 || !is_plain(amx)) return;
-    if (dot->roles.n_size >= MANY_COLUMNS) return;
+    if (dot->roles.n_size >= (amx->is_moved ? MANY_MOVED_COLUMNS : MANY_COLUMNS)) return;
     if (dot->a.step * (64 / amx->tile_k) % SAME_SET_BYTES) dot->a.mode = KILN_DOT_DIRECT;
 }
 
