@@ -13,6 +13,7 @@
 #define MOST_FLAT_COLUMNS 512 /* numbers of lanes are split by a product of 32 bits */
 #define FULL_LANES 0.85       /* of the vectors of a row */
 #define MOST_FLAT_ROWS (1 << 16)
+#define MOST_WIDENED (1 << 16) /* elements of a kernel */
 
 static bool is_split(const kiln_conv_axis *axis)
 {
@@ -133,10 +134,9 @@ static void add_tap(kiln_brief_conv *b, uint32_t which, kiln_kv number, conv_tap
 
 /* The lanes of a vector that stand on elements: positions `apart` apart, the first one at `first`.
  */
-static kiln_kv lanes_below(const kiln_brief_conv *b, kiln_kv first, int64_t apart, kiln_kv limit)
+static kiln_kv lanes_below(kiln_kernel *k, uint32_t lanes, kiln_kv first, int64_t apart,
+                           kiln_kv limit)
 {
-    kiln_kernel *k = b->conv->lower->kernel;
-    uint32_t lanes = b->conv->lanes;
     kiln_kv numbers = kiln_k_lanes(k, KILN_i32, lanes);
     kiln_kv steps = kiln_k_const_int(k, KILN_i32, lanes, apart);
     numbers = kiln_k_binary(k, KILN_K_mul, numbers, steps);
@@ -195,6 +195,12 @@ static void mask_flat(kiln_brief_conv *b, const conv_tap *tap)
     }
 }
 
+/* Of one load of a pair of vectors: halves come in one. */
+static uint32_t pair_lanes(const kiln_brief_conv *b)
+{
+    return b->conv->input->dtype == b->conv->dtype ? b->conv->lanes : 2 * b->conv->lanes;
+}
+
 /* The masks of the tile's vectors; none where all of them stand on elements. */
 static void mask_vectors(kiln_brief_conv *b, const conv_tap *tap)
 {
@@ -207,12 +213,13 @@ static void mask_vectors(kiln_brief_conv *b, const conv_tap *tap)
         for (int64_t y = 0; y < b->down; y++) {
             int64_t v = y * b->across + x;
             if (!b->is_paired) {
-                b->tile->masks[v] = lanes_below(b, first, stride, tap->limit[y]);
+                b->tile->masks[v] = lanes_below(k, b->tile->lanes, first, stride, tap->limit[y]);
                 continue;
             }
+            uint32_t n = pair_lanes(b);
             kiln_kv second = kiln_k_add_imm(k, first, lanes);
-            b->masks[v][0] = lanes_below(b, first, 1, tap->limit[y]);
-            b->masks[v][1] = lanes_below(b, second, 1, tap->limit[y]);
+            b->masks[v][0] = lanes_below(k, n, first, 1, tap->limit[y]);
+            if (n == lanes) b->masks[v][1] = lanes_below(k, n, second, 1, tap->limit[y]);
         }
     }
 }
@@ -223,11 +230,15 @@ static kiln_kv load_pair(kiln_brief_conv *b, uint32_t vector, kiln_kv first)
     kiln_kernel *k = b->conv->lower->kernel;
     const kiln_tile *tile = b->tile;
     int64_t from[KILN_K_MAX_LANES];
+    uint32_t n = pair_lanes(b);
     for (uint32_t i = 0; i < tile->lanes; i++) from[i] = 2 * (int64_t)i;
-    kiln_kv second = kiln_k_add_imm(k, first, tile->lanes);
-    kiln_kv low = kiln_k_load(k, tile->b.buffer, first, tile->lanes, b->masks[vector][0], 0);
-    kiln_kv high = kiln_k_load(k, tile->b.buffer, second, tile->lanes, b->masks[vector][1], 0);
-    return kiln_k_shuffle(k, low, high, tile->lanes, from);
+    kiln_kv low = kiln_k_load(k, tile->b.buffer, first, n, b->masks[vector][0], 0), high = 0;
+    if (n == tile->lanes) {
+        kiln_kv second = kiln_k_add_imm(k, first, n);
+        high = kiln_k_load(k, tile->b.buffer, second, n, b->masks[vector][1], 0);
+    }
+    kiln_kv value = kiln_k_shuffle(k, low, high, tile->lanes, from);
+    return kiln_math_from_storage(k, value, tile->b.dtype);
 }
 
 /* Columns that do not lie together. */
@@ -353,7 +364,7 @@ static void emit_register_tile(kiln_brief_conv *b)
                       .lanes = conv->lanes,
                       .rows = (uint32_t)b->rows,
                       .vectors = (uint32_t)(b->down * b->across),
-                      .a = {conv->lower->buffer_of[b->kernel.input], conv->kernel->dtype},
+                      .a = b->features,
                       .b = {conv->lower->buffer_of[b->image.input], conv->input->dtype},
                       .a_k = b->kernel.strides[conv->kernel_axes.at[1]],
                       .b_k = b->image.strides[conv->input_axes.at[1]],
@@ -434,6 +445,37 @@ static kiln_kv begin_earlier(kiln_kernel *k, kiln_kv at, kiln_kv end, int64_t si
     return is_whole ? at : kiln_k_min(k, at, kiln_k_add_imm(k, end, -size));
 }
 
+/* A kernel of halves is widened to a local, since every register tile meets each element. */
+static void find_features(kiln_brief_conv *b)
+{
+    const kiln_lower *lower = b->conv->lower;
+    uint32_t input = b->kernel.input;
+    const kiln_type *type = kiln_graph_type(lower->graph, lower->group->inputs[input].value);
+    b->features = (kiln_tile_source){lower->buffer_of[input], type->dtype};
+    b->n_widened = type->dtype == b->conv->dtype || b->conv->groups > 1 ? 0 : type->n_elements;
+    if (b->n_widened > MOST_WIDENED) b->n_widened = 0;
+    if (!b->n_widened) return;
+    b->features.buffer = kiln_kernel_add_local(lower->kernel, b->conv->dtype, b->n_widened);
+    b->features.dtype = KILN_NO_DTYPE;
+}
+
+static void widen_features(const kiln_brief_conv *b)
+{
+    const kiln_conv *conv = b->conv;
+    kiln_kernel *k = conv->lower->kernel;
+    int64_t n = b->n_widened, lanes = conv->lanes;
+    if (n == 0) return;
+    kiln_kv zero = kiln_k_const_i64(k, 0), end = kiln_k_const_i64(k, n);
+    kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, zero, end, lanes);
+    kiln_kv mask = n < lanes ? kiln_k_active(k, conv->lanes, end) : 0;
+    if (n > lanes && n % lanes) at = kiln_k_min(k, at, kiln_k_const_i64(k, n - lanes));
+    uint32_t from = conv->lower->buffer_of[b->kernel.input];
+    kiln_kv value = kiln_k_load(k, from, at, conv->lanes, mask, 0);
+    value = kiln_math_from_storage(k, value, conv->kernel->dtype);
+    kiln_k_store(k, b->features.buffer, at, value, mask, 0);
+    kiln_k_end(k);
+}
+
 static void emit_tile(void *user, kiln_kv number)
 {
     kiln_brief_conv *b = user;
@@ -460,6 +502,7 @@ static void emit_tile(void *user, kiln_kv number)
     block columns = block_of(k, at[0], b->block_columns, b->n_columns);
     block rows = block_of(k, at[1], b->block_rows, out);
     block strip = block_of(k, at[2], b->block_features, features);
+    widen_features(b);
     bool has_rows = b->block_rows > b->down, has_features = b->block_features > b->rows;
     b->row = open_steps(b, rows.begin, rows.end, b->down, has_rows);
     uint32_t outer = kiln_lower_mark(lower);
@@ -508,8 +551,9 @@ static bool is_flat(const kiln_brief_conv *b)
 
 bool kiln_conv_lower_brief(kiln_conv *conv)
 {
-    const kiln_group *group = conv->lower->group;
-    if (kiln_conv_choose_form(conv->lower->graph, group->anchor) != KILN_CONV_BY_COLUMNS)
+    const kiln_lower *lower = conv->lower;
+    const kiln_group *group = lower->group;
+    if (kiln_conv_choose_form(lower->graph, group->anchor, lower->machine) != KILN_CONV_BY_COLUMNS)
         return false;
     for (uint32_t i = 0; i < group->n_inputs; i++)
         if (group->inputs[i].consumer.id) return false; /* packed all the same */
@@ -528,6 +572,7 @@ bool kiln_conv_lower_brief(kiln_conv *conv)
         b.n_rows = 1;
     }
     kiln_brief_conv_plan(&b);
+    find_features(&b);
     int64_t sizes[] = {conv->batch,
                        conv->axis[KILN_CONV_D].out,
                        conv->groups,

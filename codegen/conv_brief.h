@@ -18,6 +18,8 @@ typedef struct kiln_tap_axis {
 typedef struct kiln_brief_conv {
     kiln_conv *conv;
     kiln_strided image, kernel;
+    kiln_tile_source features;   /* where elements of the kernel are read: */
+    int64_t n_widened;           /* so many stand there in the dtype of the sums; or 0 */
     int64_t rows, down, across;  /* of a tile: features, output rows, vectors of columns */
     int64_t n_phases, n_columns; /* remainders of columns by the dilation; most columns of one */
     int64_t column_tiles;        /* of them */

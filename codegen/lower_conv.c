@@ -343,7 +343,8 @@ static bool is_brief(const kiln_conv_product *p)
 {
     const kiln_lower *lower = p->conv->lower;
     return !p->is_band && !p->is_packed && kiln_conv_is_repeatable(p->conv) &&
-           kiln_conv_choose_form(lower->graph, lower->group->anchor) == KILN_CONV_BY_FEATURES;
+           kiln_conv_choose_form(lower->graph, lower->group->anchor, lower->machine) ==
+               KILN_CONV_BY_FEATURES;
 }
 
 /* Operands, the register tile and, but for a band, the blocks. */

@@ -70,11 +70,12 @@ static bool is_small(int64_t size, int64_t dilation, int64_t low, int64_t high)
 }
 
 /* The kernel is dense or in panels of plain numbers, and no other algorithm is named. */
-static bool is_direct_conv(const kiln_graph *graph, const kiln_group *group)
+static bool is_direct_conv(const kiln_graph *graph, const kiln_group *group,
+                           const kiln_machine *machine)
 {
     const kiln_node *node = kiln_graph_node(graph, group->anchor);
     if (group->kind != KILN_GROUP_CONV || !has_rows(graph, group)) return false;
-    if (kiln_conv_choose_form(graph, group->anchor) != KILN_CONV_LONG) return false;
+    if (kiln_conv_choose_form(graph, group->anchor, machine) != KILN_CONV_LONG) return false;
     const kiln_type *input = kiln_graph_type(graph, node->inputs[0]);
     if (node->attrs->conv.winograd || !is_nhwc(node->attrs->conv.output_axes)) return false;
     if (input->dtype != node->type->dtype || input->n_elements == 0) return false;
@@ -149,9 +150,10 @@ static bool is_stored(const kiln_group *group, kiln_value value)
     return false;
 }
 
-bool kiln_band_may_begin(const kiln_graph *graph, const kiln_group *group)
+bool kiln_band_may_begin(const kiln_graph *graph, const kiln_group *group,
+                         const kiln_machine *machine)
 {
-    if (!is_direct_conv(graph, group)) return false;
+    if (!is_direct_conv(graph, group, machine)) return false;
     const kiln_node *node = kiln_graph_node(graph, group->anchor);
     bool is_plain = is_stored(group, node->inputs[0]);
     return is_product(graph, node) || (is_plain && is_depthwise(graph, node));
@@ -170,12 +172,12 @@ static bool is_read_once(const kiln_graph *graph, const kiln_group *group, kiln_
 }
 
 bool kiln_band_may_follow(const kiln_graph *graph, const kiln_group *producer,
-                          const kiln_group *consumer)
+                          const kiln_group *consumer, const kiln_machine *machine)
 {
     if (!consumer->anchor.id) return false;
     const kiln_node *node = kiln_graph_node(graph, consumer->anchor);
     bool is_right = is_pool(graph, consumer);
-    if (is_direct_conv(graph, consumer))
+    if (is_direct_conv(graph, consumer, machine))
         is_right = is_depthwise(graph, node) || is_pointwise_product(graph, node);
     kiln_value between = producer->outputs[0].value;
     return is_right && node->inputs[0].id == between.id && is_read_once(graph, consumer, between);

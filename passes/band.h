@@ -15,9 +15,10 @@ typedef struct kiln_band_rows {
 kiln_band_rows kiln_band_rows_of(const kiln_graph *graph, kiln_value anchor);
 /* Whether a group can stand first in a band; whether `consumer` can follow `producer` in one, the
  * value between them being read by no other group. Rounding is that of the groups on their own. */
-bool kiln_band_may_begin(const kiln_graph *graph, const kiln_group *group);
+bool kiln_band_may_begin(const kiln_graph *graph, const kiln_group *group,
+                         const kiln_machine *machine);
 bool kiln_band_may_follow(const kiln_graph *graph, const kiln_group *producer,
-                          const kiln_group *consumer);
+                          const kiln_group *consumer, const kiln_machine *machine);
 #define KILN_MAX_BAND 8 /* members */
 /* How a band is cut for so many threads: a tile makes `rows` rows of the last result of one image,
  * `step` at a time. What a member makes for a step, at most, and how much of its work is done

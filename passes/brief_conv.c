@@ -1,6 +1,6 @@
 /* Which convolutions are brief: of little to middle work, columns of the image side by side in
  * memory (as in NCHW) or features of image and kernel (as in NHWC), a kernel that is known only
- * when running, operands in the dtype of the sums. */
+ * when running, operands in the dtype of the sums or easily widened to it. */
 #include "passes/brief_conv.h"
 
 #include "base/checked.h"
@@ -8,7 +8,8 @@
 #define MOST_WORK (1 << 25)      /* multiplications: half a millisecond on a core */
 #define SHORT_SUM 256            /* elements; operands of longer ones leave the first cache, … */
 #define MOST_LONG_WORK (1 << 22) /* … where packed ones run up to twice as fast */
-#define MOST_EXTENT (1 << 30)    /* positions along an axis are counted in 32 bits */
+#define MOST_STRIDED_WORK (1 << 24) /* of halves, which lie closer together in a copied window */
+#define MOST_EXTENT (1 << 30)       /* positions along an axis are counted in 32 bits */
 
 /* Constants are packed when compiling; an iota is written into code, not into memory. */
 static bool is_known(const kiln_graph *graph, kiln_value value)
@@ -63,8 +64,11 @@ static bool is_little_work(const kiln_graph *graph, const kiln_node *node)
         sizes[n++] =
             kiln_ceil_div(kernel->dims[axes.at[i]], node->attrs->conv.lhs_dilation.at[i - 2]);
     if (!kiln_checked_product(sizes, n, &work)) return false;
-    bool is_short = kernel->n_elements / kernel->dims[axes.at[0]] <= SHORT_SUM;
-    return work <= (is_short ? MOST_WORK : MOST_LONG_WORK);
+    if (kernel->n_elements / kernel->dims[axes.at[0]] > SHORT_SUM) return work <= MOST_LONG_WORK;
+    kiln_ints strides = node->attrs->conv.strides;
+    bool is_half = kernel->dtype != node->attrs->conv.accumulate;
+    bool is_strided_half = is_half && strides.at[strides.n - 1] > 1;
+    return work <= (is_strided_half ? MOST_STRIDED_WORK : MOST_WORK);
 }
 
 /* A kernel that is one matrix of taps and input features by output features, an image of pixels;
@@ -96,24 +100,37 @@ static bool is_only_convolution(const kiln_graph *graph)
     return n == 1;
 }
 
-/* Whether operands are in the dtype of the sums, in memory, and there are results. */
-static bool has_plain_operands(const kiln_graph *graph, const kiln_node *node)
+/* Whether an operand is in the dtype of the sums, or in halves of it that are widened as they are
+ * loaded: where loads of halves have masks, which are a branch for each lane elsewhere. */
+static bool is_sum_dtype(kiln_dtype dtype, kiln_dtype sum, const kiln_machine *machine)
+{
+    if (dtype == sum) return true;
+    if (sum != KILN_f32 || machine->kind != KILN_MACHINE_CPU || machine->has_amx) return false;
+    return (dtype == KILN_bf16 || dtype == KILN_f16) && machine->vector_bytes >= 64;
+}
+
+/* Whether operands are such, in memory, and there are results. */
+static bool has_plain_operands(const kiln_graph *graph, const kiln_node *node,
+                               const kiln_machine *machine)
 {
     const kiln_type *image = kiln_graph_type(graph, node->inputs[0]);
     const kiln_type *kernel = kiln_graph_type(graph, node->inputs[1]);
     kiln_dtype dtype = node->attrs->conv.accumulate;
-    if (image->dtype != dtype || kernel->dtype != dtype) return false;
+    if (!is_sum_dtype(image->dtype, dtype, machine)) return false;
+    if (!is_sum_dtype(kernel->dtype, dtype, machine)) return false;
     if (is_known(graph, node->inputs[0]) || is_known(graph, node->inputs[1])) return false;
     if (node->type->n_elements == 0 || image->n_elements == 0 || kernel->n_elements == 0)
         return false;
     return true;
 }
 
-kiln_conv_form kiln_conv_choose_form(const kiln_graph *graph, kiln_value contraction)
+kiln_conv_form kiln_conv_choose_form(const kiln_graph *graph, kiln_value contraction,
+                                     const kiln_machine *machine)
 {
     const kiln_node *node = kiln_graph_node(graph, contraction);
     if (node->op != KILN_OP_convolution || node->attrs->conv.winograd) return KILN_CONV_LONG;
-    if (!has_plain_operands(graph, node) || !has_plain_axes(graph, node)) return KILN_CONV_LONG;
+    if (!has_plain_operands(graph, node, machine)) return KILN_CONV_LONG;
+    if (!has_plain_axes(graph, node)) return KILN_CONV_LONG;
     if (!is_little_work(graph, node)) return KILN_CONV_LONG;
     if (has_columns_together(graph, node)) return KILN_CONV_BY_COLUMNS;
     bool is_by_features = has_features_together(graph, node) && is_only_convolution(graph);

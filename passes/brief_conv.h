@@ -15,5 +15,6 @@ typedef enum kiln_conv_form {
 
 /* What a contraction is to become by its shape, dtypes and operands: one short kernel where it is a
  * convolution of little work whose kernel is no constant; that is not packed then. */
-kiln_conv_form kiln_conv_choose_form(const kiln_graph *graph, kiln_value contraction);
+kiln_conv_form kiln_conv_choose_form(const kiln_graph *graph, kiln_value contraction,
+                                     const kiln_machine *machine);
 #endif

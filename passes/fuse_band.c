@@ -51,7 +51,9 @@ static uint32_t next_member(const band_search *search, uint32_t g)
         return KILN_NONE;
     uint32_t next = search->reader[made];
     const kiln_group *groups = search->groups;
-    return kiln_band_may_follow(fusion->graph, &groups[g], &groups[next]) ? next : KILN_NONE;
+    const kiln_machine *machine = fusion->machine;
+    bool is_right = kiln_band_may_follow(fusion->graph, &groups[g], &groups[next], machine);
+    return is_right ? next : KILN_NONE;
 }
 
 /* Measured on the layers of MobileNetV2, each alone and in bands, within a tenth: 16 to 96 features
@@ -107,6 +109,12 @@ static double band_ns(const band_search *search, const uint32_t *chain, uint32_t
     return time_of(fusion, work, bytes, search->costs[chain[0]].threads);
 }
 
+static bool may_begin(const band_search *search, uint32_t g)
+{
+    const kiln_fusion *fusion = search->fusion;
+    return kiln_band_may_begin(fusion->graph, &search->groups[g], fusion->machine);
+}
+
 /* Where to cut the chain: cuts[i] is the length of the part that begins at i. */
 static void cut_chain(const band_search *search, const uint32_t *chain, uint32_t n, uint32_t *cuts)
 {
@@ -115,7 +123,7 @@ static void cut_chain(const band_search *search, const uint32_t *chain, uint32_t
         double apart = single_ns(search, chain[i]);
         best[i] = apart + best[i + 1];
         cuts[i] = 1;
-        if (!kiln_band_may_begin(search->fusion->graph, &search->groups[chain[i]])) continue;
+        if (!may_begin(search, chain[i])) continue;
         for (uint32_t length = 2; length <= kiln_min_i64(n - i, KILN_MAX_BAND); length++) {
             apart += single_ns(search, chain[i + length - 1]);
             double as_one = band_ns(search, chain + i, length);
@@ -181,7 +189,7 @@ void kiln_fuse_bands(kiln_fusion *fusion)
     bool *is_seen = kiln_new_array(fusion->arena, bool, n + 1);
     count_readers(&search);
     for (uint32_t g = 0; g < n; g++) {
-        if (is_seen[g] || !kiln_band_may_begin(fusion->graph, &search.groups[g])) continue;
+        if (is_seen[g] || !may_begin(&search, g)) continue;
         fuse_from(&search, g, is_seen);
     }
     schedule->groups.n = 0;

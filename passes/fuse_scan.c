@@ -129,7 +129,8 @@ static bool wants_panels(kiln_fusion *fusion, uint32_t id)
     const kiln_graph *graph = fusion->graph;
     const kiln_node *node = kiln_fusion_node(fusion, id);
     if (node->op == KILN_OP_convolution) {
-        if (kiln_conv_choose_form(graph, kiln_fusion_value(fusion, id)) != KILN_CONV_LONG)
+        if (kiln_conv_choose_form(graph, kiln_fusion_value(fusion, id), fusion->machine) !=
+            KILN_CONV_LONG)
             return false;
         const kiln_type *kernel = kiln_graph_type(graph, node->inputs[1]);
         int64_t in = kernel->dims[node->attrs->conv.kernel_axes.at[1]];

@@ -186,11 +186,12 @@ static kiln_status check_single(kiln_check_state *check, uint32_t g, const kiln_
 static kiln_status check_band(kiln_check_state *check, uint32_t g, const kiln_group *group)
 {
     const kiln_graph *graph = check->schedule->graph;
+    const kiln_machine *machine = check->schedule->machine;
     if (group->n_members < 2) return kiln_check_fail(check, g, "it has fewer than two members");
     for (uint32_t i = 0; i < group->n_members; i++) {
         const kiln_group *member = &group->members[i];
-        bool is_right = i ? kiln_band_may_follow(graph, member - 1, member)
-                          : kiln_band_may_begin(graph, member);
+        bool is_right = i ? kiln_band_may_follow(graph, member - 1, member, machine)
+                          : kiln_band_may_begin(graph, member, machine);
         if (!is_right) return kiln_check_fail(check, g, "a member does not fit in a band");
         follow(check, member, NULL);
         uint32_t made = member->outputs[0].value.id;
@@ -321,9 +322,8 @@ static kiln_status check_horizontal(kiln_check_state *check, uint32_t g)
                           member->kind == KILN_GROUP_COLUMN;
         if (!is_allowed) return kiln_check_fail(check, g, "a member's kind is not one of its");
         for (uint32_t j = 0; j < member->n_outputs; j++, n++) {
-            bool is_same =
-                n < group->n_outputs &&
-                kiln_operand_compare(group->outputs[n], member->outputs[j]) == 0;
+            bool is_same = n < group->n_outputs &&
+                           kiln_operand_compare(group->outputs[n], member->outputs[j]) == 0;
             if (!is_same) return kiln_check_fail(check, g, "its outputs are not its members'");
         }
         kiln_status status = kiln_check_group_closed(check, g, member);

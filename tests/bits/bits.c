@@ -80,6 +80,35 @@ static void build_streamed_products(kiln_graph *graph)
     kiln_output(graph, "few", kiln_matmul(graph, kiln_slice(graph, x, &first), w));
 }
 
+/* Convolutions of halves whose kernels are inputs: one short kernel where loads of halves have
+ * masks, elsewhere a pack and a copied window. */
+static void add_half_convolutions(kiln_graph *graph, kiln_dtype dtype)
+{
+    const int64_t pads[] = {1, 1}, twos[] = {2, 2};
+    kiln_value x = kiln_input(graph, "x", dtype, 4, (int64_t[]){2, 6, 13, 37});
+    kiln_value w = kiln_input(graph, "w", dtype, 4, (int64_t[]){11, 6, 3, 3});
+    kiln_value parts = kiln_input(graph, "parts", dtype, 4, (int64_t[]){6, 1, 3, 3});
+    kiln_conv_options options[] = {{.low = pads, .high = pads},
+                                   {.low = pads, .high = pads, .strides = twos},
+                                   {.low = pads, .high = pads, .lhs_dilation = twos},
+                                   {.rhs_dilation = twos},
+                                   {.strides = twos, .accumulate = dtype}};
+    for (uint32_t i = 0; i < sizeof options / sizeof *options; i++)
+        kiln_output(graph, NULL, kiln_convolution(graph, x, w, &options[i]));
+    kiln_conv_options depthwise = {.low = pads, .high = pads, .groups = 6};
+    kiln_output(graph, NULL, kiln_convolution(graph, x, parts, &depthwise));
+}
+
+static void build_f16_convolutions(kiln_graph *graph)
+{
+    add_half_convolutions(graph, KILN_f16);
+}
+
+static void build_bf16_convolutions(kiln_graph *graph)
+{
+    add_half_convolutions(graph, KILN_bf16);
+}
+
 static model build_model(void (*build)(kiln_graph *), uint32_t threads)
 {
     model made = {.context = make_context(threads)};
@@ -112,6 +141,9 @@ static void *fill_port(const kiln_port_row *port, uint32_t number)
         state = state * 1664525u + 1013904223u;
         data[i] = (float)(state >> 8) / (1 << 23) - 1;
     }
+    int is_half = port->dtype == KILN_f16 || port->dtype == KILN_bf16;
+    uint16_t *halves = (uint16_t *)data; /* between -2 and 2 */
+    for (int64_t i = 0; is_half && i < port->bytes / 2; i++) halves[i] &= 0xbfff;
     return data;
 }
 
@@ -238,6 +270,13 @@ static void test_streamed_products(void **state)
     check_first_rows(build_streamed_products, 20 * 1003, 3 * 1003);
 }
 
+static void test_half_convolutions(void **state)
+{
+    (void)state;
+    check_model(build_f16_convolutions);
+    check_model(build_bf16_convolutions);
+}
+
 static void test_resnet50(void **state)
 {
     (void)state;
@@ -261,8 +300,8 @@ int main(int argc, char **argv)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_and_products), cmocka_unit_test(test_cut_products),
-        cmocka_unit_test(test_streamed_products), cmocka_unit_test(test_resnet50),
-        cmocka_unit_test(test_onnx_model),
+        cmocka_unit_test(test_streamed_products), cmocka_unit_test(test_half_convolutions),
+        cmocka_unit_test(test_resnet50),          cmocka_unit_test(test_onnx_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

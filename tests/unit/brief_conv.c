@@ -3,7 +3,10 @@
 #include "lowered.h"
 
 #define SAME .low = LIST(1, 1), .high = LIST(1, 1)
-#define WITH(...) {__VA_ARGS__}
+#define WITH(...)                                                                                  \
+    {                                                                                              \
+        __VA_ARGS__                                                                                \
+    }
 
 typedef struct shape {
     int64_t batch, height, width, in, out, rows, columns;
@@ -84,8 +87,8 @@ static void build_volume_transposed(kiln_graph *g)
 /* The result channels last, kernel elements apart by other distances. */
 static void build_mixed(kiln_graph *g)
 {
-    kiln_conv_options options = {
-        SAME, .kernel_axes = LIST(3, 2, 0, 1), .output_axes = LIST(0, 3, 1, 2)};
+    kiln_conv_options options = {SAME, .kernel_axes = LIST(3, 2, 0, 1),
+                                 .output_axes = LIST(0, 3, 1, 2)};
     OUT(kiln_convolution(g, IN("x", f32, 1, 8, 6, 19), IN("w", f32, 3, 3, 8, 21), &options));
 }
 
@@ -124,12 +127,6 @@ static void build_last_residual(kiln_graph *g)
     OUT(kiln_max(g, y, kiln_scalar(g, KILN_f32, 0)));
 }
 
-static void build_last_f64(kiln_graph *g)
-{
-    shape s = {1, 6, 19, 5, 11, 3, 3};
-    OUT(conv_last(g, s, KILN_f64, (kiln_conv_options){SAME}));
-}
-
 static void build_residual(kiln_graph *g)
 {
     kiln_value y = conv2d(g, (shape){2, 10, 23, 6, 13, 3, 3}, KILN_f32, (kiln_conv_options){SAME});
@@ -150,11 +147,23 @@ static void build_swish(kiln_graph *g)
         shape s = {1, 6, 19, 5, 11, 3, 3};                                                         \
         OUT(conv2d(g, s, KILN_##dtype, (kiln_conv_options){SAME, .strides = LIST(1, 2)}));         \
     }
+#define TYPED_LAST(dtype)                                                                          \
+    static void build_last_##dtype(kiln_graph *g)                                                  \
+    {                                                                                              \
+        shape s = {1, 6, 19, 5, 11, 3, 3};                                                         \
+        OUT(conv_last(g, s, KILN_##dtype, (kiln_conv_options){SAME}));                             \
+    }
+TYPED_LAST(f64)
+TYPED_LAST(f16)
+TYPED_LAST(bf16)
 TYPED(f64)
 TYPED(i32)
 TYPED(u64)
 
-#define CASE(name, tolerance) {#name, KILN_GROUP_CONV, build_##name, tolerance}
+#define CASE(name, tolerance)                                                                      \
+    {                                                                                              \
+#name, KILN_GROUP_CONV, build_##name, tolerance                                            \
+    }
 
 static const group_case cases[] = {
     CASE(valid, 1e-4),
@@ -194,6 +203,8 @@ static const group_case cases[] = {
     CASE(last_grouped, 1e-4),
     CASE(last_residual, 1e-4),
     CASE(last_f64, 1e-12),
+    CASE(last_f16, 1e-2),
+    CASE(last_bf16, 1e-1),
     CASE(residual, 1e-4),
     CASE(swish, 1e-4),
     CASE(f64, 1e-12),
