@@ -13,7 +13,8 @@
 
 typedef kiln_vec(uint32_t) kiln_ids;
 
-/* How a node of a ROW cluster that depends on a reduction lies in the row space. */
+/* How a node of a ROW cluster that depends on a reduction lies in the row space; of a COLUMN
+ * cluster in the operand's dims (FULL) or the result's (ROW). */
 typedef enum kiln_role {
     KILN_ROLE_FREE, /* depends on no node of the cluster (or cluster's result, for contractions) */
     KILN_ROLE_FULL, /* element row * cols + col */
@@ -128,8 +129,10 @@ bool kiln_fusion_may_meet(const kiln_fusion *fusion, uint32_t a, uint32_t b);
 void kiln_fuse_attention(kiln_fusion *fusion);
 
 /* fuse_epilogue.c: how node `id` lies in the row space of cluster `number` (or in the index space
- * of a contraction's, window's or column's result: FULL is the result's own index). */
+ * of a contraction's or window's result: FULL is the result's own index). */
 kiln_role kiln_fusion_role(const kiln_fusion *fusion, uint32_t number, uint32_t id);
+/* fuse_column.c: why a map of all that a COLUMN cluster reduces is better alone, or NULL. */
+const char *kiln_fusion_column_objection(kiln_fusion *fusion, uint32_t number, uint32_t id);
 /* Merges nodes that depend on a reduction, contraction or window into its cluster, ids
  * ascending. */
 void kiln_fuse_epilogues(kiln_fusion *fusion);

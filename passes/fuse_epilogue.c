@@ -5,6 +5,7 @@
  * becomes one ROW group, because every value lies at `row` or at `row * cols + col` of one space.
  * The nodes are visited by ascending id, so a node finds what it depends on already in place. */
 #include "kiln/program.h"
+#include "passes/column.h"
 #include "passes/fuse.h"
 #include "passes/row_move.h"
 
@@ -48,6 +49,12 @@ static kiln_role view_role(const kiln_fusion *fusion, const kiln_cluster *cluste
     const kiln_node *node = kiln_fusion_node(fusion, id);
     const kiln_type *from = kiln_graph_type(fusion->graph, node->inputs[0]);
     if (role == KILN_ROLE_FREE || role == KILN_ROLE_LOST) return role;
+    if (cluster->kind == KILN_GROUP_COLUMN) {
+        const kiln_node *anchor = kiln_fusion_node(fusion, cluster->anchor);
+        bool is_spread = role == KILN_ROLE_ROW && node->type->n_elements &&
+                         kiln_is_column_broadcast(fusion->graph, anchor, node);
+        return is_spread ? KILN_ROLE_FULL : KILN_ROLE_LOST;
+    }
     /* empty values have no rows to tell apart; they are not worth the thought */
     if (cluster->kind != KILN_GROUP_ROW || !node->type->n_elements) return KILN_ROLE_LOST;
     if (node->op == KILN_OP_reshape) return role;
@@ -100,14 +107,30 @@ static kiln_role elementwise_role(const kiln_fusion *fusion, uint32_t number, co
 static kiln_role reduce_role(const kiln_fusion *fusion, uint32_t number, uint32_t id)
 {
     const kiln_cluster *cluster = &fusion->clusters.at[number];
-    if (cluster->kind != KILN_GROUP_ROW) return KILN_ROLE_LOST;
-    kiln_role role = kiln_fusion_role(fusion, number, kiln_fusion_node(fusion, id)->inputs[0].id);
+    const kiln_node *node = kiln_fusion_node(fusion, id);
     kiln_row_space space;
-    if (role != KILN_ROLE_FULL) return KILN_ROLE_LOST;
+    if (cluster->kind != KILN_GROUP_ROW && cluster->kind != KILN_GROUP_COLUMN)
+        return KILN_ROLE_LOST;
+    if (kiln_fusion_role(fusion, number, node->inputs[0].id) != KILN_ROLE_FULL)
+        return KILN_ROLE_LOST;
+    if (cluster->kind == KILN_GROUP_COLUMN) {
+        const kiln_node *anchor = kiln_fusion_node(fusion, cluster->anchor);
+        return kiln_is_same_columns(fusion->graph, anchor, node) ? KILN_ROLE_ROW : KILN_ROLE_LOST;
+    }
     if (!kiln_reduce_row_space(fusion->graph, kiln_fusion_value(fusion, id), &space))
         return KILN_ROLE_LOST;
     bool is_same = space.rows == cluster->space.rows && space.cols == cluster->space.cols;
     return is_same ? KILN_ROLE_ROW : KILN_ROLE_LOST;
+}
+
+/* Why a map of all that a ROW or COLUMN cluster reduces is better alone, or NULL. */
+static const char *map_objection(kiln_fusion *fusion, uint32_t number, uint32_t id)
+{
+    const kiln_cluster *cluster = &fusion->clusters.at[number];
+    if (cluster->kind == KILN_GROUP_COLUMN) return kiln_fusion_column_objection(fusion, number, id);
+    bool is_serial = cluster->kind == KILN_GROUP_ROW && cluster->space.cols > 65536 &&
+                     cluster->space.rows < fusion->pipeline->n_threads;
+    return is_serial ? "too few rows to share among threads; the map is shared alone" : NULL;
 }
 
 static bool is_contraction(kiln_group_kind kind)
@@ -128,26 +151,24 @@ static kiln_role stored_view_role(const kiln_fusion *fusion, uint32_t number, co
 
 /* The role node `id` would have in the cluster; LOST when it cannot join. `*out_reason` says why.
  */
-static kiln_role joining_role(const kiln_fusion *fusion, uint32_t number, uint32_t id,
+static kiln_role joining_role(kiln_fusion *fusion, uint32_t number, uint32_t id,
                               const char **out_reason)
 {
     const kiln_node *node = kiln_fusion_node(fusion, id);
     const kiln_cluster *cluster = &fusion->clusters.at[number];
+    const char *objection = NULL;
     kiln_role role = KILN_ROLE_LOST;
     switch (kiln_fusion_class(fusion, id)) {
     case KILN_ELEMENTWISE:
         role = elementwise_role(fusion, number, node);
         *out_reason = "it reads the result at other indices than its own";
-        if (role == KILN_ROLE_FULL && cluster->kind == KILN_GROUP_ROW &&
-            cluster->space.rows < fusion->pipeline->n_threads && cluster->space.cols > 65536) {
-            *out_reason = "too few rows to share among threads; the map is shared alone";
-            return KILN_ROLE_LOST;
-        }
-        return role == KILN_ROLE_FREE ? KILN_ROLE_LOST : role;
+        objection = role == KILN_ROLE_FULL ? map_objection(fusion, number, id) : NULL;
+        if (objection) *out_reason = objection;
+        return role == KILN_ROLE_FREE || objection ? KILN_ROLE_LOST : role;
     case KILN_REDUCE:
-        *out_reason = fusion->clusters.at[number].kind == KILN_GROUP_ROW
-                          ? "it does not reduce the same rows"
-                          : "a reduction of the result needs a pass of its own";
+        *out_reason = "a reduction of the result needs a pass of its own";
+        if (cluster->kind == KILN_GROUP_ROW) *out_reason = "it does not reduce the same rows";
+        if (cluster->kind == KILN_GROUP_COLUMN) *out_reason = "it does not reduce the same columns";
         return reduce_role(fusion, number, id);
     case KILN_VIEW:
         *out_reason = "only a transpose of the result can be written directly";
@@ -321,16 +342,8 @@ static bool is_same_column_space(const kiln_fusion *fusion, const kiln_cluster *
                                  const kiln_cluster *b)
 {
     if (a->kind != KILN_GROUP_COLUMN || b->kind != KILN_GROUP_COLUMN) return false;
-    const kiln_node *x = kiln_fusion_node(fusion, a->anchor),
-                    *y = kiln_fusion_node(fusion, b->anchor);
-    const kiln_type *tx = kiln_graph_type(fusion->graph, x->inputs[0]);
-    const kiln_type *ty = kiln_graph_type(fusion->graph, y->inputs[0]);
-    if (tx->rank != ty->rank || memcmp(tx->dims, ty->dims, tx->rank * sizeof *tx->dims) != 0)
-        return false;
-    if (kiln_node_row(x)->attrs != KILN_FAMILY_axes || kiln_node_row(y)->attrs != KILN_FAMILY_axes)
-        return false;
-    kiln_ints ax = x->attrs->axes.axes, ay = y->attrs->axes.axes;
-    return ax.n == ay.n && memcmp(ax.at, ay.at, ax.n * sizeof *ax.at) == 0;
+    return kiln_is_same_columns(fusion->graph, kiln_fusion_node(fusion, a->anchor),
+                                kiln_fusion_node(fusion, b->anchor));
 }
 
 /* Pointwise clusters that store at the same dims, when the values that both read are a good part of
@@ -396,7 +409,8 @@ static bool is_single(const kiln_fusion *fusion, uint32_t id)
     if (number == KILN_NONE) return false;
     const kiln_cluster *cluster = &fusion->clusters.at[number];
     return cluster->nodes.n == 1 &&
-           (cluster->kind == KILN_GROUP_POINTWISE || cluster->kind == KILN_GROUP_ROW);
+           (cluster->kind == KILN_GROUP_POINTWISE || cluster->kind == KILN_GROUP_ROW ||
+            cluster->kind == KILN_GROUP_COLUMN);
 }
 
 void kiln_fuse_epilogues(kiln_fusion *fusion)

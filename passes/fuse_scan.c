@@ -244,7 +244,7 @@ static void start_clusters(kiln_fusion *fusion)
         cluster.kind = first_kind(fusion, id, &cluster.space);
         if (cluster.kind != KILN_GROUP_POINTWISE) {
             cluster.anchor = id;
-            bool is_per_row = cluster.kind == KILN_GROUP_ROW;
+            bool is_per_row = cluster.kind == KILN_GROUP_ROW || cluster.kind == KILN_GROUP_COLUMN;
             fusion->role[id] = (uint8_t)(is_per_row ? KILN_ROLE_ROW : KILN_ROLE_FULL);
         }
         const kiln_graph *graph = fusion->graph;

@@ -26,8 +26,8 @@ typedef enum kiln_group_kind {
                           cols (its operand's dims may split them differently); a value that depends
                           on a reduction has element number row * cols + col, or row, in row-major
                           order, and reads others of its row only; so have the outputs */
-    KILN_GROUP_COLUMN, /* reductions with the same operand dims and axes, the axes not all trailing;
-                          prologue on the operands; epilogue: ELEMENTWISE on the reduced dims */
+    KILN_GROUP_COLUMN, /* reductions with the same operand dims and axes, not all trailing, chained
+                          with maps: what depends on one has the operand's or the result's dims */
     KILN_GROUP_WINDOW, /* one WINDOW node, prologue on its operand, ELEMENTWISE epilogue */
     KILN_GROUP_DOT,    /* one dot_general, views on its operands, ELEMENTWISE epilogue on its result
                           (values that do not depend on the result enter through any views). An

@@ -4,7 +4,14 @@
 
 #include "kiln/program.h"
 #include "passes/band.h"
+#include "passes/column.h"
 #include "passes/verify.h"
+
+/* What a group's reductions share: in ROW groups the rows, in COLUMN groups the anchor's dims. */
+typedef struct reduced_space {
+    const kiln_row_space *rows;
+    const kiln_node *columns;
+} reduced_space;
 
 typedef enum lie { LIES_FREE, LIES_WHOLE, LIES_PER_ROW, LIES_LOST } lie;
 
@@ -49,14 +56,18 @@ static lie broadcast_lie(const kiln_row_space *space, const kiln_type *from, con
     return leading(node->type, end) == space->rows ? LIES_WHOLE : LIES_LOST;
 }
 
-static lie view_lie(const kiln_graph *graph, const kiln_row_space *space, const kiln_node *node,
+static lie view_lie(const kiln_graph *graph, const reduced_space *space, const kiln_node *node,
                     lie was)
 {
     const kiln_type *from = kiln_graph_type(graph, node->inputs[0]);
     if (was == LIES_FREE || was == LIES_LOST) return was;
-    if (!space) return LIES_LOST;
+    if (space->columns)
+        return was == LIES_PER_ROW && kiln_is_column_broadcast(graph, space->columns, node)
+                   ? LIES_WHOLE
+                   : LIES_LOST;
+    if (!space->rows) return LIES_LOST;
     if (node->op == KILN_OP_reshape) return was;
-    if (node->op == KILN_OP_broadcast) return broadcast_lie(space, from, node, was);
+    if (node->op == KILN_OP_broadcast) return broadcast_lie(space->rows, from, node, was);
     if (node->op != KILN_OP_transpose) return LIES_LOST;
     int64_t last = -1;
     for (uint32_t i = 0; i < from->rank; i++) {
@@ -67,24 +78,25 @@ static lie view_lie(const kiln_graph *graph, const kiln_row_space *space, const 
     return was;
 }
 
-/* How a node lies, from its operands; `space` is NULL but in ROW groups. */
-static lie node_lie(const kiln_check_state *check, const kiln_row_space *space, kiln_value value)
+/* How a node lies, from its operands. */
+static lie node_lie(const kiln_check_state *check, const reduced_space *space, kiln_value value)
 {
     const kiln_graph *graph = check->schedule->graph;
     const kiln_node *node = kiln_graph_node(graph, value);
     kiln_class class_ = kiln_node_row(node)->class_;
     lie all = LIES_FREE;
+    bool is_thin = space->rows && space->rows->cols == 1;
     if (!node->type->n_elements) return LIES_FREE; /* nothing is read anywhere */
     for (uint32_t i = 0; i < node->n_inputs; i++) {
         uint32_t id = node->inputs[i].id;
         lie one = check->mark[id] == check->stamp ? (lie)check->lies[id] : LIES_FREE;
         if (class_ == KILN_VIEW) one = view_lie(graph, space, node, one);
         if (one == LIES_FREE) continue;
-        bool is_mixed = all != LIES_FREE && all != one && !(space && space->cols == 1);
+        bool is_mixed = all != LIES_FREE && all != one && !is_thin;
         all = is_mixed ? LIES_LOST : one;
     }
-    if (space && space->cols == 1 && all == LIES_PER_ROW) all = LIES_WHOLE;
-    if (class_ == KILN_REDUCE && space)
+    if (is_thin && all == LIES_PER_ROW) all = LIES_WHOLE;
+    if (class_ == KILN_REDUCE && (space->rows || space->columns))
         return all == LIES_FREE || all == LIES_WHOLE ? LIES_PER_ROW : LIES_LOST;
     if (class_ == KILN_REDUCE || class_ == KILN_CONTRACT || class_ == KILN_WINDOW) {
         return all == LIES_FREE ? LIES_WHOLE : LIES_LOST;
@@ -93,10 +105,10 @@ static lie node_lie(const kiln_check_state *check, const kiln_row_space *space, 
     return all;
 }
 
-static void follow(kiln_check_state *check, const kiln_group *group, const kiln_row_space *space)
+static void follow(kiln_check_state *check, const kiln_group *group, reduced_space space)
 {
     for (uint32_t i = 0; i < group->n_nodes; i++) {
-        check->lies[group->nodes[i].id] = (uint8_t)node_lie(check, space, group->nodes[i]);
+        check->lies[group->nodes[i].id] = (uint8_t)node_lie(check, &space, group->nodes[i]);
     }
 }
 
@@ -116,7 +128,7 @@ static kiln_status check_row(kiln_check_state *check, uint32_t g, const kiln_gro
         }
     }
     if (!space.type) return kiln_check_fail(check, g, "it has no reduction");
-    follow(check, group, &space);
+    follow(check, group, (reduced_space){.rows = &space});
     for (uint32_t i = 0; i < group->n_nodes; i++) {
         const kiln_node *node = kiln_graph_node(graph, group->nodes[i]);
         bool is_lost = check->lies[group->nodes[i].id] == LIES_LOST;
@@ -139,21 +151,22 @@ static kiln_status check_column(kiln_check_state *check, uint32_t g, const kiln_
 {
     const kiln_graph *graph = check->schedule->graph;
     const kiln_node *anchor = kiln_graph_node(graph, group->anchor);
-    follow(check, group, NULL);
+    const kiln_type *full = kiln_graph_type(graph, anchor->inputs[0]);
+    follow(check, group, (reduced_space){.columns = anchor});
     for (uint32_t i = 0; i < group->n_nodes; i++) {
         const kiln_node *node = kiln_graph_node(graph, group->nodes[i]);
         if (kiln_node_row(node)->class_ != KILN_REDUCE) continue;
-        const kiln_type *type = kiln_graph_type(graph, node->inputs[0]);
-        if (!is_equal_dims(type, kiln_graph_type(graph, anchor->inputs[0])) ||
-            !is_equal_dims(node->type, anchor->type)) {
+        if (!kiln_is_same_columns(graph, anchor, node))
             return kiln_check_fail(check, g, "two reductions have different operands");
-        }
+        if (check->lies[group->nodes[i].id] == LIES_LOST)
+            return kiln_check_fail(check, g, "a reduction reads other columns");
     }
     for (uint32_t i = 0; i < group->n_outputs; i++) {
         kiln_value value = group->outputs[i].value;
-        bool is_shaped = is_equal_dims(kiln_graph_type(graph, value), anchor->type);
+        const kiln_type *type = kiln_graph_type(graph, value);
+        bool is_shaped = is_equal_dims(type, anchor->type) || is_equal_dims(type, full);
         if (!is_shaped || check->lies[value.id] == LIES_LOST) {
-            return kiln_check_fail(check, g, "an output does not have the reduced dims");
+            return kiln_check_fail(check, g, "an output is neither whole nor one element a column");
         }
     }
     return KILN_OK;
@@ -168,7 +181,7 @@ static kiln_status check_single(kiln_check_state *check, uint32_t g, const kiln_
     if (count_class(check->schedule, group, class_) != 1) {
         return kiln_check_fail(check, g, "it has not exactly one node of its kind");
     }
-    follow(check, group, NULL);
+    follow(check, group, (reduced_space){0});
     for (uint32_t i = 0; i < group->n_outputs; i++) {
         kiln_value value = group->outputs[i].value;
         const kiln_node *node = kiln_graph_node(graph, value);
@@ -193,7 +206,7 @@ static kiln_status check_band(kiln_check_state *check, uint32_t g, const kiln_gr
         bool is_right = i ? kiln_band_may_follow(graph, member - 1, member, machine)
                           : kiln_band_may_begin(graph, member, machine);
         if (!is_right) return kiln_check_fail(check, g, "a member does not fit in a band");
-        follow(check, member, NULL);
+        follow(check, member, (reduced_space){0});
         uint32_t made = member->outputs[0].value.id;
         if (check->lies[made] != LIES_WHOLE)
             return kiln_check_fail(check, g, "a member's result does not have its anchor's dims");
