@@ -107,8 +107,9 @@ KILN_API void kiln_workspace_cancel(kiln_workspace *workspace);
 /* Runs the program. `inputs` and `outputs` follow the program's ports in order, type and dims;
  * memory is the caller's, aligned to the element. An output may share exactly the memory of an
  * input donated to it; any other overlap is INVALID, and so is a run while another one of this
- * workspace is in progress. Allocates nothing. INVALID (outputs untouched), RANGE, DEADLINE or
- * CANCELLED (outputs undefined); sentence on the workspace. */
+ * workspace is in progress. Allocates nothing; takes a few KB of the caller's stack as a rule, at
+ * most 4 MB where a kernel has many thousands of instructions. INVALID (outputs untouched), RANGE,
+ * DEADLINE or CANCELLED (outputs undefined); sentence on the workspace. */
 KILN_API kiln_status kiln_run(kiln_workspace *workspace, const kiln_tensor *inputs,
                               uint32_t n_inputs, const kiln_tensor *outputs, uint32_t n_outputs);
 
