@@ -25,11 +25,12 @@ bool kiln_is_same_columns(const kiln_graph *graph, const kiln_node *a, const kil
 bool kiln_is_column_broadcast(const kiln_graph *graph, const kiln_node *reduction,
                               const kiln_node *broadcast)
 {
+    if (broadcast->op != KILN_OP_broadcast) return false;
     const kiln_type *full = kiln_graph_type(graph, reduction->inputs[0]);
     const kiln_type *from = kiln_graph_type(graph, broadcast->inputs[0]);
     kiln_ints reduced = kiln_reduced_axes(reduction), axes = broadcast->attrs->axes.axes;
-    bool is_shaped = broadcast->op == KILN_OP_broadcast && is_equal_dims(broadcast->type, full) &&
-                     is_equal_dims(from, reduction->type) && axes.n + reduced.n == full->rank;
+    bool is_shaped = is_equal_dims(broadcast->type, full) && is_equal_dims(from, reduction->type) &&
+                     axes.n + reduced.n == full->rank;
     for (uint32_t i = 0; is_shaped && i < axes.n; i++) {
         is_shaped = i == 0 || axes.at[i] > axes.at[i - 1];
         for (uint32_t j = 0; j < reduced.n; j++) is_shaped &= axes.at[i] != reduced.at[j];
