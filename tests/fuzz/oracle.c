@@ -268,21 +268,29 @@ static bool is_complex(kiln_dtype dtype)
     return kiln_dtype_in(dtype, KILN_TYPES_COMPLEX);
 }
 
-/* Functions of complex values that jump at a cut: on which side a computed value lies, the
- * evaluator's formulas decide in another precision. */
-static bool has_cuts(const kiln_graph *graph)
+/* Functions of complex values that jump at a cut, waves of what came of complex values: on which
+ * side, how many waves away a computed value lies, the evaluator's formulas decide in another
+ * precision. */
+static bool has_cuts(kiln_scope *scope, const kiln_graph *graph)
 {
     static const bool jumps[KILN_N_OPS] = {
         [KILN_OP_log] = true,  [KILN_OP_log1p] = true, [KILN_OP_sqrt] = true,
         [KILN_OP_cbrt] = true, [KILN_OP_rsqrt] = true, [KILN_OP_pow] = true,
         [KILN_OP_sign] = true, [KILN_OP_atan2] = true, [KILN_OP_tan] = true,
     };
+    static const bool waves[KILN_N_OPS] = {
+        [KILN_OP_sin] = true, [KILN_OP_cos] = true, [KILN_OP_tan] = true};
+    bool *is_other = kiln_new_array(&scope->arena, bool, graph->nodes.n);
     for (uint32_t id = 1; id < graph->nodes.n; id++) {
         const kiln_node *node = graph->nodes.at[id];
-        for (uint32_t i = 0; jumps[node->op] && i < node->n_inputs; i++) {
-            const kiln_node *operand = graph->nodes.at[node->inputs[i].id];
+        for (uint32_t i = 0; i < node->n_inputs; i++) {
+            uint32_t from = node->inputs[i].id;
+            const kiln_node *operand = graph->nodes.at[from];
             bool is_given = kiln_node_row(operand)->class_ == KILN_SOURCE;
-            if (!is_given && is_complex(operand->type->dtype)) return true;
+            bool is_of_complex = !operand->type->n_items && is_complex(operand->type->dtype);
+            if (jumps[node->op] && !is_given && is_of_complex) return true;
+            if (waves[node->op] && is_other[from]) return true;
+            is_other[id] |= is_of_complex || is_other[from];
         }
     }
     return false;
@@ -309,7 +317,7 @@ static const kiln_graph *write_out(kiln_scope *scope, const fuzz_case *c, fuzz_o
                               .n_threads = 1,
                               .is_strict = true};
     oracle->has_chains = has_chains(graph);
-    oracle->has_cuts = has_cuts(graph);
+    oracle->has_cuts = has_cuts(scope, graph);
     bool has_regions = has_class(graph, KILN_REGION), has_strange = has_dtype(graph, is_strange);
     if (has_regions) graph = run_pass(&pipeline, graph, "inline");
     if (has_regions) graph = run_pass(&pipeline, graph, "expand");

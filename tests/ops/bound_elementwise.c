@@ -140,15 +140,25 @@ static double element_distance(const bound_run *run, const double *x, const doub
     return distance;
 }
 
+/* A root of fewer elements, wherever the passes find the broadcast: before the root or after it. */
+static bool is_root_of_rows(const kiln_graph *graph, const kiln_node *node)
+{
+    bool is_root = false, is_broadcast = false;
+    while (node->op == KILN_OP_sqrt || kiln_node_row(node)->class_ == KILN_VIEW) {
+        is_root |= node->op == KILN_OP_sqrt;
+        is_broadcast |= node->op == KILN_OP_broadcast;
+        node = kiln_graph_node(graph, node->inputs[0]);
+    }
+    return is_root && is_broadcast;
+}
+
 /* Quotients that rules of grade ROUND make products with an inverse: by one number from 1 to 2^13,
  * by roots of rows. */
 static bool is_by_inverse(const bound_run *run)
 {
     if (run->node->op != KILN_OP_div || run->out->is_strict) return false;
-    const kiln_graph *graph = run->out->graph;
-    const kiln_node *divisor = kiln_graph_node(graph, run->node->inputs[1]);
-    if (divisor->op == KILN_OP_broadcast)
-        if (kiln_graph_node(graph, divisor->inputs[0])->op == KILN_OP_sqrt) return true;
+    const kiln_node *divisor = kiln_graph_node(run->out->graph, run->node->inputs[1]);
+    if (is_root_of_rows(run->out->graph, divisor)) return true;
     size_t bytes = kiln_dtype_bytes(divisor->type->dtype);
     const char *data = bound_operand_data(run, 1);
     double number = 0;
