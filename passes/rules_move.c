@@ -87,6 +87,35 @@ static kiln_value rule_concat(kiln_rewrite *rewrite, const kiln_node *node)
     return kiln_graph_add(rewrite->target, &spec);
 }
 
+/* Whether `next` reads what follows `part` of the same value along an axis, alike beside it. */
+static bool adjoins(const kiln_node *part, const kiln_node *next, int64_t axis)
+{
+    const kiln_attrs *a = part->attrs, *b = next->attrs;
+    if (next->op != KILN_OP_slice || next->inputs[0].id != part->inputs[0].id) return false;
+    for (uint32_t i = 0; i < part->type->rank; i++) {
+        int64_t start = a->slice.starts.at[i], limit = a->slice.limits.at[i];
+        if (i == axis) start = limit;
+        if (b->slice.starts.at[i] != start || b->slice.strides.at[i] != 1) return false;
+        if (i != axis && b->slice.limits.at[i] != limit) return false;
+    }
+    return true;
+}
+
+/* concat(slice(x), slice(x), …) that adjoin => slice(x): what takes complex values apart and what
+ * joins them meet so */
+static kiln_value rule_concat_slices(kiln_rewrite *rewrite, const kiln_node *node)
+{
+    const kiln_node *first = kiln_match(rewrite, node, 0, KILN_OP_slice), *part = first;
+    if (!first || !is_all(first->attrs->slice.strides, 1)) return none;
+    for (uint32_t i = 1; i < node->n_inputs; i++) {
+        const kiln_node *next = kiln_operand_node(rewrite, node, i);
+        if (!adjoins(part, next, node->attrs->axis.axis)) return none;
+        part = next;
+    }
+    kiln_value x = kiln_mapped(rewrite, first->inputs[0]);
+    return add_slice(rewrite, x, first->attrs->slice.starts.at, node->type->dims);
+}
+
 /* The slice of operand `i`, which begins at `begin` along the axis of the concat. */
 static kiln_value slice_part(kiln_rewrite *rewrite, const kiln_node *node, uint32_t i,
                              int64_t begin)
@@ -288,6 +317,8 @@ const kiln_rule kiln_rules_move[] = {
     {"pad", "pad(pad(x, v), v) => pad(x, v) or x", KILN_GRADE_EXACT, KILN_OP_pad, rule_pad},
     {"concat", "concat(concat(…), …) => concat(…) or its only part", KILN_GRADE_EXACT,
      KILN_OP_concat, rule_concat},
+    {"concat-slices", "concat(slice(x), slice(x)) that adjoin => slice(x)", KILN_GRADE_EXACT,
+     KILN_OP_concat, rule_concat_slices},
     {"slice-concat", "slice(concat(…)) within one part => slice(part)", KILN_GRADE_EXACT,
      KILN_OP_slice, rule_slice_concat},
     {"take-constant", "take(x, constant) => reshape(slice(x))", KILN_GRADE_EXACT, KILN_OP_take,
