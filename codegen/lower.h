@@ -9,20 +9,20 @@
 #include "codegen/kernel.h"
 #include "passes/schedule.h"
 
-/* The index along one axis, for all lanes of a vector: lane i is at base + i * step, or at lanes[i]
- * when `lanes` is not none (then base and step mean nothing). With a divide or a modulo the axis is
- * a digit of that number, (number / divide) % modulo: several axes walked by one loop variable.
- * Digits are written out only where they are needed; neighbouring digits join again in offsets. */
+/* The index along one axis, for all lanes of a vector: lane i is at base + i * step, at base +
+ * spread[i] (step is 0), or at lanes[i] (base and step mean nothing). With a divide or a modulo the
+ * axis is a digit of that number, (number / divide) % modulo: several axes walked by one loop
+ * variable. Digits are written out only where needed; neighbouring ones join again in offsets. */
 typedef struct kiln_axis_index {
-    kiln_kv base;     /* i64 scalar */
-    kiln_kv lanes;    /* i64 lanes */
-    int64_t step;     /* 0: the same in every lane */
-    int64_t multiple; /* a number that is known to divide base; at least 1; 0 when base is the
-                         constant 0 */
-    int64_t divide;   /* 0 and 1: none */
-    int64_t modulo;   /* 0: none */
-    int64_t extent; /* the number (before divide) is below this in lanes that count; 0: not known */
-    bool is_guarded; /* lanes that a guard switches off may be out of range, below 0 too */
+    kiln_kv base;          /* i64 scalar */
+    kiln_kv lanes;         /* i64 lanes */
+    int64_t step;          /* 0: the same in every lane */
+    const int64_t *spread; /* constants >= 0, one a lane, interned; or NULL */
+    int64_t multiple;      /* at least 1, known to divide base; 0 when base is the constant 0 */
+    int64_t divide;        /* 0 and 1: none */
+    int64_t modulo;        /* 0: none */
+    int64_t extent;        /* number (before divide) < this in lanes that count; 0: not known */
+    bool is_guarded;       /* lanes that a guard switches off may be out of range, below 0 too */
 } kiln_axis_index;
 
 typedef struct kiln_index {
@@ -72,11 +72,11 @@ typedef struct kiln_lower {
                       to compile */
     kiln_memo *memo;
     kiln_sites *sites;
+    struct kiln_spreads *spreads; /* constants of lanes, each once; lower_spread.c */
     kiln_vec(kiln_binding) bindings;
 } kiln_lower;
 
-/* Lowers group `number`. The kernel's parameters are the group's inputs in order, then its outputs.
- */
+/* Lowers group `number`. The kernel's parameters are the group's inputs in order, then outputs. */
 kiln_kernel *kiln_lower_group(kiln_scope *scope, const kiln_schedule *schedule, uint32_t number);
 /* A member of the group at work as a kernel of its own, parameters in the order of its operands. */
 kiln_kernel *kiln_lower_member(const kiln_lower *lower, const kiln_group *member);
@@ -160,11 +160,10 @@ kiln_axis_index kiln_axis_add(kiln_lower *lower, const kiln_axis_index *a,
                               const kiln_axis_index *b);
 static inline bool kiln_axis_is_uniform(const kiln_axis_index *axis)
 {
-    return axis->step == 0 && axis->lanes == 0;
+    return axis->step == 0 && axis->lanes == 0 && !axis->spread;
 }
 
-/* The index of element number `linear` (row-major) of dims, exact for any lanes. Writes rank axes.
- */
+/* The index of element number `linear` (row-major) of dims, for any lanes. Writes rank axes. */
 void kiln_lower_delinearize(kiln_lower *lower, kiln_axis_index linear, uint32_t rank,
                             const int64_t *dims, kiln_axis_index *out_axes);
 /* Sum of axes[i] * strides[i] + origin; joins neighbouring digits. Strides may be any numbers. */

@@ -6,6 +6,7 @@
 #include "codegen/lower.h"
 
 #include "base/checked.h"
+#include "codegen/lower_spread.h"
 
 kiln_kv kiln_lower_i64(kiln_lower *lower, int64_t value)
 {
@@ -103,7 +104,9 @@ kiln_kv kiln_axis_lanes(kiln_lower *lower, const kiln_axis_index *axis, uint32_t
     if (plain.lanes) return plain.lanes;
     if (n == 1) return plain.base;
     kiln_kv base = memo_splat(lower, plain.base, n);
-    if (plain.step == 0) return base;
+    if (kiln_axis_is_uniform(&plain)) return base;
+    if (plain.spread)
+        return kiln_lower_op(lower, KILN_K_add, base, kiln_spread_lanes(lower, &plain, KILN_i64));
     kiln_kv steps = kiln_k_lanes(k, KILN_i64, n);
     kiln_kv step = kiln_k_const_int(k, KILN_i64, n, plain.step);
     steps = kiln_lower_op(lower, KILN_K_mul, steps, step);
@@ -136,8 +139,11 @@ static kiln_kv lanes_divide(kiln_lower *lower, kiln_instr_op op, const kiln_axis
  * lanes span less than it. */
 static bool lanes_stay_within(const kiln_lower *lower, const kiln_axis_index *a, int64_t b)
 {
-    if (a->step == 0) return true;
-    int64_t span;
+    if (kiln_axis_is_uniform(a)) return true;
+    int64_t span = 0;
+    for (uint32_t i = 0; a->spread && i < lower->lanes; i++)
+        span = kiln_max_i64(span, a->spread[i]);
+    if (a->spread) return span < gcd(a->multiple, b);
     if (a->step < 0 || __builtin_mul_overflow((int64_t)lower->lanes - 1, a->step, &span))
         return false;
     return span < gcd(a->multiple, b);
@@ -146,20 +152,21 @@ static bool lanes_stay_within(const kiln_lower *lower, const kiln_axis_index *a,
 /* A guarded axis may be below 0 in base: only lanes, clamped, divide right. */
 static bool must_divide_lanes(const kiln_axis_index *a)
 {
-    return a->lanes || (a->is_guarded && a->step != 0);
+    return a->lanes || (a->is_guarded && !kiln_axis_is_uniform(a));
 }
 
 static kiln_axis_index axis_divide(kiln_lower *lower, const kiln_axis_index *a, int64_t b)
 {
     if (b <= 1) return *a;
     kiln_axis_index out = {.extent = a->extent ? kiln_ceil_div(a->extent, b) : 0};
-    bool is_scalar = !must_divide_lanes(a);
-    if (is_scalar && (a->step % b == 0 || lanes_stay_within(lower, a, b))) {
+    bool is_scalar = !must_divide_lanes(a), is_same = !a->spread && a->step % b == 0;
+    if (is_scalar && (is_same || lanes_stay_within(lower, a, b))) {
         out.base = kiln_lower_op_imm(lower, KILN_K_div, a->base, b);
-        out.step = a->step % b == 0 ? a->step / b : 0;
+        out.step = is_same ? a->step / b : 0;
         out.multiple = a->multiple % b == 0 ? a->multiple / b : 1;
         return out;
     }
+    if (is_scalar && kiln_spread_divide(lower, a, KILN_K_div, b, &out)) return out;
     out.lanes = lanes_divide(lower, KILN_K_div, a, b);
     return out;
 }
@@ -170,13 +177,15 @@ static kiln_axis_index axis_modulo(kiln_lower *lower, const kiln_axis_index *a, 
     if (b == 0 || (a->extent > 0 && a->extent <= b)) return *a;
     if (b == 1) return kiln_axis_zero(lower);
     bool is_scalar = !must_divide_lanes(a);
-    bool is_same = a->step % b == 0;
+    bool is_same = !a->spread && a->step % b == 0;
     if (is_scalar && (is_same || lanes_stay_within(lower, a, b))) {
         out.base = kiln_lower_op_imm(lower, KILN_K_rem, a->base, b);
         out.step = is_same ? 0 : a->step;
+        out.spread = a->spread;
         out.multiple = a->multiple == 0 ? 0 : gcd(a->multiple, b);
         return out;
     }
+    if (is_scalar && kiln_spread_divide(lower, a, KILN_K_rem, b, &out)) return out;
     out.lanes = lanes_divide(lower, KILN_K_rem, a, b);
     return out;
 }
@@ -188,6 +197,25 @@ kiln_axis_index kiln_axis_plain(kiln_lower *lower, const kiln_axis_index *axis)
     number.divide = number.modulo = 0;
     number = axis_divide(lower, &number, axis->divide);
     return axis_modulo(lower, &number, axis->modulo);
+}
+
+static void spread_scaled(kiln_lower *lower, kiln_axis_index *axis, const int64_t *spread,
+                          int64_t scale)
+{
+    int64_t values[KILN_K_MAX_LANES];
+    for (uint32_t i = 0; i < lower->lanes; i++) values[i] = spread[i] * scale;
+    kiln_spread_set(lower, axis, values);
+}
+
+static void spread_sum(kiln_lower *lower, kiln_axis_index *axis, const kiln_axis_index *a,
+                       const kiln_axis_index *b)
+{
+    int64_t values[KILN_K_MAX_LANES], more[KILN_K_MAX_LANES];
+    kiln_spread_of(lower, a, values);
+    kiln_spread_of(lower, b, more);
+    for (uint32_t i = 0; i < lower->lanes; i++) values[i] += more[i];
+    axis->step = 0;
+    kiln_spread_set(lower, axis, values);
 }
 
 kiln_axis_index kiln_axis_affine(kiln_lower *lower, const kiln_axis_index *axis, int64_t scale,
@@ -207,6 +235,7 @@ kiln_axis_index kiln_axis_affine(kiln_lower *lower, const kiln_axis_index *axis,
         out.base = kiln_lower_op_imm(lower, KILN_K_add, out.base, offset);
         out.step = a.step * scale;
         out.multiple = gcd(scaled(a.multiple, scale), offset);
+        if (a.spread) spread_scaled(lower, &out, a.spread, scale);
     }
     if (a.extent > 0 && scale > 0 && offset >= 0) {
         int64_t last;
@@ -219,7 +248,7 @@ kiln_axis_index kiln_axis_affine(kiln_lower *lower, const kiln_axis_index *axis,
 
 static bool is_const_zero(const kiln_axis_index *a)
 {
-    return !a->lanes && a->multiple == 0 && a->step == 0;
+    return !a->lanes && a->multiple == 0 && kiln_axis_is_uniform(a);
 }
 
 kiln_axis_index kiln_axis_add(kiln_lower *lower, const kiln_axis_index *a, const kiln_axis_index *b)
@@ -241,6 +270,7 @@ kiln_axis_index kiln_axis_add(kiln_lower *lower, const kiln_axis_index *a, const
     out.base = kiln_lower_op(lower, KILN_K_add, left.base, right.base);
     out.step = left.step + right.step;
     out.multiple = gcd(left.multiple, right.multiple);
+    if (left.spread || right.spread) spread_sum(lower, &out, &left, &right);
     return out;
 }
 
@@ -291,7 +321,7 @@ typedef struct sum_term {
 static bool is_same_number(const kiln_axis_index *a, const kiln_axis_index *b)
 {
     return a->base == b->base && a->step == b->step && a->lanes == b->lanes &&
-           a->is_guarded == b->is_guarded;
+           a->spread == b->spread && a->is_guarded == b->is_guarded;
 }
 
 /* Joins the digit `outer` to `inner`, the next lower one of the same number, when the strides say
@@ -316,7 +346,7 @@ static int64_t take_constant(const kiln_lower *lower, kiln_axis_index *axis)
     const kiln_instr *base = kiln_kernel_at(lower->kernel, axis->base);
     int64_t value;
     if (axis->lanes || axis->divide > 1 || axis->modulo) return 0;
-    if (axis->step == 0 && kiln_kernel_is_const(lower->kernel, axis->base, &value)) {
+    if (kiln_axis_is_uniform(axis) && kiln_kernel_is_const(lower->kernel, axis->base, &value)) {
         *axis = kiln_axis_zero((kiln_lower *)lower);
         return value;
     }

@@ -2,6 +2,7 @@
  * whichever the offset allows; and the conversion between storage form and compute form. */
 #include "codegen/lower.h"
 
+#include "codegen/lower_spread.h"
 #include "codegen/math.h"
 #include "kiln/program.h"
 
@@ -31,7 +32,9 @@ static kiln_kv gather_offsets(kiln_lower *lower, const kiln_access *access)
     if (!is_narrow) return kiln_axis_lanes(lower, at, access->lanes);
     if (at->lanes) return low_half(k, at->lanes, 4);
     kiln_kv base = kiln_k_splat(k, kiln_k_convert(k, at->base, KILN_i32), access->lanes);
-    if (at->step == 0) return base;
+    if (kiln_axis_is_uniform(at)) return base;
+    if (at->spread)
+        return kiln_k_binary(k, KILN_K_add, base, kiln_spread_lanes(lower, at, KILN_i32));
     kiln_kv steps = kiln_k_lanes(k, KILN_i32, access->lanes);
     steps =
         kiln_k_binary(k, KILN_K_mul, steps, kiln_k_const_int(k, KILN_i32, access->lanes, at->step));
@@ -70,9 +73,11 @@ static kiln_kv load_storage(kiln_lower *lower, const kiln_access *access)
         uint32_t flags = is_aligned(k, access) ? KILN_MEM_ALIGNED : 0;
         return kiln_k_load(k, access->buffer, at->base, access->lanes, access->mask, flags);
     }
-    if (!at->lanes && at->step == 0 && !access->is_guarded)
+    if (kiln_axis_is_uniform(at) && !access->is_guarded)
         return kiln_k_splat(k, kiln_k_load(k, access->buffer, at->base, 1, 0, 0), access->lanes);
     if (!at->lanes && at->step == -1 && !access->mask) return load_reversed(lower, access);
+    kiln_kv value = at->spread ? kiln_spread_load(lower, access) : 0;
+    if (value) return value;
     return kiln_k_gather(k, access->buffer, gather_offsets(lower, access), access->mask);
 }
 

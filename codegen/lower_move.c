@@ -362,7 +362,7 @@ static kiln_kv source_iota(kiln_lower *lower, const kiln_frame *frame)
     if (kiln_dtype_is_int(compute)) count = compute;
     kiln_axis_index axis = kiln_axis_plain(lower, &site.index.axis[along]);
     kiln_kv value;
-    if (axis.lanes || site.lanes == 1) {
+    if (axis.lanes || axis.spread || site.lanes == 1) {
         value = kiln_k_convert(k, kiln_axis_lanes(lower, &axis, site.lanes), count);
     } else {
         kiln_kv step = kiln_k_const_int(k, count, site.lanes, axis.step);

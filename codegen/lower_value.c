@@ -35,7 +35,8 @@ static uint64_t site_hash(const kiln_site *site)
 static bool is_same_axis(const kiln_axis_index *a, const kiln_axis_index *b)
 {
     return a->base == b->base && a->lanes == b->lanes && a->step == b->step &&
-           a->divide == b->divide && a->modulo == b->modulo && a->is_guarded == b->is_guarded;
+           a->spread == b->spread && a->divide == b->divide && a->modulo == b->modulo &&
+           a->is_guarded == b->is_guarded;
 }
 
 static bool is_same_site(const kiln_site *a, const kiln_site *b)
@@ -76,6 +77,7 @@ static uint32_t site_of(kiln_lower *lower, const kiln_index *index, kiln_kv guar
         kiln_axis_index *axis = &site.index.axis[i];
         if (lower->lanes == 1 && axis->lanes) *axis = kiln_axis_scalar(axis->lanes, 1);
         if (lower->lanes == 1) axis->step = 0;
+        if (lower->lanes == 1) axis->spread = NULL;
         is_uniform = is_uniform && kiln_axis_is_uniform(axis);
     }
     if (is_uniform && lower->lanes > 1) {
