@@ -124,6 +124,20 @@ static bool packs_itself(const kiln_fusion *fusion, uint32_t id, const kiln_matm
            kiln_dot_packs_itself(roles, fusion->pipeline->n_threads);
 }
 
+/* Packing a constant costs nothing when it runs; where its rows are whole vectors and the product
+ * is brief, reading it in place is as fast and compiles in a third of the time. */
+static bool is_left_unpacked(const kiln_fusion *fusion, uint32_t id, const kiln_matmul_roles *roles)
+{
+    const kiln_graph *graph = fusion->graph;
+    kiln_value weights = kiln_fusion_node(fusion, id)->inputs[1];
+    const kiln_type *type = kiln_graph_type(graph, weights);
+    int64_t row = roles->n_size * (int64_t)kiln_dtype_bytes(type->dtype);
+    return kiln_graph_node(graph, weights)->op == KILN_OP_constant && roles->b_n.n == 1 &&
+           roles->b_n.at[0] + 1 == type->rank && row % fusion->machine->vector_bytes == 0 &&
+           fusion->machine->kind == KILN_MACHINE_CPU &&
+           kiln_dot_may_be_brief(fusion->arena, graph, kiln_fusion_value(fusion, id));
+}
+
 static bool wants_panels(kiln_fusion *fusion, uint32_t id)
 {
     const kiln_graph *graph = fusion->graph;
@@ -136,10 +150,10 @@ static bool wants_panels(kiln_fusion *fusion, uint32_t id)
         int64_t in = kernel->dims[node->attrs->conv.kernel_axes.at[1]];
         return !(node->attrs->conv.groups > 1 && in == 1);
     }
-    if (is_on_constant(fusion, node->inputs[1])) return true;
     kiln_matmul_roles roles;
     kiln_dot_roles(fusion->arena, graph, kiln_fusion_value(fusion, id), &roles);
     kiln_value operand = node->inputs[1];
+    if (is_on_constant(fusion, operand)) return !is_left_unpacked(fusion, id, &roles);
     kiln_view_strides at;
     bool is_strided = kiln_view_is_strided(graph, operand, kiln_view_base(graph, operand), &at);
     int64_t inner = roles.b_n.n ? roles.b_n.at[roles.b_n.n - 1] : -1;
