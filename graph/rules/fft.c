@@ -1,7 +1,8 @@
 /* Discrete Fourier transforms over pairs (real, imaginary) on the last axis. A transform of a small
  * or prime length is one product with a matrix of cosines and sines; a length n1 n2 is n2 of length
- * n1, a multiplication by twiddle factors, and n1 of length n2 (Cooley and Tukey 1965), so that all
- * the work is matrix products of good size. */
+ * n1, a multiplication by twiddle factors, and n1 of length n2 (Cooley and Tukey 1965). Of a few
+ * small n1 the first two are sums of n1 terms in place, tables hold their factors; all else is
+ * matrix products of good size. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -14,6 +15,8 @@
 
 #define DENSE 32  /* lengths up to here are one product */
 #define MOST 4096 /* the largest prime factor */
+#define TERMS 4   /* the longest sums of terms: longer ones, and more in turn, move too much */
+#define RUN 8     /* pairs that tables and terms are walked by, so that rows are whole vectors */
 
 typedef struct fft_run {
     kiln_graph *g;
@@ -70,12 +73,26 @@ static kiln_value transform_dense(const fft_run *run, kiln_value x, int64_t n)
     return kiln_add_reshape(g, y, type->rank, type->dims);
 }
 
+/* z, broadcast to dims [m, a, b, 2], times `direct`, and the same with the parts of pairs changed
+ * times `crossed`; both [a, b, 2]. */
+static kiln_value turned(const fft_run *run, kiln_value z, const int64_t *dims,
+                         const double *direct, const double *crossed)
+{
+    kiln_graph *g = run->g;
+    int64_t last = 3;
+    kiln_attrs axes = {KILN_FAMILY_axes, .axes = {{1, &last}}};
+    kiln_value swapped = kiln_graph_add(
+        g, &(kiln_node_spec){.op = KILN_OP_reverse, .inputs = &z, .n_inputs = 1, .attrs = &axes});
+    kiln_value a = kiln_add_broadcast_to(g, constant_of(run, 3, dims + 1, direct), 4, dims);
+    kiln_value b = kiln_add_broadcast_to(g, constant_of(run, 3, dims + 1, crossed), 4, dims);
+    z = kiln_add_broadcast_to(g, z, 4, dims);
+    return sum(g, times(g, z, a), times(g, kiln_add_broadcast_to(g, swapped, 4, dims), b));
+}
+
 /* z [m, n2, n1, 2] times e^(-2 pi i k2 j1 / n) */
 static kiln_value twiddle(const fft_run *run, kiln_value z, int64_t n2, int64_t n1)
 {
     kiln_graph *g = run->g;
-    const kiln_type *type = kiln_graph_type(g, z);
-    int64_t dims[3] = {n2, n1, 2}, last = 3;
     double *direct = kiln_new_array(&g->scope->arena, double, 2 * n1 * n2);
     double *crossed = kiln_new_array(&g->scope->arena, double, 2 * n1 * n2);
     for (int64_t i = 0; i < n1 * n2; i++) {
@@ -85,12 +102,43 @@ static kiln_value twiddle(const fft_run *run, kiln_value z, int64_t n2, int64_t 
         crossed[2 * i] = s;
         crossed[2 * i + 1] = -s;
     }
-    kiln_attrs axes = {KILN_FAMILY_axes, .axes = {{1, &last}}};
-    kiln_value swapped = kiln_graph_add(
-        g, &(kiln_node_spec){.op = KILN_OP_reverse, .inputs = &z, .n_inputs = 1, .attrs = &axes});
-    kiln_value a = kiln_add_broadcast_to(g, constant_of(run, 3, dims, direct), 4, type->dims);
-    kiln_value b = kiln_add_broadcast_to(g, constant_of(run, 3, dims, crossed), 4, type->dims);
-    return sum(g, times(g, z, a), times(g, swapped, b));
+    return turned(run, z, kiln_graph_type(g, z)->dims, direct, crossed);
+}
+
+/* [m, 1, n2, 2] of z [m, n1, n2, 2] */
+static kiln_value term_of(kiln_graph *g, kiln_value z, int64_t i1)
+{
+    const kiln_type *type = kiln_graph_type(g, z);
+    int64_t starts[4] = {0, i1}, limits[4], ones[4] = {1, 1, 1, 1};
+    for (int i = 0; i < 4; i++) limits[i] = type->dims[i];
+    limits[1] = i1 + 1;
+    kiln_attrs attrs = {KILN_FAMILY_slice, .slice = {{4, starts}, {4, limits}, {4, ones}}};
+    return kiln_graph_add(
+        g, &(kiln_node_spec){.op = KILN_OP_slice, .inputs = &z, .n_inputs = 1, .attrs = &attrs});
+}
+
+/* Each of the terms i1 < n1 of z [m, n1, n2, 2] times e^(-2 pi i j1 (i1 n2 + i2) / n), added up for
+ * every j1. */
+static kiln_value transform_terms(const fft_run *run, kiln_value z, int64_t n1, int64_t n2)
+{
+    kiln_graph *g = run->g;
+    const kiln_type *type = kiln_graph_type(g, z);
+    int64_t dims[4] = {type->dims[0], n1, n2, 2};
+    double *direct = kiln_new_array(&g->scope->arena, double, 2 * n1 * n2);
+    double *crossed = kiln_new_array(&g->scope->arena, double, 2 * n1 * n2);
+    kiln_value y = {0};
+    for (int64_t i1 = 0; i1 < n1; i1++) {
+        for (int64_t at = 0; at < n1 * n2; at++) {
+            double c, s;
+            turn(run, at / n2 * (i1 * n2 + at % n2), n1 * n2, &c, &s);
+            direct[2 * at] = direct[2 * at + 1] = c;
+            crossed[2 * at] = s;
+            crossed[2 * at + 1] = -s;
+        }
+        kiln_value part = turned(run, term_of(g, z, i1), dims, direct, crossed);
+        y = i1 == 0 ? part : sum(g, y, part);
+    }
+    return y;
 }
 
 /* The largest factor up to DENSE, or the smallest prime factor. */
@@ -106,6 +154,15 @@ static int64_t first_factor(int64_t n)
     return n;
 }
 
+/* The factor up to TERMS that leaves one product, the largest; 1 where there is none. */
+static int64_t terms_of(int64_t n)
+{
+    if (n <= DENSE) return 1;
+    for (int64_t terms = 2; terms <= TERMS; terms++)
+        if (n % (terms * RUN) == 0 && n / terms <= DENSE) return terms;
+    return 1;
+}
+
 /* Factors are split off one by one; each step adds its digit of the result before what is left. */
 static kiln_value transform_last(const fft_run *run, kiln_value x, int64_t n)
 {
@@ -113,7 +170,10 @@ static kiln_value transform_last(const fft_run *run, kiln_value x, int64_t n)
     const kiln_type *type = kiln_graph_type(g, x);
     int64_t swap[4] = {0, 2, 1, 3}, factors[64], left = n;
     uint32_t n_factors = 0;
-    for (; left > 1; left /= factors[n_factors++]) factors[n_factors] = first_factor(left);
+    for (; left > 1; left /= factors[n_factors++]) {
+        factors[n_factors] = left == n ? terms_of(n) : 1;
+        if (factors[n_factors] == 1) factors[n_factors] = first_factor(left);
+    }
     left = n;
     for (uint32_t i = 0; i < n_factors; i++) {
         int64_t n1 = factors[i], n2 = left / n1;
@@ -122,11 +182,17 @@ static kiln_value transform_last(const fft_run *run, kiln_value x, int64_t n)
                       "fft: length %lld has the prime factor %lld; expected at most %d",
                       (long long)n, (long long)n1, MOST);
         int64_t split[4] = {type->n_elements / (2 * left), n1, n2, 2};
-        kiln_value z = kiln_add_transpose(g, kiln_add_reshape(g, x, 4, split), swap);
+        kiln_value z = kiln_add_reshape(g, x, 4, split);
+        bool is_sum = i == 0 && n1 == terms_of(n);
+        left = n2;
+        if (is_sum) {
+            x = transform_terms(run, z, n1, n2);
+            continue;
+        }
+        z = kiln_add_transpose(g, z, swap);
         z = transform_dense(run, z, n1);
         if (n2 > 1) z = twiddle(run, z, n2, n1);
         x = kiln_add_transpose(g, z, swap); /* [m, n1, n2, 2] */
-        left = n2;
     }
     /* digits j1, j2, … stand with the first one slowest: turn them round */
     if (n_factors > 1) {
