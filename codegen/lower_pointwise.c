@@ -251,10 +251,11 @@ static void emit_inner_back(kiln_lower *lower, const space *s, kiln_axis_index r
 {
     kiln_kernel *k = lower->kernel;
     bool is_ragged = s->n_inner % s->lanes != 0;
+    int64_t bits = s->n_inner | s->lanes; /* the last of them divides where all vectors begin */
     kiln_kv at = kiln_k_loop(k, KILN_LOOP_SERIAL, begin, end, s->lanes);
     uint32_t mark = kiln_lower_mark(lower);
     if (is_ragged) at = kiln_lower_op_imm(lower, KILN_K_min, at, s->n_inner - s->lanes);
-    emit_vectors(lower, s, row, kiln_axis_vector(at, is_ragged ? 1 : s->lanes), 1);
+    emit_vectors(lower, s, row, kiln_axis_vector(at, bits & -bits), 1);
     kiln_lower_cut(lower, mark);
     kiln_k_end(k);
 }

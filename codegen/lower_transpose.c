@@ -21,6 +21,9 @@
 #define SMALL_LANES 8
 #define SMALL_BLOCKS 131072 /* elements of such an output */
 #define LEAST_LANES 4
+/* What rows that gather cost beside their estimate: [32000,8,4] turned takes 0.38 ms by gathers of
+ * 22.5 by estimate, 0.105 by blocks of 23. */
+#define GATHERED 1.25
 #define ZIP_BYTES 16 /* vectors in which two rows interleave by one instruction */
 
 typedef struct block_plan {
@@ -387,7 +390,7 @@ bool kiln_lower_blocks(kiln_lower *lower, const kiln_type *type, double cost_of_
     if (type->n_elements < SMALL_BLOCKS && p.lanes > SMALL_LANES) p.lanes = SMALL_LANES;
     find_views(&p);
     if (p.views.n == 0 || !find_axes(&p) || !keep_views(&p)) return false;
-    if (narrow(&p, widen(&p)) >= cost_of_rows) return false;
+    if (narrow(&p, widen(&p)) >= GATHERED * cost_of_rows) return false;
     p.reaches_back = p.n_a >= p.lanes && p.n_b >= p.lanes && !kiln_lower_writes_over_inputs(lower);
     emit_tiles(&p);
     return true;
