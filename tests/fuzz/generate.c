@@ -5,6 +5,10 @@
 
 #include <string.h>
 
+#include "graph/gradient.h"
+
+#define DIFFERENTIATED_EVERY 8 /* graphs: gradients join them */
+
 uint64_t fuzz_below(fuzz_graph *g, uint64_t n)
 {
     return op_random(&g->batch) % n;
@@ -246,7 +250,35 @@ static void add_outputs(fuzz_graph *g)
     }
 }
 
-fuzz_graph *fuzz_generate(kiln_scope *scope, uint64_t seed)
+static kiln_value pick_float(fuzz_graph *g)
+{
+    kiln_value value = {0};
+    for (int tries = 0; tries < 16; tries++) {
+        value = fuzz_pick(g);
+        if (kiln_dtype_in(fuzz_type(g, value)->dtype, KILN_TYPES_FLOAT)) return value;
+    }
+    return (kiln_value){0};
+}
+
+/* Gradients of one value by others, of which some come after it or do not lead to it. */
+static void add_gradients(fuzz_graph *g)
+{
+    kiln_value of = pick_float(g), values[3], gradients[3];
+    uint32_t n = 0;
+    for (uint32_t tries = 0; tries < 3; tries++) {
+        values[n] = pick_float(g);
+        n += values[n].id != 0 && values[n].id != of.id;
+    }
+    if (!of.id || n == 0) return;
+    kiln_value cotangent = fuzz_operand(g, fuzz_type(g, of));
+    kiln_gradient_request request = {
+        .n_of = 1, .n_values = n, .of = &of, .cotangents = &cotangent, .values = values};
+    kiln_graph_gradient(g->batch.graph, &request, gradients);
+    for (uint32_t i = 0; i < n; i++)
+        if (gradients[i].id) fuzz_note(g, gradients[i]);
+}
+
+static fuzz_graph *generate(kiln_scope *scope, uint64_t seed, bool is_differentiated)
 {
     fuzz_graph *g = kiln_new(&scope->arena, fuzz_graph);
     g->batch.scope = scope;
@@ -265,6 +297,23 @@ fuzz_graph *fuzz_generate(kiln_scope *scope, uint64_t seed)
     uint32_t n_inputs = 1 + (uint32_t)fuzz_below(g, g->is_large ? 2 : 3);
     for (uint32_t i = 0; i < n_inputs; i++) fresh_input(g, fuzz_dtype(g));
     for (uint32_t i = 0; i < g->n_wanted; i++) fuzz_add_step(g);
+    if (is_differentiated) add_gradients(g);
     add_outputs(g);
     return g;
+}
+
+/* Whether all operations on the way have a derivative; other failures come again and are told. */
+static bool is_differentiable(uint64_t seed)
+{
+    kiln_error error = {0};
+    kiln_scope scope;
+    kiln_scope_open(&scope, &error);
+    if (kiln_scope_try(&scope)) generate(&scope, seed, true);
+    return kiln_scope_close(&scope) != KILN_UNSUPPORTED;
+}
+
+fuzz_graph *fuzz_generate(kiln_scope *scope, uint64_t seed)
+{
+    bool is_tried = seed % DIFFERENTIATED_EVERY == 0;
+    return generate(scope, seed, is_tried && is_differentiable(seed));
 }
