@@ -33,6 +33,15 @@ void kiln_arena_fini(kiln_arena *arena)
     *arena = (kiln_arena){.scope = arena->scope};
 }
 
+void kiln_arena_adopt(kiln_arena *to, kiln_arena *from)
+{
+    kiln_arena_chunk **end = &to->chunks;
+    while (*end) end = &(*end)->next;
+    *end = from->chunks;
+    to->bytes += from->bytes;
+    *from = (kiln_arena){.scope = from->scope};
+}
+
 static kiln_arena_chunk *add_chunk(kiln_arena *arena, size_t bytes)
 {
     kiln_arena_chunk *chunk = calloc(1, sizeof *chunk + bytes);

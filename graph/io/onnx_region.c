@@ -123,6 +123,7 @@ static kiln_value *body_put(kiln_onnx_call *call, body_graph *body, kiln_graph *
     while (source->outputs.n < body->n_outputs)
         kiln_add_output(source, body->outputs[source->outputs.n], NULL);
     kiln_graph_inline(graph, source, args, results);
+    kiln_arena_adopt(&graph->arena, &source->arena); /* large constants lie there */
     return results;
 }
 

@@ -22,6 +22,9 @@ typedef struct kiln_arena {
 void kiln_arena_init(kiln_arena *arena, struct kiln_scope *scope);
 void kiln_arena_fini(kiln_arena *arena);
 
+/* All that was taken from `from` belongs to `to`, where it lies; `from` starts anew. */
+void kiln_arena_adopt(kiln_arena *to, kiln_arena *from);
+
 void *kiln_arena_alloc(kiln_arena *arena, size_t bytes);
 void *kiln_arena_copy(kiln_arena *arena, const void *data, size_t bytes);
 
