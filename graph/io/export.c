@@ -226,69 +226,6 @@ const char *kiln_export_constant_node(kiln_export_call *call)
     return NULL;
 }
 
-/* Values */
-
-const kiln_type *kiln_export_type(const kiln_export_call *call, uint32_t i)
-{
-    return kiln_graph_type(call->export->graph, call->node->inputs[i]);
-}
-
-void kiln_export_set_small(kiln_export_call *call, const char *name, uint32_t rank,
-                           const int64_t *dims)
-{
-    kiln_export_value *value = &call->export->values[call->node->id];
-    value->small = name;
-    value->rank = rank;
-    value->dims = kiln_arena_copy(call->export->arena, dims, rank * sizeof *dims);
-}
-
-static const char *operand_full(kiln_export_call *call, uint32_t i)
-{
-    kiln_value input = call->node->inputs[i];
-    kiln_export_value *value = &call->export->values[input.id];
-    const kiln_type *type = kiln_graph_type(call->export->graph, input);
-    if (!value->full && value->small) {
-        const char *dims = kiln_export_ints(call, (kiln_ints){type->rank, type->dims});
-        value->full = kiln_export_emit(call, "Expand", NULL, value->small, dims);
-    }
-    return value->full ? value->full : "refused";
-}
-
-/* Small operands suffice when together they stretch to the whole result. */
-static bool covers(kiln_export_call *call)
-{
-    for (uint32_t axis = 0; axis < call->type->rank; axis++) {
-        bool is_whole = call->type->dims[axis] == 1;
-        for (uint32_t i = 0; i < call->node->n_inputs && !is_whole; i++) {
-            const kiln_export_value *value = &call->export->values[call->node->inputs[i].id];
-            uint32_t from_end = call->type->rank - axis;
-            bool is_small = value->small != NULL;
-            is_whole = !is_small || (from_end <= value->rank &&
-                                     value->dims[value->rank - from_end] == call->type->dims[axis]);
-        }
-        if (!is_whole) return false;
-    }
-    return true;
-}
-
-static const char *operand_widen(kiln_export_call *call, uint32_t i, const char *name)
-{
-    bool is_wide = call->dtype != call->own && kiln_export_type(call, i)->dtype == call->own;
-    return is_wide ? kiln_export_cast(call, name, call->dtype) : name;
-}
-
-const char *kiln_export_operand(kiln_export_call *call, uint32_t i)
-{
-    return operand_widen(call, i, operand_full(call, i));
-}
-
-const char *kiln_export_small(kiln_export_call *call, uint32_t i)
-{
-    const kiln_export_value *value = &call->export->values[call->node->inputs[i].id];
-    bool is_small = value->small && (i > 0 || covers(call));
-    return operand_widen(call, i, is_small ? value->small : operand_full(call, i));
-}
-
 /* Refusals */
 
 _Noreturn void kiln_export_refuse(kiln_export_call *call, const char *format, ...)
@@ -310,32 +247,20 @@ const char *kiln_export_none(kiln_export_call *call)
     kiln_export_refuse(call, "no operator of ONNX; expected one");
 }
 
-static kiln_dtype wide_dtype(uint16_t wide, kiln_dtype dtype)
-{
-    kiln_dtype_kind kind = kiln_dtype_kind_of(dtype);
-    bool is_integer = kind == KILN_DTYPE_KIND_INT || kind == KILN_DTYPE_KIND_UINT;
-    if (kind == KILN_DTYPE_KIND_BOOL) return wide & KILN_EXPORT_BOOL ? KILN_i32 : dtype;
-    if (is_integer && kiln_dtype_bytes(dtype) < 4)
-        return wide & KILN_EXPORT_SMALL ? KILN_i32 : dtype;
-    bool is_wide = (dtype == KILN_u32 && wide & KILN_EXPORT_U32) ||
-                   (dtype == KILN_u64 && wide & KILN_EXPORT_U64);
-    if (is_wide) return KILN_i64;
-    is_wide = (dtype == KILN_bf16 && wide & KILN_EXPORT_BF16) ||
-              (dtype == KILN_f16 && wide & KILN_EXPORT_F16);
-    return is_wide ? KILN_f32 : dtype;
-}
-
 static void node_export(kiln_export *export, const kiln_node *node)
 {
     kiln_export_call call = {export, node, node->type, &kiln_export_rows[node->op]};
     if (!call.row->export) kiln_export_none(&call);
     if (call.row->opset > export->opset) export->opset = call.row->opset;
     call.own = node->n_inputs ? kiln_export_type(&call, 0)->dtype : node->type->dtype;
-    call.dtype = wide_dtype(call.row->wide, call.own);
+    call.dtype = kiln_export_wide_dtype(&call);
+    bool is_complex = kiln_dtype_kind_of(call.own) == KILN_DTYPE_KIND_COMPLEX;
+    if (is_complex && call.row->wide & KILN_EXPORT_NARROW)
+        kiln_export_refuse(&call, "arithmetic of %s, which ONNX can only move",
+                           kiln_dtype_name(call.own));
     const char *name = call.row->export(&call);
     if (!name) return;
-    bool is_back = call.dtype != call.own && node->type->dtype == call.own;
-    export->values[node->id].full = is_back ? kiln_export_cast(&call, name, call.own) : name;
+    export->values[node->id].full = kiln_export_bring_back(&call, name);
 }
 
 /* What outputs need: a value needed only by a check is left out with it. */

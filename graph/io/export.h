@@ -60,12 +60,13 @@ typedef struct kiln_export_row {
 
 /* Which dtypes an operator of ONNX (or every known runtime) lacks: they go through a wider one. */
 enum {
-    KILN_EXPORT_BOOL = 1,  /* as i32 */
-    KILN_EXPORT_SMALL = 2, /* integers below 32 bits, as i32 */
-    KILN_EXPORT_U32 = 4,   /* as i64 */
-    KILN_EXPORT_U64 = 8,   /* as i64, for operators that wrap alike */
-    KILN_EXPORT_BF16 = 16, /* as f32 */
-    KILN_EXPORT_F16 = 32,  /* as f32 */
+    KILN_EXPORT_BOOL = 1,       /* as i32 */
+    KILN_EXPORT_SMALL = 2,      /* integers below 32 bits, as i32 */
+    KILN_EXPORT_U32 = 4,        /* as i64 */
+    KILN_EXPORT_U64 = 8,        /* as i64, for operators that wrap alike */
+    KILN_EXPORT_NARROW = 16,    /* bf16 and eight bits as f32; rows of arithmetic have it */
+    KILN_EXPORT_F16 = 32,       /* as f32 */
+    KILN_EXPORT_U64_ORDER = 64, /* as i64 with the top bit flipped, for operators that compare */
     KILN_EXPORT_INTEGERS = KILN_EXPORT_SMALL | KILN_EXPORT_U32 | KILN_EXPORT_U64,
 };
 
@@ -78,7 +79,12 @@ _Noreturn void kiln_export_refuse(kiln_export_call *call, const char *format, ..
 /* Operands by name, in the call's dtype: at full size, or as small as broadcasting allows. */
 const char *kiln_export_operand(kiln_export_call *call, uint32_t i);
 const char *kiln_export_small(kiln_export_call *call, uint32_t i);
+/* At full size in its own dtype: indices are never widened with what they point at. */
+const char *kiln_export_plain(kiln_export_call *call, uint32_t i);
 const kiln_type *kiln_export_type(const kiln_export_call *call, uint32_t i);
+/* What the call computes in, by its row; and a result in that brought back to the node's dtype. */
+kiln_dtype kiln_export_wide_dtype(const kiln_export_call *call);
+const char *kiln_export_bring_back(kiln_export_call *call, const char *name);
 /* The call's value is `name`, of these dims, broadcast to the type. */
 void kiln_export_set_small(kiln_export_call *call, const char *name, uint32_t rank,
                            const int64_t *dims);
@@ -117,8 +123,10 @@ typedef struct kiln_export_padding {
 } kiln_export_padding;
 const char *kiln_export_pad(kiln_export_call *call, const char *name, const kiln_type *type,
                             const kiln_export_padding *padding, const char *value);
-/* What nothing reduces to, in the call's own dtype. */
+/* What nothing reduces to: its value, which saturates in the call's own dtype, and a scalar in that
+ * which the call computes in. */
 double kiln_export_identity(const kiln_export_call *call);
+const char *kiln_export_identity_scalar(kiln_export_call *call);
 /* What a region computes from values of these names: its nodes go to `nodes`, the names of its
  * results are returned. */
 const char **kiln_export_region(kiln_export_call *call, const kiln_graph *region,
@@ -136,8 +144,8 @@ kiln_export_fn kiln_export_none;
 kiln_export_fn kiln_export_nary, kiln_export_trunc, kiln_export_expm1, kiln_export_log1p,
     kiln_export_rsqrt, kiln_export_is_finite, kiln_export_not, kiln_export_popcnt, kiln_export_clz,
     kiln_export_convert, kiln_export_bitcast, kiln_export_atan2, kiln_export_logical,
-    kiln_export_shift, kiln_export_shift_arithmetic, kiln_export_ne, kiln_export_compare,
-    kiln_export_select, kiln_export_clamp, kiln_export_extreme, kiln_export_fmod;
+    kiln_export_shift, kiln_export_shift_arithmetic, kiln_export_ne, kiln_export_select,
+    kiln_export_clamp, kiln_export_extreme, kiln_export_fmod, kiln_export_pow;
 kiln_export_fn kiln_export_constant_node, kiln_export_iota, kiln_export_reduce, kiln_export_arg,
     kiln_export_window;
 kiln_export_fn kiln_export_broadcast, kiln_export_reshape_node, kiln_export_transpose_node,

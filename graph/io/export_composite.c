@@ -47,9 +47,11 @@ static bool has_one_dtype(const kiln_graph *graph, const kiln_node *node)
     return true;
 }
 
+/* ONNX's epsilon is f32, and its layer norm of f64 computes in f32. */
 bool kiln_export_fits_norm(const kiln_graph *graph, const kiln_node *node)
 {
-    return has_one_dtype(graph, node) && node->type->dtype != KILN_bf16;
+    kiln_dtype dtype = node->type->dtype;
+    return has_one_dtype(graph, node) && dtype != KILN_bf16 && dtype != KILN_f64;
 }
 
 bool kiln_export_fits_batch_norm(const kiln_graph *graph, const kiln_node *node)

@@ -3,6 +3,21 @@
 #include "base/checked.h"
 #include "graph/io/export.h"
 
+/* What is multiplied: the result's dtype, which a wide node's operands are narrower than. Products
+ * and sums are those of the values either way. */
+static kiln_dtype factor_dtype(const kiln_export_call *call)
+{
+    return call->type->dtype == call->own ? call->dtype : call->type->dtype;
+}
+
+static const char *factor(kiln_export_call *call, uint32_t i)
+{
+    const char *name = kiln_export_operand(call, i);
+    kiln_dtype dtype = kiln_export_type(call, i)->dtype, to = factor_dtype(call);
+    if (dtype == call->own) dtype = call->dtype;
+    return dtype == to ? name : kiln_export_cast(call, name, to);
+}
+
 static bool is_rising(kiln_ints axes)
 {
     for (uint32_t i = 0; i < axes.n; i++) {
@@ -74,7 +89,7 @@ static const char *dot_as_einsum(kiln_export_call *call, const char *const *inpu
 
 const char *kiln_export_dot(kiln_export_call *call)
 {
-    const char *inputs[2] = {kiln_export_operand(call, 0), kiln_export_operand(call, 1)};
+    const char *inputs[2] = {factor(call, 0), factor(call, 1)};
     if (is_matmul(call)) return kiln_export_emit_list(call, "MatMul", NULL, 2, inputs);
     return dot_as_einsum(call, inputs);
 }
@@ -107,12 +122,12 @@ static const char *conv_operand(kiln_export_call *call, int64_t *out_pads)
         out_pads[i] = kiln_max_i64(attrs->conv.low.at[i], 0);
         out_pads[spatial + i] = kiln_max_i64(attrs->conv.high.at[i], 0);
     }
-    const char *name =
-        kiln_export_transpose(call, kiln_export_operand(call, 0), attrs->conv.input_axes);
-    const kiln_type ordered = {call->dtype, rank, dims, type->n_elements, type->bytes, 0, NULL};
+    const char *name = kiln_export_transpose(call, factor(call, 0), attrs->conv.input_axes);
+    const kiln_type ordered = {factor_dtype(call), rank, dims, type->n_elements,
+                               type->bytes,        0,    NULL};
     kiln_export_padding padding = {{rank, low}, {rank, high}, {rank, interior}};
     return kiln_export_pad(call, name, &ordered, &padding,
-                           kiln_export_scalar(call, call->dtype, 0));
+                           kiln_export_scalar(call, factor_dtype(call), 0));
 }
 
 const char *kiln_export_convolution(kiln_export_call *call)
@@ -124,8 +139,7 @@ const char *kiln_export_convolution(kiln_export_call *call)
         kiln_export_refuse(call, "a convolution of integers; expected floats");
     if (rank < 3) kiln_export_refuse(call, "a convolution without spatial axes; expected one");
     const char *x = conv_operand(call, pads);
-    const char *w =
-        kiln_export_transpose(call, kiln_export_operand(call, 1), attrs->conv.kernel_axes);
+    const char *w = kiln_export_transpose(call, factor(call, 1), attrs->conv.kernel_axes);
     kiln_wire list = kiln_export_attrs(call);
     kiln_export_attr_ints(&list, "strides", attrs->conv.strides);
     kiln_export_attr_ints(&list, "dilations", attrs->conv.rhs_dilation);

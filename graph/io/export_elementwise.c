@@ -22,25 +22,29 @@ const char *kiln_export_nary(kiln_export_call *call)
     return kiln_export_emit_list(call, call->row->onnx, NULL, call->node->n_inputs, inputs);
 }
 
-/* u64 has no comparison: flipping the top bit keeps the order as i64. */
-const char *kiln_export_compare(kiln_export_call *call)
-{
-    const char *inputs[2];
-    const uint64_t top = (uint64_t)1 << 63;
-    const kiln_type type = {KILN_u64, 0, NULL, 1, 8, 0, NULL};
-    for (uint32_t i = 0; i < 2; i++) {
-        inputs[i] = kiln_export_small(call, i);
-        if (call->dtype != KILN_u64) continue;
-        const char *mask = kiln_export_constant(call, &type, &top);
-        inputs[i] = kiln_export_emit(call, "BitwiseXor", NULL, inputs[i], mask);
-        inputs[i] = kiln_export_cast(call, inputs[i], KILN_i64);
-    }
-    return kiln_export_emit_list(call, call->row->onnx, NULL, 2, inputs);
-}
-
 const char *kiln_export_ne(kiln_export_call *call)
 {
-    return kiln_export_emit(call, "Not", NULL, kiln_export_compare(call));
+    return kiln_export_emit(call, "Not", NULL, kiln_export_nary(call));
+}
+
+/* An exponent of u64 that is negative as i64 gives way to a positive one of the same power: odd
+ * bases return after 2^62 steps, even ones have come to 0 after 64. */
+const char *kiln_export_pow(kiln_export_call *call)
+{
+    const char *base = kiln_export_small(call, 0), *exponent = kiln_export_small(call, 1);
+    if (call->own == KILN_u64) {
+        const kiln_type type = {KILN_i64, 0, NULL, 1, 8, 0, NULL};
+        const int64_t step = (int64_t)1 << 62, rest = step - 1;
+        const char *low = kiln_export_emit(call, "BitwiseAnd", NULL, exponent,
+                                           kiln_export_constant(call, &type, &rest));
+        const char *is_large =
+            kiln_export_emit(call, "Less", NULL, exponent, kiln_export_scalar(call, KILN_i64, 0));
+        exponent = kiln_export_emit(call, "Where", NULL, is_large,
+                                    kiln_export_emit(call, "BitwiseOr", NULL, low,
+                                                     kiln_export_constant(call, &type, &step)),
+                                    exponent);
+    }
+    return kiln_export_emit(call, "Pow", NULL, base, exponent);
 }
 
 /* sign * floor |x| */
@@ -65,7 +69,7 @@ const char *kiln_export_expm1(kiln_export_call *call)
     return kiln_export_emit(call, "Mul", NULL, tanh, sum);
 }
 
-/* u = 1 + x; log(u) x / (u - 1), which undoes the rounding of u; x where u is 1 or infinite */
+/* u = 1 + x; log(u) x / (u - 1), which undoes the rounding of u; x where u is 1 or +infinite */
 const char *kiln_export_log1p(kiln_export_call *call)
 {
     const char *x = kiln_export_operand(call, 0);
@@ -74,9 +78,11 @@ const char *kiln_export_log1p(kiln_export_call *call)
     const char *log = kiln_export_emit(call, "Log", NULL, u);
     const char *ratio =
         kiln_export_emit(call, "Div", NULL, x, kiln_export_emit(call, "Sub", NULL, u, one));
+    kiln_wire attrs = kiln_export_attrs(call);
+    kiln_export_attr_int(&attrs, "detect_negative", 0);
     const char *is_end =
         kiln_export_emit(call, "Or", NULL, kiln_export_emit(call, "Equal", NULL, u, one),
-                         kiln_export_emit(call, "IsInf", NULL, u));
+                         kiln_export_emit(call, "IsInf", &attrs, u));
     return kiln_export_emit(call, "Where", NULL, is_end, x,
                             kiln_export_emit(call, "Mul", NULL, log, ratio));
 }
@@ -138,7 +144,7 @@ const char *kiln_export_convert(kiln_export_call *call)
     kiln_dtype_kind kind = kiln_dtype_kind_of(to);
     bool is_integer = kind == KILN_DTYPE_KIND_INT || kind == KILN_DTYPE_KIND_UINT;
     if (kiln_dtype_kind_of(call->own) == KILN_DTYPE_KIND_FLOAT && is_integer) {
-        int bits = 8 * (int)kiln_dtype_bytes(to);
+        int bits = (int)kiln_dtype_bits(to);
         bool is_signed = kind == KILN_DTYPE_KIND_INT;
         double low = is_signed ? -ldexp(1, bits - 1) : 0;
         double high = ldexp(1, bits - is_signed) - 1;
@@ -160,6 +166,14 @@ const char *kiln_export_bitcast(kiln_export_call *call)
     return kiln_export_emit(call, "BitCast", &attrs, kiln_export_operand(call, 0));
 }
 
+/* Zeros have signs too: the reciprocal shows them. */
+static const char *is_negative(kiln_export_call *call, const char *x, const char *zero)
+{
+    const char *inverse = kiln_export_emit(call, "Reciprocal", NULL, x);
+    return kiln_export_emit(call, "Or", NULL, kiln_export_emit(call, "Less", NULL, x, zero),
+                            kiln_export_emit(call, "Less", NULL, inverse, zero));
+}
+
 /* The angle in the first quadrant, then mirrored by the signs of x and y. */
 const char *kiln_export_atan2(kiln_export_call *call)
 {
@@ -169,14 +183,19 @@ const char *kiln_export_atan2(kiln_export_call *call)
     const char *pi = kiln_export_scalar(call, dtype, acos(-1.0));
     const char *ratio = kiln_export_emit(call, "Div", NULL, kiln_export_emit(call, "Abs", NULL, y),
                                          kiln_export_emit(call, "Abs", NULL, x));
+    const char *is_far =
+        kiln_export_emit(call, "And", NULL, kiln_export_emit(call, "IsInf", NULL, x),
+                         kiln_export_emit(call, "IsInf", NULL, y));
+    ratio =
+        kiln_export_emit(call, "Where", NULL, is_far, kiln_export_scalar(call, dtype, 1), ratio);
     const char *is_origin =
         kiln_export_emit(call, "And", NULL, kiln_export_emit(call, "Equal", NULL, x, zero),
                          kiln_export_emit(call, "Equal", NULL, y, zero));
     const char *angle = kiln_export_emit(call, "Where", NULL, is_origin, zero,
                                          kiln_export_emit(call, "Atan", NULL, ratio));
-    angle = kiln_export_emit(call, "Where", NULL, kiln_export_emit(call, "Less", NULL, x, zero),
+    angle = kiln_export_emit(call, "Where", NULL, is_negative(call, x, zero),
                              kiln_export_emit(call, "Sub", NULL, pi, angle), angle);
-    return kiln_export_emit(call, "Where", NULL, kiln_export_emit(call, "Less", NULL, y, zero),
+    return kiln_export_emit(call, "Where", NULL, is_negative(call, y, zero),
                             kiln_export_emit(call, "Neg", NULL, angle), angle);
 }
 
@@ -185,7 +204,8 @@ const char *kiln_export_select(kiln_export_call *call)
 {
     kiln_dtype dtype = call->type->dtype, wide = dtype;
     kiln_dtype_kind kind = kiln_dtype_kind_of(dtype);
-    if (kind != KILN_DTYPE_KIND_FLOAT && dtype != KILN_i64) wide = KILN_i32;
+    bool is_whole = kind == KILN_DTYPE_KIND_FLOAT || kind == KILN_DTYPE_KIND_COMPLEX;
+    if (!is_whole && dtype != KILN_i64) wide = KILN_i32;
     if (dtype == KILN_u32 || dtype == KILN_u64) wide = KILN_i64;
     const char *inputs[3];
     for (uint32_t i = 0; i < 3; i++) {
@@ -214,8 +234,12 @@ static kiln_dtype shift_dtype(kiln_dtype dtype)
 
 static const char *as_unsigned(kiln_export_call *call, const char *name, kiln_dtype dtype)
 {
-    if (kiln_dtype_bytes(dtype) == 2) name = kiln_export_cast(call, name, KILN_u16);
-    return kiln_export_cast(call, name, shift_dtype(dtype));
+    uint32_t bits = (uint32_t)kiln_dtype_bits(dtype);
+    if (bits == 16) name = kiln_export_cast(call, name, KILN_u16);
+    name = kiln_export_cast(call, name, shift_dtype(dtype));
+    if (bits >= 8) return name;
+    const char *mask = kiln_export_scalar(call, shift_dtype(dtype), (1 << bits) - 1);
+    return kiln_export_emit(call, "BitwiseAnd", NULL, name, mask);
 }
 
 static const char *shift(kiln_export_call *call, const char *a, const char *b, bool is_left)
@@ -235,7 +259,7 @@ static kiln_dtype signed_dtype(kiln_dtype dtype)
 static const char *shift_counts(kiln_export_call *call, const char **out_is_good)
 {
     kiln_dtype dtype = call->own, wide = signed_dtype(dtype);
-    double bits = 8.0 * (double)kiln_dtype_bytes(dtype);
+    double bits = (double)kiln_dtype_bits(dtype);
     const char *counts = kiln_export_cast(call, kiln_export_small(call, 1), wide);
     const char *is_low =
         kiln_export_emit(call, "Less", NULL, counts, kiln_export_scalar(call, wide, bits));
@@ -263,12 +287,12 @@ const char *kiln_export_shift(kiln_export_call *call)
 /* x >> b, and ~(~x >> b) where x < 0: the pattern that is shifted has no top bit. */
 const char *kiln_export_shift_arithmetic(kiln_export_call *call)
 {
-    static const kiln_dtype twins[] = {
-        [1] = KILN_i8, [2] = KILN_i16, [4] = KILN_i32, [8] = KILN_i64};
+    static const kiln_dtype twins[] = {[2] = KILN_i2,   [4] = KILN_i4,   [8] = KILN_i8,
+                                       [16] = KILN_i16, [32] = KILN_i32, [64] = KILN_i64};
     kiln_dtype dtype = call->own, wide = signed_dtype(dtype);
     const char *is_good, *counts = shift_counts(call, &is_good);
     const char *a = kiln_export_operand(call, 0);
-    a = kiln_export_cast(call, kiln_export_cast(call, a, twins[kiln_dtype_bytes(dtype)]), wide);
+    a = kiln_export_cast(call, kiln_export_cast(call, a, twins[kiln_dtype_bits(dtype)]), wide);
     const char *is_negative =
         kiln_export_emit(call, "Less", NULL, a, kiln_export_scalar(call, wide, 0));
     a = kiln_export_emit(call, "Where", NULL, is_negative,
@@ -284,7 +308,7 @@ const char *kiln_export_shift_arithmetic(kiln_export_call *call)
 static const char *all_shifts(kiln_export_call *call, int64_t *out_axis)
 {
     kiln_dtype dtype = call->own, pattern = shift_dtype(dtype);
-    uint32_t rank = call->type->rank, bits = 8 * (uint32_t)kiln_dtype_bytes(dtype);
+    uint32_t rank = call->type->rank, bits = (uint32_t)kiln_dtype_bits(dtype);
     int64_t axis = rank;
     const char *a = as_unsigned(call, kiln_export_operand(call, 0), dtype);
     a = kiln_export_emit(call, "Unsqueeze", NULL, a, kiln_export_ints(call, (kiln_ints){1, &axis}));
@@ -318,8 +342,7 @@ const char *kiln_export_clz(kiln_export_call *call)
 {
     int64_t axis;
     const char *left = kiln_export_cast(call, all_shifts(call, &axis), KILN_bool);
-    const char *bits =
-        kiln_export_scalar(call, KILN_i64, 8.0 * (double)kiln_dtype_bytes(call->own));
+    const char *bits = kiln_export_scalar(call, KILN_i64, (double)kiln_dtype_bits(call->own));
     const char *clear = kiln_export_emit(call, "Sub", NULL, bits, sum_last(call, left, axis));
     return kiln_export_cast(call, clear, call->own);
 }

@@ -30,7 +30,7 @@ static const char *component(const place_call *place, int32_t number)
 {
     kiln_export_call *call = place->call;
     int64_t dims[KILN_MAX_RANK];
-    const char *name = kiln_export_operand(call, 1);
+    const char *name = kiln_export_plain(call, 1);
     if (place->indices->dtype != KILN_i64) name = kiln_export_cast(call, name, KILN_i64);
     if (place->index_axis < place->indices->rank) {
         kiln_wire attrs = kiln_export_attrs(call);

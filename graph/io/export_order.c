@@ -35,8 +35,7 @@ const char *kiln_export_cumulative(kiln_export_call *call)
     int64_t n = call->type->dims[given->cumulative.axis];
     const char *name = kiln_export_operand(call, 0);
     if (call->type->n_elements == 0) return name;
-    const char *none = kiln_export_scalar(call, call->own, kiln_export_identity(call));
-    if (call->dtype != call->own) none = kiln_export_cast(call, none, call->dtype);
+    const char *none = kiln_export_identity_scalar(call);
     for (int64_t by = 1; by < n; by *= 2) {
         name = kiln_export_emit(call, call->row->onnx, NULL, name, move_by(call, name, by, none));
     }

@@ -32,6 +32,15 @@ double kiln_export_identity(const kiln_export_call *call)
     return kiln_dtype_kind_of(call->own) == KILN_DTYPE_KIND_FLOAT ? -INFINITY : -0x1p70;
 }
 
+const char *kiln_export_identity_scalar(kiln_export_call *call)
+{
+    double value = kiln_export_identity(call);
+    if (kiln_dtype_kind_of(call->own) == KILN_DTYPE_KIND_FLOAT)
+        return kiln_export_scalar(call, call->dtype, value);
+    const char *name = kiln_export_scalar(call, call->own, value);
+    return call->dtype == call->own ? name : kiln_export_cast(call, name, call->dtype);
+}
+
 const char *kiln_export_reduce(kiln_export_call *call)
 {
     kiln_ints axes = call->node->attrs->axes.axes;
@@ -113,7 +122,7 @@ static bool pools(const window_call *window, uint32_t *out_n)
             window->high.at[axis] >= size)
             return false;
     }
-    return *out_n >= 1 && *out_n <= 3 && window->type->n_elements > 0;
+    return *out_n >= 1 && *out_n <= 3 && window->type->n_elements && window->call->type->n_elements;
 }
 
 /* Axes without a window first, as one; then those with. */
@@ -201,8 +210,7 @@ static const char *window_as_slices(const window_call *window)
     kiln_export_padding padding = {
         window->low, window->high, {rank, kiln_export_filled(call, rank, 0)}};
     const char *name = kiln_export_operand(call, 0), *made = NULL;
-    const char *none = kiln_export_scalar(call, call->own, kiln_export_identity(call));
-    if (call->dtype != call->own) none = kiln_export_cast(call, none, call->dtype);
+    const char *none = kiln_export_identity_scalar(call);
     name = kiln_export_pad(call, name, window->type, &padding, none);
     for (int64_t place = 0; place < count; place++) {
         const char *part = window_slice(window, name, place);

@@ -135,6 +135,16 @@ const char *kiln_export_while(kiln_export_call *call)
     return NULL;
 }
 
+/* Of no trips: what is carried stays, and what is stacked is empty. */
+static void set_no_trips(kiln_export_call *call, uint32_t n_carried)
+{
+    const char **names = operands(call, 0);
+    const char **items = kiln_new_array(call->export->arena, const char *, call->type->n_items + 1);
+    for (uint32_t i = 0; i < call->type->n_items; i++)
+        items[i] = i < n_carried ? names[i] : kiln_export_constant(call, call->type->items[i], "");
+    set_items(call, items);
+}
+
 /* A loop of a known length; a slice of a sequence is taken at the trip's number. */
 const char *kiln_export_scan(kiln_export_call *call)
 {
@@ -143,6 +153,10 @@ const char *kiln_export_scan(kiln_export_call *call)
     const kiln_attrs *given = call->node->attrs;
     const kiln_graph *region = region_of(call, 0);
     uint32_t n = (uint32_t)given->scan.n_carried, n_slices = (uint32_t)given->scan.n_slices;
+    if (given->scan.length == 0) {
+        set_no_trips(call, n);
+        return NULL;
+    }
     const char **args = operands(call, 0);
     const char *head[2] = {kiln_export_scalar(call, KILN_i64, (double)given->scan.length), ""};
     region_body body = body_new(call);

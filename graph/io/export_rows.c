@@ -3,11 +3,11 @@
 #include "graph/io/export.h"
 
 enum {
-    FLOAT = KILN_EXPORT_BF16, /* floats for which no runtime has bf16 */
+    FLOAT = KILN_EXPORT_NARROW,
     ALL = KILN_EXPORT_INTEGERS | FLOAT,
-    ALL_AND_BOOL = ALL | KILN_EXPORT_BOOL,
     SMALL = KILN_EXPORT_SMALL | FLOAT,
-    ORDER = SMALL | KILN_EXPORT_U32 | KILN_EXPORT_BOOL,
+    COMPARED = SMALL | KILN_EXPORT_U32 | KILN_EXPORT_U64_ORDER,
+    ORDER = COMPARED | KILN_EXPORT_BOOL,
 };
 
 const kiln_export_row kiln_export_rows[KILN_N_OPS] = {
@@ -50,32 +50,32 @@ const kiln_export_row kiln_export_rows[KILN_N_OPS] = {
     [KILN_OP_rem] = {"", kiln_export_fmod, .wide = FLOAT},
     [KILN_OP_max] = {"Max", kiln_export_extreme, .wide = SMALL},
     [KILN_OP_min] = {"Min", kiln_export_extreme, .wide = SMALL},
-    [KILN_OP_pow] = {"Pow", kiln_export_nary, .wide = ALL},
-    [KILN_OP_atan2] = {"", kiln_export_atan2, .wide = FLOAT},
+    [KILN_OP_pow] = {"Pow", kiln_export_pow, .wide = ALL},
+    [KILN_OP_atan2] = {"", kiln_export_atan2, .wide = FLOAT | KILN_EXPORT_F16},
     [KILN_OP_and] = {"And", kiln_export_logical},
     [KILN_OP_or] = {"Or", kiln_export_logical},
     [KILN_OP_xor] = {"Xor", kiln_export_logical},
     [KILN_OP_shift_left] = {"", kiln_export_shift},
     [KILN_OP_shift_right_logical] = {"", kiln_export_shift},
     [KILN_OP_shift_right_arithmetic] = {"", kiln_export_shift_arithmetic},
-    [KILN_OP_eq] = {"Equal", kiln_export_compare, .wide = SMALL | KILN_EXPORT_U32},
-    [KILN_OP_ne] = {"Equal", kiln_export_ne, .wide = SMALL | KILN_EXPORT_U32},
-    [KILN_OP_lt] = {"Less", kiln_export_compare, .wide = ORDER},
-    [KILN_OP_le] = {"LessOrEqual", kiln_export_compare, .wide = ORDER},
-    [KILN_OP_gt] = {"Greater", kiln_export_compare, .wide = ORDER},
-    [KILN_OP_ge] = {"GreaterOrEqual", kiln_export_compare, .wide = ORDER},
+    [KILN_OP_eq] = {"Equal", kiln_export_nary, .wide = SMALL | KILN_EXPORT_U32 | KILN_EXPORT_U64},
+    [KILN_OP_ne] = {"Equal", kiln_export_ne, .wide = SMALL | KILN_EXPORT_U32 | KILN_EXPORT_U64},
+    [KILN_OP_lt] = {"Less", kiln_export_nary, .wide = ORDER},
+    [KILN_OP_le] = {"LessOrEqual", kiln_export_nary, .wide = ORDER},
+    [KILN_OP_gt] = {"Greater", kiln_export_nary, .wide = ORDER},
+    [KILN_OP_ge] = {"GreaterOrEqual", kiln_export_nary, .wide = ORDER},
     [KILN_OP_select] = {"Where", kiln_export_select},
     [KILN_OP_clamp] = {"", kiln_export_clamp, .wide = SMALL},
 
     /* reductions and windows */
     [KILN_OP_reduce_sum] = {"ReduceSum", kiln_export_reduce, .wide = ALL},
     [KILN_OP_reduce_prod] = {"ReduceProd", kiln_export_reduce, .wide = ALL},
-    [KILN_OP_reduce_max] = {"ReduceMax", kiln_export_reduce, .wide = ALL_AND_BOOL},
-    [KILN_OP_reduce_min] = {"ReduceMin", kiln_export_reduce, .wide = ALL_AND_BOOL},
+    [KILN_OP_reduce_max] = {"ReduceMax", kiln_export_reduce, .wide = ORDER},
+    [KILN_OP_reduce_min] = {"ReduceMin", kiln_export_reduce, .wide = ORDER},
     [KILN_OP_reduce_any] = {"ReduceMax", kiln_export_reduce, .wide = KILN_EXPORT_BOOL},
     [KILN_OP_reduce_all] = {"ReduceMin", kiln_export_reduce, .wide = KILN_EXPORT_BOOL},
-    [KILN_OP_argmax] = {"ArgMax", kiln_export_arg, .wide = ALL},
-    [KILN_OP_argmin] = {"ArgMin", kiln_export_arg, .wide = ALL},
+    [KILN_OP_argmax] = {"ArgMax", kiln_export_arg, .wide = COMPARED},
+    [KILN_OP_argmin] = {"ArgMin", kiln_export_arg, .wide = COMPARED},
     [KILN_OP_window_sum] = {"Add", kiln_export_window, .wide = ALL},
     [KILN_OP_window_prod] = {"Mul", kiln_export_window, .wide = ALL},
     [KILN_OP_window_max] = {"Max", kiln_export_window, .wide = SMALL},
@@ -94,8 +94,8 @@ const kiln_export_row kiln_export_rows[KILN_N_OPS] = {
     [KILN_OP_scatter] = {"", kiln_export_scatter},
     [KILN_OP_scatter_add] = {"add", kiln_export_scatter, .wide = ALL},
     [KILN_OP_scatter_mul] = {"mul", kiln_export_scatter, .wide = ALL},
-    [KILN_OP_scatter_max] = {"max", kiln_export_scatter, .wide = ALL_AND_BOOL},
-    [KILN_OP_scatter_min] = {"min", kiln_export_scatter, .wide = ALL_AND_BOOL},
+    [KILN_OP_scatter_max] = {"max", kiln_export_scatter, .wide = ORDER},
+    [KILN_OP_scatter_min] = {"min", kiln_export_scatter, .wide = ORDER},
     [KILN_OP_dynamic_slice] = {"", kiln_export_dynamic_slice},
     [KILN_OP_dynamic_update] = {"", kiln_export_dynamic_update},
 
@@ -105,7 +105,7 @@ const kiln_export_row kiln_export_rows[KILN_N_OPS] = {
     [KILN_OP_barrier] = {"Identity", kiln_export_nary},
 
     /* along one axis */
-    [KILN_OP_argsort] = {"", kiln_export_argsort, .wide = ALL_AND_BOOL},
+    [KILN_OP_argsort] = {"", kiln_export_argsort, .wide = ORDER},
     [KILN_OP_cumulative_sum] = {"", kiln_export_cumulative_sum, .wide = ALL},
     [KILN_OP_cumulative_prod] = {"Mul", kiln_export_cumulative, .wide = ALL},
     [KILN_OP_cumulative_max] = {"Max", kiln_export_cumulative, .wide = SMALL},

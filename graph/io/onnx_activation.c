@@ -66,6 +66,11 @@ static kiln_value positive_or(kiln_onnx_call *call, kiln_value high, kiln_value 
 static kiln_value import_selu(kiln_onnx_call *call)
 {
     kiln_value a = kiln_onnx_operand(call, 0);
+    bool is_usual =
+        !kiln_onnx_has_attribute(call, "alpha") && !kiln_onnx_has_attribute(call, "gamma");
+    if (is_usual &&
+        kiln_onnx_type(call, 0)->dtype != KILN_f64) /* whose constants have more digits */
+        return kiln_add_unary(call->graph, KILN_OP_selu, a);
     double alpha = kiln_onnx_float(call, "alpha", 1.67326319217681884765625);
     double gamma = kiln_onnx_float(call, "gamma", 1.05070102214813232421875);
     kiln_value low = kiln_onnx_with(call, KILN_OP_mul,
@@ -88,14 +93,6 @@ static kiln_value import_thresholded_relu(kiln_onnx_call *call)
     kiln_value a = kiln_onnx_operand(call, 0);
     kiln_value is_high = kiln_onnx_with(call, KILN_OP_gt, a, kiln_onnx_float(call, "alpha", 1));
     return kiln_onnx_select(call, is_high, a, kiln_add_splat_like(call->graph, a, 0));
-}
-
-static kiln_value import_softsign(kiln_onnx_call *call)
-{
-    kiln_value a = kiln_onnx_operand(call, 0);
-    kiln_value below =
-        kiln_onnx_with(call, KILN_OP_add, kiln_add_unary(call->graph, KILN_OP_abs, a), 1);
-    return kiln_add_binary(call->graph, KILN_OP_div, a, below);
 }
 
 static kiln_value import_shrink(kiln_onnx_call *call)
@@ -193,7 +190,7 @@ const kiln_onnx_row kiln_onnx_activation_rows[] = {
     ROW("Selu", 6, import_selu),
     ROW("Celu", 12, import_celu),
     ROW("ThresholdedRelu", 10, import_thresholded_relu),
-    ROW("Softsign", 6, import_softsign),
+    UNARY("Softsign", 6, softsign),
     ROW("Shrink", 9, import_shrink),
     ROW("Swish", 24, import_swish),
     {"PRelu", 6, KILN_ONNX_NEWEST, 2, 2, import_prelu},
