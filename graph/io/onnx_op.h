@@ -127,6 +127,9 @@ bool kiln_onnx_is_scale(const kiln_onnx *onnx, kiln_value value);
 kiln_value kiln_onnx_scale_note(kiln_onnx *onnx, kiln_value value);
 kiln_value kiln_onnx_scale_decode(kiln_onnx_call *call, kiln_value a, kiln_dtype dtype);
 kiln_value kiln_onnx_scale_encode(kiln_onnx_call *call, kiln_value a, bool is_saturating);
+/* onnx_moving.c: Slice at a place that depends on the data. */
+bool kiln_onnx_slice_moves(kiln_onnx_call *call);
+kiln_value kiln_onnx_import_moving_slice(kiln_onnx_call *call);
 /* onnx_tree.c: TreeEnsemble. */
 kiln_value kiln_onnx_import_trees(kiln_onnx_call *call);
 

@@ -60,6 +60,7 @@ static slice_range range_make(int64_t dim, int64_t start, int64_t end, int64_t s
 
 static kiln_value import_slice(kiln_onnx_call *call)
 {
+    if (kiln_onnx_slice_moves(call)) return kiln_onnx_import_moving_slice(call);
     const kiln_type *type = kiln_onnx_type(call, 0);
     slice_request request = request_read(call);
     uint32_t n = request.starts.n, n_reversed = 0;

@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
-#include "graph/graph.h"
 #include "context.h"
+#include "graph/graph.h"
 #include "onnx_bytes.h"
 
 #define MAX_OUTPUTS 8
@@ -167,6 +167,63 @@ static void test_operators_that_need_a_fixed_size_are_refused(void **state)
     }
 }
 
+/* y = x[:, at : at + 2] as exporters write it: the place is a scalar, the end is a sum of its own.
+ * With `is_loose` the end is another input. */
+static bytes moving_slice(bool is_loose)
+{
+    bytes graph = {0};
+    const int64_t one[] = {1}, two = 2, axis = 1, shape = 1;
+    put(&graph, 5, tensor("two", INT64, 0, NULL, &two, sizeof two));
+    put(&graph, 5, tensor("axis", INT64, 1, one, &axis, sizeof axis));
+    put(&graph, 5, tensor("shape", INT64, 1, one, &shape, sizeof shape));
+    put(&graph, 1, node("Reshape", "at,shape", "from"));
+    put(&graph, 1, node("Add", "two,at", "end"));
+    put(&graph, 1, node("Reshape", is_loose ? "other,shape" : "end,shape", "to"));
+    put(&graph, 1, node("Slice", "x,from,to,axis", "y"));
+    put_text(&graph, 2, "g");
+    put(&graph, 11, value("x", FLOAT, 2, (const int64_t[]){2, 5}));
+    put(&graph, 11, value("at", INT64, 0, NULL));
+    if (is_loose) put(&graph, 11, value("other", INT64, 0, NULL));
+    put(&graph, 12, named("y"));
+    return model(graph, 18);
+}
+
+static void test_a_slice_moves_with_the_data(void **state)
+{
+    static const float x[2][5] = {{0, 1, 2, 3, 4}, {10, 11, 12, 13, 14}};
+    static const int64_t places[] = {0, 3, -3, -5, 4, -2, -6}; /* from the fifth on: it leaves x */
+    kiln_graph *graph = import(moving_slice(false));
+    kiln_executable *executable = NULL;
+    kiln_workspace *workspace = NULL;
+    assert_int_equal(kiln_compile(graph, NULL, &executable), KILN_OK);
+    assert_int_equal(kiln_workspace_create(executable, &workspace), KILN_OK);
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        float y[2][2] = {{0}};
+        int64_t first = places[i] < 0 ? places[i] + 5 : places[i];
+        const int64_t dims[] = {2, 5}, narrow[] = {2, 2};
+        kiln_tensor inputs[] = {{KILN_f32, 2, dims, (void *)(uintptr_t)x, sizeof x},
+                                {KILN_i64, 0, NULL, (void *)(uintptr_t)&places[i], 8}};
+        kiln_tensor output = {KILN_f32, 2, narrow, y, sizeof y};
+        for (int is_compiled = 0; is_compiled < 2; is_compiled++) {
+            kiln_status status = is_compiled ? kiln_run(workspace, inputs, 2, &output, 1)
+                                             : kiln_evaluate(graph, inputs, 2, &output, 1);
+            const char *message =
+                is_compiled ? kiln_workspace_message(workspace) : kiln_graph_message(graph);
+            assert_int_equal(status, i < 4 ? KILN_OK : KILN_RANGE);
+            if (i >= 4) assert_non_null(strstr(message, "a slice leaves its axis"));
+            for (int64_t k = 0; i < 4 && k < 4; k++)
+                assert_true(y[k / 2][k % 2] == x[k / 2][first + k % 2]);
+        }
+    }
+    kiln_workspace_destroy(workspace);
+    kiln_executable_destroy(executable);
+    kiln_graph_destroy(graph);
+    bytes loose = moving_slice(true);
+    assert_int_equal(kiln_import_onnx_memory(context, loose.at, loose.n, NULL, &graph),
+                     KILN_UNSUPPORTED);
+    assert_non_null(strstr(kiln_context_message(context), "ends do not follow them"));
+}
+
 static void test_damaged_counts_are_refused(void **state)
 {
     static const char *const texts[][2] = {
@@ -189,6 +246,7 @@ int main(void)
         cmocka_unit_test(test_sizes_follow_the_data),
         cmocka_unit_test(test_files_keep_what_counts),
         cmocka_unit_test(test_operators_that_need_a_fixed_size_are_refused),
+        cmocka_unit_test(test_a_slice_moves_with_the_data),
         cmocka_unit_test(test_damaged_counts_are_refused),
     };
     return cmocka_run_group_tests(tests, open_context, close_context);
