@@ -13,6 +13,7 @@ typedef struct fuzz_checker {
     compiled_contexts contexts; /* both keep kernels in one memory */
     char folder[64];            /* of shared objects */
     uint64_t n_kernels, n_compiled, n_unsupported, n_linked;
+    uint64_t n_unwritten; /* without a form in ONNX */
     uint64_t n_runs[FUZZ_MAX_VARIANTS];
 } fuzz_checker;
 

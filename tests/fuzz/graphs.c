@@ -18,6 +18,7 @@ typedef struct fuzz_run {
     fuzz_watch watch;
     fuzz_checker checker;
     const char *folder; /* where failing graphs go, or NULL */
+    int only;           /* one variant, or -1 */
     uint64_t n_graphs, n_nodes, n_failures, n_invalid;
     uint64_t n_elements, n_bounded; /* of outputs; those with a sharp bound */
     uint64_t seen[16][16];          /* pairs of classes, producer and consumer */
@@ -105,7 +106,7 @@ static bool run_seed(void *user, uint64_t seed)
         fuzz_graph *g = fuzz_generate(&scope, seed);
         note_coverage(run, g->batch.graph);
         fuzz_case c = {g->batch.graph, g->batch.inputs.at};
-        fuzz_how how = {seed % LINKED_EVERY == 0, -1};
+        fuzz_how how = {seed % LINKED_EVERY == 0, run->only};
         fuzz_failure failure = fuzz_check(&run->checker, &scope, &c, &how);
         if (run->n_graphs % 16 == 0) note_bounds(run, &scope, &c);
         is_good = failure.variant < 0;
@@ -151,7 +152,7 @@ static void print_summary(const fuzz_run *run, double seconds)
            run->n_elements ? 100.0 * (double)run->n_bounded / (double)run->n_elements : 100.0);
     for (int v = 0; fuzz_variant_name(v); v++)
         printf("%s %s %llu", v ? "," : "", fuzz_variant_name(v), ULL(checker->n_runs[v]));
-    printf("\n");
+    printf(" (%llu without a form in ONNX)\n", ULL(checker->n_unwritten));
     print_pairs(run);
 }
 
@@ -173,10 +174,20 @@ static bool replay(fuzz_run *run, const char *path)
     return is_good;
 }
 
+#define NO_VARIANT (-2)
+static int find_variant(const char *name)
+{
+    for (int v = 0; fuzz_variant_name(v); v++) {
+        if (strcmp(fuzz_variant_name(v), name) == 0) return v;
+    }
+    return NO_VARIANT;
+}
+
 /* `*out_first_file`: argv from there on, 0: none. */
 static bool read_options(int argc, char **argv, fuzz_run *run, int *out_first_file)
 {
     fuzz_watch *watch = &run->watch;
+    run->only = -1;
     *watch = (fuzz_watch){.first = 1, .count = UINT64_MAX, .limit = 20};
     for (int i = 1; i < argc && !*out_first_file; i++) {
         bool has_value = i + 1 < argc;
@@ -192,13 +203,15 @@ static bool read_options(int argc, char **argv, fuzz_run *run, int *out_first_fi
             watch->limit = strtod(argv[++i], NULL);
         else if (strcmp(argv[i], "--save") == 0 && has_value)
             run->folder = argv[++i];
+        else if (strcmp(argv[i], "--only") == 0 && has_value)
+            run->only = find_variant(argv[++i]);
         else if (strcmp(argv[i], "--replay") == 0 && has_value)
             *out_first_file = i + 1;
         else
             return false;
     }
     if (watch->count == UINT64_MAX && watch->seconds == 0) watch->count = 100;
-    return true;
+    return run->only != NO_VARIANT;
 }
 
 static bool open_checker(void *user)
@@ -241,7 +254,7 @@ int main(int argc, char **argv)
     if (!run) return 1;
     if (!read_options(argc, argv, run, &first_file)) {
         fprintf(stderr, "usage: fuzz-graphs [--seed N] [--count N] [--seconds S] [--keep-going] "
-                        "[--limit S] [--save FOLDER] [--replay FILE...]\n");
+                        "[--limit S] [--only VARIANT] [--save FOLDER] [--replay FILE...]\n");
         return 2;
     }
     if (first_file) return !replay_all(run, argv + first_file, argc - first_file);
